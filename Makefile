@@ -1,0 +1,59 @@
+# Everything that the project does, as short recipes; `make run` is the way in.
+PYTHON ?= python3
+# Another package index for torch, for example the one of the CUDA builds; empty: the index that pip uses anyway.
+TORCH_INDEX ?=
+BIN := .venv/bin
+UV_COMPILE = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header --quiet
+TORCH = $(shell sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
+
+# The allocator returns memory to the system only rarely: page faults cost more than the arithmetic otherwise.
+export MALLOC_MMAP_MAX_ := 0
+export MALLOC_TRIM_THRESHOLD_ := 40000000000
+export MALLOC_TOP_PAD_ := 500000000
+
+.PHONY: run study test bench reliability lab lock environment clean
+
+run: environment  ## the main job: study `quick` from simulated collisions to figures
+	$(BIN)/jetcorr run --study quick --out results/quick
+
+study: environment  ## the physics result: study `default`, resumable
+	$(BIN)/jetcorr run --study default --out results/default
+
+test: environment
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: environment
+	$(BIN)/python -m tests.benchmarks
+
+lab: environment  ## JupyterLab on the notebooks, with the project's kernel
+	$(BIN)/jupyter lab notebooks
+
+environment: .venv/.ready .venv-triton/.ready
+
+.venv/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jetcorr needs Python 3.11 or newer: make PYTHON=…")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/pip check
+	touch $@
+
+# The wheel that carries the Triton server pins numpy below 2, and so cannot share the environment. It exists for Linux
+# x86-64 only; elsewhere the server is given by URL, or the models run in process.
+.venv-triton/.ready: requirements-triton.lock
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then set -x; \
+	  $(PYTHON) -m venv .venv-triton && .venv-triton/bin/pip install --quiet --no-deps --require-hashes -r $<; \
+	else echo "no Triton server for $$(uname -sm): models will run in process"; mkdir -p .venv-triton; fi
+	touch $@
+
+lock:  ## new pins from pyproject.toml, for pip and for conda
+	$(BIN)/pip install --quiet uv
+	$(UV_COMPILE) pyproject.toml --all-extras --no-emit-package torch -o requirements.lock
+	$(UV_COMPILE) requirements-triton.in -o requirements-triton.lock
+	{ printf '# The environment of the notebook server for conda users; made by `make lock`, same pins as requirements.lock.\n'; \
+	  printf 'name: jetcorr\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - make\n  - pip:\n      - $(TORCH)\n'; \
+	  sed -n 's/^\([A-Za-z0-9].*[^ ]\) *\\$$/      - "\1"/p' requirements.lock; } > environment.yml
+
+clean:  ## generated data and results (not the environments)
+	rm -rf results/quick results/default data/simulated data/cache

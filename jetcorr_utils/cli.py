@@ -1,0 +1,173 @@
+"""The command line, `jetcorr …`: what the notebooks do, for batch jobs and for files of one's own.
+
+Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 1 anything else. Heavy modules are imported by the
+command that needs them, so that `jetcorr --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .config import load_study
+from .errors import InputError, JetcorrError
+from .run import RunFolder
+
+__all__ = ["main"]
+
+STUDY = click.option("--study", default="quick", show_default=True, help="Name of a study, or a YAML file.")
+OUT = click.option("--out", type=click.Path(path_type=Path), help="Run folder; default: results/<study>.")
+PARAMETER = click.option(
+    "-p", "--parameter", "parameters", multiple=True, type=(str, str), metavar="KEY VALUE",
+    help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
+)  # fmt: skip
+FILES = click.argument("files", nargs=-1, required=True)
+
+
+class Group(click.Group):
+    """A command group that reports our own errors in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"jetcorr: {error}", err=True)
+            ctx.exit(2)
+        except JetcorrError as error:
+            click.echo(f"jetcorr: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="jetcorr")
+def main() -> None:
+    """Jet energy corrections with graph neural networks."""
+
+
+def _run_folder(out: Path | None, study: str) -> RunFolder:
+    return RunFolder(out or Path("results") / Path(study).stem)
+
+
+@main.command()
+@STUDY
+@OUT
+@PARAMETER
+@click.option("--from", "first", default="01", help="Number of the first notebook.")
+@click.option("--force", is_flag=True, help="Execute also what is up to date.")
+def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool) -> None:
+    """Execute the numbered notebooks with papermill and print the results."""
+    from .batch import run_study
+    from .files import read_json
+    from .physics import results_table
+
+    folder = run_study(study, _run_folder(out, study).path, dict(parameters), first=first, force=force)
+    click.echo(f"\n{results_table(read_json(folder.metrics))}\n")
+    click.echo(f"figures  {folder.figures}\nreport   {folder.report}\nmetrics  {folder.metrics}")
+
+
+@main.command()
+@click.option("--jets", type=click.IntRange(min=1), required=True, help="How many jets.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the files.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: one a core. The jets do not depend on it.")
+def simulate(jets: int, seed: int, out: Path, workers: int | None) -> None:
+    """Simulate proton collisions and write their jets as JetNTuple files."""
+    from .simulation import simulate as simulate_jets
+
+    for path in simulate_jets(jets, seed, out, workers=workers):
+        click.echo(path)
+
+
+@main.command()
+@FILES
+def info(files: tuple[str, ...]) -> None:
+    """Say what is in ROOT files, whether they can be used, and if not, why."""
+    from .data import describe
+
+    descriptions = [describe(file) for file in files]
+    click.echo("\n".join(description.text() for description in descriptions))
+    if not all(description.usable for description in descriptions):
+        sys.exit(2)
+
+
+@main.command()
+@STUDY
+@OUT
+@PARAMETER
+@click.option("--model", "name", help="A model of the study; default: all.")
+def train(study: str, out: Path | None, parameters: tuple, name: str | None) -> None:
+    """Train the models of a study (also under torchrun)."""
+    from .data import load_clouds
+    from .training import train as train_model
+
+    settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
+    if name is not None and name not in settings.models:
+        raise InputError(f"--model {name!r}: the study has {', '.join(settings.models)}")
+    for model in [name] if name else settings.models:
+        clouds = load_clouds(settings.data, settings.models[model].features)
+        result = train_model(
+            settings.models[model], clouds.split("train"), clouds.split("validation"), folder.model(model),
+            log_dir=folder.tensorboard / model,
+        )  # fmt: skip
+        click.echo(f"{model}: validation MAE {result.validation_mae:.5f} (constant {result.constant_mae:.5f})")
+
+
+@main.command()
+@STUDY
+@OUT
+@PARAMETER
+def tune(study: str, out: Path | None, parameters: tuple) -> None:
+    """Search for better hyperparameters; resumes a search that was stopped."""
+    from .data import load_clouds
+    from .tuning import search
+
+    settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
+    clouds = load_clouds(settings.data, settings.models[settings.tuning.model].features)
+    result = search(settings, clouds.split("train"), clouds.split("validation"), folder.tuning)
+    click.echo(result.trials.to_string(index=False))
+
+
+@main.command()
+@STUDY
+@OUT
+@PARAMETER
+def export(study: str, out: Path | None, parameters: tuple) -> None:
+    """Export the trained models of a run to ONNX, as a repository for the Triton server."""
+    from .export import export_run
+
+    settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
+    click.echo(export_run(settings, folder).to_string(index=False))
+
+
+@main.command()
+@click.option("--repository", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--http-port", type=int, default=8000, show_default=True)
+@click.option("--grpc-port", type=int, default=8001, show_default=True)
+def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
+    """Run a Triton server on a model repository until interrupted."""
+    from .serving import TritonServer
+
+    with TritonServer(repository, host=host, http_port=http_port, grpc_port=grpc_port) as server:
+        click.echo(f"ready: {server.http_url} (HTTP), {server.grpc_url} (gRPC); log {server.log}; stop with Ctrl-C")
+        server.wait()
+
+
+@main.command()
+@FILES
+@click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="ROOT file to write.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1024, show_default=True)
+def correct(files: tuple[str, ...], model: str, out: Path, batch_size: int) -> None:
+    """Correct the jets of JetNTuple or NanoAOD files."""
+    from .serving import correct_files
+
+    click.echo(correct_files(files, model, out, batch_size=batch_size).text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""The study: every setting of an analysis as one typed, validated, immutable object.
+
+A study is read once, at the edge (command line, notebook parameters), from YAML, and passed down. Nothing else in the
+package reads settings from anywhere. `load_study("quick")` finds the studies that come with the project,
+`load_study("my.yaml")` reads a file, and overrides such as `{"models.pfn.training.epochs": 3}` come from papermill or
+from `jetcorr run -p`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from .errors import StudyError
+
+__all__ = [
+    "DataSettings", "ExportSettings", "ModelSettings", "ParticleNetSettings", "PfnSettings", "PhysicsSettings",
+    "ServingSettings", "SimulationSettings", "Study", "TrainingSettings", "TuningSettings", "load_study", "project_root",
+]  # fmt: skip
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and a key that does not exist is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def key(self) -> str:
+        """A short text that is equal for equal settings, for the names of caches."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class SimulationSettings(Settings):
+    """The embedded default data: how many jets to simulate, and from which seed."""
+
+    jets: PositiveInt = 40_000
+    seed: int = 1
+    workers: PositiveInt | None = Field(None, description="processes; default: one a core. The jets do not depend on it")
+
+
+class SelectionSettings(Settings):
+    """Which jets enter the study (paper: gen pt > 20 GeV, abs(gen eta) < 2.5, on top of the ntuple's own cuts)."""
+
+    min_pt: NonNegativeFloat = Field(30.0, description="standard-corrected jet pt, GeV")
+    max_abs_eta: PositiveFloat = 2.5
+    min_gen_pt: NonNegativeFloat = Field(20.0, description="generator jet pt, GeV")
+    max_abs_gen_eta: PositiveFloat = 2.5
+
+
+class SplitSettings(Settings):
+    """Shares of events (never of jets) held out; the rest trains. Decided by a hash of run, lumi and event."""
+
+    validation: Fraction = 0.1
+    test: Fraction = 0.4
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_training_data(self) -> SplitSettings:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test must leave a share of the events for training")
+        return self
+
+
+class DataSettings(Settings):
+    """Where the jets come from: `files` (paths, globs or URLs), or the simulation if there are none."""
+
+    files: tuple[str, ...] = ()
+    simulation: SimulationSettings = SimulationSettings()
+    selection: SelectionSettings = SelectionSettings()
+    split: SplitSettings = SplitSettings()
+    candidates: Literal["jet", "window"] = Field(
+        "jet", description="the particles of a cloud: those clustered into the jet, or all that are stored around it"
+    )
+    directory: str = Field("data", description="generated data and caches; relative to the project's folder")
+
+
+class TrainingSettings(Settings):
+    """How one network is trained."""
+
+    epochs: PositiveInt = 15
+    batch_size: PositiveInt = 500
+    learning_rate: PositiveFloat = 2e-3
+    optimizer: Literal["adam", "adamw", "ranger", "rmsprop", "adagrad"] = "adamw"
+    weight_decay: NonNegativeFloat = 1e-4
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup: NonNegativeFloat = Field(1.0, description="epochs of linear warm-up")
+    gradient_clip: PositiveFloat = 1.0
+    patience: PositiveInt = Field(6, description="epochs without a better validation loss before the training stops")
+    flavour_balance: NonNegativeFloat = Field(0.0, description="weight λ of the flavour-neutral term")
+    resolution_weight: NonNegativeFloat = Field(0.2, description="weight of the quantile loss of the second output")
+    max_jets: PositiveInt | None = Field(None, description="train on at most this many jets")
+    seed: int = 1
+
+
+class NetworkSettings(Settings):
+    """What both networks share; the names are those of the published search space."""
+
+    features: Literal["open", "rich"] = Field("open", description="rich adds the candidates' calorimeter fractions")
+    conv_layers: PositiveInt = Field(3, description="layers of the per-particle network, or of each EdgeConv block")
+    conv_dim: PositiveInt = 64
+    fc_layers: PositiveInt = 2
+    fc_dim: PositiveInt = 64
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    training: TrainingSettings = TrainingSettings()
+
+
+class PfnSettings(NetworkSettings):
+    """Particle Flow Network, arXiv:1810.05165."""
+
+    architecture: Literal["pfn"]
+
+
+class ParticleNetSettings(NetworkSettings):
+    """ParticleNet, arXiv:1902.08570."""
+
+    architecture: Literal["particlenet"]
+    blocks: PositiveInt = Field(3, description="EdgeConv blocks")
+    k: PositiveInt = Field(16, description="nearest neighbours")
+
+
+ModelSettings = Annotated[PfnSettings | ParticleNetSettings, Field(discriminator="architecture")]
+
+
+class Choice(Settings):
+    """A parameter that takes one of some values."""
+
+    choices: Annotated[tuple[int | float | str, ...], Field(min_length=1)]
+
+
+class Interval(Settings):
+    """A number between `min` and `max`; `log` samples its logarithm evenly; whole numbers if both ends are."""
+
+    min: int | float
+    max: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Interval:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        if self.log and self.min <= 0:
+            raise ValueError(f"a log interval needs min above 0, not {self.min}")
+        return self
+
+
+class TuningSettings(Settings):
+    """The search for better hyperparameters of one model of the study."""
+
+    model: str = Field("pfn", description="the name of the model in `models` that the search starts from")
+    trials: PositiveInt = 12
+    epochs: PositiveInt = 4
+    max_jets: PositiveInt | None = 8_000
+    sampler: Literal["random", "tpe"] = "random"
+    pruner: Literal["none", "halving"] = "none"
+    workers: PositiveInt = 1
+    seed: int = 1
+    space: dict[str, Choice | Interval] = Field(
+        default_factory=dict, description="by the names of the model's settings, `training.` before those of the training"
+    )
+
+
+class ExportSettings(Settings):
+    """How the models are written for the server."""
+
+    opset: PositiveInt = 18
+    tolerance: PositiveFloat = Field(1e-5, description="largest relative difference from PyTorch")
+    max_batch_size: PositiveInt = 4096
+
+
+class ServingSettings(Settings):
+    """How predictions are asked for."""
+
+    url: str | None = Field(None, description="a Triton server that runs already; default: start one on loopback")
+    protocol: Literal["http", "grpc"] = "http"
+    batch_sizes: tuple[PositiveInt, ...] = (1, 16, 256, 1024)
+    seconds_per_batch_size: PositiveFloat = 2.0
+
+
+class PhysicsSettings(Settings):
+    """How the response is measured."""
+
+    replicas: PositiveInt = Field(200, description="bootstrap replicas behind every statistical error")
+    seed: int = 1
+
+
+class Study(Settings):
+    """All settings of one analysis, from its data to its figures."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    data: DataSettings = DataSettings()
+    models: Annotated[dict[str, ModelSettings], Field(min_length=1)]
+    tuning: TuningSettings = TuningSettings()
+    export: ExportSettings = ExportSettings()
+    serving: ServingSettings = ServingSettings()
+    physics: PhysicsSettings = PhysicsSettings()
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Study:
+        for name in self.models:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(f"models.{name}: a model's name has lower-case letters, digits and underscores only")
+        if self.tuning.model not in self.models:
+            raise ValueError(f"tuning.model is {self.tuning.model!r}, but models has {', '.join(self.models)}")
+        return self
+
+
+def project_root() -> Path:
+    """The folder of the project: the one that holds this package, notebooks/ and pipelines/."""
+    return Path(__file__).resolve().parent.parent
+
+
+def _study_path(name: str | Path) -> Path:
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} or path.exists():
+        if not path.is_file():
+            raise StudyError(f"study {str(name)!r}: there is no such file")
+        return path
+    folder = project_root() / "pipelines" / "studies"
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise StudyError(f"study {str(name)!r}: neither a file nor one of {known}")
+    return path
+
+
+def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set `settings["a"]["b"]` for the dotted name `a.b`; a text value is read as YAML, as on a command line."""
+    *parents, last = dotted.split(".")
+    place = settings
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise StudyError(f"parameter {dotted!r}: {parent!r} has no settings of its own")
+    place[last] = yaml.safe_load(value) if isinstance(value, str) else value
+
+
+def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
+    """Read and validate a study.
+
+    Parameters
+    ----------
+    name
+        The name of a study in pipelines/studies/, or the path of a YAML file.
+    overrides
+        Values by dotted name, for example ``{"models.pfn.training.epochs": 3}``.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, is not YAML, or has a setting that is unknown or out of range; the message names it.
+    """
+    path = _study_path(name)
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"study {path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise StudyError(f"study {path}: expected settings by name, found {type(settings).__name__}")
+    settings.setdefault("name", path.stem)
+    for dotted, value in (overrides or {}).items():
+        _override(settings, dotted, value)
+    try:
+        return Study.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "study"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise StudyError(f"study {path}: {where}: {first['msg']}{more}") from None

@@ -1,0 +1,34 @@
+"""The exceptions of jetcorr: a small tree, so that callers can tell bad input from a fault.
+
+The command line turns an `InputError` into exit code 2 and one line on stderr, anything else into exit code 1.
+"""
+
+__all__ = ["InputError", "JetcorrError", "MissingStageError", "ParityError", "ServerError", "StudyError", "TrainingError"]
+
+
+class JetcorrError(Exception):
+    """Base of all errors that jetcorr raises on purpose; the message names the culprit and says what to do."""
+
+
+class InputError(JetcorrError):
+    """Input that cannot be used: a file, a branch, a parameter, a model."""
+
+
+class StudyError(InputError):
+    """A study file or a notebook parameter that is not valid."""
+
+
+class MissingStageError(InputError):
+    """A notebook needs what an earlier notebook writes, and it is not in the run folder."""
+
+
+class TrainingError(JetcorrError):
+    """The training cannot go on, for example because the loss is not finite."""
+
+
+class ParityError(JetcorrError):
+    """An exported model does not give the numbers of the trained one."""
+
+
+class ServerError(JetcorrError):
+    """The inference server did not start, died, or did not answer; the message names it and its log."""

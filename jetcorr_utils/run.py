@@ -1,0 +1,90 @@
+"""The folder of a run: where each notebook finds what earlier ones wrote, and puts what it makes.
+
+The layout is a contract (README.md, "A run's folder"): the notebooks, the pipeline and the command line share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import MissingStageError
+from .files import read_json, write_json
+
+__all__ = ["NOTEBOOKS", "RunFolder"]
+
+NOTEBOOKS = {
+    "01": "01_data_exploration",
+    "02": "02_gnn_training",
+    "03": "03_tuning",
+    "04": "04_onnx_export",
+    "05": "05_triton_query",
+    "06": "06_physics_plots",
+}
+
+
+def _merge(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`old` with the values of `new`, also in the dictionaries inside."""
+    for key, value in new.items():
+        inner = old.get(key)
+        old[key] = _merge(dict(inner), value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+    return old
+
+
+class RunFolder:
+    """Paths in a run's folder, and the record of its metrics.
+
+    Parameters
+    ----------
+    path
+        The folder, made if it does not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).resolve()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.study = self.path / "study.yaml"
+        self.state = self.path / "run.json"
+        self.notebooks = self.path / "notebooks"
+        self.figures = self.path / "figures"
+        self.tensorboard = self.path / "tensorboard"
+        self.tuning = self.path / "tuning"
+        self.model_repository = self.path / "model_repository"
+        self.predictions = self.path / "predictions.root"
+        self.metrics = self.path / "metrics.json"
+        self.data = self.path / "data.json"
+        self.report = self.path / "report.html"
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    def model(self, name: str) -> Path:
+        """The folder of the trained model `name`."""
+        return self.path / "model" / name
+
+    def require(self, path: Path, notebook: str) -> Path:
+        """Return `path` if it exists.
+
+        Raises
+        ------
+        MissingStageError
+            If it does not; the message says which notebook makes it.
+        """
+        if not path.exists():
+            raise MissingStageError(
+                f"{path.relative_to(self.path)} is not in {self.path}: run notebook {NOTEBOOKS[notebook]} first"
+            )
+        return path
+
+    def record(self, notebook: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the metrics of a notebook and return those of the whole run, as they then stand in metrics.json.
+
+        Each notebook's metrics are a file of their own, so that one notebook can be rerun alone.
+        """
+        write_json(self.path / "metrics" / f"{notebook}.json", metrics)
+        merged: dict[str, Any] = {}
+        for part in sorted((self.path / "metrics").glob("*.json")):
+            _merge(merged, read_json(part))
+        write_json(self.metrics, merged)
+        return merged
