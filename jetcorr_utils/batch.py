@@ -172,7 +172,8 @@ def _describe_run(study: Study, run: RunFolder, parameters: Mapping[str, Any]) -
             "tuning": study.tuning.seed,
             "physics": study.physics.seed,
         },
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in VERSIONS},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in VERSIONS},
         "git_commit": _git_commit(),
         "data": read_json(run.data) if run.data.exists() else None,
     }

@@ -73,7 +73,9 @@ def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool
 @click.option("--jets", type=click.IntRange(min=1), required=True, help="How many jets.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the files.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: one a core. The jets do not depend on it.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes; default: one a core. The jets do not depend on it."
+)
 def simulate(jets: int, seed: int, out: Path, workers: int | None) -> None:
     """Simulate proton collisions and write their jets as JetNTuple files."""
     from .simulation import simulate as simulate_jets

@@ -16,7 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from .errors import StudyError
 
@@ -44,7 +55,9 @@ class SimulationSettings(Settings):
 
     jets: PositiveInt = 40_000
     seed: int = 1
-    workers: PositiveInt | None = Field(None, description="processes; default: one a core. The jets do not depend on it")
+    workers: PositiveInt | None = Field(
+        None, description="processes; default: one a core. The jets do not depend on it"
+    )
 
 
 class SelectionSettings(Settings):
@@ -152,6 +165,16 @@ class Interval(Settings):
         return self
 
 
+def _kind_of_space(value: Any) -> str:
+    """Tells which of the two is meant, so that an error speaks of that one only."""
+    return "choice" if isinstance(value, Choice) or (isinstance(value, dict) and "choices" in value) else "interval"
+
+
+Space = Annotated[
+    Annotated[Choice, Tag("choice")] | Annotated[Interval, Tag("interval")], Discriminator(_kind_of_space)
+]
+
+
 class TuningSettings(Settings):
     """The search for better hyperparameters of one model of the study."""
 
@@ -163,8 +186,9 @@ class TuningSettings(Settings):
     pruner: Literal["none", "halving"] = "none"
     workers: PositiveInt = 1
     seed: int = 1
-    space: dict[str, Choice | Interval] = Field(
-        default_factory=dict, description="by the names of the model's settings, `training.` before those of the training"
+    space: dict[str, Space] = Field(
+        default_factory=dict,
+        description="by the names of the model's settings, `training.` before those of the training",
     )
 
 
@@ -190,6 +214,8 @@ class PhysicsSettings(Settings):
 
     replicas: PositiveInt = Field(200, description="bootstrap replicas behind every statistical error")
     seed: int = 1
+    min_jets: PositiveInt = Field(100, description="a bin with fewer jets has no value")
+    min_flavour_jets: PositiveInt = Field(20, description="nor has a bin with fewer jets of any flavour")
 
 
 class Study(Settings):

@@ -3,7 +3,15 @@
 The command line turns an `InputError` into exit code 2 and one line on stderr, anything else into exit code 1.
 """
 
-__all__ = ["InputError", "JetcorrError", "MissingStageError", "ParityError", "ServerError", "StudyError", "TrainingError"]
+__all__ = [
+    "InputError",
+    "JetcorrError",
+    "MissingStageError",
+    "ParityError",
+    "ServerError",
+    "StudyError",
+    "TrainingError",
+]
 
 
 class JetcorrError(Exception):
