@@ -199,8 +199,13 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
 
 
 def run_notebook(
-    number: str, study: str | Path, run_dir: str | Path, parameters: Mapping[str, Any] | None = None, *, force: bool = False
-) -> bool:  # fmt: skip
+    number: str,
+    study: str | Path,
+    run_dir: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    force: bool = False,
+) -> bool:
     """Execute one numbered notebook in a run folder, unless it is up to date.
 
     Parameters
@@ -236,8 +241,13 @@ def run_notebook(
 
 
 def run_study(
-    study: str | Path, run_dir: str | Path, parameters: Mapping[str, Any] | None = None, *, first: str = "01", force: bool = False
-) -> RunFolder:  # fmt: skip
+    study: str | Path,
+    run_dir: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    first: str = "01",
+    force: bool = False,
+) -> RunFolder:
     """Execute the numbered notebooks in order, from `first` on, skipping what is up to date; then write the report.
 
     Parameters are those of `run_notebook`. The run stops at the first notebook that fails.

@@ -32,9 +32,20 @@ from pydantic import (
 from .errors import StudyError
 
 __all__ = [
-    "DataSettings", "ExportSettings", "ModelSettings", "ParticleNetSettings", "PfnSettings", "PhysicsSettings",
-    "ServingSettings", "SimulationSettings", "Study", "TrainingSettings", "TuningSettings", "load_study", "project_root",
-]  # fmt: skip
+    "DataSettings",
+    "ExportSettings",
+    "ModelSettings",
+    "ParticleNetSettings",
+    "PfnSettings",
+    "PhysicsSettings",
+    "ServingSettings",
+    "SimulationSettings",
+    "Study",
+    "TrainingSettings",
+    "TuningSettings",
+    "load_study",
+    "project_root",
+]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
