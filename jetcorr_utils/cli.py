@@ -62,10 +62,10 @@ def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool
     """Execute the numbered notebooks with papermill and print the results."""
     from .batch import run_study
     from .files import read_json
-    from .physics import results_table
+    from .physics import results_markdown
 
     folder = run_study(study, _run_folder(out, study).path, dict(parameters), first=first, force=force)
-    click.echo(f"\n{results_table(read_json(folder.metrics))}\n")
+    click.echo(f"\n{results_markdown(read_json(folder.metrics))}\n")
     click.echo(f"figures  {folder.figures}\nreport   {folder.report}\nmetrics  {folder.metrics}")
 
 

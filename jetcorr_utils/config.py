@@ -195,6 +195,7 @@ class TuningSettings(Settings):
     max_jets: PositiveInt | None = 8_000
     sampler: Literal["random", "tpe"] = "random"
     pruner: Literal["none", "halving"] = "none"
+    grace: PositiveInt = Field(2, description="epochs within which a trial must do better than a constant")
     workers: PositiveInt = 1
     seed: int = 1
     space: dict[str, Space] = Field(

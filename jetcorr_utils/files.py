@@ -41,8 +41,8 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write `value` as indented JSON, with sorted keys, to `path` atomically and return the path."""
-    return write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    """Write `value` as indented JSON to `path` atomically and return the path."""
+    return write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
