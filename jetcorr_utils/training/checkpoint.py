@@ -1,0 +1,87 @@
+"""What a training leaves on disk: the best weights with the settings they belong to, and the state to resume from.
+
+`checkpoint.pt` holds tensors and plain values only, so that it loads with `weights_only=True`: nothing in it is run.
+The same training gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from ..config import ModelSettings
+from ..errors import InputError
+from ..files import atomic_path, write_json
+from ..models import CloudNetwork, build_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["CHECKPOINT", "load_model", "read_state", "save_model", "write_state"]
+
+CHECKPOINT = "checkpoint.pt"
+_FORMAT = 1
+
+
+def save_model(model: nn.Module, settings: ModelSettings, folder: Path) -> None:
+    """Write `checkpoint.pt` (weights, constants, settings) and `settings.json` to `folder`, both atomically."""
+    plain = settings.model_dump(mode="json")
+    _save(
+        {"format": _FORMAT, "settings": json.dumps(plain, sort_keys=True), "weights": model.state_dict()},
+        folder / CHECKPOINT,
+    )
+    write_json(folder / "settings.json", plain)
+
+
+def load_model(folder: str | Path) -> CloudNetwork:
+    """The trained model in `folder` (or of a checkpoint file), ready for inference.
+
+    Raises
+    ------
+    InputError
+        If there is no checkpoint, or it is not one of ours.
+    """
+    path = Path(folder)
+    path = path / CHECKPOINT if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such checkpoint; train a model first (notebook 02 or `jetcorr train`)")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        settings = TypeAdapter(ModelSettings).validate_python(json.loads(content["settings"]))
+        model = build_model(settings)
+        model.load_state_dict(content["weights"])
+    except ValidationError as error:
+        raise InputError(f"{path}: settings of the checkpoint are not valid: {error.errors()[0]['msg']}") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a checkpoint of this version of jetcorr: {reason}") from None
+    return model.eval()
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write the state of a training that goes on, complete or not at all."""
+    _save(state, path)
+
+
+def read_state(path: Path, key: str) -> dict[str, Any] | None:
+    """The state in `path` if it belongs to the training `key`; None if there is none, or it belongs to another."""
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # what cannot be read cannot be resumed: torch raises many types here
+        return None
+    return state if isinstance(state, dict) and state.get("key") == key else None
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    # Through memory: torch writes the name of a file into it, and a temporary name would change the bytes
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())

@@ -1,0 +1,315 @@
+"""The training of one network, from a data set to a checkpoint; written to be read in one sitting.
+
+Everything that is random comes from the seed of the settings and from the number of the epoch, so that a training that
+was stopped and resumed gives the same weights, bit for bit, as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..data.batches import BatchLoader, CloudBatch
+from ..data.labels import paper_flavour
+from ..errors import InputError, TrainingError
+from ..files import atomic_path
+from ..models import CloudNetwork, build_model, correction
+from ..models.allocator import keep_memory as keep_freed_memory
+from ..models.inputs import sample_rows
+from ..models.losses import CorrectionLoss
+from .checkpoint import read_state, save_model, write_state
+from .optimizers import Schedule, build_optimizer
+from .records import MetricsFile, TensorBoardLog, write_model_card
+
+if TYPE_CHECKING:
+    from ..config import ModelSettings
+    from ..data.clouds import CloudDataset
+
+__all__ = ["TrainingResult", "predict", "train"]
+
+_log = logging.getLogger(__name__)
+_EVALUATION_BATCH = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """How a training went.
+
+    Attributes
+    ----------
+    history
+        One row an epoch: epoch, train_loss, train_mae, validation_loss, validation_mae, validation_quantiles,
+        learning_rate, seconds; validation_flavour if the flavour term is switched on.
+    best_epoch, validation_mae
+        The epoch of the checkpoint, counted from 1, and its mean absolute error of log(pt_gen/pt).
+    constant_mae
+        The same for the best constant, which a network has to beat.
+    seconds
+        Wall time of all epochs, validation included.
+    jets_per_s
+        Training jets a second, validation excluded.
+    parameters
+        Number of trained parameters.
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    validation_mae: float
+    constant_mae: float
+    seconds: float
+    jets_per_s: float
+    parameters: int
+
+
+def train(
+    settings: ModelSettings,
+    train: CloudDataset,
+    validation: CloudDataset,
+    folder: str | Path,
+    *,
+    log_dir: str | Path | None = None,
+    progress: bool = True,
+    metrics_file: str | Path | None = None,
+    callback: Callable[[int, dict[str, float]], None] | None = None,
+    resume: bool = True,
+    device: str = "cpu",
+    amp: bool = False,
+    compile: bool = False,
+    keep_memory: bool = True,
+) -> TrainingResult:
+    """Train the network of `settings` and write its best state to `folder`.
+
+    Parameters
+    ----------
+    settings
+        Network and training.
+    train, validation
+        Jets with a generator jet.
+    folder
+        Gets checkpoint.pt, settings.json, history.csv and model_card.md; while the training runs also state.pt.
+    log_dir
+        Folder or URL of the TensorBoard log.
+    metrics_file
+        File for Katib's collector, see `records.MetricsFile`.
+    callback
+        Called after each epoch with its number, from 1, and its row of the history; what it raises ends the training.
+    resume
+        Go on from state.pt in `folder` if it belongs to the same settings and data.
+    device, amp, compile
+        Where to train; whether in bfloat16 where that is safe; whether to compile the network with torch.compile.
+    keep_memory
+        Tell the C allocator of this process to keep freed memory, see `models.allocator`.
+
+    Raises
+    ------
+    InputError
+        If there are no jets to train or to validate on.
+    TrainingError
+        If the loss is not finite; the batch is saved beside the checkpoint.
+    """
+    if not len(train) or not len(validation):
+        raise InputError(f"cannot train on {len(train)} jets and validate on {len(validation)}: both need some")
+    if keep_memory:
+        keep_freed_memory()
+    folder = Path(folder)
+    options = settings.training
+    train = train.select(sample_rows(len(train), options.max_jets or len(train), options.seed))
+    # Leaves the random state of the caller as it was
+    with torch.random.fork_rng(), tqdm(total=options.epochs, unit="epoch", disable=not progress) as bar:
+        run = _Run(settings, train, validation, device, amp, compile)
+        state_path = folder / "state.pt"
+        state = read_state(state_path, run.key) if resume else None
+        if state is not None:
+            run.load_state(state)
+            _log.info("resumed the training in %s after epoch %d", folder, run.epoch)
+        bar.update(run.epoch)
+        metrics = MetricsFile(metrics_file)
+        with TensorBoardLog.open(log_dir, first_epoch=run.epoch + 1) as log:
+            while not run.finished:
+                row = run.run_epoch(folder)
+                log.epoch(row, run.model)
+                metrics.epoch(row)
+                bar.set_postfix(loss=f"{row['train_loss']:.5f}", validation=f"{row['validation_mae']:.5f}")
+                bar.update()
+                if run.best_epoch == run.epoch:
+                    save_model(run.model, settings, folder)
+                write_state(state_path, run.state())
+                if callback is not None:
+                    callback(run.epoch, row)
+    result = run.result()
+    with atomic_path(folder / "history.csv") as path:
+        result.history.to_csv(path, index=False)
+    data = {"jets": len(train), "validation_jets": len(validation), "key": train.key}
+    write_model_card(folder / "model_card.md", settings, result, data)
+    state_path.unlink()
+    return result
+
+
+def predict(model: CloudNetwork, dataset: CloudDataset, batch_size: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+    """The log of the correction factor and its resolution for each jet of `dataset`, both `(B,)` float32."""
+    outputs = _evaluate(model, dataset, batch_size, next(model.parameters()).device)
+    factor, sigma = correction(outputs)
+    return factor.numpy(), sigma.numpy()
+
+
+@torch.inference_mode()
+def _evaluate(model: nn.Module, dataset: CloudDataset, batch_size: int, device: Any) -> Tensor:
+    """Outputs `(B, 3)` in the order of the data set."""
+    training = model.training
+    model.eval()
+    outputs = torch.empty(len(dataset), 3)
+    for batch in BatchLoader(dataset, batch_size):
+        outputs[batch.index] = _forward(model, batch, device).float().cpu()
+    model.train(training)
+    return outputs
+
+
+def _forward(model: nn.Module, batch: CloudBatch, device: Any) -> Tensor:
+    return model(batch.particles.to(device), batch.jets.to(device), batch.ptr.to(device))
+
+
+class _Run:
+    """A training under way: the network, what moves it, and how far it is."""
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        train: CloudDataset,
+        validation: CloudDataset,
+        device: str,
+        amp: bool,
+        compile: bool,
+    ) -> None:
+        self.options = settings.training
+        self.train, self.validation = train, validation
+        self.key = f"{settings.key()}-{train.key}-{len(train)}-{len(validation)}-{device}-{amp}-{compile}"
+        self.device = torch.device(device)
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=amp)
+        torch.manual_seed(self.options.seed)
+        self.model = build_model(settings)
+        self.model.fit_constants(train)
+        self.model.to(self.device)
+        self.network = torch.compile(self.model, dynamic=True) if compile else self.model
+        self.loss = CorrectionLoss(self.options).to(self.device)
+        self.loader = BatchLoader(train, self.options.batch_size, shuffle=True, seed=self.options.seed)
+        self.optimizer = build_optimizer(self.model, self.options)
+        self.schedule = Schedule(self.optimizer, self.options, len(self.loader))
+        self.validation_labels = _labels(validation)
+        self.epoch = self.best_epoch = 0
+        self.best_loss = float("inf")
+        self.train_seconds = 0.0
+        self.rows: list[dict[str, float]] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done, or the validation loss has not improved for too long."""
+        return self.epoch >= self.options.epochs or self.epoch - self.best_epoch >= self.options.patience
+
+    def run_epoch(self, folder: Path) -> dict[str, float]:
+        """Train for one epoch, validate, and return the row of the history."""
+        start = time.perf_counter()
+        self.epoch += 1
+        rate = self.schedule.rate
+        row = {"epoch": self.epoch, **self._train_epoch(folder)}
+        self.train_seconds += time.perf_counter() - start
+        row |= self._validate()
+        row |= {"learning_rate": rate, "seconds": time.perf_counter() - start}
+        self.schedule.end_epoch(row["validation_loss"])
+        if row["validation_loss"] < self.best_loss:
+            self.best_loss, self.best_epoch = row["validation_loss"], self.epoch
+        self.rows.append(row)
+        return row
+
+    def _train_epoch(self, folder: Path) -> dict[str, float]:
+        self.model.train()
+        self.loader.set_epoch(self.epoch)
+        torch.manual_seed(self.options.seed + 1_000_003 * self.epoch)
+        loss_sum = mae_sum = jets = 0.0
+        for batch in self.loader:
+            terms = self._step(batch, folder)
+            size = len(batch.target)
+            loss_sum, mae_sum, jets = loss_sum + size * terms["loss"], mae_sum + size * terms["mae"], jets + size
+        return {"train_loss": loss_sum / jets, "train_mae": mae_sum / jets}
+
+    def _step(self, batch: CloudBatch, folder: Path) -> dict[str, float]:
+        with self.autocast:
+            outputs = _forward(self.network, batch, self.device)
+        labels = (x.to(self.device) for x in (batch.target, batch.flavour, batch.gen_pt))
+        terms = self.loss(outputs.float(), *labels)
+        loss = self.loss.total(terms)
+        value = loss.item()
+        if not np.isfinite(value):
+            raise _not_finite(value, batch, folder, self.epoch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
+        self.optimizer.step()
+        self.schedule.step()
+        return {"loss": value, "mae": terms["mae"].item()}
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        outputs = _evaluate(self.network, self.validation, _EVALUATION_BATCH, self.device)
+        # A loss of its own over all jets at once: the running means of the training stay out of it
+        loss = CorrectionLoss(self.options)
+        terms = loss(outputs, *self.validation_labels)
+        values = {f"validation_{name}": term.item() for name, term in terms.items()}
+        return {"validation_loss": loss.total(terms).item(), **values}
+
+    def state(self) -> dict[str, Any]:
+        """All that `load_state` needs to go on."""
+        return {
+            "key": self.key, "epoch": self.epoch, "best_epoch": self.best_epoch, "best_loss": self.best_loss,
+            "train_seconds": self.train_seconds, "rows": self.rows, "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }  # fmt: skip
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        for part in ("model", "loss", "optimizer", "schedule"):
+            getattr(self, part).load_state_dict(state[part])
+        for name in ("epoch", "best_epoch", "best_loss", "train_seconds", "rows"):
+            setattr(self, name, state[name])
+
+    def result(self) -> TrainingResult:
+        """How it went."""
+        history = pd.DataFrame(self.rows)
+        target = np.asarray(self.validation.target)
+        return TrainingResult(
+            history=history,
+            best_epoch=self.best_epoch,
+            validation_mae=float(history["validation_mae"][self.best_epoch - 1]),
+            constant_mae=float(np.abs(target - np.median(self.train.target)).mean()),
+            seconds=float(history["seconds"].sum()),
+            jets_per_s=len(self.train) * self.epoch / self.train_seconds,
+            parameters=sum(p.numel() for p in self.model.parameters()),
+        )
+
+
+def _labels(dataset: CloudDataset) -> tuple[Tensor, Tensor, Tensor]:
+    """Target, paper flavour and generator pt (GeV) of all jets of a data set."""
+    table = dataset.table
+    flavour = paper_flavour(table["hadronFlav"], table["partonFlav"])
+    target, gen_pt = (torch.from_numpy(np.array(x, dtype=np.float32)) for x in (dataset.target, table["genJetPt"]))
+    return target, torch.from_numpy(np.array(flavour, dtype=np.int64)), gen_pt
+
+
+def _not_finite(value: float, batch: CloudBatch, folder: Path, epoch: int) -> TrainingError:
+    path = folder / "bad_batch.pt"
+    with atomic_path(path) as temporary:
+        torch.save(dataclasses.asdict(batch), temporary)
+    return TrainingError(
+        f"the loss of a batch in epoch {epoch} is {value}; the batch is in {path}; "
+        "look for values that are not finite in it, or lower training.learning_rate"
+    )
