@@ -1,0 +1,81 @@
+"""The bins in which the response is measured, and how they are written on figures and in metrics.json.
+
+Bins are in the generator jet's pt and abs(eta), as in the paper (github.com/deinal/jec-inference), so that
+a correction cannot move a jet from one bin to another. The upper edge belongs to the next bin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "ETA_BINS", "FLAVOURS", "PT_BINS", "PT_EDGES", "Bin", "flavour_name", "paper_flavour", "selection_text",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A half-open interval [low, high); `name` is its key in metrics.json.
+
+    >>> Bin(30, float("inf")).name, Bin(0, 1.3).name
+    ('30-inf', '0-1.3')
+    """
+
+    low: float
+    high: float
+
+    @property
+    def name(self) -> str:
+        """The bin as text, for example ``30-inf``."""
+        return f"{self.low:g}-{self.high:g}"
+
+    def contains(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Which of the values lie in the bin."""
+        values = np.asarray(values)
+        return (values >= self.low) & (values < self.high)
+
+    def text(self, symbol: str, unit: str = "") -> str:
+        """The bin as a mathtext inequality, for a figure."""
+        unit = rf"\ \mathrm{{{unit}}}" if unit else ""
+        if np.isinf(self.high):
+            return rf"${symbol} > {self.low:g}{unit}$"
+        if self.low == 0:
+            return rf"${symbol} < {self.high:g}{unit}$"
+        return rf"${self.low:g} < {symbol} < {self.high:g}{unit}$"
+
+
+#: gen pt, GeV
+PT_BINS = tuple(Bin(*edges) for edges in ((30, np.inf), (30, 100), (100, 300), (300, 1000), (1000, np.inf)))
+
+#: abs(gen eta)
+ETA_BINS = tuple(Bin(*edges) for edges in ((0, 1.3), (1.3, 2.5), (0, 2.5)))
+
+#: fine bins in gen pt for figures, GeV: the paper's, 20 even steps in log(pt) from 20 to 3000 GeV
+PT_EDGES = np.geomspace(20.0, 3000.0, 20)
+
+#: PDG id of the parton → name, in the paper's order
+FLAVOURS = {2: "u", 1: "d", 3: "s", 4: "c", 5: "b", 21: "g"}
+
+
+def flavour_name(flavour: int) -> str:
+    """The name of a flavour; ``other`` for a jet without a label."""
+    return FLAVOURS.get(abs(int(flavour)), "other")
+
+
+def paper_flavour(hadron: ArrayLike, parton: ArrayLike) -> NDArray[np.int64]:
+    """The paper's flavour of each jet: the hadron flavour where it is not zero, else abs(parton flavour)."""
+    hadron, parton = np.asarray(hadron, dtype=np.int64), np.asarray(parton, dtype=np.int64)
+    return np.where(hadron != 0, hadron, np.abs(parton))
+
+
+def selection_text(pt_bin: Bin | None = None, eta_bin: Bin | None = None) -> str:
+    """The selection of a figure as text, one line for each variable."""
+    lines = []
+    if pt_bin is not None:
+        lines.append(pt_bin.text(r"p_\mathrm{T}^\mathrm{gen}", "GeV"))
+    if eta_bin is not None:
+        lines.append(eta_bin.text(r"|\eta^\mathrm{gen}|"))
+    return "\n".join(lines)

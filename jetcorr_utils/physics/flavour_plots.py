@@ -1,0 +1,92 @@
+"""Figures of the flavour dependence: the response of u, d, s, c, b and gluon jets, and their differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..config import PhysicsSettings
+from .binning import ETA_BINS, FLAVOURS, PT_BINS, Bin, selection_text
+from .profiles import flavour_medians, flavour_profile
+from .style import (
+    color_of,
+    experiment_label,
+    legend,
+    log_pt_axis,
+    marker_of,
+    room_on_top,
+    selection_label,
+    styled,
+    subplots,
+    title_of,
+)
+
+__all__ = ["plot_flavour_difference", "plot_flavour_response"]
+
+
+@styled
+def plot_flavour_response(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    pt_bin: Bin = PT_BINS[0],
+    eta_bin: Bin = ETA_BINS[2],
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Median response of each flavour in a bin of gen pt and abs(eta); the band is ±1 %."""
+    figure, ax = subplots()
+    table = flavour_medians(predictions, corrections, settings, pt_bin=pt_bin, eta_bin=eta_bin)
+    names = list(FLAVOURS.values())
+    offsets = np.linspace(-0.24, 0.24, len(corrections)) if len(corrections) > 1 else [0.0]
+    for correction, offset in zip(corrections, offsets, strict=True):
+        rows = table[table["correction"] == correction]
+        ax.errorbar(
+            [names.index(name) + offset for name in rows["flavour"]], rows["median"], yerr=rows["median_error"],
+            fmt=marker_of(correction, corrections), color=color_of(correction, corrections), label=title_of(correction),
+        )  # fmt: skip
+    ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
+    ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    ax.set_xticks(range(len(names)), names)
+    ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    ax.set(xlabel="Jet flavour", ylabel="Median response")
+    room_on_top(ax, 0.28)
+    selection_label(ax, selection_text(pt_bin, eta_bin))
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_flavour_difference(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    first: Sequence[str] = ("u", "d", "s"),
+    second: Sequence[str] = ("g",),
+    eta_bin: Bin = ETA_BINS[2],
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Difference between the median responses of two groups of flavours against gen pt, with paired errors."""
+    figure, ax = subplots()
+    edges = np.geomspace(20, 3000, 11)
+    table = flavour_profile(
+        predictions, corrections, settings, first=first, second=second, edges=edges, eta_bin=eta_bin
+    )
+    for number, correction in enumerate(corrections):
+        rows = table[table["correction"] == correction]
+        shift = 1 + 0.03 * (number - (len(corrections) - 1) / 2)
+        ax.errorbar(
+            rows["center"] * shift, rows["difference"], yerr=rows["difference_error"],
+            fmt=marker_of(correction, corrections), color=color_of(correction, corrections), label=title_of(correction),
+        )  # fmt: skip
+    ax.axhline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    log_pt_axis(ax, *((table["low"].min(), table["high"].max()) if len(table) else (20, 3000)))
+    groups = ["".join(first), "".join(second)]
+    ax.set_ylabel(rf"$R_\mathrm{{{groups[0]}}} - R_\mathrm{{{groups[1]}}}$ (medians)")
+    room_on_top(ax, 0.25)
+    selection_label(ax, selection_text(None, eta_bin))
+    legend(ax)
+    experiment_label(ax)
+    return figure

@@ -1,0 +1,195 @@
+"""Figures of response and resolution: each function takes the predictions and returns a matplotlib figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..config import PhysicsSettings
+from .binning import ETA_BINS, PT_BINS, Bin, selection_text
+from .predictions import response
+from .profiles import profile
+from .results import measured_models
+from .style import (
+    color_of,
+    density_steps,
+    experiment_label,
+    figure_with_ratio,
+    legend,
+    log_pt_axis,
+    marker_of,
+    room_on_top,
+    selection_label,
+    styled,
+    subplots,
+    title_of,
+)
+
+__all__ = [
+    "plot_gain", "plot_median_against", "plot_median_response", "plot_resolution", "plot_response_distribution",
+]  # fmt: skip
+
+
+@styled
+def plot_response_distribution(
+    predictions: pd.DataFrame, corrections: Sequence[str], pt_bin: Bin = PT_BINS[0], eta_bin: Bin = ETA_BINS[2]
+) -> Figure:
+    """Distribution of the response in a bin of gen pt and abs(eta), normalised, with statistical errors."""
+    inside = pt_bin.contains(predictions["genJetPt"]) & eta_bin.contains(predictions["genJetEta"].abs())
+    jets = predictions[inside]
+    figure, ax = subplots()
+    values = {name: response(jets, name) for name in corrections}
+    low, high = _response_range(values["standard"] if "standard" in values else next(iter(values.values())))
+    for name, numbers in values.items():
+        density_steps(ax, numbers, low, high, color=color_of(name, corrections), label=title_of(name))
+    ax.axvline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    ax.set(xlabel=r"Response $p_\mathrm{T}^\mathrm{corr}\,/\,p_\mathrm{T}^\mathrm{gen}$", ylabel="Probability density")
+    ax.set_xlim(low, high)
+    ax.set_ylim(bottom=0)
+    room_on_top(ax, 0.12)
+    selection_label(ax, selection_text(pt_bin, eta_bin) + f"\n{len(jets):,} jets".replace(",", " "))
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_median_response(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    eta_bin: Bin = ETA_BINS[2],
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Median response against gen pt with bootstrap errors; the band is ±1 %."""
+    figure, ax = subplots()
+    table = profile(predictions, corrections, settings, eta_bin=eta_bin)
+    _points(ax, table, "median", corrections)
+    ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
+    ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    log_pt_axis(ax, *_pt_range(table))
+    ax.set_ylabel("Median response")
+    room_on_top(ax, 0.25)
+    selection_label(ax, selection_text(None, eta_bin))
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_resolution(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    eta_bin: Bin = ETA_BINS[2],
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Resolution (IQR / median) against gen pt, and its ratio to the standard correction with paired errors."""
+    figure, main, ratio = figure_with_ratio()
+    table = profile(predictions, corrections, settings, eta_bin=eta_bin)
+    _points(main, table, "resolution", corrections)
+    _points(ratio, table[table["correction"] != "standard"], "ratio", corrections)
+    ratio.axhline(1, color="0.4", linestyle="--", linewidth=1, zorder=0)
+    log_pt_axis(ratio, *_pt_range(table))
+    main.set_xlabel("")
+    main.set_ylabel("IQR / median of the response")
+    main.set_ylim(bottom=0)
+    room_on_top(main, 0.1)
+    ratio.set_ylabel("Ratio to\nL1 + L2L3", fontsize=15)
+    low, high = ratio.get_ylim()
+    ratio.set_ylim(max(low, 0.7) - 0.01, min(max(high, 1.0), 1.2) + 0.02)
+    selection_label(main, selection_text(None, eta_bin), x=0.3)
+    legend(main)
+    experiment_label(main)
+    return figure
+
+
+@styled
+def plot_median_against(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    by: str,
+    edges: Sequence[float],
+    label: str,
+    *,
+    pt_bin: Bin | None = None,
+    eta_bin: Bin | None = None,
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Median response and resolution against any variable, for example ``rhoAll`` (label with unit)."""
+    figure, main, lower = figure_with_ratio()
+    table = profile(predictions, corrections, settings, by=by, edges=np.asarray(edges), pt_bin=pt_bin, eta_bin=eta_bin)
+    _points(main, table, "median", corrections)
+    _points(lower, table, "resolution", corrections)
+    main.axhspan(0.99, 1.01, color="0.9", zorder=0)
+    main.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    main.set_ylabel("Median response")
+    lower.set_ylabel("IQR / median", fontsize=15)
+    lower.set_xlabel(label)
+    lower.set_xlim(edges[0], edges[-1])
+    room_on_top(main, 0.3)
+    selection_label(main, selection_text(pt_bin, eta_bin))
+    legend(main)
+    experiment_label(main)
+    return figure
+
+
+@styled
+def plot_gain(
+    metrics: Mapping[str, Any], quantity: str = "resolution_gain", models: Sequence[str] | None = None
+) -> Figure:
+    """Gain over the standard correction in each bin of gen pt, one panel for each range of abs(eta)."""
+    models = list(models) if models is not None else measured_models(metrics)
+    etas = list(metrics[models[0]][quantity])
+    figure, axes = subplots(1, len(etas), sharey=True, figsize=(4.6 * len(etas), 6.0), squeeze=False)
+    offsets = np.linspace(-0.18, 0.18, len(models)) if len(models) > 1 else [0.0]
+    for ax, eta in zip(axes[0], etas, strict=True):
+        pt_bins = list(metrics[models[0]][quantity][eta])
+        for model, offset in zip(models, offsets, strict=True):
+            entries = [metrics[model][quantity][eta][pt] for pt in pt_bins]
+            known = [number for number, entry in enumerate(entries) if entry["value"] is not None]
+            ax.errorbar(
+                np.array(known) + offset, [100 * entries[n]["value"] for n in known],
+                yerr=[100 * (entries[n]["error"] or 0) for n in known], fmt=marker_of(model, models),
+                color=color_of(model, models), label=title_of(model), capsize=3,
+            )  # fmt: skip
+        ax.axvline(0.5, ymax=0.75, color="0.8", linewidth=1, zorder=0)
+        ax.axhline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
+        ax.set_xticks(range(len(pt_bins)), [pt.replace("-inf", "+").replace("-", "–") for pt in pt_bins], rotation=30)
+        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+        ax.set_xlim(-0.5, len(pt_bins) - 0.5)
+        low, high = eta.split("-")
+        selection_label(ax, selection_text(None, Bin(float(low), float(high))))
+    noun = {"resolution_gain": "Resolution", "flavour_gain": "Flavour"}[quantity]
+    axes[0, 0].set_ylabel(f"{noun} gain over L1 + L2L3 [%]")
+    axes[0, -1].set_xlabel(r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]")
+    room_on_top(axes[0, 0], 0.25)
+    legend(axes[0, -1])
+    experiment_label(axes[0, 0], right="")
+    axes[0, -1].set_title("13 TeV", loc="right", fontsize=15)
+    return figure
+
+
+def _points(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:
+    """Points with error bars, a colour and a marker for each correction, moved apart a little to be told apart."""
+    shown = [name for name in corrections if (table["correction"] == name).any()]
+    for name in shown:
+        rows = table[table["correction"] == name]
+        ax.errorbar(
+            rows["center"], rows[column], yerr=rows[f"{column}_error"], fmt=marker_of(name, corrections),
+            color=color_of(name, corrections), label=title_of(name),
+        )  # fmt: skip
+
+
+def _pt_range(table: pd.DataFrame) -> tuple[float, float]:
+    return float(table["low"].min()), float(table["high"].max())
+
+
+def _response_range(values: np.ndarray) -> tuple[float, float]:
+    """A symmetric range around 1 that holds nearly all of the standard correction's responses, in steps of 0.05."""
+    half = np.quantile(np.abs(values - 1), 0.99) if len(values) else 0.5
+    half = float(np.clip(np.ceil(half * 20) / 20, 0.1, 0.9))
+    return 1 - half, 1 + half

@@ -1,0 +1,102 @@
+"""Reading predictions.root: the test jets with what each model made of them.
+
+The table is a pandas DataFrame with one row a jet. A *correction* is one way to state a jet's pt: ``raw`` (before any
+correction), ``standard`` (L1 + L2L3) and each model by its name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import uproot
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .binning import paper_flavour
+
+__all__ = ["REQUIRED", "corrected_pt", "load_predictions", "model_names", "pt_branch", "response"]
+
+#: branches that every predictions file has
+REQUIRED = (
+    "run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetRawPt", "genJetPt", "genJetEta", "hadronFlav",
+    "partonFlav", "rhoAll",
+)  # fmt: skip
+
+
+def load_predictions(path: str | Path, tree: str = "jets") -> pd.DataFrame:
+    """Read the test jets and their predictions.
+
+    Parameters
+    ----------
+    path
+        A predictions.root file as the correction of files writes it.
+    tree
+        Name of its tree.
+
+    Returns
+    -------
+    DataFrame with the tree's branches, those of `REQUIRED` and ``<model>_pt``, ``<model>_factor``, ``<model>_sigma``
+    for each model (pt in GeV), and ``flavour``, the paper's label. Jets without a generator jet are left out.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, lacks the tree or a branch, or has no jet with a generator jet.
+    """
+    try:
+        with uproot.open(path) as file:
+            if tree not in file:
+                found = ", ".join(file.keys(cycle=False)) or "nothing"
+                raise InputError(f"{path}: no tree {tree!r} in it, found {found}")
+            table = pd.DataFrame(file[tree].arrays(library="np"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable ROOT file: {' '.join(str(error).split())[:120]}") from None
+    return check_predictions(table, str(path))
+
+
+def check_predictions(table: pd.DataFrame, where: str = "predictions") -> pd.DataFrame:
+    """The table with its ``flavour`` and without jets that have no generator jet; raises InputError if unusable."""
+    missing = [name for name in REQUIRED if name not in table]
+    if missing:
+        raise InputError(f"{where}: branch {missing[0]} is missing; predictions have {', '.join(REQUIRED)}")
+    matched = (table["genJetPt"] > 0).to_numpy()
+    if not matched.any():
+        raise InputError(f"{where}: no jet has a generator jet (genJetPt > 0), so no response can be measured")
+    table = table[matched].reset_index(drop=True)
+    return table.assign(flavour=paper_flavour(table["hadronFlav"], table["partonFlav"]))
+
+
+def model_names(predictions: pd.DataFrame) -> list[str]:
+    """The models that have a ``_pt`` branch, in the order of the table."""
+    return [name.removesuffix("_pt") for name in predictions.columns if name.endswith("_pt")]
+
+
+def pt_branch(correction: str) -> str:
+    """The branch that has the jet pt after a correction.
+
+    >>> pt_branch("standard"), pt_branch("pfn")
+    ('jetPt', 'pfn_pt')
+    """
+    return {"raw": "jetRawPt", "standard": "jetPt"}.get(correction, f"{correction}_pt")
+
+
+def corrected_pt(predictions: pd.DataFrame, correction: str) -> NDArray[np.float64]:
+    """Jet pt, GeV (N,), after the correction named ``raw``, ``standard`` or by a model.
+
+    Raises
+    ------
+    InputError
+        If the predictions have no such correction.
+    """
+    column = pt_branch(correction)
+    if column not in predictions:
+        known = ", ".join(["raw", "standard", *model_names(predictions)])
+        raise InputError(f"predictions: no correction {correction!r}, there are {known}")
+    return predictions[column].to_numpy(dtype=np.float64)
+
+
+def response(predictions: pd.DataFrame, correction: str) -> NDArray[np.float64]:
+    """Corrected pt over generator pt (N,)."""
+    return corrected_pt(predictions, correction) / predictions["genJetPt"].to_numpy(dtype=np.float64)

@@ -1,0 +1,163 @@
+"""The response in fine bins of any variable: the numbers behind the figures, as a tidy table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..config import PhysicsSettings
+from ..errors import InputError
+from .binning import FLAVOURS, PT_BINS, PT_EDGES, Bin
+from .predictions import response
+from .statistics import Bootstrap
+
+__all__ = ["flavour_medians", "flavour_profile", "profile"]
+
+
+def profile(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    settings: PhysicsSettings | None = None,
+    *,
+    by: str = "genJetPt",
+    edges: NDArray[np.float64] | None = None,
+    eta_bin: Bin | None = None,
+    pt_bin: Bin | None = None,
+    min_jets: int = 30,
+) -> pd.DataFrame:
+    """Median response and resolution of each correction in bins of a variable.
+
+    Parameters
+    ----------
+    predictions
+        Test jets.
+    corrections
+        ``raw``, ``standard`` or names of models.
+    settings
+        Bootstrap replicas and seed.
+    by, edges
+        The column to bin in and the edges of the bins; default: fine bins of gen pt in GeV.
+    eta_bin, pt_bin
+        Only jets in this bin of abs(gen eta) and of gen pt.
+    min_jets
+        A bin with fewer jets is left out.
+
+    Returns
+    -------
+    DataFrame with a row for each correction and bin: ``correction, low, high, center`` (the median of the variable),
+    ``jets, median, median_error, resolution`` (IQR / median), ``resolution_error, ratio`` (to the standard correction's
+    resolution), ``ratio_error`` (paired).
+    """
+    settings = settings or PhysicsSettings()
+    edges = PT_EDGES if edges is None else np.asarray(edges, dtype=np.float64)
+    if by not in predictions:
+        raise InputError(f"predictions: no branch {by!r} to bin the response in")
+    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    variable = predictions[by].to_numpy(dtype=np.float64)
+    inside = _inside(predictions, eta_bin, pt_bin)
+    rows_of = [np.flatnonzero(inside & (variable >= low) & (variable < high)) for low, high in pairwise(edges)]
+    standard = response(predictions, "standard")
+    reference = [bootstrap.resolution(standard, rows) if len(rows) >= min_jets else None for rows in rows_of]
+    result = []
+    for correction in corrections:
+        values = response(predictions, correction)
+        for number, rows in enumerate(rows_of):
+            if len(rows) < min_jets:
+                continue
+            low, median, high = bootstrap.quantiles(values, rows, (0.25, 0.5, 0.75)).T
+            resolution = (high - low) / median
+            row = {
+                "correction": correction, "low": edges[number], "high": edges[number + 1],
+                "center": np.median(variable[rows]), "jets": len(rows),
+            }  # fmt: skip
+            for name, numbers in (
+                ("median", median),
+                ("resolution", resolution),
+                ("ratio", resolution / reference[number]),
+            ):
+                row |= {name: numbers[0], f"{name}_error": np.std(numbers[1:], ddof=1)}
+            result.append(row)
+    return pd.DataFrame(result)
+
+
+def flavour_medians(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    settings: PhysicsSettings | None = None,
+    *,
+    pt_bin: Bin = PT_BINS[0],
+    eta_bin: Bin | None = None,
+    min_jets: int = 20,
+) -> pd.DataFrame:
+    """Median response by flavour.
+
+    Returns a row for each correction and flavour: ``correction, flavour, jets, median, median_error``.
+    """
+    settings = settings or PhysicsSettings()
+    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    inside, flavour = _inside(predictions, eta_bin, pt_bin), predictions["flavour"].to_numpy()
+    result = []
+    for correction in corrections:
+        values = response(predictions, correction)
+        for code, name in FLAVOURS.items():
+            rows = np.flatnonzero(inside & (flavour == code))
+            if len(rows) >= min_jets:
+                median = bootstrap.median(values, rows)
+                row = {"correction": correction, "flavour": name, "jets": len(rows), "median": median[0]}
+                result.append(row | {"median_error": np.std(median[1:], ddof=1)})
+    return pd.DataFrame(result, columns=["correction", "flavour", "jets", "median", "median_error"])
+
+
+def flavour_profile(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    settings: PhysicsSettings | None = None,
+    *,
+    first: Sequence[str] = ("u", "d", "s"),
+    second: Sequence[str] = ("g",),
+    edges: NDArray[np.float64] | None = None,
+    eta_bin: Bin | None = None,
+    min_jets: int = 30,
+) -> pd.DataFrame:
+    """Difference of the median responses of two groups of flavours in bins of gen pt, with paired errors.
+
+    Returns a row for each correction and bin: ``correction, low, high, center, difference, difference_error``.
+    """
+    settings = settings or PhysicsSettings()
+    edges = PT_EDGES if edges is None else np.asarray(edges, dtype=np.float64)
+    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    pt, inside = predictions["genJetPt"].to_numpy(dtype=np.float64), _inside(predictions, eta_bin, None)
+    groups = [_has_flavour(predictions, first), _has_flavour(predictions, second)]
+    result = []
+    for correction in corrections:
+        values = response(predictions, correction)
+        for low, high in pairwise(edges):
+            here = inside & (pt >= low) & (pt < high)
+            rows = [np.flatnonzero(here & group) for group in groups]
+            if min(map(len, rows)) < min_jets:
+                continue
+            difference = bootstrap.median(values, rows[0]) - bootstrap.median(values, rows[1])
+            row = {"correction": correction, "low": low, "high": high, "center": np.median(pt[np.concatenate(rows)])}
+            result.append(row | {"difference": difference[0], "difference_error": np.std(difference[1:], ddof=1)})
+    return pd.DataFrame(result, columns=["correction", "low", "high", "center", "difference", "difference_error"])
+
+
+def _inside(predictions: pd.DataFrame, eta_bin: Bin | None, pt_bin: Bin | None) -> NDArray[np.bool_]:
+    inside = np.ones(len(predictions), dtype=bool)
+    if eta_bin is not None:
+        inside &= eta_bin.contains(predictions["genJetEta"].abs())
+    if pt_bin is not None:
+        inside &= pt_bin.contains(predictions["genJetPt"])
+    return inside
+
+
+def _has_flavour(predictions: pd.DataFrame, names: Sequence[str]) -> NDArray[np.bool_]:
+    codes = {name: code for code, name in FLAVOURS.items()}
+    unknown = [name for name in names if name not in codes]
+    if unknown:
+        raise InputError(f"flavour {unknown[0]!r} is not one of {', '.join(codes)}")
+    return predictions["flavour"].isin([codes[name] for name in names]).to_numpy()

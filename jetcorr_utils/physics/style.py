@@ -1,0 +1,182 @@
+"""How all figures look: mplhep's CMS style, smaller, with colours that colour-blind readers can tell apart.
+
+Figures are returned closed, that is, unknown to pyplot: a notebook shows them once, when they end a cell, and a loop
+over many of them keeps no memory.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import hist
+import matplotlib.pyplot as plt
+import mplhep
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from numpy.typing import ArrayLike
+
+from ..files import atomic_path
+
+__all__ = [
+    "COLOURS", "StyledFigure", "color_of", "density_steps", "experiment_label", "figure_with_ratio", "legend",
+    "log_pt_axis", "marker_of", "room_on_top", "save_figure", "selection_label", "styled", "subplots", "title_of",
+]  # fmt: skip
+
+P = ParamSpec("P")
+
+#: the ten colours of M. Petroff, arXiv:2107.02270, which CMS recommends
+COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd", "#94a4a2")
+
+_KNOWN = {"raw": ("#94a4a2", "v", "Raw"), "standard": ("#000000", "s", "L1 + L2L3")}
+_MODELS = {"particlenet": (COLOURS[0], "o", "ParticleNet"), "pfn": (COLOURS[1], "^", "PFN")}
+_MORE_MARKERS = "DPX*<>hp"
+
+_SIZES = {
+    "figure.figsize": (8.0, 6.6),
+    "figure.dpi": 80,
+    "savefig.dpi": 120,
+    "font.size": 17,
+    "axes.labelsize": 18,
+    "xtick.labelsize": 15,
+    "ytick.labelsize": 15,
+    "legend.fontsize": 14,
+    "legend.frameon": False,
+    "legend.handletextpad": 0.5,
+    "axes.linewidth": 1.4,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6,
+    "xtick.major.size": 9,
+    "xtick.minor.size": 5,
+    "ytick.major.size": 9,
+    "ytick.minor.size": 5,
+    "figure.constrained_layout.use": True,
+    "savefig.bbox": None,
+    "pdf.fonttype": 42,
+}
+_STYLE = [mplhep.style.CMS, _SIZES]
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorator of a function that returns a figure made by `subplots`: in the project's style, and closed."""
+
+    @functools.wraps(draw)
+    def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with plt.style.context(_STYLE):
+            figure = draw(*args, **kwargs)
+        plt.close(figure)
+        return figure
+
+    return in_style
+
+
+class StyledFigure(Figure):
+    """A figure that keeps the project's style when it is drawn later: fonts and ticks are looked up only then."""
+
+    def draw(self, renderer) -> None:
+        """Draw in the project's style."""
+        with plt.style.context(_STYLE):
+            super().draw(renderer)
+
+    def get_tightbbox(self, *args, **kwargs):
+        """The box around all that is drawn, as in the project's style."""
+        with plt.style.context(_STYLE):
+            return super().get_tightbbox(*args, **kwargs)
+
+
+def subplots(rows: int = 1, columns: int = 1, **options) -> tuple[Figure, Any]:
+    """``plt.subplots`` for a figure that keeps the project's style."""
+    return plt.subplots(rows, columns, FigureClass=StyledFigure, **options)
+
+
+def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
+    """Write ``<folder>/<name>.png`` and ``.pdf``, each complete or not at all, and return their paths."""
+    paths = [Path(folder) / f"{name}.{suffix}" for suffix in ("png", "pdf")]
+    for path in paths:
+        # Without a date the same figure gives the same bytes.
+        metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, metadata=metadata, dpi=120)
+    return paths
+
+
+def experiment_label(ax: Axes, right: str = "13 TeV") -> None:
+    """Say above the axes what made the jets; the simulation is our own and must never look like CMS's."""
+    mplhep.label.exp_label(exp="", llabel="jetcorr simulation", rlabel=right, ax=ax, loc=0, fontsize=17)
+
+
+def selection_label(ax: Axes, text: str, x: float = 0.04, y: float = 0.96) -> None:
+    """Write the selection in the upper left corner of the axes."""
+    ax.text(x, y, text, transform=ax.transAxes, ha="left", va="top", fontsize=15, linespacing=1.5)
+
+
+def legend(ax: Axes, columns: int = 1, **options) -> None:
+    """A legend in the upper right corner, where `room_on_top` keeps data away."""
+    ax.legend(loc="upper right", ncols=columns, **options)
+
+
+def room_on_top(ax: Axes, share: float = 0.3) -> None:
+    """Extend the vertical axis so that data end below the top `share` of it, where legend and selection stand."""
+    low, high = ax.get_ylim()
+    if ax.get_yscale() == "log":
+        ax.set_ylim(low, low * (high / low) ** (1 / (1 - share)))
+    else:
+        ax.set_ylim(low, low + (high - low) / (1 - share))
+
+
+def density_steps(ax: Axes, values: ArrayLike, low: float, high: float, bins: int = 50, **options: Any) -> None:
+    """A histogram of `values` as a probability density, with its statistical errors."""
+    filled = hist.Hist.new.Reg(bins, low, high).Int64().fill(values)
+    scale = 1 / max(np.size(values) * filled.axes[0].widths[0], 1e-12)
+    errors = np.sqrt(filled.values()) * scale
+    mplhep.histplot(filled.values() * scale, filled.axes[0].edges, yerr=errors, ax=ax, histtype="step", **options)
+
+
+def figure_with_ratio() -> tuple[Figure, Axes, Axes]:
+    """A figure with a main panel and a ratio panel below that shares its horizontal axis."""
+    figure, (main, ratio) = subplots(
+        2, 1, sharex=True, figsize=(8.0, 7.6), gridspec_kw={"height_ratios": [3, 1.25], "hspace": 0.04}
+    )
+    figure.align_ylabels()
+    return figure, main, ratio
+
+
+def log_pt_axis(ax: Axes, low: float, high: float, label: str = r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]") -> None:
+    """A logarithmic horizontal axis in GeV with plain numbers at its ticks."""
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    ax.xaxis.set_major_locator(FixedLocator([20, 50, 100, 200, 500, 1000, 2000]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel(label)
+
+
+def _look(correction: str, among: Sequence[str] = ()) -> tuple[str, str, str]:
+    """Colour, marker and title of a correction; variants of a model get the next free ones among those shown."""
+    if correction in _KNOWN | _MODELS:
+        return (_KNOWN | _MODELS)[correction]
+    others = [name for name in among if name not in _KNOWN | _MODELS]
+    number = others.index(correction) if correction in others else 0
+    base, _, variant = correction.partition("_")
+    title = _MODELS[base][2] if base in _MODELS else base
+    title = f"{title} ({variant.replace('_', ' ')})" if variant else title
+    return COLOURS[2 + number % 8], _MORE_MARKERS[number % 8], title
+
+
+def color_of(correction: str, among: Sequence[str] = ()) -> str:
+    """The colour of a correction, the same in every figure."""
+    return _look(correction, among)[0]
+
+
+def marker_of(correction: str, among: Sequence[str] = ()) -> str:
+    """The marker of a correction, the same in every figure."""
+    return _look(correction, among)[1]
+
+
+def title_of(correction: str) -> str:
+    """The name of a correction in legends."""
+    return _look(correction)[2]

@@ -1,0 +1,173 @@
+"""How good the networks' per-jet resolution is: pulls, coverage, and predicted against true resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..config import PhysicsSettings
+from .binning import FLAVOURS, PT_EDGES
+from .metrics import ONE_SIGMA, pull
+from .statistics import Bootstrap
+from .style import (
+    color_of,
+    density_steps,
+    experiment_label,
+    legend,
+    log_pt_axis,
+    marker_of,
+    room_on_top,
+    selection_label,
+    styled,
+    subplots,
+    title_of,
+)
+
+__all__ = ["coverage_profile", "plot_coverage", "plot_predicted_resolution", "plot_pull"]
+
+#: share of a normal distribution within 1 and 1.96 standard deviations
+COVERAGES = {"coverage68": (1.0, 0.6827), "coverage95": (1.96, 0.95)}
+
+
+def coverage_profile(
+    predictions: pd.DataFrame,
+    models: Sequence[str],
+    settings: PhysicsSettings | None = None,
+    *,
+    by: str = "genJetPt",
+    edges: NDArray[np.float64] | None = None,
+    min_jets: int = 100,
+) -> pd.DataFrame:
+    """Pull and coverage of each model in bins of a variable, or for each flavour if `by` is ``flavour``.
+
+    Returns
+    -------
+    DataFrame with a row for each model and bin: ``model, low, high, center, jets`` and, each with its ``_error``,
+    ``pull_mean`` (the median), ``pull_width`` (half the central 68 %), ``coverage68, coverage95``, ``true_sigma`` (half
+    the central 68 % of log(gen pt / corrected pt)) and ``predicted_sigma`` (its median).
+    """
+    settings = settings or PhysicsSettings()
+    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    variable = predictions[by].to_numpy(dtype=np.float64)
+    if by == "flavour":
+        bins = [(code, code + 1) for code in FLAVOURS]
+    else:
+        edges = PT_EDGES if edges is None else np.asarray(edges, dtype=np.float64)
+        bins = list(pairwise(edges))
+    result = []
+    for model in models:
+        pulls, sigma = pull(predictions, model), predictions[f"{model}_sigma"].to_numpy(dtype=np.float64)
+        for low, high in bins:
+            rows = np.flatnonzero((variable >= low) & (variable < high))
+            if len(rows) < min_jets:
+                continue
+            row = {"model": model, "low": low, "high": high, "center": np.median(variable[rows]), "jets": len(rows)}
+            below, middle, above = bootstrap.quantiles(pulls, rows, (ONE_SIGMA[0], 0.5, ONE_SIGMA[1])).T
+            true = bootstrap.quantiles(pulls * sigma, rows, ONE_SIGMA)
+            numbers = {
+                "pull_mean": middle,
+                "pull_width": (above - below) / 2,
+                "true_sigma": (true[:, 1] - true[:, 0]) / 2,
+            }
+            numbers["predicted_sigma"] = bootstrap.median(sigma, rows)
+            for name, (limit, _) in COVERAGES.items():
+                numbers[name] = bootstrap.mean(np.abs(pulls) < limit, rows)
+            for name, replicas in numbers.items():
+                row |= {name: replicas[0], f"{name}_error": np.std(replicas[1:], ddof=1)}
+            result.append(row)
+    return pd.DataFrame(result)
+
+
+@styled
+def plot_pull(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
+    """Distribution of log(gen pt / corrected pt) over the predicted resolution, beside a standard normal one."""
+    figure, ax = subplots()
+    x = np.linspace(-5, 5, 201)
+    ax.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="0.5", linestyle="--", label="Normal", zorder=1)
+    for model in models:
+        values = pull(predictions, model)
+        low, high = np.quantile(values, ONE_SIGMA)
+        title = f"{title_of(model)}, width {(high - low) / 2:.2f}"
+        density_steps(ax, values, -5, 5, color=color_of(model, models), label=title)
+    ax.set(xlim=(-5, 5), ylabel="Probability density")
+    ax.set_xlabel(r"Pull $\ln(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T}^\mathrm{corr})\,/\,\sigma$")
+    ax.set_ylim(bottom=0)
+    room_on_top(ax, 0.25)
+    selection_label(ax, f"{len(predictions):,} jets".replace(",", " "))
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_coverage(
+    predictions: pd.DataFrame,
+    models: Sequence[str],
+    settings: PhysicsSettings | None = None,
+    *,
+    by: str = "genJetPt",
+    edges: NDArray[np.float64] | None = None,
+    label: str | None = None,
+) -> Figure:
+    """Share of jets within one and within 1.96 predicted standard deviations, in bins of a variable or by flavour."""
+    table = coverage_profile(predictions, models, settings, by=by, edges=edges)
+    figure, ax = subplots()
+    for name, (_, expected) in COVERAGES.items():
+        ax.axhline(expected, color="0.5", linestyle="--", linewidth=1, zorder=0)
+        ax.axhspan(expected - 0.01, expected + 0.01, color="0.9", zorder=0)
+        for number, model in enumerate(models):
+            rows = table[table["model"] == model]
+            shift = 0.12 * (number - (len(models) - 1) / 2)
+            x = np.arange(len(rows)) + shift if by == "flavour" else rows["center"]
+            ax.errorbar(
+                x, rows[name], yerr=rows[f"{name}_error"], fmt=marker_of(model, models), color=color_of(model, models),
+                label=title_of(model) if name == "coverage68" else None,
+                markerfacecolor=color_of(model, models) if name == "coverage68" else "white",
+            )  # fmt: skip
+    if by == "flavour":
+        names = [FLAVOURS[int(code)] for code in table[table["model"] == models[0]]["low"]]
+        ax.set_xticks(range(len(names)), names)
+        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+        ax.set_xlim(-0.6, len(names) - 0.4)
+        ax.set_xlabel("Jet flavour")
+    elif by == "genJetPt":
+        log_pt_axis(ax, table["low"].min(), table["high"].max())
+    else:
+        ax.set_xlabel(label or by)
+    ax.set_ylabel("Coverage")
+    ax.set_ylim(0.6, 1.0)
+    room_on_top(ax, 0.2)
+    selection_label(ax, r"filled: within $\sigma$, open: within $1.96\,\sigma$" + "\n" + r"bands: nominal $\pm 1\%$")
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_predicted_resolution(
+    predictions: pd.DataFrame, models: Sequence[str], settings: PhysicsSettings | None = None, bins: int = 10
+) -> Figure:
+    """True against predicted resolution of jets in groups of like prediction; a good one lies on the diagonal."""
+    figure, ax = subplots(figsize=(7.0, 6.8))
+    largest = 0.0
+    for model in models:
+        sigma = predictions[f"{model}_sigma"].to_numpy(dtype=np.float64)
+        edges = np.quantile(sigma, np.linspace(0, 1, bins + 1))
+        edges[-1] *= 1 + 1e-9
+        table = coverage_profile(predictions, [model], settings, by=f"{model}_sigma", edges=edges)
+        ax.errorbar(
+            table["predicted_sigma"], table["true_sigma"], yerr=table["true_sigma_error"], fmt=marker_of(model, models),
+            color=color_of(model, models), label=title_of(model),
+        )  # fmt: skip
+        largest = max(largest, table["predicted_sigma"].max(), table["true_sigma"].max())
+    ax.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, zorder=0)
+    ax.set(xlim=(0, 1.15 * largest), ylim=(0, 1.15 * largest))
+    ax.set(xlabel="Predicted resolution (median)", ylabel="True resolution (half of the central 68 %)")
+    ax.legend(loc="upper left")
+    experiment_label(ax)
+    return figure

@@ -1,0 +1,68 @@
+"""Response histograms by coffea: equal for all executors and splits, and their quantiles are the exact ones."""
+
+import hist
+import numpy as np
+import pytest
+
+from jetcorr_utils.config import PhysicsSettings
+from jetcorr_utils.errors import InputError
+from jetcorr_utils.physics.profiles import profile
+from jetcorr_utils.physics.response import fill_response, histogram_quantiles, quantile_table
+
+CORRECTIONS = ("raw", "standard", "pfn")
+
+
+@pytest.fixture(scope="module")
+def filled(predictions_files):
+    return fill_response(predictions_files, CORRECTIONS, replicas=40, progress=False)
+
+
+def test_every_jet_is_counted_once(filled, predictions):
+    assert filled["response"].sum(flow=True) == len(CORRECTIONS) * len(predictions)
+    gluons = filled["response"][{"flavour": hist.loc(21), "correction": "pfn"}].sum(flow=True)
+    assert gluons == (predictions["flavour"] == 21).sum()
+
+
+@pytest.mark.parametrize("options", [{"chunk_size": 1_234}, {"executor": "futures", "workers": 2, "chunk_size": 4_000}])
+def test_executors_and_chunks_agree_exactly(predictions_files, filled, options):
+    other = fill_response(predictions_files, CORRECTIONS, replicas=40, progress=False, **options)
+    assert filled["response"] == other["response"]
+    assert filled["bootstrap"] == other["bootstrap"]
+
+
+def test_dask_agrees_exactly(predictions_files, filled):
+    distributed = pytest.importorskip("distributed", reason="dask is not in this environment")
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        other = fill_response(
+            predictions_files, CORRECTIONS, replicas=40, executor="dask", client=client, progress=False
+        )
+    assert filled["response"] == other["response"]
+
+
+def test_binned_medians_and_errors_are_the_exact_ones(filled, predictions):
+    binned = quantile_table(filled, "pfn").set_index("low")
+    exact = profile(predictions, ["pfn"], PhysicsSettings(replicas=40), min_jets=200).set_index("low")
+    binned = binned.loc[exact.index]
+    for name in ("median", "resolution"):
+        assert (np.abs(binned[name] - exact[name]) < 0.3 * exact[f"{name}_error"]).all()
+        np.testing.assert_allclose(binned[f"{name}_error"], exact[f"{name}_error"], rtol=0.1)
+
+
+def test_quantiles_of_a_histogram_interpolate_and_count_what_lies_outside():
+    filled = hist.Hist(hist.axis.Regular(4, 0, 4), storage=hist.storage.Int64())
+    assert np.isnan(histogram_quantiles(filled)).all()
+    filled.fill([0.5, 1.5, 2.5, 3.5])
+    np.testing.assert_allclose(histogram_quantiles(filled), [1, 2, 3])
+    filled.fill([9, 9, 9, 9, -1])
+    np.testing.assert_allclose(histogram_quantiles(filled, (0.0, 0.05, 0.9)), [0, 0, 4])
+
+
+def test_bad_input_is_refused(predictions_files, tmp_path):
+    with pytest.raises(InputError, match="no predictions file"):
+        fill_response([], CORRECTIONS, progress=False)
+    with pytest.raises(InputError, match="executor 'slurm'"):
+        fill_response(predictions_files, CORRECTIONS, executor="slurm", progress=False)
+    with pytest.raises(InputError, match=r"nothing\.root"):
+        fill_response([tmp_path / "nothing.root"], CORRECTIONS, progress=False)
+    with pytest.raises(InputError, match="gnn_pt"):
+        fill_response(predictions_files, ("gnn",), progress=False)
