@@ -1,0 +1,7 @@
+"""The search for hyperparameters: one space, declared in the study, searched in process, by workers, or by Katib."""
+
+from .results import SearchResult, load_search, pareto_front
+from .search import search, train_best
+from .space import check_space
+
+__all__ = ["SearchResult", "check_space", "load_search", "pareto_front", "search", "train_best"]

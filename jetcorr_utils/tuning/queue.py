@@ -1,0 +1,197 @@
+"""The queue of a search: numbered trials in an Optuna study on a journal file that several processes share.
+
+Optuna keeps the states and gives the samplers their history; three things are added here so that a search can be
+stopped at any moment and taken up again with no trial lost or counted twice:
+
+- the numbers are ours (a user attribute of the Optuna trial), so that a trial that is run again keeps its number;
+- a process holds a lock on a trial's folder while it runs it, and the kernel frees the lock of a process that dies, so
+  a running trial whose lock is free is dead;
+- the sampler is seeded anew for each number, so that a draw does not depend on who makes it or when.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from filelock import FileLock, Timeout
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from ..config import TuningSettings
+from .space import Parameters
+from .trial import TrialRecord, read_trial, write_record
+
+__all__ = ["TrialQueue"]
+
+JOURNAL = "journal.jsonl"
+NUMBER = "number"
+
+
+class TrialQueue:
+    """The trials of one search and who runs them.
+
+    Parameters
+    ----------
+    folder
+        The search's folder; it holds the journal and a folder for each trial.
+    tuning
+        The settings of the search.
+    """
+
+    def __init__(self, folder: Path, tuning: TuningSettings) -> None:
+        self.folder, self.tuning = folder, tuning
+        self._lock = FileLock(folder / "queue.lock")
+        journal = str(folder / JOURNAL)
+        self.study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(journal, lock_obj=_JournalLock(journal))),
+            study_name="jetcorr",
+            sampler=_SamplerByNumber(lambda number: _sampler(tuning, number)),
+            pruner=_pruner(tuning),
+            direction="minimize",
+            load_if_exists=True,
+        )
+
+    def trial_folder(self, number: int) -> Path:
+        """Where the trial `number` keeps its files."""
+        return self.folder / f"{number:03d}"
+
+    def fill(self, own: Parameters) -> None:
+        """Put in the queue each trial that is neither there nor done; take up those whose process has died.
+
+        The trial 0 has the parameters `own`: the study's own settings.
+        """
+        with self._lock:
+            fixed = self._bury_dead() | {0: own}
+            living = (TrialState.WAITING, TrialState.RUNNING)
+            there = {frozen.user_attrs[NUMBER] for frozen in self._trials(living)} | self.ended()
+            for number in sorted(set(range(self.tuning.trials)) - there):
+                self.study.enqueue_trial(fixed.get(number, {}), user_attrs={NUMBER: number})
+
+    def fail_dead(self, error: str) -> bool:
+        """Record the running trials whose process has died as failed; whether there were any."""
+        with self._lock:
+            dead = self._bury_dead()
+            for number, values in dead.items():
+                write_record(self.trial_folder(number), TrialRecord(number, "failed", values, error=error))
+        return bool(dead)
+
+    def _bury_dead(self) -> dict[int, Parameters]:
+        """End the running trials whose process has died; the parameters of those that were not done, by number."""
+        dead = {}
+        for frozen in self._trials((TrialState.RUNNING,)):
+            number = frozen.user_attrs[NUMBER]
+            with contextlib.suppress(Timeout), self._trial_lock(number).acquire(timeout=0):
+                record = read_trial(self.trial_folder(number))
+                self._tell(frozen.number, record)
+                if record is None:
+                    dead[number] = dict(frozen.params)
+        return dead
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[tuple[int, Trial] | None]:
+        """Take the next waiting trial and hold its lock; None if there is none."""
+        with self._lock:
+            if not self._trials((TrialState.WAITING,)):
+                yield None
+                return
+            trial = self.study.ask()
+            number = trial.user_attrs[NUMBER]
+            self.trial_folder(number).mkdir(exist_ok=True)
+            lock = self._trial_lock(number)
+            lock.acquire()
+        try:
+            yield number, trial
+        finally:
+            lock.release()
+
+    def tell(self, trial: Trial, record: TrialRecord) -> None:
+        """Enter the end of a trial."""
+        self._tell(trial.number, record)
+
+    def ended(self) -> set[int]:
+        """The numbers of the trials that have ended, those that failed included."""
+        return {n for n in range(self.tuning.trials) if read_trial(self.trial_folder(n)) is not None}
+
+    def _tell(self, optuna_number: int, record: TrialRecord | None) -> None:
+        if record is None or record.state == "failed":
+            self.study.tell(optuna_number, state=TrialState.FAIL)
+        elif record.state == "complete":
+            self.study.tell(optuna_number, record.metrics["mae"])
+        else:
+            self.study.tell(optuna_number, state=TrialState.PRUNED)
+
+    def _trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states)
+
+    def _trial_lock(self, number: int) -> FileLock:
+        self.trial_folder(number).mkdir(exist_ok=True)
+        return FileLock(self.trial_folder(number) / "trial.lock")
+
+
+class _SamplerByNumber(BaseSampler):
+    """A fresh sampler for each trial, seeded by the trial's number: a draw depends on nothing but seed and history."""
+
+    def __init__(self, make: Callable[[int], BaseSampler]) -> None:
+        self._make = make
+        self._sampler = make(0)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._sampler = self._make(trial.user_attrs[NUMBER])
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+class _JournalLock:
+    """A lock on the journal that the kernel frees if its holder dies (Optuna's own stays for 30 seconds)."""
+
+    def __init__(self, journal: str) -> None:
+        self._journal, self._lock = journal, FileLock(f"{journal}.lock")
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        _drop_torn_line(self._journal)
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _drop_torn_line(path: str) -> None:
+    """Cut off what stands after the last line end: an entry whose writer died, which would spoil the next one."""
+    if not os.path.exists(path):
+        return
+    with open(path, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - 65536)
+        file.seek(start)
+        tail = file.read()
+        if tail and not tail.endswith(b"\n"):
+            file.truncate(start + tail.rfind(b"\n") + 1)
+
+
+def _sampler(tuning: TuningSettings, number: int) -> BaseSampler:
+    seed = int(np.random.SeedSequence([tuning.seed, number]).generate_state(1)[0])
+    return RandomSampler(seed) if tuning.sampler == "random" else TPESampler(seed=seed)
+
+
+def _pruner(tuning: TuningSettings) -> optuna.pruners.BasePruner:
+    if tuning.pruner == "none":
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)

@@ -1,0 +1,126 @@
+"""The search for better hyperparameters: in this process, or in several worker processes that share its folder.
+
+A search is its folder: `search.json` says what is searched, `journal.jsonl` is Optuna's storage, `000/`, `001/`, … are
+the trials, `trials.csv` the table of those that have ended. A second call with the same study goes on where the first
+one was stopped; with another space, model or data it starts afresh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from ..config import Study
+from ..data.clouds import CloudDataset
+from ..files import atomic_path, read_json, write_json
+from ..training import TrainingResult, train
+from .results import SEARCH, SearchResult, load_search
+from .space import check_space
+from .workers import Job, run_queue
+
+__all__ = ["search", "train_best"]
+
+
+def search(
+    study: Study,
+    training: CloudDataset,
+    validation: CloudDataset,
+    folder: str | Path,
+    *,
+    log_dir: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> SearchResult:
+    """Search over `study.tuning.space`, starting from the settings of the model `study.tuning.model`.
+
+    The first trial has the model's own settings, so the best one is never worse than these. Trials that fail are
+    recorded with their error and do not end the search.
+
+    Parameters
+    ----------
+    study
+        The study; its `tuning` says what to search, how, and how long.
+    training, validation
+        The clouds to train on and to measure with.
+    folder
+        The search's folder: made, or taken up where it was left.
+    log_dir
+        Folder for TensorBoard: one run a trial, with the parameters and metrics for its HParams page.
+    workers
+        Worker processes; default: `study.tuning.workers`. With one, the trials run in this process.
+    progress
+        Show a progress bar with the best validation error so far.
+
+    Raises
+    ------
+    StudyError
+        If the space does not fit the model.
+    TrainingError
+        If no trial ran to its end.
+    """
+    folder, settings = Path(folder), study.models[study.tuning.model]
+    check_space(settings, study.tuning.space)
+    _open_folder(study, folder, (training, validation))
+    workers = workers or study.tuning.workers
+    run_queue(Job(study, training, validation, folder, log_dir), workers, progress=progress)
+    result = load_search(folder)
+    with atomic_path(folder / "trials.csv") as path:
+        result.trials.to_csv(path)
+    _ = result.best  # raises if there is none
+    return result
+
+
+def train_best(
+    study: Study,
+    result: SearchResult,
+    training: CloudDataset,
+    validation: CloudDataset,
+    folder: str | Path,
+    *,
+    log_dir: str | Path | None = None,
+    progress: bool = True,
+) -> TrainingResult | None:
+    """Train the best trial's network at the study's full length.
+
+    Returns
+    -------
+    TrainingResult or None
+        None if the best trial is that of the study's own settings: this network is trained already. A network that an
+        earlier search left in `folder` is removed then.
+    """
+    folder = Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    if result.best == 0:
+        return None
+    return train(result.best_settings, training, validation, folder, log_dir=log_dir, progress=progress)
+
+
+def _open_folder(study: Study, folder: Path, datasets: tuple[CloudDataset, ...]) -> None:
+    """Make the folder ready: go on with the search that is in it if it is the same, else remove that one's trials."""
+    tuning = study.tuning.model_dump(mode="json", exclude={"trials", "workers"})
+    settings = study.models[study.tuning.model].model_dump(mode="json")
+    identity = {"tuning": tuning, "settings": settings, "data": [[d.key, len(d)] for d in datasets]}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    known = read_json(folder / SEARCH)["key"] if (folder / SEARCH).is_file() else None
+    if known not in (None, key):
+        print(f"{folder}: holds another search, which is removed: the study or the data have changed", flush=True)
+        for path in folder.glob("[0-9][0-9][0-9]"):
+            shutil.rmtree(path)
+        for path in (*folder.glob("journal.jsonl*"), folder / "trials.csv"):
+            path.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(
+        folder / SEARCH,
+        {
+            "key": key,
+            "model": study.tuning.model,
+            "settings": settings,
+            "space": tuning["space"],
+            "sampler": study.tuning.sampler,
+            "pruner": study.tuning.pruner,
+            "seed": study.tuning.seed,
+            "trials": study.tuning.trials,
+        },
+    )

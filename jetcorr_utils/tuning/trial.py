@@ -1,0 +1,181 @@
+"""One trial: a network trained with the parameters of a draw, measured, and recorded in a folder of its own.
+
+The same function runs a trial in a notebook, in a local worker process and in a pod of a Katib experiment. What came
+out is `trial.json`, written last and in one go: a trial whose `trial.json` is there is done, whatever happened to the
+process that ran it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ..config import ModelSettings
+from ..data.clouds import CloudDataset
+from ..errors import JetcorrError
+from ..files import atomic_path, read_json, write_json
+from ..training import load_model, predict, train
+from .metrics import constant_error, response_metrics
+from .space import Parameters
+
+__all__ = ["RECORD", "PrunedTrial", "TrialRecord", "read_trial", "run_trial", "write_record"]
+
+RECORD = "trial.json"
+MARGIN = 0.995  # a validation error below this share of the constant predictor's has left it
+
+
+class PrunedTrial(Exception):
+    """Raised by the `report` of `run_trial` to stop a trial that does worse than others."""
+
+
+class _StuckTrial(Exception):
+    """The trial has not left the constant predictor in its first epochs."""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What is known of a trial that has ended.
+
+    Attributes
+    ----------
+    number
+        Its number in the search; 0 has the study's own settings.
+    state
+        "complete", "pruned" (worse than others), "constant" (never left the constant predictor) or "failed".
+    values
+        The drawn parameters, by the names of the model's settings.
+    metrics
+        `mae` (validation, of log(pt_gen/pt)), `constant_mae`, `epochs`, `seconds`, and for complete trials
+        `resolution_gain`, `flavour_spread`, `closure`, `parameters`, `train_jets_per_s`, `jets_per_s` (inference).
+    error
+        Of a failed trial: the error's name and text.
+    """
+
+    number: int
+    state: Literal["complete", "pruned", "constant", "failed"]
+    values: Parameters
+    metrics: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+def read_trial(folder: Path) -> TrialRecord | None:
+    """The record in a trial's folder, or None if the trial has not ended."""
+    path = folder / RECORD
+    return TrialRecord(**read_json(path)) if path.is_file() else None
+
+
+def write_record(folder: Path, record: TrialRecord) -> None:
+    """Write the record of a trial into its folder."""
+    write_json(folder / RECORD, asdict(record))
+
+
+def run_trial(
+    number: int,
+    values: Parameters,
+    settings: ModelSettings,
+    training: CloudDataset,
+    validation: CloudDataset,
+    folder: Path,
+    *,
+    grace: int = 2,
+    report: Callable[[int, float], None] | None = None,
+    log_dir: str | Path | None = None,
+    progress: bool = False,
+) -> TrialRecord:
+    """Train and measure one trial, and write its record.
+
+    Parameters
+    ----------
+    number, values
+        The trial's number and drawn parameters, for the record.
+    settings
+        The model's settings with these parameters, and with the epochs and jets that a trial may take.
+    training, validation
+        The clouds to train on and to measure with.
+    folder
+        The trial's own folder.
+    grace
+        Epochs after which the trial must have left the constant predictor.
+    report
+        Called after each epoch with its number and validation error; may raise `PrunedTrial`.
+    log_dir
+        Folder or URL of the TensorBoard log.
+
+    Returns
+    -------
+    TrialRecord
+        Also for a trial that failed: its error is in the record. Faults of the machine (`MemoryError`, a full disk)
+        and interrupts are raised.
+    """
+    if (known := read_trial(folder)) is not None:
+        return known
+    folder.mkdir(parents=True, exist_ok=True)
+    constant = constant_error(training, validation)
+    watch = _Watch(folder / "history.csv", constant, grace, settings.training.epochs, report)
+    start = time.perf_counter()
+    state, metrics, error = "complete", {}, None
+    try:
+        result = train(settings, training, validation, folder, log_dir=log_dir, progress=progress, callback=watch)
+        metrics = {
+            "mae": result.validation_mae,
+            "parameters": result.parameters,
+            "train_jets_per_s": result.jets_per_s,
+            **_measure(folder, validation),
+        }
+    except PrunedTrial:
+        state = "pruned"
+    except _StuckTrial:
+        state = "constant"
+    except (JetcorrError, ArithmeticError, RuntimeError, ValueError) as problem:
+        state, error = "failed", f"{type(problem).__name__}: {' '.join(str(problem).split())}"
+    if "mae" not in metrics and np.isfinite(watch.best):
+        metrics["mae"] = watch.best
+    metrics |= {"constant_mae": constant, "epochs": watch.epoch, "seconds": time.perf_counter() - start}
+    (folder / "state.pt").unlink(missing_ok=True)
+    record = TrialRecord(number, state, values, {name: float(value) for name, value in metrics.items()}, error)
+    write_record(folder, record)
+    return record
+
+
+class _Watch:
+    """Follows a trial from epoch to epoch: keeps its history, and stops it where it is not worth going on."""
+
+    def __init__(
+        self, path: Path, constant: float, grace: int, epochs: int, report: Callable[[int, float], None] | None
+    ) -> None:
+        self.path, self.constant, self.report = path, constant, report
+        self.grace = grace if grace < epochs else None
+        # Of a trial that was interrupted: its training goes on where it was, and so does its history.
+        self.rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
+
+    @property
+    def epoch(self) -> int:
+        return int(self.rows[-1]["epoch"]) if self.rows else 0
+
+    @property
+    def best(self) -> float:
+        return min((row["validation_mae"] for row in self.rows), default=float("nan"))
+
+    def __call__(self, epoch: int, row: dict[str, Any]) -> None:
+        self.rows = [known for known in self.rows if known["epoch"] < epoch] + [{"epoch": epoch, **row}]
+        with atomic_path(self.path) as path:
+            pd.DataFrame(self.rows).to_csv(path, index=False)
+        if self.report is not None:
+            self.report(epoch, float(row["validation_mae"]))
+        if epoch == self.grace and not self.best < MARGIN * self.constant:
+            raise _StuckTrial
+
+
+def _measure(folder: Path, validation: CloudDataset) -> dict[str, float]:
+    """The physics of the trained network on the validation jets, and how fast it predicts."""
+    model = load_model(folder)
+    start = time.perf_counter()
+    log_factor, _ = predict(model, validation)
+    seconds = time.perf_counter() - start
+    return {**response_metrics(validation.table, log_factor), "jets_per_s": len(validation) / seconds}
