@@ -6,6 +6,7 @@ seconds to import.
 
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, PT_EDGES, Bin
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
+from .learning import plot_history, plot_prediction
 from .metrics import measure
 from .plots import plot_gain, plot_median_against, plot_median_response, plot_resolution, plot_response_distribution
 from .predictions import load_predictions, model_names, response
@@ -32,9 +33,11 @@ __all__ = [
     "plot_flavour_difference",
     "plot_flavour_response",
     "plot_gain",
+    "plot_history",
     "plot_median_against",
     "plot_median_response",
     "plot_predicted_resolution",
+    "plot_prediction",
     "plot_pull",
     "plot_resolution",
     "plot_response_distribution",
