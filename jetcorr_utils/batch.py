@@ -71,12 +71,12 @@ class Stage:
 
 
 _DATA = ("data", "simulation", "baseline.py")
-_MODEL = (*_DATA, "models", "training.py")
+_MODEL = (*_DATA, "models", "training")
 STAGES = (
     Stage("01", (*_DATA, "physics"), ("data",), ()),
     Stage("02", _MODEL, ("data", "models"), ("data.json",)),
     Stage("03", (*_MODEL, "tuning"), ("data", "models", "tuning"), ("data.json", "model/*/checkpoint.pt")),
-    Stage("04", (*_MODEL, "export.py", "serving"), ("data", "models", "export"),
+    Stage("04", (*_MODEL, "export", "serving"), ("data", "models", "export"),
           ("data.json", "model/*/*", "tuning/best/*", "tuning/trials.csv")),
     Stage("05", ("data", "serving"), ("data", "serving"), ("data.json", "model_repository/**/*")),
     Stage("06", ("physics",), ("physics",), ("predictions.root", "metrics/05.json")),
@@ -89,11 +89,9 @@ def _digest(value: Any) -> str:
 
 def _code_digest(entries: Sequence[str]) -> str:
     package = Path(__file__).parent
-    files: set[Path] = set()
-    for entry in entries:
-        path = package / entry
-        files.update(path.rglob("*.*") if path.is_dir() else [path.with_suffix(".py"), path])
-    known = sorted(f for f in files if f.is_file() and f.suffix != ".pyc" and "__pycache__" not in f.parts)
+    roots = [package / entry for entry in entries]
+    files = {*roots, *(file for root in roots for file in root.rglob("*"))}
+    known = sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts)
     return _digest([(str(f.relative_to(package)), fingerprint(f)) for f in known])
 
 
