@@ -5,6 +5,24 @@ seconds to import.
 """
 
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, PT_EDGES, Bin
+from .explore import (
+    data_quality,
+    flavour_table,
+    plot_correlations,
+    plot_flavour_fractions,
+    plot_pileup,
+    plot_pt_eta,
+    plot_spectrum,
+    plot_substructure,
+    plot_target,
+)
+from .explore_particles import (
+    energy_fractions,
+    plot_energy_fractions,
+    plot_jet_images,
+    plot_particle_cloud,
+    plot_particle_multiplicities,
+)
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
 from .learning import plot_history, plot_prediction
 from .metrics import measure
@@ -24,23 +42,37 @@ __all__ = [
     "PUBLISHED",
     "Bin",
     "coverage_profile",
+    "data_quality",
+    "energy_fractions",
     "flavour_medians",
     "flavour_profile",
+    "flavour_table",
     "load_predictions",
     "measure",
     "model_names",
+    "plot_correlations",
     "plot_coverage",
+    "plot_energy_fractions",
     "plot_flavour_difference",
+    "plot_flavour_fractions",
     "plot_flavour_response",
     "plot_gain",
     "plot_history",
+    "plot_jet_images",
     "plot_median_against",
     "plot_median_response",
+    "plot_particle_cloud",
+    "plot_particle_multiplicities",
+    "plot_pileup",
     "plot_predicted_resolution",
     "plot_prediction",
+    "plot_pt_eta",
     "plot_pull",
     "plot_resolution",
     "plot_response_distribution",
+    "plot_spectrum",
+    "plot_substructure",
+    "plot_target",
     "profile",
     "response",
     "results_markdown",

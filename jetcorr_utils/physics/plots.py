@@ -51,7 +51,7 @@ def plot_response_distribution(
     ax.set(xlabel=r"Response $p_\mathrm{T}^\mathrm{corr}\,/\,p_\mathrm{T}^\mathrm{gen}$", ylabel="Probability density")
     ax.set_xlim(low, high)
     ax.set_ylim(bottom=0)
-    room_on_top(ax, 0.12)
+    room_on_top(ax, 0.2)
     selection_label(ax, selection_text(pt_bin, eta_bin) + f"\n{len(jets):,} jets".replace(",", " "))
     legend(ax)
     experiment_label(ax)

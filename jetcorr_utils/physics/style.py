@@ -16,9 +16,11 @@ import matplotlib.pyplot as plt
 import mplhep
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..files import atomic_path
 
@@ -62,12 +64,16 @@ _STYLE = [mplhep.style.CMS, _SIZES]
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorator of a function that returns a figure made by `subplots`: in the project's style, and closed."""
+    """Decorator of a function that returns a figure made by `subplots`.
+
+    The figure is drawn in the project's style, with room for its legends and texts above the data, and closed.
+    """
 
     @functools.wraps(draw)
     def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with plt.style.context(_STYLE):
             figure = draw(*args, **kwargs)
+            _uncover_data(figure)
         plt.close(figure)
         return figure
 
@@ -180,3 +186,35 @@ def marker_of(correction: str, among: Sequence[str] = ()) -> str:
 def title_of(correction: str) -> str:
     """The name of a correction in legends."""
     return _look(correction)[2]
+
+
+def _uncover_data(figure: Figure, steps: int = 8) -> None:
+    """Extend vertical axes, a tenth at a time, until no legend and no text covers data."""
+    for _ in range(steps):
+        figure.draw_without_rendering()
+        covered = [ax for ax in figure.axes if _covers_data(ax)]
+        if not covered:
+            return
+        for ax in covered:
+            room_on_top(ax, 0.1)
+
+
+def _covers_data(ax: Axes) -> bool:
+    """Whether the legend or a text in a corner of the axes lies over points, error bars or histogram steps."""
+    points = _data_pixels(ax)
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_transform() == ax.transAxes]
+    boxes += [ax.get_legend().get_window_extent()] if ax.get_legend() else []
+    return any(box.padded(3).count_contains(points) for box in boxes)
+
+
+def _data_pixels(ax: Axes) -> NDArray[np.float64]:
+    """Where data are drawn, in pixels (N, 2); error bars by their ends and middle."""
+    points = [
+        line.get_xydata() for line in ax.lines if line.get_transform() == ax.transData and len(line.get_xydata()) > 2
+    ]
+    for container in ax.containers:
+        if isinstance(container, ErrorbarContainer):
+            points += [segment for bars in container.lines[2] for segment in bars.get_segments()]
+            points += [segment.mean(axis=0)[None] for bars in container.lines[2] for segment in bars.get_segments()]
+    points += [patch.get_path().vertices for patch in ax.patches if isinstance(patch, StepPatch)]
+    return ax.transData.transform(np.concatenate(points)) if points else np.empty((0, 2))

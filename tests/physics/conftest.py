@@ -1,5 +1,6 @@
 """Toy predictions with known gains (log-normal responses), as a table and as files; no display."""
 
+import awkward as ak
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -76,3 +77,52 @@ def predictions_files(tmp_path_factory):
             file.mktree("jets", {name: column.dtype for name, column in part.items()})
             file["jets"].extend({name: column.to_numpy() for name, column in part.items()})
     return paths
+
+
+@pytest.fixture(scope="session")
+def toy_jets():
+    """3 000 jets with particles, in the form in which the readers give them."""
+    return make_toy_jets(3_000)
+
+
+def make_toy_jets(jets=3_000, seed=1):
+    """Jets whose particles share their raw pt at random; gluon jets have more and wider ones, plus some pileup."""
+    rng = np.random.default_rng(seed)
+    table = toy_predictions(jets, seed)
+    table = table.drop(columns=[name for name in table if name.startswith("pfn")])
+    gluon = (table["partonFlav"] == 21).to_numpy()
+    inside = rng.poisson(np.where(gluon, 14, 8) * np.log(table["genJetPt"] / 5)) + 3
+    around = rng.poisson(8, jets)
+    count = inside + around
+    first = np.repeat(np.cumsum(count) - count, count)
+    clustered = (np.arange(count.sum()) - first) < np.repeat(inside, count)
+    share = rng.gamma(0.35, 1, count.sum()) * clustered
+    share /= np.repeat(np.add.reduceat(share, np.cumsum(count) - count), count)
+    pt = np.where(clustered, share * np.repeat(table["jetRawPt"], count), rng.exponential(0.8, count.sum()) + 0.3)
+    width = np.repeat(np.where(gluon, 0.13, 0.09), count)
+    radius = np.where(clustered, np.minimum(np.abs(rng.normal(0, width)), 0.4), 0.4 + 0.5 * rng.random(count.sum()))
+    angle = rng.uniform(0, 2 * np.pi, count.sum())
+    ids = np.array([211, -211, 22, 130, 11, 13])
+    particles = ak.unflatten(
+        ak.zip(
+            {
+                "PF_pT": pt.astype(np.float32) + np.float32(1e-3),
+                "PF_dEta": (radius * np.cos(angle)).astype(np.float32),
+                "PF_dPhi": (radius * np.sin(angle)).astype(np.float32),
+                "PF_mass": np.full(count.sum(), 0.14, np.float32),
+                "PF_id": rng.choice(ids, count.sum(), p=[0.3, 0.28, 0.3, 0.1, 0.01, 0.01]).astype(np.int32),
+                "PF_fromPV": rng.integers(0, 4, count.sum()).astype(np.int32),
+                "PF_fromAK4Jet": clustered.astype(np.int32),
+            }
+        ),
+        count,
+    )
+    scalars = {name: table[name].to_numpy() for name in table}
+    scalars |= {
+        "jetMass": (table["jetPt"] * rng.uniform(0.08, 0.2, jets)).to_numpy(),
+        "jetArea": rng.normal(0.5, 0.03, jets),
+        "QG_mult": inside.astype(np.int32),
+        "QG_ptD": rng.beta(4, 8, jets),
+        "QG_axis2": rng.gamma(4, 0.01, jets),
+    }
+    return ak.with_field(ak.zip(scalars), particles, "particles")

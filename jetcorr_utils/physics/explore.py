@@ -1,0 +1,249 @@
+"""Figures and tables of the data before any network: jets, their spectrum, flavours, target, pileup, correlations.
+
+All take jets as `jetcorr_utils.data` reads them: an awkward array with JetNTuple's names, pt in GeV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import awkward as ak
+import hist
+import mplhep
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from .binning import FLAVOURS, PT_BINS, PT_EDGES, paper_flavour
+from .style import (
+    COLOURS,
+    density_steps,
+    experiment_label,
+    legend,
+    log_pt_axis,
+    room_on_top,
+    selection_label,
+    styled,
+    subplots,
+)
+
+__all__ = [
+    "FLAVOUR_GROUPS", "data_quality", "flavour_groups", "flavour_table", "plot_correlations", "plot_flavour_fractions",
+    "plot_pileup", "plot_pt_eta", "plot_spectrum", "plot_substructure", "plot_target",
+]  # fmt: skip
+
+#: groups of flavours that figures show: name → (PDG ids, colour, marker)
+FLAVOUR_GROUPS = {
+    "u, d, s": ((1, 2, 3), COLOURS[0], "o"),
+    "c": ((4,), COLOURS[2], "s"),
+    "b": ((5,), COLOURS[3], "D"),
+    "gluon": ((21,), COLOURS[1], "^"),
+}
+
+#: jet variables of the correlation matrix and the data quality table: branch → label
+VARIABLES = {
+    "jetPt": r"$p_\mathrm{T}$",
+    "jetEta": r"$\eta$",
+    "jetMass": "mass",
+    "jetArea": "area",
+    "jetRawPt": r"raw $p_\mathrm{T}$",
+    "rhoAll": r"$\rho$",
+    "PV_npvsGood": r"$N_\mathrm{PV}$",
+    "QG_ptD": r"$p_\mathrm{T}D$",
+    "QG_axis2": r"$\sigma_2$",
+    "QG_mult": "multiplicity",
+}
+
+
+def flavour_groups(jets: ak.Array) -> dict[str, NDArray[np.bool_]]:
+    """Which jets (N,) belong to each group of `FLAVOUR_GROUPS`."""
+    flavour = paper_flavour(ak.to_numpy(jets["hadronFlav"]), ak.to_numpy(jets["partonFlav"]))
+    return {name: np.isin(flavour, codes) for name, (codes, _, _) in FLAVOUR_GROUPS.items()}
+
+
+def data_quality(jets: ak.Array, fields: Sequence[str] | None = None) -> pd.DataFrame:
+    """What stands in each scalar branch.
+
+    Returns
+    -------
+    DataFrame with a row for each branch: ``type, missing`` (not finite), ``zero`` (share), ``min, median, max`` and
+    ``distinct`` values.
+    """
+    names = [name for name in (fields or jets.fields) if jets[name].ndim == 1]
+    rows = {}
+    for name in names:
+        values = ak.to_numpy(jets[name])
+        finite = values[np.isfinite(values)]
+        low, middle, high = np.quantile(finite, (0, 0.5, 1)) if len(finite) else (np.nan,) * 3
+        rows[name] = {
+            "type": str(values.dtype), "missing": len(values) - len(finite), "zero": float(np.mean(values == 0)),
+            "min": low, "median": middle, "max": high, "distinct": len(np.unique(finite)),
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+@styled
+def plot_spectrum(jets: ak.Array) -> Figure:
+    """Number of jets against pt: of the generator, raw and standard-corrected."""
+    figure, ax = subplots()
+    edges = np.geomspace(20, 4000, 54)
+    shown = {
+        "genJetPt": (COLOURS[0], "Generator"), "jetRawPt": ("#94a4a2", "Raw"), "jetPt": ("#000000", "L1 + L2L3"),
+    }  # fmt: skip
+    for name, (color, title) in shown.items():
+        filled = hist.Hist(hist.axis.Variable(edges), storage=hist.storage.Int64()).fill(ak.to_numpy(jets[name]))
+        mplhep.histplot(filled, yerr=np.sqrt(filled.values()), ax=ax, histtype="step", color=color, label=title)
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=0.5)
+    ax.set_ylabel("Jets / bin")
+    log_pt_axis(ax, 20, 4000, r"$p_\mathrm{T}$ [GeV]")
+    room_on_top(ax, 0.25)
+    selection_label(ax, f"{len(jets):,} jets".replace(",", " "))
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_pt_eta(jets: ak.Array) -> Figure:
+    """Number of jets in the plane of gen pt and gen eta."""
+    figure, ax = subplots(figsize=(9.0, 6.6))
+    filled = hist.Hist(
+        hist.axis.Variable(PT_EDGES), hist.axis.Regular(25, -2.5, 2.5), storage=hist.storage.Int64()
+    ).fill(ak.to_numpy(jets["genJetPt"]), ak.to_numpy(jets["genJetEta"]))
+    counts = np.where(filled.values() > 0, filled.values(), np.nan)
+    mesh = ax.pcolormesh(PT_EDGES, filled.axes[1].edges, counts.T, norm=LogNorm(), cmap="cividis", rasterized=True)
+    figure.colorbar(mesh, ax=ax, label="Jets / bin", pad=0.02)
+    ax.set_ylabel(r"$\eta^\mathrm{gen}$")
+    log_pt_axis(ax, PT_EDGES[0], PT_EDGES[-1])
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_flavour_fractions(jets: ak.Array) -> Figure:
+    """Share of each flavour against gen pt, with binomial errors."""
+    figure, ax = subplots()
+    pt = ak.to_numpy(jets["genJetPt"])
+    edges = np.geomspace(20, 3000, 11)
+    total = np.histogram(pt, edges)[0]
+    known = total > 10
+    for name, mask in flavour_groups(jets).items():
+        _, color, marker = FLAVOUR_GROUPS[name]
+        share = np.histogram(pt[mask], edges)[0][known] / total[known]
+        error = np.sqrt(share * (1 - share) / total[known])
+        centers = np.sqrt(edges[1:] * edges[:-1])[known]
+        ax.errorbar(centers, share, yerr=error, fmt=marker, color=color, label=name, linestyle="-", linewidth=1)
+    ax.set_ylim(0, None)
+    ax.set_ylabel("Share of jets")
+    log_pt_axis(ax, 20, 3000)
+    room_on_top(ax, 0.12)
+    legend(ax, columns=4, columnspacing=1.0)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_target(jets: ak.Array) -> Figure:
+    """Distribution of the target log(gen pt / pt) in bins of gen pt: what the networks learn."""
+    figure, ax = subplots()
+    gen_pt = ak.to_numpy(jets["genJetPt"]).astype(np.float64)
+    matched = gen_pt > 0
+    target = np.log(gen_pt[matched] / ak.to_numpy(jets["jetPt"])[matched])
+    for pt_bin, color in zip(PT_BINS[1:], (COLOURS[0], COLOURS[2], COLOURS[1], COLOURS[3]), strict=True):
+        inside = pt_bin.contains(gen_pt[matched])
+        if inside.any():
+            label = pt_bin.text(r"p_\mathrm{T}^\mathrm{gen}", "GeV")
+            density_steps(ax, target[inside], -0.5, 0.5, 60, color=color, label=label)
+    ax.axvline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    ax.set(xlim=(-0.5, 0.5), ylabel="Probability density")
+    ax.set_xlabel(r"Target $\ln(p_\mathrm{T}^\mathrm{gen}\,/\,p_\mathrm{T})$")
+    ax.set_ylim(bottom=0)
+    room_on_top(ax, 0.2)
+    selection_label(ax, f"{int(matched.sum()):,} jets".replace(",", " "))
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_pileup(jets: ak.Array) -> Figure:
+    """Energy density rho and number of good vertices, and how they depend on each other."""
+    figure, (left, middle, right) = subplots(1, 3, figsize=(14.0, 5.2))
+    rho, vertices = ak.to_numpy(jets["rhoAll"]).astype(np.float64), ak.to_numpy(jets["PV_npvsGood"])
+    high = float(np.quantile(rho, 0.999)) * 1.1
+    density_steps(left, rho, 0, high, 40, color=COLOURS[0])
+    left.set(xlabel=r"$\rho$ [GeV]", ylabel="Probability density", xlim=(0, high))
+    most = int(np.quantile(vertices, 0.999)) + 2
+    density_steps(middle, vertices, -0.5, most + 0.5, most + 1, color=COLOURS[3])
+    middle.set(xlabel=r"$N_\mathrm{PV}$", ylabel="Probability density", xlim=(-0.5, most + 0.5))
+    numbers = [n for n in range(most + 1) if np.count_nonzero(vertices == n) > 10]
+    means = [rho[vertices == n].mean() for n in numbers]
+    errors = [rho[vertices == n].std() / np.sqrt(np.count_nonzero(vertices == n)) for n in numbers]
+    right.errorbar(numbers, means, yerr=errors, fmt="o", color="black", markersize=4)
+    right.set(xlabel=r"$N_\mathrm{PV}$", ylabel=r"Mean $\rho$ [GeV]", ylim=(0, None))
+    for ax in (left, middle):
+        ax.set_ylim(bottom=0)
+    experiment_label(left, right="")
+    right.set_title("13 TeV", loc="right", fontsize=15)
+    return figure
+
+
+@styled
+def plot_substructure(jets: ak.Array) -> Figure:
+    """What tells quarks from gluons: multiplicity, fragmentation and width of the jets, by flavour."""
+    variables = {
+        "QG_mult": ("Multiplicity", 0, 100),
+        "QG_ptD": (r"$p_\mathrm{T}D$", 0, 1),
+        "QG_axis2": ("Minor axis", 0, 0.2),
+    }
+    figure, axes = subplots(1, 3, figsize=(14.0, 5.4))
+    for ax, (name, (label, low, high)) in zip(axes, variables.items(), strict=True):
+        values = ak.to_numpy(jets[name])
+        for group, mask in flavour_groups(jets).items():
+            if mask.any():
+                density_steps(ax, values[mask], low, high, 40, color=FLAVOUR_GROUPS[group][1], label=group)
+        ax.set(xlabel=label, xlim=(low, high))
+        ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+    axes[0].set_ylabel("Probability density")
+    room_on_top(axes[2], 0.05)
+    legend(axes[2])
+    experiment_label(axes[0], right="")
+    axes[2].set_title("13 TeV", loc="right", fontsize=15)
+    return figure
+
+
+@styled
+def plot_correlations(jets: ak.Array) -> Figure:
+    """Rank correlations (Spearman) of the jets' variables and the target."""
+    gen_pt = ak.to_numpy(jets["genJetPt"]).astype(np.float64)
+    matched = gen_pt > 0
+    columns = {label: ak.to_numpy(jets[name])[matched] for name, label in VARIABLES.items() if name in jets.fields}
+    columns[r"abs($\eta$)"] = np.abs(columns[r"$\eta$"])
+    columns["target"] = np.log(gen_pt[matched] / ak.to_numpy(jets["jetPt"])[matched])
+    matrix = spearmanr(np.stack(list(columns.values()), axis=1)).statistic
+    figure, ax = subplots(figsize=(9.6, 8.6))
+    image = ax.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
+    for (row, column), value in np.ndenumerate(matrix):
+        ax.text(
+            column, row, f"{value:.2f}", ha="center", va="center", fontsize=10, color="w" if abs(value) > 0.6 else "k"
+        )
+    ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=13)
+    ax.set_yticks(range(len(columns)), columns, fontsize=13)
+    ax.tick_params(which="both", length=0)
+    figure.colorbar(image, ax=ax, label="Rank correlation", shrink=0.85, pad=0.02)
+    experiment_label(ax)
+    return figure
+
+
+def flavour_table(jets: ak.Array) -> pd.DataFrame:
+    """Number and share of jets of each flavour: columns ``jets, share``."""
+    flavour = paper_flavour(ak.to_numpy(jets["hadronFlav"]), ak.to_numpy(jets["partonFlav"]))
+    counts = {name: int(np.count_nonzero(flavour == code)) for code, name in FLAVOURS.items()}
+    counts["none"] = len(flavour) - sum(counts.values())
+    return pd.DataFrame({"jets": counts}).assign(share=lambda table: table["jets"] / max(len(flavour), 1))

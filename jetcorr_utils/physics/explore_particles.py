@@ -1,0 +1,201 @@
+"""Figures of what is inside the jets: particle classes, energy fractions, the particle cloud, average jet images."""
+
+from __future__ import annotations
+
+import awkward as ak
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, SymLogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .binning import PT_BINS, Bin, flavour_name, paper_flavour, selection_text
+from .explore import FLAVOUR_GROUPS, flavour_groups
+from .style import (
+    COLOURS,
+    density_steps,
+    experiment_label,
+    legend,
+    log_pt_axis,
+    room_on_top,
+    selection_label,
+    styled,
+    subplots,
+)
+
+__all__ = [
+    "PARTICLE_CLASSES", "draw_particle_cloud", "energy_fractions", "jet_image", "plot_energy_fractions",
+    "plot_jet_images", "plot_particle_cloud", "plot_particle_multiplicities",
+]  # fmt: skip
+
+#: classes of particle-flow candidates: name → (abs(PF_id) values, colour, marker)
+PARTICLE_CLASSES = {
+    "charged hadrons": ((211,), COLOURS[1], "o"),
+    "photons": ((22, 2), COLOURS[2], "s"),
+    "neutral hadrons": ((130, 1), COLOURS[0], "D"),
+    "electrons": ((11,), COLOURS[3], "^"),
+    "muons": ((13,), COLOURS[4], "v"),
+}
+
+#: radius of the jets
+RADIUS = 0.4
+
+
+def energy_fractions(jets: ak.Array) -> dict[str, NDArray[np.float64]]:
+    """Share of each class of `PARTICLE_CLASSES` in the energy of the particles clustered in each jet (N,)."""
+    inside = jets["particles"][jets["particles", "PF_fromAK4Jet"] == 1]
+    eta = inside["PF_dEta"] + jets["jetEta"]
+    energy = np.sqrt((inside["PF_pT"] * np.cosh(eta)) ** 2 + inside["PF_mass"] ** 2)
+    total = ak.to_numpy(ak.sum(energy, axis=1)).astype(np.float64)
+    shares = {}
+    for name, (codes, _, _) in PARTICLE_CLASSES.items():
+        part = ak.to_numpy(ak.sum(energy[_is_one_of(inside["PF_id"], codes)], axis=1)).astype(np.float64)
+        shares[name] = np.divide(part, total, out=np.zeros_like(part), where=total > 0)
+    return shares
+
+
+def jet_image(jets: ak.Array, bins: int = 41, half: float = 0.5) -> NDArray[np.float64]:
+    """The average image (bins, bins): mean share of the jet's pt in cells of (dEta, dPhi), cells from -half to half."""
+    particles = jets["particles"]
+    weight = particles["PF_pT"] / jets["jetRawPt"]
+    edges = np.linspace(-half, half, bins + 1)
+    flat = [ak.to_numpy(ak.flatten(values)) for values in (particles["PF_dEta"], particles["PF_dPhi"], weight)]
+    image = np.histogram2d(flat[0], flat[1], bins=(edges, edges), weights=flat[2])[0]
+    return image / max(len(jets), 1)
+
+
+@styled
+def plot_particle_multiplicities(jets: ak.Array) -> Figure:
+    """Number of clustered particles of each class in a jet, and of all of them by flavour of the jet."""
+    figure, (left, right) = subplots(1, 2, figsize=(13.0, 5.8))
+    inside = jets["particles"][jets["particles", "PF_fromAK4Jet"] == 1]
+    edge = 2 * (int(np.quantile(ak.to_numpy(ak.num(inside)), 0.998)) // 2 + 1)
+    for name, (codes, color, _) in PARTICLE_CLASSES.items():
+        count = ak.to_numpy(ak.sum(_is_one_of(inside["PF_id"], codes), axis=1))
+        density_steps(left, count, -0.5, edge - 0.5, edge, color=color, label=name)
+    left.set_yscale("log")
+    left.set_ylim(1e-4, 2)
+    left.set(xlabel="Clustered particles of a class", ylabel="Share of jets", xlim=(-0.5, min(edge, 70) - 0.5))
+    total = ak.to_numpy(ak.num(inside))
+    for group, mask in flavour_groups(jets).items():
+        if mask.any():
+            color = FLAVOUR_GROUPS[group][1]
+            density_steps(right, total[mask], -0.5, edge - 0.5, edge // 2, color=color, label=group)
+    right.set(xlabel="Clustered particles", ylabel="Probability density", xlim=(-0.5, edge - 0.5))
+    right.set_ylim(bottom=0)
+    room_on_top(left, 0.2)
+    room_on_top(right, 0.1)
+    legend(left)
+    legend(right)
+    experiment_label(left, right="")
+    right.set_title("13 TeV", loc="right", fontsize=15)
+    return figure
+
+
+@styled
+def plot_energy_fractions(jets: ak.Array) -> Figure:
+    """Mean share of each particle class in the jets' energy against gen pt, stacked."""
+    figure, ax = subplots()
+    pt = ak.to_numpy(jets["genJetPt"])
+    edges = np.geomspace(20, 3000, 15)
+    bins = np.digitize(pt, edges) - 1
+    known = [number for number in range(len(edges) - 1) if np.count_nonzero(bins == number) >= 10]
+    base = np.zeros(len(known))
+    lows, widths = edges[known], np.diff(edges)[known]
+    for name, shares in energy_fractions(jets).items():
+        means = np.array([shares[bins == number].mean() for number in known])
+        errors = np.array([shares[bins == number].std() / np.sqrt((bins == number).sum()) for number in known])
+        color = PARTICLE_CLASSES[name][1]
+        ax.bar(lows, means, widths, base, align="edge", color=color, label=name, linewidth=0)
+        if name in ("charged hadrons", "photons", "neutral hadrons"):
+            centers = np.sqrt(lows * (lows + widths))
+            ax.errorbar(centers, base + means, yerr=errors, fmt="none", ecolor="black", elinewidth=1.2)
+        base = base + means
+    ax.set_ylim(0, 1.0)
+    ax.set_ylabel("Mean share of the jet's energy")
+    if known:
+        log_pt_axis(ax, edges[known[0]], edges[known[-1] + 1])
+    room_on_top(ax, 0.2)
+    ax.set_yticks(np.linspace(0, 1, 6))
+    legend(ax, columns=3, columnspacing=0.9, fontsize=13)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_particle_cloud(jets: ak.Array, index: int = 0) -> Figure:
+    """The particles of one jet around its axis: area by pt, colour by class; open ones are not clustered in it."""
+    if not 0 <= index < len(jets):
+        raise InputError(f"jet {index} is not one of the {len(jets)} jets")
+    figure, ax = subplots(figsize=(10.2, 7.4))
+    draw_particle_cloud(ax, jets[index])
+    experiment_label(ax)
+    return figure
+
+
+def draw_particle_cloud(ax: Axes, jet: ak.Record) -> None:
+    """Draw one jet's particle cloud into `ax`, with its pt, eta and flavour."""
+    particles = jet["particles"]
+    for name, (codes, color, marker) in PARTICLE_CLASSES.items():
+        chosen = particles[_is_one_of(particles["PF_id"], codes)]
+        clustered = ak.to_numpy(chosen["PF_fromAK4Jet"]) == 1
+        area = 14 * np.sqrt(ak.to_numpy(chosen["PF_pT"]) / 0.5)
+        x, y = ak.to_numpy(chosen["PF_dEta"]), ak.to_numpy(chosen["PF_dPhi"])
+        ax.scatter(x[clustered], y[clustered], s=area[clustered], color=color, marker=marker, alpha=0.75, linewidths=0)
+        ax.scatter(x[~clustered], y[~clustered], s=area[~clustered], edgecolors=color, facecolors="none", marker=marker)
+        ax.scatter([], [], s=60, color=color, marker=marker, label=name)
+    ax.add_patch(Circle((0, 0), RADIUS, fill=False, color="0.4", linestyle="--"))
+    ax.set(xlim=(-0.75, 0.75), ylim=(-0.75, 0.75), xlabel=r"$\Delta\eta$", ylabel=r"$\Delta\phi$")
+    ax.set_aspect("equal", adjustable="box")
+    flavour = flavour_name(paper_flavour(jet["hadronFlav"], jet["partonFlav"]))
+    facts = {
+        r"p_\mathrm{T}": f"{jet['jetPt']:.0f}$ GeV",
+        r"p_\mathrm{T}^\mathrm{gen}": f"{jet['genJetPt']:.0f}$ GeV",
+        r"\eta": f"{jet['jetEta']:.2f}$",
+    }
+    lines = [f"${symbol} = {value}" for symbol, value in facts.items()]
+    lines += [f"flavour: {flavour}", f"{len(particles)} particles", "filled: in the jet", "open: around it"]
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
+    selection_label(ax, "\n".join(lines), x=1.04, y=0.55)
+
+
+@styled
+def plot_jet_images(jets: ak.Array, pt_bin: Bin = PT_BINS[2]) -> Figure:
+    """Average images of light-quark and gluon jets, and the difference of the two."""
+    chosen = pt_bin.contains(ak.to_numpy(jets["genJetPt"]))
+    masks = flavour_groups(jets)
+    images = {name: jet_image(jets[masks[name] & chosen]) for name in ("u, d, s", "gluon")}
+    figure, axes = subplots(1, 3, figsize=(15.0, 5.4))
+    extent = (-0.5, 0.5, -0.5, 0.5)
+    top = max(max(image.max() for image in images.values()), 1e-9)
+    scale = LogNorm(top * 1e-4, top)
+    for ax, (name, image) in zip(axes, images.items(), strict=False):
+        shown = ax.imshow(image.T, origin="lower", extent=extent, cmap="cividis", norm=scale)
+        ax.set_facecolor(shown.cmap(0.0))
+        ax.text(0.04, 0.96, name, transform=ax.transAxes, va="top", fontsize=15, color="white")
+    figure.colorbar(shown, ax=axes[:2], label=r"Mean share of the jet's $p_\mathrm{T}$", pad=0.01, shrink=0.72)
+    difference = 1e3 * (images["gluon"] - images["u, d, s"])
+    limit = max(np.quantile(np.abs(difference), 0.995), 1e-9)
+    shown = axes[2].imshow(
+        difference.T, origin="lower", extent=extent, cmap="RdBu_r", norm=SymLogNorm(limit / 30, vmin=-limit, vmax=limit)
+    )
+    axes[2].text(0.04, 0.96, "gluon − (u, d, s)", transform=axes[2].transAxes, va="top", fontsize=15)
+    figure.colorbar(shown, ax=axes[2], label=r"Difference [$10^{-3}$]", pad=0.01, shrink=0.72)
+    for ax in axes:
+        ax.set_xlabel(r"$\Delta\eta$")
+        ax.grid(False)
+    axes[0].set_ylabel(r"$\Delta\phi$")
+    experiment_label(axes[0], right="")
+    axes[1].set_title(selection_text(pt_bin), loc="right", fontsize=15)
+    axes[2].set_title("13 TeV", loc="right", fontsize=15)
+    return figure
+
+
+def _is_one_of(pdg_id: ak.Array, codes: tuple[int, ...]) -> ak.Array:
+    """Which particles have abs(PDG id) in `codes`."""
+    found = abs(pdg_id) == codes[0]
+    for code in codes[1:]:
+        found = found | (abs(pdg_id) == code)
+    return found

@@ -1,0 +1,184 @@
+"""The figures: labelled axes, legends and texts that cover no data, the project's style wherever they are drawn."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.patches import StepPatch
+
+from jetcorr_utils import physics
+from jetcorr_utils.config import PhysicsSettings
+from jetcorr_utils.errors import InputError
+from jetcorr_utils.physics.binning import ETA_BINS, PT_BINS, Bin, selection_text
+from jetcorr_utils.physics.style import color_of, marker_of, save_figure, title_of
+
+FEW = PhysicsSettings(replicas=5)
+ALL = ["raw", "standard", "pfn", "particlenet"]
+MODELS = ["pfn", "particlenet"]
+
+FIGURES = {
+    "distribution": lambda p: physics.plot_response_distribution(p, ALL, PT_BINS[2], ETA_BINS[0]),
+    "median": lambda p: physics.plot_median_response(p, ALL, ETA_BINS[0], FEW),
+    "resolution": lambda p: physics.plot_resolution(p, ALL[1:], ETA_BINS[1], FEW),
+    "rho": lambda p: physics.plot_median_against(p, ALL[1:], "rhoAll", [5, 10, 20, 40], r"$\rho$ [GeV]", settings=FEW),
+    "resolution_gain": lambda p: physics.plot_gain(physics.measure(p, MODELS, FEW, progress=False)),
+    "flavour_gain": lambda p: physics.plot_gain(physics.measure(p, MODELS, FEW, progress=False), "flavour_gain"),
+    "flavour_response": lambda p: physics.plot_flavour_response(p, ALL[1:], PT_BINS[3], ETA_BINS[0], FEW),
+    "flavour_difference": lambda p: physics.plot_flavour_difference(p, ALL[1:], settings=FEW),
+    "pull": lambda p: physics.plot_pull(p, MODELS),
+    "coverage": lambda p: physics.plot_coverage(p, MODELS, FEW),
+    "coverage_by_flavour": lambda p: physics.plot_coverage(p, MODELS, FEW, by="flavour"),
+    "predicted_resolution": lambda p: physics.plot_predicted_resolution(p, MODELS, FEW),
+}
+DATA_FIGURES = [
+    "plot_spectrum", "plot_pt_eta", "plot_flavour_fractions", "plot_target", "plot_pileup", "plot_substructure",
+    "plot_correlations", "plot_particle_multiplicities", "plot_energy_fractions", "plot_particle_cloud",
+    "plot_jet_images",
+]  # fmt: skip
+
+
+def data_points(ax):
+    """Pixels (N, 2) of all that shows data in the axes: markers, error bars, histogram steps, scattered particles."""
+    points = [ax.transData.transform(line.get_xydata()) for line in ax.lines if line.get_transform() == ax.transData]
+    for container in ax.containers:
+        if hasattr(container, "has_yerr"):
+            for bars in container.lines[2]:
+                points += [ax.transData.transform(segment) for segment in bars.get_segments()]
+    for patch in ax.patches:
+        if isinstance(patch, StepPatch):
+            points.append(ax.transData.transform(patch.get_path().vertices))
+    for collection in ax.collections:
+        if isinstance(collection, PathCollection) and len(collection.get_offsets()):
+            points.append(ax.transData.transform(collection.get_offsets()))
+    points = np.concatenate(points) if points else np.empty((0, 2))
+    inside = (
+        ax.bbox.x0 <= points[:, 0],
+        points[:, 0] <= ax.bbox.x1,
+        ax.bbox.y0 <= points[:, 1],
+        points[:, 1] <= ax.bbox.y1,
+    )
+    return points[np.logical_and.reduce(inside)]
+
+
+def check(figure):
+    """Draw the figure and check what can be checked without eyes."""
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        points = data_points(ax)
+        boxes = [text.get_window_extent() for text in ax.texts if text.get_transform() == ax.transAxes]
+        if ax.get_legend():
+            boxes.append(ax.get_legend().get_window_extent())
+            titles = [text.get_text() for text in ax.get_legend().get_texts()]
+            assert len(titles) == len(set(titles)), "each entry once"
+        for box in boxes:
+            covered = [point for point in points if box.contains(*point)]
+            assert not covered, f"text or legend covers {len(covered)} data points"
+    assert any(ax.get_xlabel() or ax.get_ylabel() for ax in figure.axes)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_of_the_predictions(predictions, name):
+    check(FIGURES[name](predictions))
+
+
+@pytest.mark.parametrize("name", DATA_FIGURES)
+def test_figures_of_the_data(toy_jets, name):
+    check(getattr(physics, name)(toy_jets))
+
+
+def test_figures_are_closed_and_saved_whole(predictions, tmp_path):
+    before = plt.get_fignums()
+    figure = FIGURES["pull"](predictions)
+    assert plt.get_fignums() == before
+    paths = save_figure(figure, tmp_path / "figures", "pull")
+    assert [path.name for path in paths] == ["pull.png", "pull.pdf"]
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    assert paths[1].read_bytes().startswith(b"%PDF")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["pull.pdf", "pull.png"]
+
+
+def test_the_same_figure_gives_the_same_files(predictions, tmp_path):
+    first, second = (save_figure(FIGURES["pull"](predictions), tmp_path / folder, "pull") for folder in "ab")
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_style_survives_the_change_of_settings(predictions):
+    """A notebook draws a figure after the function has returned, with settings of its own."""
+    figure = FIGURES["distribution"](predictions)
+    inside = io.BytesIO()
+    figure.savefig(inside, format="raw", dpi=120)
+    outside = io.BytesIO()
+    with plt.style.context({"font.family": "serif", "xtick.major.size": 1, "axes.labelsize": 40}):
+        figure.savefig(outside, format="raw", dpi=120)
+    assert np.array_equal(np.frombuffer(inside.getvalue(), np.uint8), np.frombuffer(outside.getvalue(), np.uint8))
+
+
+def test_no_figure_claims_to_be_cms(predictions):
+    figure = FIGURES["median"](predictions)
+    texts = [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
+    assert any("jetcorr simulation" in text for text in texts)
+    assert not any("CMS" in text for text in texts)
+
+
+def test_every_model_has_a_look_of_its_own():
+    shown = ["raw", "standard", "pfn", "particlenet", "particlenet_rich", "particlenet_balanced", "pfn_rich", "trees"]
+    assert len({color_of(name, shown) for name in shown}) == len(shown)
+    assert len({marker_of(name, shown) for name in shown}) == len(shown)
+    assert title_of("particlenet_rich_balanced") == "ParticleNet (rich balanced)"
+
+
+def test_selections_are_written_as_inequalities():
+    assert selection_text(Bin(30, np.inf), Bin(0, 1.3)) == (
+        "$p_\\mathrm{T}^\\mathrm{gen} > 30\\ \\mathrm{GeV}$\n$|\\eta^\\mathrm{gen}| < 1.3$"
+    )
+
+
+def test_a_jet_that_is_not_there_is_refused(toy_jets):
+    with pytest.raises(InputError, match="jet 3000 is not one of the 3000 jets"):
+        physics.plot_particle_cloud(toy_jets, 3000)
+
+
+def test_energy_fractions_add_up(toy_jets):
+    shares = physics.energy_fractions(toy_jets)
+    np.testing.assert_allclose(sum(shares.values()), 1, rtol=1e-5)
+    assert all((share >= 0).all() for share in shares.values())
+
+
+def test_the_data_quality_table_finds_what_is_missing(toy_jets):
+    import awkward as ak
+
+    rho = ak.to_numpy(toy_jets["rhoAll"]).copy()
+    rho[:7] = np.nan
+    table = physics.data_quality(ak.with_field(toy_jets, rho, "rhoAll"))
+    assert table.loc["rhoAll", "missing"] == 7
+    assert table.loc["jetPt", "missing"] == 0
+    assert table.loc["run", "distinct"] == 1
+    assert "particles" not in table.index
+
+
+def test_the_results_table_shows_ours_beside_the_published(predictions):
+    metrics = physics.measure(predictions, MODELS, FEW, progress=False)
+    table = physics.results_table(metrics)
+    assert len(table) == 2 * 3 * 5
+    row = table[
+        (table["gain"] == "resolution gain") & (table["abs(eta)"] == "0-1.3") & (table["gen pt / GeV"] == "30+")
+    ]
+    entry = metrics["pfn"]["resolution_gain"]["0-1.3"]["30-inf"]
+    assert row["pfn"].item() == f"{100 * entry['value']:.1f} ± {100 * entry['error']:.1f}"
+    assert row["published"].item() == "2.2 (paper, PFN), 2.5 (paper, ParticleNet)"
+    markdown = physics.results_markdown(metrics, etas=("0-2.5",)).splitlines()
+    assert len(markdown) == 2 + 10
+    assert len({len(line) for line in markdown}) == 1, "columns are aligned"
+    with pytest.raises(InputError, match="no model 'gnn'"):
+        physics.results_table(metrics, ["gnn"])
+
+
+def test_a_bin_without_a_value_is_a_dash(predictions):
+    low = predictions[predictions["genJetPt"] < 200].reset_index(drop=True)
+    metrics = physics.measure(low, ["pfn"], FEW, progress=False)
+    table = physics.results_table(metrics)
+    assert set(table[table["gen pt / GeV"] == "1000+"]["pfn"]) == {"-"}
+    check(physics.plot_gain(metrics))
