@@ -123,7 +123,8 @@ def train(
         keep_freed_memory()
     folder = Path(folder)
     options = settings.training
-    train = train.select(sample_rows(len(train), options.max_jets or len(train), options.seed))
+    if options.max_jets is not None and options.max_jets < len(train):
+        train = train.select(sample_rows(len(train), options.max_jets, options.seed))
     # Leaves the random state of the caller as it was
     with torch.random.fork_rng(), tqdm(total=options.epochs, unit="epoch", disable=not progress) as bar:
         run = _Run(settings, train, validation, device, amp, compile)
