@@ -28,10 +28,21 @@ from ..config import TuningSettings
 from .space import Parameters
 from .trial import TrialRecord, read_trial, write_record
 
-__all__ = ["TrialQueue"]
+__all__ = ["TrialQueue", "quiet_optuna"]
 
 JOURNAL = "journal.jsonl"
 NUMBER = "number"
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keep Optuna from telling of each study that is made: the progress bar has what matters."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 class TrialQueue:
@@ -49,14 +60,15 @@ class TrialQueue:
         self.folder, self.tuning = folder, tuning
         self._lock = FileLock(folder / "queue.lock")
         journal = str(folder / JOURNAL)
-        self.study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(journal, lock_obj=_JournalLock(journal))),
-            study_name="jetcorr",
-            sampler=_SamplerByNumber(lambda number: _sampler(tuning, number)),
-            pruner=_pruner(tuning),
-            direction="minimize",
-            load_if_exists=True,
-        )
+        with quiet_optuna():
+            self.study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(journal, lock_obj=_JournalLock(journal))),
+                study_name="jetcorr",
+                sampler=_SamplerByNumber(lambda number: _sampler(tuning, number)),
+                pruner=_pruner(tuning),
+                direction="minimize",
+                load_if_exists=True,
+            )
 
     def trial_folder(self, number: int) -> Path:
         """Where the trial `number` keeps its files."""

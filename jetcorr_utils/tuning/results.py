@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from ..config import Choice, ModelSettings, Space
 from ..errors import InputError, TrainingError
 from ..files import read_json
+from .queue import quiet_optuna
 from .space import apply_parameters, distributions
 from .trial import TrialRecord, read_trial
 
@@ -108,7 +109,8 @@ class SearchResult:
         ]
         if len(table) < 4 or table[metric].nunique() < 2:
             return pd.Series(dtype=float, name="importance")
-        study = optuna.create_study()
+        with quiet_optuna():
+            study = optuna.create_study()
         for _, row in table.iterrows():
             params = {name: _plain(row[name]) for name in self.space}
             study.add_trial(

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..config import Study
 from ..data.clouds import CloudDataset
 from ..files import atomic_path, read_json, write_json
+from ..models.inputs import sample_rows
 from ..training import TrainingResult, train
 from .results import SEARCH, SearchResult, load_search
 from .space import check_space
@@ -63,6 +64,8 @@ def search(
     folder, settings = Path(folder), study.models[study.tuning.model]
     check_space(settings, study.tuning.space)
     _open_folder(study, folder, (training, validation))
+    # Selected here, so that the worker processes are given no more than they need.
+    training = training.select(sample_rows(len(training), study.tuning.max_jets or len(training), study.tuning.seed))
     workers = workers or study.tuning.workers
     run_queue(Job(study, training, validation, folder, log_dir), workers, progress=progress)
     result = load_search(folder)

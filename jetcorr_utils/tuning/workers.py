@@ -40,7 +40,6 @@ class Job:
     log_dir: str | Path | None = None
 
     def queue(self) -> TrialQueue:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         return TrialQueue(self.folder, self.study.tuning)
 
 
@@ -94,7 +93,7 @@ def _run_one(job: Job, queue: TrialQueue, number: int, trial: optuna.Trial) -> T
         if number and trial.should_prune():
             raise PrunedTrial
 
-    limits = {"training.epochs": tuning.epochs, "training.max_jets": tuning.max_jets}
+    limits = {"training.epochs": tuning.epochs, "training.max_jets": None}
     log_dir = f"{job.log_dir}/{queue.trial_folder(number).name}" if job.log_dir else None
     record = run_trial(
         number, values, apply_parameters(settings, {**values, **limits}), job.training, job.validation,
