@@ -4,6 +4,7 @@ The response histograms filled by coffea are in `jetcorr_utils.physics.response`
 seconds to import.
 """
 
+from ..style import save_figure
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, PT_EDGES, Bin
 from .explore import (
     data_quality,
@@ -31,7 +32,6 @@ from .predictions import load_predictions, model_names, response
 from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
 from .results import results_markdown, results_table
-from .style import save_figure
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull
 
 __all__ = [

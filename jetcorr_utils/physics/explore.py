@@ -18,8 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from .binning import FLAVOURS, PT_BINS, PT_EDGES, paper_flavour
-from .style import (
+from ..style import (
     COLOURS,
     density_steps,
     experiment_label,
@@ -30,6 +29,7 @@ from .style import (
     styled,
     subplots,
 )
+from .binning import FLAVOURS, PT_BINS, PT_EDGES, paper_flavour
 
 __all__ = [
     "FLAVOUR_GROUPS", "data_quality", "flavour_groups", "flavour_table", "plot_correlations", "plot_flavour_fractions",

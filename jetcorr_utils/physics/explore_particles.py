@@ -11,9 +11,7 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .binning import PT_BINS, Bin, flavour_name, paper_flavour, selection_text
-from .explore import FLAVOUR_GROUPS, flavour_groups
-from .style import (
+from ..style import (
     COLOURS,
     density_steps,
     experiment_label,
@@ -24,6 +22,8 @@ from .style import (
     styled,
     subplots,
 )
+from .binning import PT_BINS, Bin, flavour_name, paper_flavour, selection_text
+from .explore import FLAVOUR_GROUPS, flavour_groups
 
 __all__ = [
     "PARTICLE_CLASSES", "draw_particle_cloud", "energy_fractions", "jet_image", "plot_energy_fractions",

@@ -9,9 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..config import PhysicsSettings
-from .binning import ETA_BINS, FLAVOURS, PT_BINS, Bin, selection_text
-from .profiles import flavour_medians, flavour_profile
-from .style import (
+from ..style import (
     color_of,
     experiment_label,
     legend,
@@ -23,6 +21,8 @@ from .style import (
     subplots,
     title_of,
 )
+from .binning import ETA_BINS, FLAVOURS, PT_BINS, Bin, selection_text
+from .profiles import flavour_medians, flavour_profile
 
 __all__ = ["plot_flavour_difference", "plot_flavour_response"]
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from .style import COLOURS, experiment_label, figure_with_ratio, legend, room_on_top, selection_label, styled, subplots
+from ..style import COLOURS, experiment_label, figure_with_ratio, legend, room_on_top, selection_label, styled, subplots
 
 __all__ = ["plot_history", "plot_prediction"]
 

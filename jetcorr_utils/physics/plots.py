@@ -11,11 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..config import PhysicsSettings
-from .binning import ETA_BINS, PT_BINS, Bin, selection_text
-from .predictions import response
-from .profiles import profile
-from .results import measured_models
-from .style import (
+from ..style import (
     color_of,
     density_steps,
     experiment_label,
@@ -29,6 +25,10 @@ from .style import (
     subplots,
     title_of,
 )
+from .binning import ETA_BINS, PT_BINS, Bin, selection_text
+from .predictions import response
+from .profiles import profile
+from .results import measured_models
 
 __all__ = [
     "plot_gain", "plot_median_against", "plot_median_response", "plot_resolution", "plot_response_distribution",

@@ -6,23 +6,44 @@ correction), ``standard`` (L1 + L2L3) and each model by its name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import uproot
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from .binning import paper_flavour
 
-__all__ = ["REQUIRED", "corrected_pt", "load_predictions", "model_names", "pt_branch", "response"]
+__all__ = ["REQUIRED", "corrected_pt", "load_predictions", "model_names", "predictions_table", "pt_branch", "response"]
 
 #: branches that every predictions file has
 REQUIRED = (
     "run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetRawPt", "genJetPt", "genJetEta", "hadronFlav",
     "partonFlav", "rhoAll",
 )  # fmt: skip
+
+
+def predictions_table(
+    table: Mapping[str, ArrayLike], models: Mapping[str, tuple[ArrayLike, ArrayLike]]
+) -> pd.DataFrame:
+    """Predictions in memory, as `load_predictions` would read them from a file.
+
+    Parameters
+    ----------
+    table
+        The jets' identifiers and labels by branch name, for example ``CloudDataset.table``.
+    models
+        For each model its log(correction factor) (N,) and sigma (N,).
+    """
+    columns = {name: np.asarray(values) for name, values in table.items()}
+    for model, (log_factor, sigma) in models.items():
+        factor = np.exp(np.asarray(log_factor, dtype=np.float64))
+        columns |= {f"{model}_pt": factor * columns["jetPt"], f"{model}_factor": factor}
+        columns[f"{model}_sigma"] = np.asarray(sigma, dtype=np.float64)
+    return check_predictions(pd.DataFrame(columns))
 
 
 def load_predictions(path: str | Path, tree: str = "jets") -> pd.DataFrame:
@@ -69,8 +90,9 @@ def check_predictions(table: pd.DataFrame, where: str = "predictions") -> pd.Dat
 
 
 def model_names(predictions: pd.DataFrame) -> list[str]:
-    """The models that have a ``_pt`` branch, in the order of the table."""
-    return [name.removesuffix("_pt") for name in predictions.columns if name.endswith("_pt")]
+    """The models, which have a ``_pt`` and a ``_sigma`` branch, in the order of the table."""
+    names = [name.removesuffix("_pt") for name in predictions.columns if name.endswith("_pt")]
+    return [name for name in names if f"{name}_sigma" in predictions]
 
 
 def pt_branch(correction: str) -> str:

@@ -11,10 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..config import PhysicsSettings
-from .binning import FLAVOURS, PT_EDGES
-from .metrics import ONE_SIGMA, pull
-from .statistics import Bootstrap
-from .style import (
+from ..style import (
     color_of,
     density_steps,
     experiment_label,
@@ -27,6 +24,9 @@ from .style import (
     subplots,
     title_of,
 )
+from .binning import FLAVOURS, PT_EDGES
+from .metrics import ONE_SIGMA, pull
+from .statistics import Bootstrap
 
 __all__ = ["coverage_profile", "plot_coverage", "plot_predicted_resolution", "plot_pull"]
 

@@ -12,7 +12,7 @@ from jetcorr_utils import physics
 from jetcorr_utils.config import PhysicsSettings
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.physics.binning import ETA_BINS, PT_BINS, Bin, selection_text
-from jetcorr_utils.physics.style import color_of, marker_of, save_figure, title_of
+from jetcorr_utils.style import color_of, marker_of, save_figure, title_of
 
 FEW = PhysicsSettings(replicas=5)
 ALL = ["raw", "standard", "pfn", "particlenet"]

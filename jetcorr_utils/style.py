@@ -22,7 +22,7 @@ from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from ..files import atomic_path
+from .files import atomic_path
 
 __all__ = [
     "COLOURS", "StyledFigure", "color_of", "density_steps", "experiment_label", "figure_with_ratio", "legend",
@@ -168,7 +168,7 @@ def _look(correction: str, among: Sequence[str] = ()) -> tuple[str, str, str]:
     others = [name for name in among if name not in _KNOWN | _MODELS]
     number = others.index(correction) if correction in others else 0
     base, _, variant = correction.partition("_")
-    title = _MODELS[base][2] if base in _MODELS else base
+    title = (_KNOWN | _MODELS)[base][2] if base in _KNOWN | _MODELS else base
     title = f"{title} ({variant.replace('_', ' ')})" if variant else title
     return COLOURS[2 + number % 8], _MORE_MARKERS[number % 8], title
 
