@@ -1,0 +1,164 @@
+"""Write a trained network as ONNX, and check that the file gives the network's numbers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
+from ..errors import ParityError
+from ..files import atomic_path
+from ..models import CloudNetwork, correction
+from ..serving.client import OnnxPredictor
+from ..serving.padding import INPUT_NAMES, OUTPUT_NAMES, CloudLike
+from .graphs import padded_network
+
+__all__ = ["check_parity", "export_model"]
+
+MINIMUM_OPSET = 18
+"""What torch's exporter writes without conversion."""
+
+
+def export_model(
+    model: CloudNetwork, path: str | Path, *, opset: int = MINIMUM_OPSET, metadata: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a trained network as ONNX, with free numbers of jets and particles.
+
+    Parameters
+    ----------
+    model
+        The network, from `training.load_model`.
+    path
+        The file to write.
+    opset
+        Version of the ONNX operators, see `serving.triton_releases`.
+    metadata
+        What else to note in the file, such as the study's name and the range of the training jets. Values that are not
+        text are noted as JSON. The same network and metadata make the same bytes.
+
+    Returns
+    -------
+    Path
+        `path`.
+    """
+    features = model.settings.features
+    columns = PARTICLE_COLUMNS[features]
+    names = {
+        "producer": "jetcorr", "architecture": model.settings.architecture, "features": features,
+        "points": list(POINT_COLUMNS), "particle_features": list(columns), "jet_features": list(JET_COLUMNS),
+        "particle_columns": len(columns), "jet_columns": len(JET_COLUMNS), "units": "GeV",
+        "output": "log(pt_gen/pt): corrected pt and mass = standard-corrected ones * exp(output)",
+        "sigma": "half of the 16-84 % width of log(pt_gen/pt): relative resolution of the corrected pt",
+        "settings": model.settings.model_dump(mode="json"),
+    }  # fmt: skip
+    graph = _to_onnx(padded_network(model), len(columns), opset)
+    for key, value in {**names, **(metadata or {})}.items():
+        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        graph.metadata_props.add(key=key, value=text)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(graph.SerializeToString(deterministic=True))
+    return Path(path)
+
+
+def _to_onnx(network: torch.nn.Module, columns: int, opset: int) -> onnx.ModelProto:
+    generator = torch.Generator().manual_seed(0)
+    jets, particles = 3, 41  # neither 1 nor equal to a width, which would be taken for constants
+    example = (
+        torch.rand(jets, particles, 2, generator=generator) - 0.5,
+        torch.rand(jets, particles, columns, generator=generator),
+        (torch.arange(particles) < torch.tensor([[41], [23], [30]])).float().unsqueeze(2),
+        torch.rand(jets, len(JET_COLUMNS), generator=generator) + 1,
+    )
+    batch, width = torch.export.Dim("batch", min=1), torch.export.Dim("particles", min=1)
+    shapes = ({0: batch, 1: width}, {0: batch, 1: width}, {0: batch, 1: width}, {0: batch})
+    with _quiet():
+        program = torch.onnx.export(
+            network, example, dynamo=True, external_data=False, opset_version=opset, verbose=False,
+            input_names=list(INPUT_NAMES), output_names=list(OUTPUT_NAMES), dynamic_shapes=shapes, optimize=True,
+        )  # fmt: skip
+    graph = program.model_proto
+    _forget_origin(graph)
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def _forget_origin(graph: onnx.ModelProto) -> None:
+    """Remove the exporter's notes on each node: they hold stack traces with paths of this machine."""
+    places = [
+        graph.graph,
+        *graph.graph.node,
+        *graph.graph.input,
+        *graph.graph.output,
+        *graph.graph.value_info,
+        *graph.functions,
+    ]
+    for place in places:
+        del place.metadata_props[:]
+        place.doc_string = ""
+
+
+@contextmanager
+def _quiet():
+    """The exporter warns about its own internals, and logs what it does."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@torch.no_grad()
+def _torch_predictions(model: CloudNetwork, clouds: CloudLike, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What PyTorch gives, on ragged batches."""
+    ptr = np.asarray(clouds.ptr)
+    parts = []
+    for start in range(0, len(ptr) - 1, batch_size):
+        edges = ptr[start : start + batch_size + 1]
+        particles = torch.from_numpy(np.array(clouds.particles[edges[0] : edges[-1]]))
+        jets = torch.from_numpy(np.array(clouds.jets[start : start + batch_size]))
+        parts.append(correction(model(particles, jets, torch.from_numpy(edges - edges[0]))))
+    return tuple(torch.cat(column).numpy() for column in zip(*parts, strict=True))
+
+
+def check_parity(
+    model: CloudNetwork, onnx_path: str | Path, dataset: CloudLike, tolerance: float = 1e-5, *, batch_size: int = 256
+) -> dict[str, float]:
+    """Compare the correction factor and the resolution from ONNX Runtime with PyTorch's, jet by jet.
+
+    Returns
+    -------
+    dict
+        ``factor`` and ``sigma``: the largest relative differences.
+
+    Raises
+    ------
+    ParityError
+        If one is above `tolerance` or not a number; the message names the jet.
+    """
+    ours = OnnxPredictor(onnx_path).predict(dataset, batch_size=batch_size)
+    theirs = _torch_predictions(model, dataset, batch_size)
+    pairs = {"factor": (np.exp(ours[0]), np.exp(theirs[0])), "sigma": (ours[1], theirs[1])}
+    largest = {}
+    for name, (exported, trained) in pairs.items():
+        difference = np.abs(exported / trained - 1)
+        worst = int(np.argmax(np.nan_to_num(difference, nan=np.inf)))
+        largest[name] = float(difference[worst])
+        if not largest[name] <= tolerance:
+            raise ParityError(
+                f"{onnx_path}: {name} of jet {worst} is {exported[worst]:.7g}, PyTorch gives {trained[worst]:.7g}: "
+                f"relative difference {largest[name]:.1e}, allowed {tolerance:.0e}"
+            )
+    return largest

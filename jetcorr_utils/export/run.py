@@ -1,0 +1,119 @@
+"""Export all models of a run into its model repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..config import Study
+from ..data import load_clouds
+from ..data.dataset import CloudDataset
+from ..data.features import JET_COLUMNS
+from ..errors import MissingStageError
+from ..files import fingerprint
+from ..run import RunFolder
+from ..serving.repository import add_model
+from ..training import load_model
+from .onnx import check_parity, export_model
+
+__all__ = ["best_checkpoint", "export_run", "training_range"]
+
+PARITY_JETS = 1000
+
+
+def best_checkpoint(study: Study, run: RunFolder, name: str) -> Path:
+    """The folder of the better network of a model's name, by validation error: the trained one, or the tuned one."""
+    folders = [run.model(name)]
+    if study.tuning.model == name:
+        folders.append(run.tuning / "best")
+    trained = {folder: _validation_mae(folder) for folder in folders if (folder / "checkpoint.pt").is_file()}
+    if not trained:
+        raise MissingStageError(f"model/{name}/checkpoint.pt is not in {run.path}: run notebook 02_gnn_training first")
+    return min(trained, key=trained.__getitem__)
+
+
+def _validation_mae(folder: Path) -> float:
+    return float(pd.read_csv(folder / "history.csv")["validation_mae"].min())
+
+
+def training_range(dataset: CloudDataset) -> dict[str, list[float]]:
+    """The range of the training jets: pt (GeV), abs(eta), multiplicity; a correction beyond it is an extrapolation."""
+    jets = np.asarray(dataset.jets)
+    columns = {
+        "jetPt": jets[:, JET_COLUMNS.index("jetPt")],
+        "abs(jetEta)": np.abs(jets[:, JET_COLUMNS.index("jetEta")]),
+        "particles": np.diff(dataset.ptr),
+    }
+    return {name: [float(values.min()), float(values.max())] for name, values in columns.items()}
+
+
+def export_run(study: Study, run: RunFolder) -> pd.DataFrame:
+    """Write the best network of each of the study's models as version 1 of a model in the run's repository.
+
+    Returns
+    -------
+    DataFrame
+        One row a model: ``model``, ``from`` (folder of its checkpoint), ``parameters``, ``kilobytes``, ``nodes`` of
+        the graph, largest relative differences ``factor`` and ``sigma`` from PyTorch, ``jets`` compared, ``file``.
+
+    Raises
+    ------
+    MissingStageError
+        If a model has not been trained.
+    ParityError
+        If an exported model does not give PyTorch's numbers; nothing is written then.
+    """
+    return pd.DataFrame([_export(study, run, name) for name in study.models])
+
+
+def _export(study: Study, run: RunFolder, name: str) -> dict[str, Any]:
+    folder = best_checkpoint(study, run, name)
+    model = load_model(folder)
+    clouds = load_clouds(study.data, model.settings.features)
+    validation = clouds.split("validation")
+    metadata = {
+        "name": name, "study": study.name, "checkpoint": fingerprint(folder / "checkpoint.pt"),
+        "candidates": study.data.candidates, "training_range": training_range(clouds.split("train")),
+        "selection": study.data.selection.model_dump(mode="json"),
+    }  # fmt: skip
+    with TemporaryDirectory() as temporary:
+        path = export_model(model, Path(temporary) / "model.onnx", opset=study.export.opset, metadata=metadata)
+        jets = validation.slice(0, min(PARITY_JETS, len(validation)))
+        parity = check_parity(model, path, jets, study.export.tolerance)
+        version = add_model(
+            run.model_repository, name, path, version=1, max_batch_size=study.export.max_batch_size
+        )  # fmt: skip
+        return {
+            "model": name, "from": str(folder.relative_to(run.path)),
+            "parameters": sum(p.numel() for p in model.parameters()), "kilobytes": path.stat().st_size / 1000,
+            "nodes": count_nodes(path), **parity, "jets": len(jets),
+            "file": str(run.model_repository / name / str(version) / "model.onnx"),
+        }  # fmt: skip
+
+
+def count_nodes(path: Path) -> int:
+    """Operators in an ONNX file, those of subgraphs and functions included."""
+    return int(operators(path).sum())
+
+
+def operators(path: str | Path) -> pd.Series:
+    """How often each operator stands in an ONNX file, those of subgraphs and functions included."""
+    import onnx
+
+    model = onnx.load(str(path))
+    names: list[str] = []
+
+    def walk(nodes: Any) -> None:
+        for node in nodes:
+            names.append(node.op_type)
+            for attribute in node.attribute:
+                walk(attribute.g.node)
+
+    walk(model.graph.node)
+    for function in model.functions:
+        walk(function.node)
+    return pd.Series(names, dtype=str).value_counts()

@@ -1,0 +1,36 @@
+"""Serving: the model repository, a local Triton server, clients for it, and the correction of files.
+
+Names are imported when they are first used: the client libraries take seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "CorrectionReport": "correct",
+    "Clouds": "padding",
+    "OnnxPredictor": "client",
+    "Predictor": "client",
+    "TritonPredictor": "client",
+    "TritonServer": "server",
+    "add_model": "repository",
+    "correct_files": "correct",
+    "inference_metrics": "statistics",
+    "measure_inference": "statistics",
+    "model_metadata": "repository",
+    "open_predictor": "client",
+    "open_predictors": "client",
+    "prometheus_metrics": "statistics",
+    "server_available": "server",
+    "usage": "statistics",
+    "write_predictions": "predictions",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,222 @@
+"""Correct the jets of files: JetNTuple or NanoAOD in, a ROOT file with corrected jets out, in constant memory.
+
+Jets keep their order. A jet that cannot be corrected is left out and counted by its reason. A jet beyond the range of
+the jets that a model was trained on is flagged; by choice it keeps the standard correction.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from ..data import iterate_jets
+from ..data.features import jet_matrix, particle_matrix, table
+from ..errors import InputError
+from .client import Predictor, open_predictors
+from .padding import Clouds
+from .predictions import IDENTIFIERS, corrected_columns, predictions_file
+
+__all__ = ["CorrectionReport", "clouds_from_jets", "correct_files", "within_range"]
+
+CHUNK = "100 MB"
+T = TypeVar("T")
+
+
+@dataclass
+class CorrectionReport:
+    """What became of the jets.
+
+    Attributes
+    ----------
+    out
+        The file written.
+    models
+        The models that corrected them.
+    corrected
+        Number of jets in the file.
+    skipped
+        Number of jets left out, by reason.
+    outside
+        Number of jets in the file beyond the training range, by model.
+    seconds
+        Wall time.
+    """
+
+    out: Path
+    models: tuple[str, ...]
+    corrected: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    outside: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def text(self) -> str:
+        """The report in a few lines."""
+        rate = self.corrected / self.seconds if self.seconds else 0.0
+        lines = [
+            f"{self.corrected} jets corrected with {', '.join(self.models)}: {self.out} ({rate:.0f} jets/s)",
+            f"{self.skipped.total()} jets not corrected",
+            *(f"  {count}: {reason}" for reason, count in self.skipped.items()),
+        ]
+        lines += [f"{count} jets beyond the training range of {name}, flagged" for name, count in self.outside.items()]
+        return "\n".join(lines)
+
+
+def correct_files(
+    inputs: Sequence[str | Path],
+    model: str | Path | Mapping[str, Predictor],
+    out: str | Path,
+    *,
+    batch_size: int = 1024,
+    outside: Literal["correct", "keep"] = "correct",
+    step_size: int | str = CHUNK,
+    progress: bool = True,
+) -> CorrectionReport:
+    """Correct the jets of files and write them to one file.
+
+    Parameters
+    ----------
+    inputs
+        JetNTuple files, or NanoAOD files with particle-flow candidates.
+    model
+        What `open_predictors` takes, or predictors by name.
+    out
+        The ROOT file to write: tree `jets`, see `predictions`; ``<model>_in_range`` tells whether a jet is within the
+        range of the model's training jets.
+    batch_size
+        Jets in a request.
+    outside
+        What to do with jets beyond the training range: ``"correct"`` them, or ``"keep"`` the standard correction.
+    step_size
+        How much to read at a time: a number of entries, or an amount of memory.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    CorrectionReport
+
+    Raises
+    ------
+    InputError
+        If a file or a model cannot be used. The output file is then absent, or what it was before.
+    ServerError
+        If the server does not answer, likewise.
+    """
+    if outside not in ("correct", "keep"):
+        raise InputError(f"outside {outside!r}: must be correct or keep")
+    start = time.monotonic()
+    with ExitStack() as stack:
+        if isinstance(model, Mapping):
+            predictors = dict(model)
+        else:
+            predictors = open_predictors(model)
+            for predictor in predictors.values():
+                stack.callback(predictor.close)
+        report = CorrectionReport(Path(out), tuple(predictors))
+        reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        stack.callback(reader.shutdown, cancel_futures=True)
+        writer = stack.enter_context(predictions_file(out))
+        bar = stack.enter_context(tqdm(unit="jet", desc="correcting", disable=not progress))
+        for jets in _ahead(iterate_jets([str(path) for path in inputs], step_size=step_size), reader):
+            columns = _correct(jets, predictors, batch_size, outside == "keep", report)
+            if columns:
+                writer.append(columns)
+            bar.update(len(jets))
+        if not writer.jets:
+            reasons = "; ".join(f"{count}: {reason}" for reason, count in report.skipped.items()) or "there are none"
+            raise InputError(f"{', '.join(map(str, inputs))}: no jet can be corrected ({reasons})")
+    report.seconds = time.monotonic() - start
+    return report
+
+
+def _ahead(iterator: Iterator[T], pool: ThreadPoolExecutor) -> Iterator[T]:
+    """The same values; the next one is made while the current one is used."""
+    end = object()
+    future = pool.submit(next, iterator, end)
+    while (value := future.result()) is not end:
+        future = pool.submit(next, iterator, end)
+        yield value
+
+
+def _correct(
+    jets: ak.Array, predictors: Mapping[str, Predictor], batch_size: int, keep: bool, report: CorrectionReport
+) -> dict[str, NDArray[Any]]:
+    """The columns of one chunk; what is left out is counted in the report."""
+    prepared = {name: _prepare(jets, predictor.metadata) for name, predictor in predictors.items()}
+    reasons = np.full(len(jets), "", dtype=object)
+    for _, problems in prepared.values():
+        reasons = np.where(reasons == "", problems, reasons)
+    good = reasons == ""
+    report.skipped.update(reasons[~good].tolist())
+    report.corrected += int(good.sum())
+    if not good.any():
+        return {}
+    kept = jets[good]
+    columns = {name: values for name, values in table(kept).items() if name in IDENTIFIERS}
+    pt, mass = (ak.to_numpy(kept[name]) for name in ("jetPt", "jetMass"))
+    for name, predictor in predictors.items():
+        candidates, _ = prepared[name]
+        clouds = clouds_from_jets(candidates[good], predictor.metadata.get("features", "open"))
+        inside = within_range(clouds, predictor.metadata)
+        report.outside[name] += int((~inside).sum())
+        predictions = predictor.predict(clouds, batch_size=batch_size)
+        columns |= corrected_columns(name, pt, mass, *predictions, valid=inside if keep else None)
+        columns[f"{name}_in_range"] = inside
+    report.outside += Counter()  # drops the zeros
+    return columns
+
+
+def _prepare(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, NDArray[Any]]:
+    """The jets with the candidates that a model takes, and why each of them cannot be corrected ("" if it can)."""
+    if metadata.get("candidates", "jet") == "jet":
+        jets = ak.with_field(jets, jets.particles[jets.particles.PF_fromAK4Jet > 0], "particles")
+    selection = json.loads(metadata.get("selection", "{}"))
+    min_pt, max_eta = selection.get("min_pt", 0.0), selection.get("max_abs_eta", np.inf)
+    features = metadata.get("features", "open")
+    finite = np.isfinite(jet_matrix(jets)).all(axis=1)
+    rows_finite = np.isfinite(particle_matrix(jets, features)).all(axis=1)
+    counts = ak.to_numpy(ak.num(jets.particles))
+    finite &= ak.to_numpy(ak.all(ak.unflatten(rows_finite, counts), axis=1))
+    pt, eta = (ak.to_numpy(jets[name]) for name in ("jetPt", "jetEta"))
+    checks = {
+        f"jetPt is not above {min_pt:g} GeV, the training selection": ~(pt > min_pt) & finite,
+        f"abs(jetEta) is not below {max_eta:g}, the training selection": ~(np.abs(eta) < max_eta) & finite,
+        "has no particles": counts == 0,
+        "has values that are not finite": ~finite,
+    }
+    problems = np.full(len(jets), "", dtype=object)
+    for reason, hit in checks.items():
+        problems[(problems == "") & hit] = reason
+    return jets, problems
+
+
+def clouds_from_jets(jets: ak.Array, features: Literal["open", "rich"]) -> Clouds:
+    """The model inputs of jets in the schema of JetNTuple, see `data.read_jets`."""
+    ptr = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets.particles)), dtype=np.int64)])
+    return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets))
+
+
+def within_range(clouds: Clouds, metadata: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Which jets `(B,)` are within the range of pt, abs(eta) and multiplicity of a model's training jets."""
+    limits = json.loads(metadata.get("training_range", "{}"))
+    values = {
+        "jetPt": clouds.jets[:, 0],
+        "abs(jetEta)": np.abs(clouds.jets[:, 1]),
+        "particles": np.diff(clouds.ptr),
+    }
+    inside = np.ones(len(clouds), dtype=bool)
+    for name, (low, high) in limits.items():
+        inside &= (values[name] >= low) & (values[name] <= high)
+    return inside

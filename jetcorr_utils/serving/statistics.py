@@ -1,0 +1,154 @@
+"""What an inference costs, and where the time goes: the client's clock beside the server's own statistics.
+
+Triton's statistics extension counts, for each model, requests and the nanoseconds that they spent in the queue and in
+the three parts of the computation. They are sums over requests; divided by the number of *jets* they are times a jet.
+What the client waits for beyond them is overhead: serialisation, network, HTTP or gRPC.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from .client import Predictor, TritonPredictor
+from .padding import CloudLike, pad
+
+__all__ = ["PUBLISHED_JETS_PER_S", "inference_metrics", "measure_inference", "prometheus_metrics", "usage"]
+
+PUBLISHED_JETS_PER_S = {
+    ("pfn", "CPU"): {256: 2226, 1024: 3086},
+    ("particlenet", "CPU"): {256: 210, 1024: 310},
+    ("pfn", "GPU"): {256: 15065, 1024: 27929},
+    ("particlenet", "GPU"): {256: 1719, 1024: 1805},
+}
+"""Jets/s by batch size of the published calibration (`deinal/jec-inference`): Triton 21.09, one serial HTTP client."""
+
+_PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
+
+
+def usage(predictor: TritonPredictor) -> dict[str, int]:
+    """The server's totals for a model since it was loaded, over all of its versions.
+
+    Returns
+    -------
+    dict
+        ``requests``, ``jets`` and ``executions`` (a run of the model may serve several requests), and nanoseconds
+        summed over requests: ``queue``, ``compute_input``, ``compute_infer``, ``compute_output``, ``success`` (all
+        of a request's time in the server).
+    """
+    totals = dict.fromkeys(("requests", "jets", "executions", "failed", "success", *_PARTS), 0)
+    for entry in predictor.statistics().get("model_stats", []):
+        inference = entry.get("inference_stats", {})
+        totals["jets"] += int(entry.get("inference_count", 0))
+        totals["executions"] += int(entry.get("execution_count", 0))
+        totals["requests"] += int(inference.get("success", {}).get("count", 0))
+        totals["failed"] += int(inference.get("fail", {}).get("count", 0))
+        for part in ("success", *_PARTS):
+            totals[part] += int(inference.get(part, {}).get("ns", 0))
+    return totals
+
+
+def measure_inference(
+    predictor: Predictor,
+    clouds: CloudLike,
+    batch_sizes: Sequence[int] = (1, 16, 256, 1024),
+    *,
+    seconds: float = 2.0,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Time requests of each batch size, one after the other, as the published measurement did.
+
+    Parameters
+    ----------
+    predictor
+        A server's, or one in this process (which has no queue, and computation is all of its time).
+    clouds
+        Jets to draw the batches from, at random.
+    batch_sizes
+        Jets in a request.
+    seconds
+        How long to go on with each batch size.
+    seed
+        Of the choice of jets.
+
+    Returns
+    -------
+    DataFrame
+        One row a batch size: ``batch_size``, ``requests``, ``jets_per_s``, ``latency_ms`` (median of a request), and
+        microseconds a jet: ``wall``, of which ``queue``, ``model`` (the server's computation), and ``overhead`` (the
+        rest of what the client waits for).
+    """
+    generator = np.random.default_rng(seed)
+    rows = []
+    for batch_size in tqdm(batch_sizes, desc=f"{predictor.name}: batch sizes", disable=not progress):
+        batches = [pad(clouds, np.sort(generator.integers(0, len(clouds.ptr) - 1, batch_size))) for _ in range(4)]
+        predictor.infer(batches[0])
+        before = usage(predictor) if isinstance(predictor, TritonPredictor) else {}
+        times = _time(predictor, batches, seconds)
+        after = usage(predictor) if isinstance(predictor, TritonPredictor) else {}
+        spent = {name: after[name] - before[name] for name in after}
+        rows.append({"batch_size": batch_size, **_row(times, batch_size, spent)})
+    return pd.DataFrame(rows)
+
+
+def _time(predictor: Predictor, batches: Sequence[Mapping[str, Any]], seconds: float) -> list[float]:
+    times: list[float] = []
+    start = time.perf_counter()
+    while not times or time.perf_counter() - start < seconds:
+        begin = time.perf_counter()
+        predictor.infer(batches[len(times) % len(batches)])
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def _row(times: Sequence[float], batch_size: int, spent: Mapping[str, int]) -> dict[str, float]:
+    """A row of the table, from the client's times (s) and the server's (ns, summed over requests)."""
+    jets = len(times) * batch_size
+    wall = 1e6 * sum(times) / jets
+    if spent:
+        queue = 1e-3 * spent["queue"] / spent["jets"]
+        model = 1e-3 * sum(spent[part] for part in _PARTS[1:]) / spent["jets"]
+    else:
+        queue, model = 0.0, wall
+    return {
+        "requests": len(times), "jets_per_s": 1e6 / wall, "latency_ms": 1e3 * float(np.median(times)), "wall": wall,
+        "queue": queue, "model": model, "overhead": wall - queue - model,
+    }  # fmt: skip
+
+
+def inference_metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """The part of metrics.json for one model, from the table of `measure_inference`."""
+    return {
+        str(row.batch_size): {
+            "jets_per_s": row.jets_per_s, "model_us_per_jet": row.model, "queue_us_per_jet": row.queue,
+            "overhead_us_per_jet": row.overhead, "latency_ms": row.latency_ms,
+        }
+        for row in table.itertuples()
+    }  # fmt: skip
+
+
+def prometheus_metrics(url: str) -> pd.DataFrame:
+    """The server's Prometheus metrics: columns ``metric``, ``model``, ``version``, ``value``.
+
+    Parameters
+    ----------
+    url
+        ``host:port`` of the metrics, `TritonServer.metrics_url`.
+    """
+    with urllib.request.urlopen(f"http://{url}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    rows = []
+    for line in lines:
+        if line and not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            metric, _, labels = name.partition("{")
+            pairs = dict(pair.split("=", 1) for pair in labels.rstrip("}").split(",") if "=" in pair)
+            rows.append((metric, pairs.get("model", "").strip('"'), pairs.get("version", "").strip('"'), float(value)))
+    return pd.DataFrame(rows, columns=["metric", "model", "version", "value"])
