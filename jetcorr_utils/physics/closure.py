@@ -1,10 +1,10 @@
 """Residual closure: a last correction after the network, as experiments apply one, derived on the validation split.
 
 A network that minimises the absolute error makes the median of gen pt / pt right at a given *corrected* pt; closure
-asks for the median response at a given *generator* pt, which differs because the resolution folds the spectrum. So, as
-in numerical inversion (ATLAS and CMS jet calibrations, see arXiv:1609.05195), the median response is measured in bins of gen pt and abs(eta) and
-divided out as a function of the corrected pt, piecewise linear in log(pt). Beside it stands the factor that makes the
-width of the pull one. Both are kept, and applied, as correctionlib.
+asks for the median response at a given *generator* pt, which differs because the resolution folds the spectrum
+(Cukierman and Nachman, arXiv:1609.05195). So the median response is measured in bins of gen pt and abs(eta) and divided
+out as a function of the corrected pt, piecewise linear in log(pt). Beside it stands the factor that makes the width of
+the pull one. Both are kept, and applied, as correctionlib.
 """
 
 from __future__ import annotations
