@@ -1,0 +1,148 @@
+"""Jets: anti-kt with R = 0.4 by fastjet, their areas, the energy density rho, and the match with generator jets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import awkward as ak
+import fastjet
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from .particle_flow import Candidates
+from .particles import event_index, offsets_of
+
+__all__ = ["RADIUS", "Jets", "areas", "cluster", "delta_phi", "match", "rho"]
+
+RADIUS = 0.4
+_GHOST_SPACING = 0.02
+
+
+@dataclass
+class Jets:
+    """Jets of E events, by falling pt in each.
+
+    Attributes
+    ----------
+    pt, eta, phi, mass
+        Arrays (j,), GeV and radians.
+    offsets
+        Jets of event i are rows offsets[i] to offsets[i + 1] (E + 1,).
+    constituents
+        Rows of the clustered particles (m,), jet after jet, counted over all events.
+    bounds
+        Constituents of jet j are bounds[j] to bounds[j + 1] (j + 1,).
+    """
+
+    pt: NDArray
+    eta: NDArray
+    phi: NDArray
+    mass: NDArray
+    offsets: NDArray
+    constituents: NDArray
+    bounds: NDArray
+
+
+def delta_phi(first: NDArray, second: NDArray) -> NDArray:
+    """Difference of two azimuths, in [-pi, pi)."""
+    return (first - second + np.pi) % (2 * np.pi) - np.pi
+
+
+def cluster(momenta: ak.Array, min_pt: float) -> Jets:
+    """Cluster four-momenta (E * var with px, py, pz, E) into anti-kt jets above `min_pt` GeV."""
+    sequence = fastjet.ClusterSequence(momenta, fastjet.JetDefinition(fastjet.antikt_algorithm, RADIUS))
+    jets, members = sequence.inclusive_jets(min_pt), sequence.constituent_index(min_pt)
+    order = ak.argsort(jets.px**2 + jets.py**2, ascending=False, stable=True)
+    jets, members = jets[order], members[order]
+    offsets = offsets_of(ak.to_numpy(ak.num(jets)))
+    start = offsets_of(ak.to_numpy(ak.num(momenta)))[:-1][event_index(offsets)]
+    flat, members = ak.flatten(jets), ak.flatten(members)
+    px, py, pz, energy = (ak.to_numpy(flat[name]) for name in ("px", "py", "pz", "E"))
+    sizes = ak.to_numpy(ak.num(members))
+    pt = np.hypot(px, py)
+    return Jets(
+        pt=pt, eta=np.arcsinh(pz / pt), phi=np.arctan2(py, px),
+        mass=np.sqrt(np.maximum(energy**2 - pt**2 - pz**2, 0.0)), offsets=offsets,
+        constituents=ak.to_numpy(ak.flatten(members)) + np.repeat(start, sizes), bounds=offsets_of(sizes),
+    )  # fmt: skip
+
+
+@numba.njit(cache=True)
+def areas(pt: NDArray, eta: NDArray, phi: NDArray, offsets: NDArray) -> NDArray:
+    """Areas (j,) of anti-kt jets, from ghosts on a grid around each.
+
+    An infinitely soft particle joins the jet with the smallest distance dR / pt among those within R (JHEP 04 (2008)
+    005): isolated jets have pi R^2, a soft jet loses what it shares with a hard neighbour. This is the passive area;
+    active areas differ by a few per cent and take thirty times as long.
+    """
+    result = np.empty(len(pt))
+    rivals = np.empty((len(pt), 3))
+    for event in range(len(offsets) - 1):
+        for j in range(offsets[event], offsets[event + 1]):
+            found = 0
+            for k in range(offsets[event], offsets[event + 1]):
+                x, y = eta[k] - eta[j], (phi[k] - phi[j] + np.pi) % (2 * np.pi) - np.pi
+                if pt[k] > pt[j] and x * x + y * y < 4 * RADIUS * RADIUS:
+                    rivals[found, 0], rivals[found, 1], rivals[found, 2] = x, y, (pt[j] / pt[k]) ** 2
+                    found += 1
+            result[j] = np.pi * RADIUS * RADIUS if found == 0 else _shared_area(rivals[:found])
+    return result
+
+
+@numba.njit(cache=True)
+def _shared_area(rivals: NDArray) -> float:
+    """Area of a jet at the origin whose harder neighbours are `rivals`: x, y, squared ratio of pt."""
+    steps = int(round(RADIUS / _GHOST_SPACING))
+    inside = 0
+    for a in range(-steps, steps):
+        for b in range(-steps, steps):
+            x, y = (a + 0.5) * _GHOST_SPACING, (b + 0.5) * _GHOST_SPACING
+            own = x * x + y * y
+            free = own < RADIUS * RADIUS
+            for k in range(len(rivals)):
+                distance = (x - rivals[k, 0]) ** 2 + (y - rivals[k, 1]) ** 2
+                free = free and not (distance < RADIUS * RADIUS and distance * rivals[k, 2] < own)
+            inside += free
+    return inside * _GHOST_SPACING**2
+
+
+def rho(candidates: Candidates, mask: NDArray, max_abs_eta: float) -> NDArray:
+    """Density of transverse momentum of each event (E,), GeV: median over a grid of 0.55 x 0.55 (as CMS fixedGrid).
+
+    `mask` (c,) selects the candidates that count.
+    """
+    rows, columns = round(2 * max_abs_eta / 0.55), round(2 * np.pi / 0.55)
+    used = mask & (np.abs(candidates.eta) < max_abs_eta)
+    row = np.minimum(((candidates.eta[used] + max_abs_eta) * rows / (2 * max_abs_eta)).astype(int), rows - 1)
+    column = ((candidates.phi[used] + np.pi) * columns / (2 * np.pi)).astype(int) % columns
+    events = len(candidates.offsets) - 1
+    cell = (event_index(candidates.offsets)[used] * rows + row) * columns + column
+    sums = np.bincount(cell, candidates.pt[used], minlength=events * rows * columns).reshape(events, -1)
+    return np.median(sums, axis=1) / (2 * max_abs_eta / rows * 2 * np.pi / columns)
+
+
+@numba.njit(cache=True)
+def match(eta: NDArray, phi: NDArray, offsets: NDArray, other_eta: NDArray, other_phi: NDArray,
+          other_offsets: NDArray, max_distance: float) -> NDArray:  # fmt: skip
+    """The row of the partner of each jet (j,), -1 if it has none: nearest pairs first, each used once."""
+    result = np.full(len(eta), -1, np.int64)
+    used = np.zeros(len(other_eta), np.bool_)
+    for event in range(len(offsets) - 1):
+        for _ in range(offsets[event + 1] - offsets[event]):
+            best, mine, theirs = max_distance**2, -1, -1
+            for i in range(offsets[event], offsets[event + 1]):
+                if result[i] >= 0:
+                    continue
+                for k in range(other_offsets[event], other_offsets[event + 1]):
+                    if used[k]:
+                        continue
+                    turn = (phi[i] - other_phi[k] + np.pi) % (2 * np.pi) - np.pi
+                    distance = (eta[i] - other_eta[k]) ** 2 + turn * turn
+                    if distance < best:
+                        best, mine, theirs = distance, i, k
+            if mine < 0:
+                break
+            result[mine] = theirs
+            used[theirs] = True
+    return result

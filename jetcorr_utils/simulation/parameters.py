@@ -1,0 +1,132 @@
+"""Every number of the simulated detector in one table: value, unit, meaning and source.
+
+The detector imitates the particle-flow reconstruction of CMS in Run 2. Its parameters come from CMS's own descriptions
+of its detector and algorithms; none was chosen by looking at what a network gains with it. `parameter_table()` gives
+them all as text, `compare.py` measures the result against CMS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["SIMULATION_VERSION", "Detector", "Generator", "Parameters", "Pileup", "parameter_table"]
+
+#: Part of the identity of simulated files: raised when the same seed gives other jets than before.
+SIMULATION_VERSION = 1
+
+_PF = "CMS particle flow, arXiv:1706.04965"
+_TRACKER = "CMS tracking, arXiv:1405.6569"
+_DETECTOR = "The CMS experiment, JINST 3 S08004"
+_PFALGO = "CMSSW RecoParticleFlow/PFProducer, PFAlgo"
+
+
+def _value(default: Any, unit: str, meaning: str, source: str) -> Any:
+    return field(default=default, metadata={"unit": unit, "meaning": meaning, "source": source})
+
+
+@dataclass(frozen=True)
+class Generator:
+    """The hard collisions."""
+
+    energy: float = _value(13_000.0, "GeV", "energy of the proton pair", "LHC Run 2")
+    tune: int = _value(14, "", "Pythia's Tune:pp; 14 is Monash 2013", "arXiv:1404.5630")
+    min_pthat: float = _value(20.0, "GeV", "smallest transverse momentum of the hard process", "below the jets' 30 GeV")
+    bias_power: float = _value(
+        5.0,
+        "",
+        "events are enhanced by pthat to this power, which makes the spectrum flat",
+        "as CMS's flat QCD samples",
+    )
+    events_per_block: int = _value(200, "", "events that share one seed", "a few seconds of work")
+
+
+@dataclass(frozen=True)
+class Pileup:
+    """Further proton collisions in the same bunch crossing, and what charged-hadron subtraction makes of them."""
+
+    mean: float = _value(23.0, "", "mean number of interactions", "CMS 2016, PileupHistogram of the luminosity group")
+    spread: float = _value(6.0, "", "spread of the mean between events", "CMS 2016")
+    pool_events: int = _value(2000, "", "inelastic collisions to draw from, each turned and mirrored", "statistics")
+    kept: float = _value(0.15, "", "share of charged particles of pileup that subtraction leaves", "arXiv:2003.00503")
+    vertex_efficiency: float = _value(0.7, "", "share of interactions with a good reconstructed vertex", _TRACKER)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Tracker, calorimeters and particle-flow linking."""
+
+    field: float = _value(3.8, "T", "magnetic field", _DETECTOR)
+    ecal_radius: float = _value(1.29, "m", "inner radius of the barrel ECAL", _DETECTOR)
+    ecal_z: float = _value(3.17, "m", "distance of the endcap ECAL", _DETECTOR)
+    max_abs_eta: float = _value(3.0, "", "particles beyond are not simulated", "jets reach 2.5 + 0.4")
+    tracker_eta: float = _value(2.5, "", "acceptance of the tracker", _DETECTOR)
+
+    track_min_pt: float = _value(0.3, "GeV", "softest track", _TRACKER)
+    track_efficiency: tuple[float, float] = _value(
+        (0.94, 0.88), "", "efficiency for prompt hadrons above 1 GeV, abs(eta) below and above 0.9", _TRACKER
+    )
+    track_soft_loss: float = _value(
+        0.20, "", "efficiency lost at the softest track, linear in log pt to 1 GeV", _TRACKER
+    )
+    track_core_loss: float = _value(0.02, "", "efficiency lost for each further track in an ECAL cell", _TRACKER)
+    track_decay_length: float = _value(0.6, "m", "radius of production where the efficiency reaches 0", _TRACKER)
+    track_resolution: tuple[float, float] = _value(
+        (0.008, 0.018), "", "relative, abs(eta) below and above 1.4", _TRACKER
+    )
+    track_resolution_pt: tuple[float, float] = _value(
+        (1.5e-4, 3.0e-4), "1/GeV", "grows with pt, same regions", _TRACKER
+    )
+    electron_efficiency: float = _value(0.85, "", "electrons in jets found as such", _PF)
+    muon_efficiency: float = _value(0.98, "", "muons found as such", _PF)
+
+    ecal_cell: int = _value(3, "", "ECAL cells a side of an HCAL cell: nearer maxima merge into one cluster", _PF)
+    hcal_cells_phi: int = _value(72, "", "HCAL cells in phi (0.087); twice as wide beyond coarse_eta", _DETECTOR)
+    coarse_eta: float = _value(1.74, "", "cells are twice as wide beyond", _DETECTOR)
+    ecal_stochastic: float = _value(0.028, "√GeV", "ECAL resolution for photons", _DETECTOR)
+    ecal_constant: tuple[float, float] = _value((0.015, 0.03), "", "with the tracker in front, barrel and endcap",
+                                                "arXiv:1306.2016")  # fmt: skip
+    ecal_threshold: tuple[float, float] = _value((0.4, 0.8), "GeV", "softest photon, barrel and endcap", _PF)
+    ecal_shower_start: float = _value(0.6, "", "share of hadrons that shower in the ECAL (1.1 interaction lengths)",
+                                      _DETECTOR)  # fmt: skip
+    ecal_hadron_response: float = _value(0.6, "", "ECAL response to hadrons over that to photons", "arXiv:0710.4120")
+    hcal_stochastic: tuple[float, float] = _value((1.02, 1.20), "√GeV", "hadrons, barrel and endcap", _PFALGO)
+    hcal_constant: tuple[float, float] = _value((0.065, 0.028), "", "hadrons, barrel and endcap", _PFALGO)
+    hcal_threshold: tuple[float, float] = _value((1.5, 2.0), "GeV", "softest neutral hadron, barrel and endcap", _PF)
+    excess_sigma: float = _value(
+        1.0, "", "n in: neutral where calorimeter - tracks > n (1 + exp(-p/100)) sigma", _PFALGO
+    )
+    from_pv_tight: float = _value(0.95, "", "tracks of the primary vertex used in its fit (fromPV 3)", "CMS MiniAOD")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """All parameters of the simulation."""
+
+    generator: Generator = Generator()
+    pileup: Pileup = Pileup()
+    detector: Detector = Detector()
+
+    def key(self) -> str:
+        """A short text that is equal for equal parameters and version of the simulation."""
+        text = json.dumps([SIMULATION_VERSION, dataclasses.asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def parameter_table(parameters: Parameters | None = None) -> str:
+    """All parameters as a Markdown table: name, value, unit, meaning, source."""
+    parameters = parameters or Parameters()
+    rows = ["| parameter | value | unit | meaning | source |", "|---|---|---|---|---|"]
+    for group in dataclasses.fields(parameters):
+        settings = getattr(parameters, group.name)
+        for item in dataclasses.fields(settings):
+            value = getattr(settings, item.name)
+            text = " / ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else f"{value:g}"
+            about = item.metadata
+            rows.append(
+                f"| {group.name}.{item.name} | {text} | {about['unit']} | {about['meaning']} | {about['source']} |"
+            )
+    return "\n".join(rows)

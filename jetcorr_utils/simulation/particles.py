@@ -1,0 +1,92 @@
+"""The container that travels from the generator to the detector: particles of many events as flat columns.
+
+Flat columns with offsets, rather than awkward records, because the detector's loops are compiled by numba.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Particles", "concatenate", "event_index", "offsets_of", "to_cartesian"]
+
+
+@dataclass
+class Particles:
+    """Particles of E events, n in all, sorted by event.
+
+    Attributes
+    ----------
+    pt, eta, phi, mass
+        Float arrays (n,), GeV and radians.
+    pdg
+        Signed PDG numbers (n,).
+    charge
+        In units of e (n,).
+    radius
+        Transverse distance of the production point from the beam (n,), m.
+    vertex
+        0 for the hard collision, 1, 2, … for pileup (n,).
+    offsets
+        Particles of event i are rows offsets[i] to offsets[i + 1] (E + 1,).
+    """
+
+    pt: NDArray
+    eta: NDArray
+    phi: NDArray
+    mass: NDArray
+    pdg: NDArray
+    charge: NDArray
+    radius: NDArray
+    vertex: NDArray
+    offsets: NDArray
+
+    def __len__(self) -> int:
+        return len(self.pt)
+
+    @property
+    def events(self) -> int:
+        """Number of events."""
+        return len(self.offsets) - 1
+
+    @property
+    def energy(self) -> NDArray:
+        """Energies (n,), GeV."""
+        return np.sqrt((self.pt * np.cosh(self.eta)) ** 2 + self.mass**2)
+
+    def select(self, mask: NDArray) -> Particles:
+        """The particles where `mask` (n,) is true."""
+        columns = {f.name: getattr(self, f.name)[mask] for f in fields(self) if f.name != "offsets"}
+        kept = np.concatenate([[0], np.cumsum(mask)])
+        return Particles(**columns, offsets=kept[self.offsets])
+
+
+def event_index(offsets: NDArray) -> NDArray:
+    """The event of each row (n,), from offsets (E + 1,)."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def offsets_of(counts: NDArray) -> NDArray:
+    """Offsets (E + 1,) from the number of rows of each event (E,)."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def concatenate(first: Particles, second: Particles) -> Particles:
+    """Particles of the same E events put together; in each event those of `first` come first."""
+    order = np.argsort(np.concatenate([event_index(first.offsets), event_index(second.offsets)]), kind="stable")
+    columns = {
+        f.name: np.concatenate([getattr(first, f.name), getattr(second, f.name)])[order]
+        for f in fields(first)
+        if f.name != "offsets"
+    }
+    return Particles(**columns, offsets=first.offsets + second.offsets)
+
+
+def to_cartesian(pt: NDArray, eta: NDArray, phi: NDArray, mass: NDArray, offsets: NDArray) -> ak.Array:
+    """Four-momenta of E events as the record array (E * var) with px, py, pz, E that fastjet takes."""
+    pz = pt * np.sinh(eta)
+    content = ak.zip({"px": pt * np.cos(phi), "py": pt * np.sin(phi), "pz": pz, "E": np.sqrt(pt**2 + pz**2 + mass**2)})
+    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), content.layout))
