@@ -1,0 +1,1 @@
+"""From files to batches: ROOT files → jets → features → cached particle clouds → batches."""

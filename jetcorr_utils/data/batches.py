@@ -1,0 +1,157 @@
+"""Batches of clouds for PyTorch: gathered from the (mapped) data set by array operations, never jet by jet in Python.
+
+The order of the jets depends on the seed and on the epoch only. Inside a batch the jets are sorted by multiplicity:
+neighbours in memory need alike work, and the shares of several processes, which take turns along the sorted batch, take
+equally long. Which jets share a batch stays random, so that batch normalisation sees fair samples; `pool` > 1 trades
+this for batches of alike jets, which is worth it where clouds are padded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import InputError
+from .dataset import CloudDataset, rows_of
+from .labels import paper_flavour
+
+__all__ = ["BatchLoader", "CloudBatch", "gather"]
+
+
+@dataclass
+class CloudBatch:
+    """b clouds of n particles in all.
+
+    Attributes
+    ----------
+    particles, jets, ptr, target
+        As in `CloudDataset`: `(n, 2 + F)`, `(b, 10)`, `(b + 1,)`, `(b,)`.
+    flavour
+        `(b,)` int64, the paper's flavour: 0 to 5 and 21.
+    gen_pt
+        `(b,)`, pt of the generator jet in GeV.
+    index
+        `(b,)` int64, the rows of the jets in the data set.
+    """
+
+    particles: Tensor
+    jets: Tensor
+    ptr: Tensor
+    target: Tensor
+    flavour: Tensor
+    gen_pt: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        """The number of jets."""
+        return len(self.target)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> CloudBatch:
+        """The batch on another device."""
+        return CloudBatch(*(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)))
+
+
+def gather(dataset: CloudDataset, index: NDArray[np.int64]) -> CloudBatch:
+    """The jets of the rows `index` as a batch, in this order."""
+    rows, ptr = rows_of(dataset.ptr, index)
+    hadron, parton = (np.take(dataset.table[name], index) for name in ("hadronFlav", "partonFlav"))
+    return CloudBatch(
+        particles=torch.from_numpy(np.take(dataset.particles, rows, axis=0)),
+        jets=torch.from_numpy(np.take(dataset.jets, index, axis=0)),
+        ptr=torch.from_numpy(ptr),
+        target=torch.from_numpy(np.take(dataset.target, index)),
+        flavour=torch.from_numpy(paper_flavour(hadron, parton)),
+        gen_pt=torch.from_numpy(np.take(dataset.table["genJetPt"], index)),
+        index=torch.from_numpy(index),
+    )
+
+
+class BatchLoader:
+    """Iterate over a data set in batches.
+
+    Parameters
+    ----------
+    dataset
+        The clouds.
+    batch_size
+        Jets a step, of all processes together.
+    shuffle
+        Draw a new order each epoch; otherwise the order of the data set is kept, in and between batches.
+    seed
+        Of the order; the same seed and epoch give the same batches.
+    drop_last
+        Leave out the last batch if it is smaller than the others.
+    rank, world_size
+        Process `rank` of `world_size` takes every `world_size`-th jet of each batch, so that all processes together
+        see the batches that one process would see. A batch with fewer jets than processes is left out.
+    pool
+        So many batches are sorted by multiplicity together before they are cut apart (with `shuffle` only).
+    """
+
+    def __init__(
+        self,
+        dataset: CloudDataset,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        pool: int = 1,
+    ) -> None:
+        if batch_size < 1 or pool < 1:
+            raise InputError(f"batch_size {batch_size} and pool {pool} must be at least 1")
+        if not 0 <= rank < world_size:
+            raise InputError(f"rank {rank} is not one of {world_size} processes")
+        if batch_size < world_size:
+            raise InputError(f"batch_size {batch_size} leaves nothing for some of {world_size} processes")
+        self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
+        self.drop_last, self.rank, self.world_size, self.pool = drop_last, rank, world_size, pool
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration, before it starts."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """The number of batches, equal for all processes."""
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full + (rest >= self.world_size and not self.drop_last and rest > 0)
+
+    def _order(self) -> NDArray[np.int64]:
+        """The rows of the whole epoch, `(B,)`: batch after batch."""
+        jets = len(self.dataset)
+        if not self.shuffle:
+            return np.arange(jets)
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(jets)
+        if self.pool == 1:
+            return order
+        multiplicity = self.dataset.multiplicity
+        size = self.batch_size * self.pool
+        batches: list[NDArray[np.int64]] = []
+        for start in range(0, jets, size):
+            chunk = order[start : start + size]
+            chunk = chunk[np.argsort(multiplicity[chunk], kind="stable")]
+            cut = math.ceil(len(chunk) / self.batch_size)
+            pieces = [chunk[i * self.batch_size : (i + 1) * self.batch_size] for i in range(cut)]
+            last = pieces.pop() if len(pieces[-1]) < self.batch_size else None  # the small batch stays the last one
+            batches += [pieces[i] for i in rng.permutation(len(pieces))]
+            batches += [] if last is None else [last]
+        return np.concatenate(batches)
+
+    def __iter__(self) -> Iterator[CloudBatch]:
+        """Yield this process's share of each batch."""
+        order, ptr = self._order(), self.dataset.ptr
+        for step in range(len(self)):
+            index = order[step * self.batch_size : (step + 1) * self.batch_size]
+            if self.shuffle:
+                index = index[np.argsort(ptr[index + 1] - ptr[index], kind="stable")]
+            yield gather(self.dataset, np.ascontiguousarray(index[self.rank :: self.world_size]))
