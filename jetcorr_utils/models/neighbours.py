@@ -1,7 +1,7 @@
 """The k nearest neighbours of each particle among the real particles of its own jet.
 
-A table `(N, k)` of row numbers with the number of valid entries of each row: a jet of n particles has min(k, n - 1)
-neighbours for each. A particle is never its own neighbour, also not where another one sits at the same position.
+A jet of n particles has min(k, n - 1) neighbours for each. A particle is never its own neighbour, also not where
+another one sits at the same position. Of equally near ones, that which comes first in the jet is taken first.
 """
 
 from __future__ import annotations
@@ -9,11 +9,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["nearest_neighbours"]
+__all__ = ["edge_starts", "nearest_neighbours"]
 
 
-def nearest_neighbours(positions: Tensor, ptr: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Row numbers of the nearest neighbours, in plain PyTorch: the reference, and the path on GPUs.
+def edge_starts(ptr: Tensor, k: int) -> Tensor:
+    """Where the edges of each particle begin, `(N + 1,)`, from where the jets begin, `(B + 1,)`."""
+    sizes = ptr.diff()
+    degree = (sizes - 1).clamp(max=k).repeat_interleave(sizes)
+    return torch.nn.functional.pad(degree.cumsum(0), (1, 0))
+
+
+def nearest_neighbours(positions: Tensor, ptr: Tensor, k: int) -> Tensor:
+    """The neighbours of all particles in plain PyTorch: the reference, and the path on GPUs.
 
     Parameters
     ----------
@@ -26,30 +33,26 @@ def nearest_neighbours(positions: Tensor, ptr: Tensor, k: int) -> tuple[Tensor, 
 
     Returns
     -------
-    index, count
-        `(N, k)`, nearest first, of which the first `count[i]` of row `i` are valid and the rest are `i` itself;
-        `(N,)`.
+    Tensor
+        `(E,)` row numbers, particle after particle (see `edge_starts`), nearest first.
     """
-    rows = torch.arange(len(positions), device=positions.device)
     sizes = ptr.diff()
-    jet = torch.repeat_interleave(sizes, output_size=len(positions))
-    place = rows - ptr[jet]
     longest = int(sizes.max())
     found = min(k, longest - 1)
-    index = rows.unsqueeze(1).repeat(1, k)
-    count = (sizes - 1).clamp(max=k)[jet]
     if found == 0:
-        return index, count
+        return ptr.new_empty(0)
+    jet = torch.arange(len(sizes), device=ptr.device).repeat_interleave(sizes, output_size=len(positions))
+    place = torch.arange(len(positions), device=ptr.device) - ptr[jet]
     padded = positions.new_zeros(len(sizes), longest, positions.shape[1])
     padded[jet, place] = positions.detach()
     distance = _squared_distances(padded)
-    absent = torch.arange(longest, device=positions.device) >= sizes.unsqueeze(1)
+    absent = torch.arange(longest, device=ptr.device) >= sizes.unsqueeze(1)
     distance.masked_fill_(absent.unsqueeze(1), torch.inf)
     distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    nearest = distance.topk(found, dim=2, largest=False).indices + ptr[:-1].view(-1, 1, 1)
-    valid = torch.arange(found, device=positions.device) < count.unsqueeze(1)
-    index[:, :found] = torch.where(valid, nearest[jet, place], rows.unsqueeze(1))
-    return index, count
+    # A stable sort keeps the order of equally near particles, topk does not
+    nearest = distance.sort(dim=2, stable=True).indices[:, :, :found] + ptr[:-1].view(-1, 1, 1)
+    real = torch.arange(found, device=ptr.device) < (sizes - 1).unsqueeze(1)
+    return nearest[jet, place][real[jet]]
 
 
 def _squared_distances(x: Tensor) -> Tensor:
