@@ -1,0 +1,112 @@
+"""Figures of the exported models: agreement with PyTorch, and where the time of a request goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from ..style import (
+    COLOURS,
+    color_of,
+    experiment_label,
+    legend,
+    marker_of,
+    room_on_top,
+    selection_label,
+    styled,
+    subplots,
+    title_of,
+)
+from .statistics import PUBLISHED_JETS_PER_S
+
+__all__ = ["plot_parity", "plot_throughput", "plot_time_per_jet"]
+
+
+@styled
+def plot_parity(first: ArrayLike, second: ArrayLike, first_name: str, second_name: str) -> Figure:
+    """Distribution of the relative difference between the correction factors of two runtimes.
+
+    Parameters
+    ----------
+    first, second
+        `(B,)` each, log of the correction factor.
+    """
+    difference = np.expm1(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))
+    figure, ax = subplots()
+    largest = max(np.abs(difference).max(), np.finfo(np.float32).eps)
+    ax.hist(difference * 1e6, bins=61, range=(-largest * 1e6, largest * 1e6), color=COLOURS[0])
+    ax.set_yscale("log")
+    ax.set(xlabel=rf"Correction factor: {second_name} / {first_name} $-$ 1  [$10^{{-6}}$]", ylabel="Jets")
+    ax.set_ylim(bottom=0.5)
+    selection_label(ax, f"{len(difference):,} jets\nlargest difference {largest:.1e}".replace(",", " "))
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_throughput(tables: Mapping[str, pd.DataFrame], where: str = "Triton on this machine") -> Figure:
+    """Jets a second against the number of jets in a request, beside the published figures.
+
+    Parameters
+    ----------
+    tables
+        By model, as `statistics.measure_inference` returns them.
+    where
+        What answered the requests.
+    """
+    figure, ax = subplots()
+    for name, table in tables.items():
+        look = {"color": color_of(name, list(tables)), "marker": marker_of(name, list(tables))}
+        ax.plot(table["batch_size"], table["jets_per_s"], label=f"{title_of(name)}, {where}", **look)
+    for (name, device), published in PUBLISHED_JETS_PER_S.items():
+        if name in tables:
+            look = {"color": color_of(name, list(tables)), "marker": marker_of(name, list(tables)), "fillstyle": "none"}
+            label = f"{title_of(name)}, published, {device}"
+            ax.plot(
+                list(published),
+                list(published.values()),
+                linestyle=":" if device == "CPU" else "--",
+                label=label,
+                **look,
+            )
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set(xlabel="Jets in a request", ylabel="Jets / s")
+    room_on_top(ax, 0.3)
+    legend(ax)
+    experiment_label(ax, right="")
+    return figure
+
+
+@styled
+def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
+    """Where the time of a request goes, for each jet: computing, waiting in the server's queue, and all the rest.
+
+    Parameters
+    ----------
+    table
+        As `statistics.measure_inference` returns it; times in microseconds a jet.
+    """
+    figure, ax = subplots()
+    parts = (
+        ("wall", "Total, as the client sees it", "black", "s"),
+        ("model", "Model", COLOURS[0], "o"),
+        ("queue", "Queue", COLOURS[2], "D"),
+        ("overhead", "Network and packing", COLOURS[1], "^"),
+    )
+    for column, label, color, marker in parts:
+        if (table[column] > 0).any():
+            ax.plot(table["batch_size"], table[column], label=label, color=color, marker=marker)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set(xlabel="Jets in a request", ylabel=r"Time per jet [$\mu$s]")
+    selection_label(ax, title)
+    legend(ax)
+    experiment_label(ax, right="")
+    return figure
