@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from jetcorr_utils.config import project_root
+from jetcorr_utils.run import RunFolder
 
 # The same examples on each machine and in each run; no deadline, since two cores are shared by the tests.
 settings.register_profile("jetcorr", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -28,3 +32,35 @@ def real_data() -> Path:
 def sample() -> Path:
     """The committed sample of simulated jets."""
     return project_root() / "data" / "sample" / "jets.root"
+
+
+def jetcorr(*arguments: object, check: bool = True, **kwargs) -> subprocess.CompletedProcess:
+    """Run the command line as a user would, in a process of its own."""
+    command = [sys.executable, "-m", "jetcorr_utils.cli", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=900, **kwargs)
+    if check and result.returncode:
+        raise AssertionError(f"jetcorr {' '.join(map(str, arguments))}: {result.returncode}\n{result.stdout}{result.stderr}")
+    return result
+
+
+@pytest.fixture(scope="session")
+def cli():
+    """The command line as a function: `cli("run", "--study", "smoke")`."""
+    return jetcorr
+
+
+@dataclass
+class SmokeRun:
+    """The executed study `smoke`: its folder, the arguments that make it again, and what the command printed."""
+
+    folder: RunFolder
+    arguments: tuple[object, ...]
+    output: str
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory) -> SmokeRun:
+    """All six notebooks, executed once for the whole test session on the study `smoke`."""
+    place = tmp_path_factory.mktemp("smoke")
+    arguments = ("run", "--study", "smoke", "--out", place / "run", "-p", "data.directory", place / "data")
+    return SmokeRun(RunFolder(place / "run"), arguments, jetcorr(*arguments).stdout)

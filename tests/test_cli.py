@@ -1,0 +1,99 @@
+"""The command line: what it prints, its exit codes, and no traceback for bad input."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import uproot
+from tritonclient.http import InferenceServerClient
+
+from jetcorr_utils import __version__
+
+
+def _one_line(result) -> str:
+    """The only line of an error, which must not be a traceback."""
+    assert result.stdout == ""
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("jetcorr: ")
+    return line
+
+
+def test_version(cli):
+    assert __version__ in cli("--version").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["run", "--study", "nothing"], "nothing"),
+        (["run", "--study", "smoke", "--from", "09"], "09"),
+        (["run", "--study", "smoke", "-p", "physics.replica", "3"], "physics.replica"),
+        (["train", "--study", "smoke", "--model", "gnn"], "gnn"),
+        (["tune", "--study", "smoke", "-p", "tuning.trials", "0"], "tuning.trials"),
+        (["info", "absent.root"], "absent.root"),
+        (["correct", "absent.root", "--model", "absent", "--out", "out.root"], "absent"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(cli, tmp_path, arguments, culprit):
+    result = cli(*arguments, check=False, cwd=tmp_path)
+    assert result.returncode == 2
+    assert culprit in _one_line(result)
+
+
+@pytest.mark.parametrize("arguments", [["simulate"], ["simulate", "--jets", "0", "--out", "x"], ["nonsense"]])
+def test_bad_usage_is_exit_code_2(cli, arguments):
+    assert cli(*arguments, check=False).returncode == 2
+
+
+def test_info_describes_the_sample(cli, sample):
+    text = cli("info", sample).stdout
+    assert "JetNTuple" in text
+    assert "jets" in text
+
+
+def test_info_says_why_a_file_cannot_be_used(cli, real_data):
+    result = cli("info", real_data / "nano_dy.root", check=False)
+    assert result.returncode == 2
+    assert "candidates" in result.stdout
+
+
+@pytest.mark.slow
+def test_correct_the_sample(cli, smoke_run, sample, tmp_path):
+    out = tmp_path / "corrected.root"
+    text = cli("correct", sample, "--model", smoke_run.folder.path, "--out", out).stdout
+    with uproot.open(out) as corrected, uproot.open(sample) as original:
+        jets = corrected["jets"].arrays(library="np")
+        pt = original["AK4jets/jetTree/jetPt"].array(library="np")
+    np.testing.assert_array_equal(jets["jetPt"], pt)
+    np.testing.assert_allclose(jets["pfn_pt"], jets["jetPt"] * jets["pfn_factor"], rtol=1e-6)
+    assert np.isfinite(jets["pfn_sigma"]).all()
+    assert f"{len(pt)}" in text.replace(",", "").replace(" ", "")
+
+
+@pytest.mark.slow
+def test_correct_real_cms_jets(cli, smoke_run, real_data, tmp_path):
+    out = tmp_path / "corrected.root"
+    text = cli("correct", real_data / "pfnano.root", "--model", smoke_run.folder.path, "--out", out).stdout
+    with uproot.open(out) as file:
+        jets = file["jets"].arrays(library="np")
+    assert 0 < len(jets["pfn_pt"]) <= 64
+    assert np.isfinite(jets["pfn_pt"]).all()
+    assert "not corrected" in text
+
+
+@pytest.mark.slow
+def test_serve_until_interrupted(smoke_run):
+    command = [sys.executable, "-m", "jetcorr_utils.cli", "serve", "--repository", smoke_run.folder.model_repository]
+    ports = ["--http-port", "18000", "--grpc-port", "18001"]
+    with subprocess.Popen([*map(str, command), *ports], stdout=subprocess.PIPE, text=True) as server:
+        assert "ready" in server.stdout.readline()
+        with InferenceServerClient("127.0.0.1:18000") as client:
+            assert client.is_model_ready("pfn")
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=60) == 0
+    with InferenceServerClient("127.0.0.1:18000") as client, pytest.raises(ConnectionRefusedError):
+        client.is_server_live()
