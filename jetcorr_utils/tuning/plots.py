@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..config import Choice
-from ..physics.style import COLOURS, styled, subplots
+from ..style import COLOURS, styled, subplots
 from .results import SearchResult
 
 __all__ = [

@@ -1,0 +1,108 @@
+"""The compiled pipeline on this machine, by the local runner of the Kubeflow Pipelines SDK.
+
+Each step runs as it would in its pod (the same command, a process and a Jupyter kernel of its own), but in this
+environment instead of a container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from filelock import FileLock, Timeout
+
+from ..config import load_study
+from ..errors import InputError, JetcorrError
+from ..run import NOTEBOOKS, RunFolder
+from .parameters import check_parameters
+
+__all__ = ["PipelineError", "run_local"]
+
+
+class PipelineError(JetcorrError):
+    """A step of the pipeline failed."""
+
+
+def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "") -> RunFolder:
+    """Run a compiled pipeline to its end.
+
+    Parameters
+    ----------
+    pipeline
+        The compiled pipeline.
+    study, run_dir, data_dir
+        Its parameters.
+
+    Returns
+    -------
+    RunFolder
+        The run's folder; the steps' artefacts lie beside it, in ``<run folder>.pipeline``.
+
+    Raises
+    ------
+    InputError
+        If a parameter is refused, or another pipeline runs on this machine: Kale's steps share a folder in /tmp.
+    PipelineError
+        If a step fails. The message names the notebook and its error; a further call goes on from there.
+    """
+    from kfp import components, local
+
+    run_dir = str(Path(run_dir).absolute())
+    study = str(Path(study).resolve()) if Path(study).is_file() else study  # the steps have folders of their own
+    check_parameters(study, run_dir, data_dir)
+    load_study(study)
+    run, artefacts = RunFolder(run_dir), Path(f"{run_dir}.pipeline")
+    with _alone(), _interpreter_first():
+        runner = local.SubprocessRunner(use_venv=False)
+        local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)
+        component = components.load_component_from_file(str(pipeline))
+        try:
+            component(study=study, run_dir=run_dir, data_dir=data_dir)
+        except RuntimeError as error:
+            raise PipelineError(_explain(run) or f"the pipeline failed: {error}") from None
+    return run
+
+
+def _explain(run: RunFolder) -> str | None:
+    """Which notebook stopped at which error, from the executed notebooks; None if none of them did."""
+    for name in NOTEBOOKS.values():
+        path = run.notebooks / f"{name}.ipynb"
+        if not path.is_file():
+            continue
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                if output.output_type == "error":
+                    return (
+                        f"the step of notebook {name} failed: {output.ename}: {output.evalue}\n"
+                        f"  the executed notebook with the error: {path}"
+                    )
+    return None
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    lock = FileLock(Path(tempfile.gettempdir()) / "jetcorr-pipeline.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError("another pipeline runs on this machine: wait for it, the steps share /tmp/marshal") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _interpreter_first() -> Iterator[None]:
+    """Let the steps' command `python3` be this interpreter."""
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before

@@ -1,0 +1,47 @@
+"""The parameters of the pipeline, and what they may hold.
+
+Kubeflow's pages let anyone type them, and they end up in code and in paths: what could be anything but a name or a path
+is refused, both before a run is submitted and by each step.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import InputError
+
+__all__ = ["DEFAULTS", "check_parameters"]
+
+#: the parameters of the compiled pipeline and their defaults; the folders lie on the volume that each step mounts
+DEFAULTS = {"study": "quick", "run_dir": "/mnt/jetcorr/results/quick", "data_dir": "/mnt/jetcorr/data"}
+
+_STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*|/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*\.ya?ml")
+_PATH = re.compile(r"/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?")
+
+
+def check_parameters(study: str, run_dir: str, data_dir: str = "") -> None:
+    """Check the pipeline's parameters.
+
+    Parameters
+    ----------
+    study
+        Name of a study, or path of a YAML file.
+    run_dir
+        The run's folder.
+    data_dir
+        Folder for generated data and caches; empty: as the study says.
+
+    Raises
+    ------
+    InputError
+        If one of them has a character other than letters, digits and ``. _ - /``; the message names it.
+    """
+    for name, value, pattern in (("study", study, _STUDY), ("run_dir", run_dir, _PATH), ("data_dir", data_dir, _PATH)):
+        if name == "data_dir" and not value:
+            continue
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise InputError(
+                f"pipeline parameter {name} = {value!r}: use letters, digits and the characters . _ - / only"
+            )
+        if ".." in value.split("/"):
+            raise InputError(f"pipeline parameter {name} = {value!r}: '..' may not stand in it")

@@ -1,0 +1,81 @@
+"""What a step of the pipeline does: execute its numbered notebook, and hand on what it has recorded.
+
+The cells of pipelines/jetcorr_pipeline.ipynb call `run_step` and nothing else.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from nbconvert import HTMLExporter
+
+from ..batch import run_notebook
+from ..files import read_json
+from ..run import NOTEBOOKS, RunFolder
+from .parameters import check_parameters
+
+__all__ = ["headline", "run_step"]
+
+
+def run_step(
+    number: str, study: str, run_dir: str, data_dir: str = "", *, after: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Execute one numbered notebook in the run's folder, unless it is up to date there.
+
+    The executed notebook is shown in the step's HTML artefact.
+
+    Parameters
+    ----------
+    number
+        "01" to "06".
+    study, run_dir, data_dir
+        The pipeline's parameters, see `check_parameters`.
+    after
+        What the step before handed on: it makes the edge of the pipeline's graph, and must be of the same run.
+
+    Returns
+    -------
+    dict
+        `run_dir`, `executed` (whether it was not up to date), and `metrics`: what the notebook recorded.
+
+    Raises
+    ------
+    InputError
+        If a parameter is refused.
+    NotebookError
+        If the notebook stops at an error; it is kept in the run's folder.
+    """
+    check_parameters(study, run_dir, data_dir)
+    executed = run_notebook(number, study, run_dir, {"data.directory": data_dir} if data_dir else {})
+    run = RunFolder(run_dir)
+    _show(run, number)
+    recorded = run.path / "metrics" / f"{number}.json"
+    return {
+        "run_dir": run_dir,
+        "steps": [*(after["steps"] if after else []), number],
+        "executed": executed,
+        "metrics": read_json(recorded) if recorded.is_file() else {},
+    }
+
+
+def headline(physics: dict[str, Any]) -> tuple[float, float, float, int]:
+    """The figures that Kubeflow shows beside the run, from what the step of notebook 06 handed on.
+
+    Of the model that gains most in resolution above 30 GeV and abs(eta) < 2.5: resolution gain, flavour gain, mean
+    absolute error, and the number of test jets.
+    """
+    models = [part for part in physics["metrics"].values() if isinstance(part, dict) and "resolution_gain" in part]
+    best = max(models, key=lambda model: model["resolution_gain"]["0-2.5"]["30-inf"]["value"] or 0.0)
+    gains = [best[name]["0-2.5"]["30-inf"]["value"] for name in ("resolution_gain", "flavour_gain")]
+    return float(gains[0] or 0.0), float(gains[1] or 0.0), float(best["mae"]), int(best["jets"])
+
+
+def _show(run: RunFolder, number: str) -> None:
+    """Display the executed notebook, in a frame of its own so that its styles stay there."""
+    from IPython.display import HTML, display
+
+    path = run.notebooks / f"{NOTEBOOKS[number]}.ipynb"
+    page, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_filename(str(path))
+    frame = f'<iframe srcdoc="{html.escape(page)}" style="width:100%;height:95vh;border:0"></iframe>'
+    display(HTML(frame))
