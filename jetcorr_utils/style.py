@@ -134,10 +134,17 @@ def room_on_top(ax: Axes, share: float = 0.3) -> None:
         ax.set_ylim(low, low + (high - low) / (1 - share))
 
 
-def density_steps(ax: Axes, values: ArrayLike, low: float, high: float, bins: int = 50, **options: Any) -> None:
-    """A histogram of `values` as a probability density, with its statistical errors."""
+def density_steps(
+    ax: Axes, values: ArrayLike, low: float, high: float, bins: int | None = None, **options: Any
+) -> None:
+    """A histogram of `values` as a probability density, with its statistical errors.
+
+    Without `bins` their number follows the number of values (Rice's rule), 10 to 50.
+    """
+    size = np.size(values)
+    bins = bins or int(np.clip(2 * np.cbrt(size), 10, 50))
     filled = hist.Hist.new.Reg(bins, low, high).Int64().fill(values)
-    scale = 1 / max(np.size(values) * filled.axes[0].widths[0], 1e-12)
+    scale = 1 / max(size * filled.axes[0].widths[0], 1e-12)
     errors = np.sqrt(filled.values()) * scale
     mplhep.histplot(filled.values() * scale, filled.axes[0].edges, yerr=errors, ax=ax, histtype="step", **options)
 

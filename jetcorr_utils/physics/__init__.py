@@ -6,6 +6,7 @@ seconds to import.
 
 from ..style import save_figure
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, PT_EDGES, Bin
+from .closure import apply_closure, derive_closure, load_closure, save_closure
 from .explore import (
     data_quality,
     flavour_table,
@@ -27,8 +28,15 @@ from .explore_particles import (
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
 from .learning import plot_history, plot_prediction
 from .metrics import measure
-from .plots import plot_gain, plot_median_against, plot_median_response, plot_resolution, plot_response_distribution
-from .predictions import load_predictions, model_names, response
+from .plots import (
+    plot_gain,
+    plot_median_against,
+    plot_median_response,
+    plot_resolution,
+    plot_response_distribution,
+    plot_width_and_tails,
+)
+from .predictions import load_predictions, model_names, predictions_table, response
 from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
 from .results import results_markdown, results_table
@@ -41,12 +49,15 @@ __all__ = [
     "PT_EDGES",
     "PUBLISHED",
     "Bin",
+    "apply_closure",
     "coverage_profile",
     "data_quality",
+    "derive_closure",
     "energy_fractions",
     "flavour_medians",
     "flavour_profile",
     "flavour_table",
+    "load_closure",
     "load_predictions",
     "measure",
     "model_names",
@@ -73,9 +84,12 @@ __all__ = [
     "plot_spectrum",
     "plot_substructure",
     "plot_target",
+    "plot_width_and_tails",
+    "predictions_table",
     "profile",
     "response",
     "results_markdown",
     "results_table",
+    "save_closure",
     "save_figure",
 ]

@@ -29,7 +29,7 @@ from ..style import (
     styled,
     subplots,
 )
-from .binning import FLAVOURS, PT_BINS, PT_EDGES, paper_flavour
+from .binning import FLAVOURS, PT_BINS, PT_EDGES, Bin, paper_flavour, selection_text
 
 __all__ = [
     "FLAVOUR_GROUPS", "data_quality", "flavour_groups", "flavour_table", "plot_correlations", "plot_flavour_fractions",
@@ -158,7 +158,7 @@ def plot_target(jets: ak.Array) -> Figure:
         inside = pt_bin.contains(gen_pt[matched])
         if inside.any():
             label = pt_bin.text(r"p_\mathrm{T}^\mathrm{gen}", "GeV")
-            density_steps(ax, target[inside], -0.5, 0.5, 60, color=color, label=label)
+            density_steps(ax, target[inside], -0.5, 0.5, color=color, label=label)
     ax.axvline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
     ax.set(xlim=(-0.5, 0.5), ylabel="Probability density")
     ax.set_xlabel(r"Target $\ln(p_\mathrm{T}^\mathrm{gen}\,/\,p_\mathrm{T})$")
@@ -176,7 +176,7 @@ def plot_pileup(jets: ak.Array) -> Figure:
     figure, (left, middle, right) = subplots(1, 3, figsize=(14.0, 5.2))
     rho, vertices = ak.to_numpy(jets["rhoAll"]).astype(np.float64), ak.to_numpy(jets["PV_npvsGood"])
     high = float(np.quantile(rho, 0.999)) * 1.1
-    density_steps(left, rho, 0, high, 40, color=COLOURS[0])
+    density_steps(left, rho, 0, high, color=COLOURS[0])
     left.set(xlabel=r"$\rho$ [GeV]", ylabel="Probability density", xlim=(0, high))
     most = int(np.quantile(vertices, 0.999)) + 2
     density_steps(middle, vertices, -0.5, most + 0.5, most + 1, color=COLOURS[3])
@@ -194,10 +194,11 @@ def plot_pileup(jets: ak.Array) -> Figure:
 
 
 @styled
-def plot_substructure(jets: ak.Array) -> Figure:
-    """What tells quarks from gluons: multiplicity, fragmentation and width of the jets, by flavour."""
+def plot_substructure(jets: ak.Array, pt_bin: Bin = PT_BINS[2]) -> Figure:
+    """What tells quarks from gluons in a bin of gen pt: multiplicity, fragmentation and width, by flavour."""
+    jets = jets[pt_bin.contains(ak.to_numpy(jets["genJetPt"]))]
     variables = {
-        "QG_mult": ("Multiplicity", 0, 100),
+        "QG_mult": ("Multiplicity", 0, 60),
         "QG_ptD": (r"$p_\mathrm{T}D$", 0, 1),
         "QG_axis2": ("Minor axis", 0, 0.2),
     }
@@ -206,13 +207,14 @@ def plot_substructure(jets: ak.Array) -> Figure:
         values = ak.to_numpy(jets[name])
         for group, mask in flavour_groups(jets).items():
             if mask.any():
-                density_steps(ax, values[mask], low, high, 40, color=FLAVOUR_GROUPS[group][1], label=group)
+                density_steps(ax, values[mask], low, high, color=FLAVOUR_GROUPS[group][1], label=group)
         ax.set(xlabel=label, xlim=(low, high))
         ax.set_ylim(bottom=0)
         ax.yaxis.set_major_locator(MaxNLocator(5))
     axes[0].set_ylabel("Probability density")
     room_on_top(axes[2], 0.05)
     legend(axes[2])
+    axes[1].set_title(selection_text(pt_bin), loc="right", fontsize=15)
     experiment_label(axes[0], right="")
     axes[2].set_title("13 TeV", loc="right", fontsize=15)
     return figure

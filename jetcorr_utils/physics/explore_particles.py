@@ -67,28 +67,34 @@ def jet_image(jets: ak.Array, bins: int = 41, half: float = 0.5) -> NDArray[np.f
 
 
 @styled
-def plot_particle_multiplicities(jets: ak.Array) -> Figure:
-    """Number of clustered particles of each class in a jet, and of all of them by flavour of the jet."""
+def plot_particle_multiplicities(jets: ak.Array, pt_bin: Bin = PT_BINS[2]) -> Figure:
+    """Number of clustered particles of each class in a jet, and of all of them by flavour in a bin of gen pt."""
     figure, (left, right) = subplots(1, 2, figsize=(13.0, 5.8))
     inside = jets["particles"][jets["particles", "PF_fromAK4Jet"] == 1]
-    edge = 2 * (int(np.quantile(ak.to_numpy(ak.num(inside)), 0.998)) // 2 + 1)
+    total = ak.to_numpy(ak.num(inside))
+    edge = int(np.quantile(total, 0.998)) + 2
     for name, (codes, color, _) in PARTICLE_CLASSES.items():
         count = ak.to_numpy(ak.sum(_is_one_of(inside["PF_id"], codes), axis=1))
         density_steps(left, count, -0.5, edge - 0.5, edge, color=color, label=name)
     left.set_yscale("log")
     left.set_ylim(1e-4, 2)
     left.set(xlabel="Clustered particles of a class", ylabel="Share of jets", xlim=(-0.5, min(edge, 70) - 0.5))
-    total = ak.to_numpy(ak.num(inside))
+    chosen = pt_bin.contains(ak.to_numpy(jets["genJetPt"]))
+    most = int(np.quantile(total[chosen], 0.998)) + 1 if chosen.any() else 1
+    # Bins of a whole number of particles: others would be filled unevenly.
+    width = max(1, round(most / (2 * np.cbrt(chosen.sum() / 4) + 1)))
+    most = width * (most // width + 1)
     for group, mask in flavour_groups(jets).items():
-        if mask.any():
+        if (mask & chosen).any():
             color = FLAVOUR_GROUPS[group][1]
-            density_steps(right, total[mask], -0.5, edge - 0.5, edge // 2, color=color, label=group)
-    right.set(xlabel="Clustered particles", ylabel="Probability density", xlim=(-0.5, edge - 0.5))
+            density_steps(right, total[mask & chosen], -0.5, most - 0.5, most // width, color=color, label=group)
+    right.set(xlabel="Clustered particles", ylabel="Probability density", xlim=(-0.5, most - 0.5))
     right.set_ylim(bottom=0)
     room_on_top(left, 0.2)
     room_on_top(right, 0.1)
     legend(left)
     legend(right)
+    selection_label(right, selection_text(pt_bin))
     experiment_label(left, right="")
     right.set_title("13 TeV", loc="right", fontsize=15)
     return figure

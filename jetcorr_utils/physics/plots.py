@@ -32,6 +32,7 @@ from .results import measured_models
 
 __all__ = [
     "plot_gain", "plot_median_against", "plot_median_response", "plot_resolution", "plot_response_distribution",
+    "plot_width_and_tails",
 ]  # fmt: skip
 
 
@@ -101,6 +102,33 @@ def plot_resolution(
     ratio.set_ylabel("Ratio to\nL1 + L2L3", fontsize=15)
     low, high = ratio.get_ylim()
     ratio.set_ylim(max(low, 0.7) - 0.01, min(max(high, 1.0), 1.2) + 0.02)
+    selection_label(main, selection_text(None, eta_bin), x=0.3)
+    legend(main)
+    experiment_label(main)
+    return figure
+
+
+@styled
+def plot_width_and_tails(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    eta_bin: Bin = ETA_BINS[2],
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Effective Gaussian width of the response against gen pt, and the share of jets beyond 2.5 widths of it."""
+    figure, main, lower = figure_with_ratio()
+    table = profile(predictions, corrections, settings, eta_bin=eta_bin, min_jets=100)
+    _points(main, table, "effective_sigma", corrections)
+    percent = table.assign(tail=100 * table["tail"], tail_error=100 * table["tail_error"])
+    _points(lower, percent, "tail", corrections)
+    lower.axhline(1.24, color="0.5", linestyle="--", linewidth=1, zorder=0)
+    log_pt_axis(lower, *_pt_range(table))
+    main.set_xlabel("")
+    main.set_ylabel(r"$\sigma_\mathrm{eff}$ / median of the response")
+    main.set_ylim(bottom=0)
+    lower.set_ylabel("Tail [%]", fontsize=15)
+    lower.set_ylim(bottom=0)
+    room_on_top(main, 0.1)
     selection_label(main, selection_text(None, eta_bin), x=0.3)
     legend(main)
     experiment_label(main)

@@ -85,6 +85,26 @@ def _scan(values, order, weights, probabilities, result):
             result[replica, q] = low
 
 
+@numba.njit(cache=True, nogil=True)
+def _shortest(values, order, weights, share, result):
+    """Length of the shortest interval of the sorted `values` that holds `share` of each replica's weight."""
+    for replica in range(weights.shape[0]):
+        row = weights[replica]
+        total = 0
+        for i in order:
+            total += row[i]
+        needed = share * total
+        best, start, inside = np.inf, 0, 0
+        for end in range(order.size):
+            inside += row[order[end]]
+            while inside - row[order[start]] >= needed and start < end:
+                inside -= row[order[start]]
+                start += 1
+            if inside >= needed and total > 0:
+                best = min(best, values[end] - values[start])
+        result[replica] = best if total > 0 else np.nan
+
+
 def event_keys(run: ArrayLike, lumi: ArrayLike, event: ArrayLike) -> NDArray[np.uint64]:
     """One number (N,) for each event, well mixed, from its run, luminosity section and event numbers."""
     columns = [np.asarray(column).astype(np.int64).view(np.uint64) for column in (run, lumi, event)]
@@ -172,3 +192,11 @@ class Bootstrap:
         weights = self.weights[:, rows].astype(np.float32)
         with np.errstate(invalid="ignore"):
             return (weights @ values[rows].astype(np.float32)) / weights.sum(axis=1)
+
+    def effective_sigma(self, values: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Half the shortest interval with 68.27 % of ``values[rows]`` (1 + R,), a width that tails do not touch."""
+        chosen = np.asarray(values, dtype=np.float64)[rows]
+        order, result = np.argsort(chosen, kind="stable"), np.full(len(self.weights), np.nan)
+        if len(rows):
+            _shortest(chosen[order], rows[order], self.weights, 0.6827, result)
+        return result / 2

@@ -80,3 +80,27 @@ def test_jets_of_one_event_are_drawn_together():
 
 def test_one_replica_gives_no_error():
     assert estimate(np.array([1.0, 1.1]), 3) == {"value": 1.0, "error": None, "jets": 3}
+
+
+def test_the_effective_sigma_of_normal_numbers_is_theirs_and_ignores_tails():
+    size = 40_000
+    rng = np.random.default_rng(8)
+    table = pd.DataFrame({"run": 1, "lumi": 1, "event": np.arange(size)})
+    bootstrap, rows = Bootstrap(table, replicas=50), np.arange(size)
+    values = rng.normal(2, 0.3, size)
+    measured = estimate(bootstrap.effective_sigma(values, rows), size)
+    assert measured["value"] == pytest.approx(0.3, abs=4 * measured["error"])
+    assert measured["error"] < 0.01
+    values[:200] += 50
+    assert estimate(bootstrap.effective_sigma(values, rows), size)["value"] == pytest.approx(0.3, abs=0.01)
+
+
+def test_the_shortest_interval_is_the_shortest_of_all():
+    rng = np.random.default_rng(9)
+    values = rng.exponential(size=50)
+    found = Bootstrap(pd.DataFrame({"run": 1, "lumi": 1, "event": np.arange(50)}), 2).effective_sigma(
+        values, np.arange(50)
+    )[0]
+    ordered, needed = np.sort(values), int(np.ceil(0.6827 * 50))
+    lengths = [ordered[first + needed - 1] - ordered[first] for first in range(50 - needed + 1)]
+    assert found == pytest.approx(min(lengths) / 2)
