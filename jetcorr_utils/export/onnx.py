@@ -19,8 +19,9 @@ from ..errors import ParityError
 from ..files import atomic_path
 from ..models import CloudNetwork, correction
 from ..serving.client import OnnxPredictor
-from ..serving.padding import INPUT_NAMES, OUTPUT_NAMES, CloudLike
-from .graphs import padded_network
+from ..serving.padding import CloudLike
+from .assembly import assemble
+from .graphs import Finish, padded_network
 
 __all__ = ["check_parity", "export_model"]
 
@@ -60,7 +61,7 @@ def export_model(
         "sigma": "half of the 16-84 % width of log(pt_gen/pt): relative resolution of the corrected pt",
         "settings": model.settings.model_dump(mode="json"),
     }  # fmt: skip
-    graph = _to_onnx(padded_network(model), len(columns), opset)
+    graph = _to_onnx(model, len(columns), opset)
     for key, value in {**names, **(metadata or {})}.items():
         text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         graph.metadata_props.add(key=key, value=text)
@@ -69,39 +70,51 @@ def export_model(
     return Path(path)
 
 
-def _to_onnx(network: torch.nn.Module, columns: int, opset: int) -> onnx.ModelProto:
+def _to_onnx(model: CloudNetwork, columns: int, opset: int) -> onnx.ModelProto:
+    """Body and head by torch's exporter, assembled into one graph."""
+    network = padded_network(model)
     generator = torch.Generator().manual_seed(0)
-    jets, particles = 3, 41  # neither 1 nor equal to a width, which would be taken for constants
-    example = (
-        torch.rand(jets, particles, 2, generator=generator) - 0.5,
-        torch.rand(jets, particles, columns, generator=generator),
-        (torch.arange(particles) < torch.tensor([[41], [23], [30]])).float().unsqueeze(2),
-        torch.rand(jets, len(JET_COLUMNS), generator=generator) + 1,
-    )
-    batch, width = torch.export.Dim("batch", min=1), torch.export.Dim("particles", min=1)
-    shapes = ({0: batch, 1: width}, {0: batch, 1: width}, {0: batch, 1: width}, {0: batch})
-    with _quiet():
-        program = torch.onnx.export(
-            network, example, dynamo=True, external_data=False, opset_version=opset, verbose=False,
-            input_names=list(INPUT_NAMES), output_names=list(OUTPUT_NAMES), dynamic_shapes=shapes, optimize=True,
-        )  # fmt: skip
-    graph = program.model_proto
-    _forget_origin(graph)
-    onnx.checker.check_model(graph)
+    jets, places = 3, 41  # neither 1 nor equal to a width, which would be taken for constants
+    clouds = torch.rand(jets, places, columns + 2, generator=generator)
+    mask = torch.arange(places) < torch.tensor([[41], [23], [30]])
+    features = torch.rand(jets, len(JET_COLUMNS), generator=generator) + 1
+    batch, width = torch.export.Dim("batch", min=1), torch.export.Dim("places", min=network.min_particles)
+    body = _export(
+        network, (clouds, mask, features), ["particles", "mask", "jets"], ["latent"], opset,
+        ({0: batch, 1: width}, {0: batch, 1: width}, {0: batch}),
+    )  # fmt: skip
+    with torch.no_grad():
+        latent = network(clouds, mask, features)
+    finish = _export(
+        Finish(model).eval(), (latent, features, ~mask.any(dim=1)), ["latent", "jets", "empty"], ["output", "sigma"],
+        opset, ({0: batch}, {0: batch}, {0: batch}),
+    )  # fmt: skip
+    graph = assemble(
+        body, finish, chunk=network.chunk, min_particles=network.min_particles, columns=columns,
+        jet_columns=len(JET_COLUMNS),
+    )  # fmt: skip
+    onnx.checker.check_model(graph, full_check=True)
     return graph
 
 
-def _forget_origin(graph: onnx.ModelProto) -> None:
+def _export(
+    module: torch.nn.Module, example: tuple, inputs: list[str], outputs: list[str], opset: int, shapes: tuple
+) -> onnx.ModelProto:
+    with _quiet():
+        program = torch.onnx.export(
+            module, example, dynamo=True, external_data=False, opset_version=opset, verbose=False,
+            input_names=inputs, output_names=outputs, dynamic_shapes=shapes, optimize=True,
+        )  # fmt: skip
+    model = program.model_proto
+    _forget_origin(model)
+    return model
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
     """Remove the exporter's notes on each node: they hold stack traces with paths of this machine."""
-    places = [
-        graph.graph,
-        *graph.graph.node,
-        *graph.graph.input,
-        *graph.graph.output,
-        *graph.graph.value_info,
-        *graph.functions,
-    ]
-    for place in places:
+    inner = model.graph
+    del inner.value_info[:]
+    for place in (inner, *inner.node, *inner.input, *inner.output, *model.functions):
         del place.metadata_props[:]
         place.doc_string = ""
 
