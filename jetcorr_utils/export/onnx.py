@@ -14,12 +14,12 @@ import numpy as np
 import onnx
 import torch
 
+from ..data.dataset import CloudDataset
 from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from ..errors import ParityError
 from ..files import atomic_path
-from ..models import CloudNetwork, correction
+from ..models import CloudNetwork
 from ..serving.client import OnnxPredictor
-from ..serving.padding import CloudLike
 from .assembly import assemble
 from .graphs import Finish, padded_network
 
@@ -133,21 +133,8 @@ def _quiet():
         logger.setLevel(level)
 
 
-@torch.no_grad()
-def _torch_predictions(model: CloudNetwork, clouds: CloudLike, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What PyTorch gives, on ragged batches."""
-    ptr = np.asarray(clouds.ptr)
-    parts = []
-    for start in range(0, len(ptr) - 1, batch_size):
-        edges = ptr[start : start + batch_size + 1]
-        particles = torch.from_numpy(np.array(clouds.particles[edges[0] : edges[-1]]))
-        jets = torch.from_numpy(np.array(clouds.jets[start : start + batch_size]))
-        parts.append(correction(model(particles, jets, torch.from_numpy(edges - edges[0]))))
-    return tuple(torch.cat(column).numpy() for column in zip(*parts, strict=True))
-
-
 def check_parity(
-    model: CloudNetwork, onnx_path: str | Path, dataset: CloudLike, tolerance: float = 1e-5, *, batch_size: int = 256
+    model: CloudNetwork, onnx_path: str | Path, dataset: CloudDataset, tolerance: float = 1e-5, *, batch_size: int = 256
 ) -> dict[str, float]:
     """Compare the correction factor and the resolution from ONNX Runtime with PyTorch's, jet by jet.
 
@@ -162,7 +149,7 @@ def check_parity(
         If one is above `tolerance` or not a number; the message names the jet.
     """
     ours = OnnxPredictor(onnx_path).predict(dataset, batch_size=batch_size)
-    theirs = _torch_predictions(model, dataset, batch_size)
+    theirs = predict(model, dataset, batch_size)
     pairs = {"factor": (np.exp(ours[0]), np.exp(theirs[0])), "sigma": (ours[1], theirs[1])}
     largest = {}
     for name, (exported, trained) in pairs.items():

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from tqdm.auto import tqdm
 from ..errors import InputError, ServerError
 from .padding import INPUT_NAMES, OUTPUT_NAMES, CloudLike, batches_by_multiplicity, pad
 from .repository import latest_version, model_metadata, repository_models
+
+if TYPE_CHECKING:
+    from .server import TritonServer
 
 __all__ = ["OnnxPredictor", "Predictor", "TritonPredictor", "open_predictor", "open_predictors"]
 
@@ -178,8 +181,8 @@ class TritonPredictor(_BatchPredictor):
         Seconds to go on trying, at growing intervals, when the connection is lost or the server is overloaded.
     timeout
         Seconds that one request may take.
-    log
-        The server's log, if it is known, for error messages.
+    server
+        The server itself, if it was started here: when it dies, errors come at once and name its log.
     """
 
     def __init__(
@@ -192,12 +195,12 @@ class TritonPredictor(_BatchPredictor):
         in_flight: int = 3,
         patience: float = 30.0,
         timeout: float = 120.0,
-        log: Path | None = None,
+        server: TritonServer | None = None,
     ) -> None:
         if protocol not in ("http", "grpc"):
             raise InputError(f"protocol {protocol!r}: must be http or grpc")
         self.url, self.name, self.protocol, self.version = url, model, protocol, str(version)
-        self.in_flight, self.patience, self.timeout, self.log = in_flight, patience, timeout, log
+        self.in_flight, self.patience, self.timeout, self.server = in_flight, patience, timeout, server
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix=f"triton-{model}")
         self._api = _api(protocol)
         self._client = self._connect()
@@ -253,8 +256,10 @@ class TritonPredictor(_BatchPredictor):
                 reason = _reason(error)
                 if not _passes(error):
                     raise InputError(f"Triton server at {self.url}, model {self.name}: {reason}") from None
+                if self.server is not None and not self.server.running:
+                    raise ServerError(f"{self.server.describe()} died; its log: {self.server.log}") from None
                 if time.monotonic() + pause > deadline:
-                    log = f"; its log: {self.log}" if self.log else ""
+                    log = f"; its log: {self.server.log}" if self.server else ""
                     raise ServerError(
                         f"Triton server at {self.url} does not answer for model {self.name} "
                         f"({self.patience:g} s of trying): {reason}{log}"

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..data.dataset import CloudDataset
-from ..data.features import JET_COLUMNS
+from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from ..errors import InputError
 from ..files import atomic_path
 from .client import Predictor
+from .padding import Clouds
 
 __all__ = ["PredictionsWriter", "corrected_columns", "predictions_file", "write_predictions"]
 
@@ -116,12 +117,9 @@ def write_predictions(
     Raises
     ------
     InputError
-        If a model takes other features than the data set has.
+        If a model takes features that the data set does not have.
     """
-    for name, predictor in predictors.items():
-        features = predictor.metadata.get("features", dataset.features)
-        if features != dataset.features:
-            raise InputError(f"model {name}: takes features {features!r}, the data set has {dataset.features!r}")
+    widths = {name: _particle_columns(name, predictor, dataset) for name, predictor in predictors.items()}
     with (
         predictions_file(out) as writer,
         tqdm(total=len(dataset), unit="jet", desc="predictions", disable=not progress) as bar,
@@ -133,7 +131,17 @@ def write_predictions(
             columns["QG_mult"] = jets[:, JET_COLUMNS.index("QG_mult")]
             pt, mass = jets[:, JET_COLUMNS.index("jetPt")], jets[:, JET_COLUMNS.index("jetMass")]
             for name, predictor in predictors.items():
-                columns |= corrected_columns(name, pt, mass, *predictor.predict(chunk, batch_size=batch_size))
+                inputs = Clouds(chunk.particles[:, : widths[name]], chunk.ptr, jets)
+                columns |= corrected_columns(name, pt, mass, *predictor.predict(inputs, batch_size=batch_size))
             writer.append(columns)
             bar.update(len(chunk))
         return writer.jets
+
+
+def _particle_columns(name: str, predictor: Predictor, dataset: CloudDataset) -> int:
+    """How many columns of the data set's particles a model takes: the features `rich` begin with those of `open`."""
+    features = predictor.metadata.get("features", dataset.features)
+    columns = POINT_COLUMNS + PARTICLE_COLUMNS[features]
+    if columns != dataset.columns[: len(columns)]:
+        raise InputError(f"model {name}: takes features {features!r}, the data set has {dataset.features!r}")
+    return len(columns)

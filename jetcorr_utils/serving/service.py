@@ -101,5 +101,5 @@ def open_service(
         return Service(open_predictors(repository), f"ONNX Runtime in this process, since {reason}")
     server = TritonServer(repository, log=log, poll_seconds=None).start()
     address = server.http_url if protocol == "http" else server.grpc_url
-    predictors = {name: TritonPredictor(address, name, protocol, log=server.log) for name in names}
+    predictors = {name: TritonPredictor(address, name, protocol, server=server) for name in names}
     return Service(predictors, server.describe(), server)

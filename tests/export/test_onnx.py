@@ -1,0 +1,141 @@
+"""The exported graphs: the numbers of PyTorch for any shape and padding; files that are the same each time."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jetcorr_utils.errors import ParityError
+from jetcorr_utils.export import check_parity, export_model
+from jetcorr_utils.serving.client import OnnxPredictor
+from jetcorr_utils.serving.padding import pad
+from jetcorr_utils.serving.repository import model_metadata
+from jetcorr_utils.training import predict
+from tests.networks import SETTINGS, clouds_of, network, some_clouds
+
+NAMES = list(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: network(name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def files(models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("onnx")
+    return {name: export_model(model, folder / f"{name}.onnx", metadata={"n": [1]}) for name, model in models.items()}
+
+
+@pytest.fixture(scope="module")
+def predictors(files):
+    return {name: OnnxPredictor(path, threads=1) for name, path in files.items()}
+
+
+def _relative(ours, theirs):
+    factor = np.abs(np.expm1(ours[0].astype(np.float64) - theirs[0]))
+    return max(factor.max(), np.abs(ours[1] / theirs[1] - 1).max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parity_on_a_thousand_jets(models, files, name):
+    largest = check_parity(models[name], files[name], some_clouds(1000, 1, SETTINGS[name].features))
+    assert set(largest) == {"factor", "sigma"}
+    assert max(largest.values()) < 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(
+    counts=st.lists(st.integers(1, 200), min_size=1, max_size=12),
+    padding=st.integers(0, 100),
+    seed=st.integers(0, 2**16),
+)
+def test_parity_for_any_multiplicity_and_padding(models, predictors, name, counts, padding, seed):
+    clouds = clouds_of(counts, seed, SETTINGS[name].features)
+    inputs = pad(clouds, np.arange(len(counts)), max(counts) + padding)
+    assert _relative(predictors[name].infer(inputs), predict(models[name], clouds)) < 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("jets", [1, 3, 4, 5, 127, 129, 1024])
+def test_parity_for_any_batch_size(models, predictors, name, jets):
+    clouds = some_clouds(jets, jets, SETTINGS[name].features, mean=12)
+    ours = predictors[name].infer(pad(clouds, np.arange(jets)))
+    assert len(ours[0]) == jets
+    assert _relative(ours, predict(models[name], clouds)) < 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padding_may_stand_anywhere_and_hold_anything(predictors, name):
+    clouds = some_clouds(20, 2, SETTINGS[name].features)
+    inputs = pad(clouds, np.arange(20))
+    expected = predictors[name].infer(inputs)
+    rng = np.random.default_rng(0)
+    width = inputs["pf_mask"].shape[1]
+    order = np.argsort(rng.random((20, width + 10)), axis=1)
+    for key in ("pf_points", "pf_features", "pf_mask"):
+        wider = np.pad(inputs[key], ((0, 0), (0, 10), (0, 0)))
+        inputs[key] = np.take_along_axis(wider, order[:, :, None], axis=1)
+    padding = inputs["pf_mask"][:, :, 0] == 0
+    inputs["pf_points"][padding], inputs["pf_features"][padding] = 0.3, 77.0
+    assert _relative(predictors[name].infer(inputs), expected) < 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_jet_without_particles_is_not_a_number_and_leaves_the_others_alone(predictors, name):
+    clouds = some_clouds(9, 4, SETTINGS[name].features)
+    inputs = pad(clouds, np.arange(9))
+    expected = predictors[name].infer(inputs)
+    inputs["pf_mask"][[0, 5]] = 0
+    output, sigma = predictors[name].infer(inputs)
+    full = np.setdiff1d(np.arange(9), [0, 5])
+    assert np.isnan(output[[0, 5]]).all()
+    assert np.isnan(sigma[[0, 5]]).all()
+    assert _relative((output[full], sigma[full]), (expected[0][full], expected[1][full])) < 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_network_gives_the_same_bytes_without_paths_of_this_machine(models, files, name, tmp_path):
+    again = export_model(models[name], tmp_path / "again.onnx", metadata={"n": [1]}).read_bytes()
+    assert again == files[name].read_bytes()
+    assert b"/jetcorr_utils/" not in again
+    assert b"site-packages" not in again
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metadata_says_what_the_model_takes(files, name):
+    metadata = model_metadata(files[name])
+    assert metadata["architecture"] == name
+    assert metadata["features"] == SETTINGS[name].features
+    assert metadata["units"] == "GeV"
+    assert json.loads(metadata["n"]) == [1]
+    assert json.loads(metadata["settings"]) == SETTINGS[name].model_dump(mode="json")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_and_particle_axes_are_free(files, name):
+    graph = onnx.load(files[name]).graph
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.input
+    }
+    columns = {"open": 5, "rich": 7}[SETTINGS[name].features]
+    assert shapes == {
+        "pf_points": ["batch", "particles", 2],
+        "pf_features": ["batch", "particles", columns],
+        "pf_mask": ["batch", "particles", 1],
+        "jet_features": ["batch", 10],
+    }
+
+
+def test_a_model_that_differs_is_refused(models, files):
+    clouds = some_clouds(50, 1)
+    other = network("pfn")
+    other.head.center.add_(1e-4)
+    with pytest.raises(ParityError, match=r"factor of jet \d+ is .*allowed 1e-05"):
+        check_parity(other, files["pfn"], clouds)
+    assert check_parity(other, files["pfn"], clouds, tolerance=1e-3)["factor"] == pytest.approx(1e-4, rel=0.01)

@@ -1,0 +1,72 @@
+"""Small networks and synthetic clouds for the tests of export and serving: real networks, untrained."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from jetcorr_utils.config import ParticleNetSettings, PfnSettings
+from jetcorr_utils.data.dataset import CloudDataset
+from jetcorr_utils.data.features import TABLE_COLUMNS
+from jetcorr_utils.models import CloudNetwork, build_model
+
+SETTINGS = {
+    "pfn": PfnSettings(architecture="pfn", conv_dim=24, fc_dim=24),
+    "particlenet": ParticleNetSettings(
+        architecture="particlenet", features="rich", blocks=2, k=5, conv_layers=2, conv_dim=24, fc_dim=24
+    ),
+}
+
+
+def clouds_of(counts, seed: int = 0, features: str = "open") -> CloudDataset:
+    """Clouds with the given multiplicities, columns in physical units."""
+    rng = np.random.default_rng(seed)
+    counts = np.asarray(counts, dtype=np.int64)
+    jets, particles = len(counts), int(counts.sum())
+    columns = [
+        rng.normal(0, 0.15, particles), rng.normal(0, 0.15, particles), 0.3 + rng.exponential(5, particles),
+        rng.choice([0, 0.13957], particles), rng.choice([211, -211, 130, 22, 11, 13, 1], particles),
+        rng.integers(0, 4, particles), np.ones(particles),
+    ]  # fmt: skip
+    if features == "rich":
+        columns += [rng.random(particles), rng.random(particles)]
+    pt = rng.uniform(30, 1000, jets)
+    table = {name: np.zeros(jets, dtype) for name, dtype in TABLE_COLUMNS.items()}
+    table |= {"event": np.arange(jets, dtype=np.uint64), "jetPt": pt.astype(np.float32)}
+    jet_columns = [
+        pt, rng.uniform(-2.5, 2.5, jets), 0.1 * pt, rng.normal(0.5, 0.02, jets), 0.9 * pt, rng.uniform(5, 30, jets),
+        rng.integers(5, 40, jets), rng.uniform(0.2, 0.9, jets), rng.uniform(1e-3, 0.1, jets), counts,
+    ]  # fmt: skip
+    return CloudDataset(
+        particles=np.stack(columns, axis=1).astype(np.float32),
+        ptr=np.concatenate([[0], np.cumsum(counts)]),
+        jets=np.stack(jet_columns, axis=1).astype(np.float32),
+        target=rng.normal(0, 0.1, jets).astype(np.float32),
+        part=np.zeros(jets, np.uint8),
+        table=table,
+        features=features,
+        key=f"synthetic-{seed}",
+    )
+
+
+def some_clouds(jets: int, seed: int = 0, features: str = "open", mean: float = 25.0) -> CloudDataset:
+    """Clouds with multiplicities like those of jets."""
+    counts = np.random.default_rng(seed).gamma(4, mean / 4, jets).astype(np.int64)
+    return clouds_of(np.maximum(counts, 1), seed, features)
+
+
+def network(name: str) -> CloudNetwork:
+    """An untrained network whose constants and running statistics come from clouds, so that nothing is trivial."""
+    settings = SETTINGS[name]
+    torch.manual_seed(3)
+    model = build_model(settings)
+    clouds = some_clouds(200, 5, settings.features)
+    model.fit_constants(clouds)
+    arguments = [torch.from_numpy(np.array(part)) for part in (clouds.particles, clouds.jets, clouds.ptr)]
+    with torch.no_grad():
+        for _ in range(3):
+            model.train()(*arguments)
+        for parameter in model.parameters():
+            if parameter.ndim == 1:  # biases, and the weights of normalisations
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
