@@ -15,6 +15,7 @@ import click
 from . import __version__
 from .config import load_study
 from .errors import InputError, JetcorrError
+from .kubeflow.cli import pipeline
 from .run import RunFolder
 
 __all__ = ["main"]
@@ -170,6 +171,8 @@ def correct(files: tuple[str, ...], model: str, out: Path, batch_size: int) -> N
 
     click.echo(correct_files(files, model, out, batch_size=batch_size).text())
 
+
+main.add_command(pipeline)
 
 if __name__ == "__main__":
     main()
