@@ -258,16 +258,15 @@ def project_root() -> Path:
 
 def _study_path(name: str | Path) -> Path:
     path = Path(name)
-    if path.suffix in {".yaml", ".yml"} or path.exists():
-        if not path.is_file():
-            raise StudyError(f"study {str(name)!r}: there is no such file")
-        return path
     folder = project_root() / "pipelines" / "studies"
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
+    if path.is_file():
+        return path
+    if path.suffix in {".yaml", ".yml"}:
+        raise StudyError(f"study {str(name)!r}: there is no such file")
+    if path.name != str(name) or not (folder / f"{name}.yaml").is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise StudyError(f"study {str(name)!r}: neither a file nor one of {known}")
-    return path
+    return folder / f"{name}.yaml"
 
 
 def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
