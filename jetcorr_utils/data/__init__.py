@@ -1,1 +1,21 @@
-"""From files to batches: ROOT files → jets → features → cached particle clouds → batches."""
+"""From files to batches: ROOT files → jets → features → cached particle clouds → batches.
+
+`locations` finds the files of a study, `reading` opens them (`jetntuple`, `nanoaod`), `selection` and `split` choose
+jets and sort events, `clouds` keeps the result in a cache (`store`), and `batches` feeds PyTorch.
+"""
+
+from .clouds import load_clouds
+from .dataset import CloudDataset
+from .locations import ensure_files, record_files
+from .reading import FileInfo, describe, iterate_jets, read_jets
+
+__all__ = [
+    "CloudDataset",
+    "FileInfo",
+    "describe",
+    "ensure_files",
+    "iterate_jets",
+    "load_clouds",
+    "read_jets",
+    "record_files",
+]

@@ -1,7 +1,203 @@
-"""Particle clouds from the files of a study."""
+"""Particle clouds from the files of a study: read once, in chunks, into a memory-mapped cache.
+
+The cache is named by the content of the inputs and by the settings that shape it, so that it is found again wherever
+the same files come from, and never used after a change. It is complete or absent. Each input file becomes a part of its
+own first: an interrupted run goes on with the files that are left.
+"""
 
 from __future__ import annotations
 
-from .dataset import CloudDataset
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["CloudDataset"]
+import numpy as np
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from ..config import DataSettings
+from ..errors import InputError
+from ..files import read_json, write_json
+from .dataset import CloudDataset
+from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS, TABLE_COLUMNS, Features
+from .fingerprints import Fingerprints
+from .locations import data_directory, ensure_files
+from .reading import STEP, iterate_jets, open_jets
+from .selection import UNUSABLE, select_jets
+from .split import SPLITS, split_of
+from .store import META, PartWriter, columns, merge
+
+__all__ = ["CloudDataset", "load_clouds"]
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raised when the same inputs and settings give another cache than before."""
+
+TOLERATED = 0.01
+"""Largest share of unusable jets in a file; a file with more is taken to be corrupted."""
+
+_SCALARS = tuple(dict.fromkeys((*JET_COLUMNS, *TABLE_COLUMNS, "jetPhi")))
+
+
+def load_clouds(
+    settings: DataSettings, features: Features = "open", cache_dir: str | Path | None = None, progress: bool = True
+) -> CloudDataset:
+    """The selected jets of a study as clouds, mapped from the cache, which is built if it is not there.
+
+    Parameters
+    ----------
+    settings
+        Files, selection, split and candidates.
+    features
+        Columns of the particles.
+    cache_dir
+        Folder of the caches; default: ``cache`` in the study's data directory.
+    progress
+        Show a progress bar while building.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, is there twice, or if no jet is left.
+    """
+    cache = data_directory(settings) / "cache" if cache_dir is None else Path(cache_dir)
+    cache.mkdir(parents=True, exist_ok=True)
+    files = ensure_files(settings, progress)
+    with FileLock(cache / ".lock"):
+        known = Fingerprints(cache / "fingerprints.json")
+        prints = [known.of(file) for file in files]
+        _refuse_twins(files, prints)
+        recipe = _recipe(settings, features)
+        key = _key({"files": prints, **recipe})
+        folder = cache / key
+        if not (folder / META).exists():
+            _build(cache, folder, files, prints, settings, features, recipe, progress)
+    return _open(folder, features, key)
+
+
+def _recipe(settings: DataSettings, features: Features) -> dict:
+    """All that shapes the clouds, besides the files."""
+    return {
+        "version": VERSION,
+        "features": features,
+        "columns": [*columns(features), *POINT_COLUMNS, *PARTICLE_COLUMNS[features], *JET_COLUMNS],
+        "selection": settings.selection.model_dump(mode="json"),
+        "split": settings.split.model_dump(mode="json"),
+        "candidates": settings.candidates,
+    }
+
+
+def _key(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _refuse_twins(files: Sequence[str], prints: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for file, sha256 in zip(files, prints, strict=True):
+        if sha256 in first:
+            raise InputError(f"{file}: has the same content as {first[sha256]}; name each file once")
+        first[sha256] = file
+
+
+@contextmanager
+def _complete_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` on success and is removed on failure."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.*"):  # of a run that was killed; nobody else builds it: the lock
+        shutil.rmtree(left)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _build(
+    cache: Path,
+    folder: Path,
+    files: Sequence[str],
+    prints: Sequence[str],
+    settings: DataSettings,
+    features: Features,
+    recipe: dict,
+    progress: bool,
+) -> None:
+    """Make the parts that are missing, join them, and remove them."""
+    parts = [cache / "parts" / _key({"file": sha256, **recipe}) for sha256 in prints]
+    total = 0
+    for file in files:
+        with open_jets(file) as source:
+            _check_trainable(file, source, features)
+            total += source.jets
+    with tqdm(total=total, unit=" jets", desc="particle clouds", disable=not progress) as bar:
+        for file, part in zip(files, parts, strict=True):
+            if (part / META).exists():
+                bar.update(read_json(part / META)["read"])
+            else:
+                with _complete_folder(part) as temporary:
+                    _write_part(temporary, file, settings, features, bar)
+    lost = sum((Counter(read_json(part / META)["left_out"]) for part in parts), Counter())
+    with _complete_folder(folder) as temporary:
+        meta = merge(parts, temporary, features)
+        if sum(meta["jets"].values()) == 0:
+            why = ", ".join(f"{count} {reason}" for reason, count in lost.items() if count)
+            raise InputError(f"no jets are left by the selection: {why or 'the files are empty'}")
+        write_json(temporary / META, {**meta, "left_out": dict(lost), "read": total, "recipe": recipe, "files": prints})
+    for part in parts:
+        shutil.rmtree(part)
+    if lost[UNUSABLE]:
+        log.warning("%d of %d jets were left out: %s", lost[UNUSABLE], total, UNUSABLE)
+
+
+def _check_trainable(file: str, source, features: Features) -> None:
+    if not source.has_candidates:
+        raise InputError(f"{file}: its jets have no particle-flow candidates, so no network can be trained on them")
+    if features == "rich" and not source.has_rich:
+        raise InputError(
+            f"{file}: features 'rich' need PF_caloFraction and PF_hcalFraction, which it lacks; use features: open"
+        )
+    if not source.has_generator:
+        raise InputError(f"{file}: has no generator jets (genJetPt), so no network can be trained on it")
+
+
+def _write_part(folder: Path, file: str, settings: DataSettings, features: Features, bar: tqdm) -> None:
+    writer = PartWriter(folder, features)
+    lost, read = Counter(), 0
+    wanted = POINT_COLUMNS + PARTICLE_COLUMNS[features]
+    for chunk in iterate_jets(file, STEP, scalars=_SCALARS, particles=wanted):
+        jets, left_out = select_jets(chunk, settings.selection, settings.candidates)
+        writer.append(jets, split_of(jets["run"], jets["lumi"], jets["event"], settings.split))
+        lost.update(left_out)
+        read += len(chunk)
+        bar.update(len(chunk))
+    if lost[UNUSABLE] > TOLERATED * read:
+        raise InputError(f"{file}: {lost[UNUSABLE]} of {read} jets have {UNUSABLE}; is the file corrupted?")
+    writer.close(left_out=dict(lost), read=read)
+
+
+def _open(folder: Path, features: Features, key: str) -> CloudDataset:
+    meta = read_json(folder / META)
+
+    def column(name: str) -> np.ndarray:
+        return np.load(folder / f"{name}.npy", mmap_mode="r")
+
+    return CloudDataset(
+        particles=column("particles"),
+        ptr=column("ptr"),
+        jets=column("jets"),
+        target=column("target"),
+        part=np.repeat(np.array(list(SPLITS.values()), dtype=np.uint8), [meta["jets"][split] for split in SPLITS]),
+        table={name: column(f"table.{name}") for name in TABLE_COLUMNS},
+        features=features,
+        key=key,
+        info=meta,
+    )

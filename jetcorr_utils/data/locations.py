@@ -1,0 +1,89 @@
+"""The files of a study: paths, globs, lists of files and URLs, or the embedded simulation if there are none."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import DataSettings, project_root
+from ..errors import InputError
+from ..files import write_json
+from .fingerprints import Fingerprints
+from .reading import open_jets
+
+__all__ = ["data_directory", "ensure_files", "record_files"]
+
+
+def data_directory(settings: DataSettings) -> Path:
+    """The folder of generated data and caches; relative ones count from the project's folder."""
+    return project_root() / settings.directory
+
+
+def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:
+    """The local files of a study, in order; simulated first where the study names none.
+
+    Relative paths and globs are looked for from the current folder, then from the project's. An entry that ends with
+    ``.txt`` is a list of further entries, one a line; lines that begin with ``#`` are comments.
+
+    Raises
+    ------
+    InputError
+        If an entry matches nothing.
+    """
+    if not settings.files:
+        return _simulated(settings, progress)
+    return list(dict.fromkeys(path for entry in _entries(settings.files) for path in _matches(entry)))
+
+
+def _entries(files: Sequence[str]) -> list[str]:
+    entries = []
+    for entry in files:
+        if not entry.endswith(".txt"):
+            entries.append(entry)
+            continue
+        (listing,) = _matches(entry)
+        lines = [line.strip() for line in Path(listing).read_text().splitlines()]
+        entries += [line for line in lines if line and not line.startswith("#")]
+    return entries
+
+
+def _matches(entry: str) -> list[str]:
+    """The files behind one entry."""
+    for base in (Path(), project_root()):
+        pattern = str(base / Path(entry).expanduser())
+        if Path(pattern).is_file():
+            return [pattern]
+        found = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+        if found:
+            return found
+    if Path(entry).is_dir():
+        raise InputError(f"{entry}: is a folder; give the files in it, for example '{entry}/*.root'")
+    raise InputError(f"{entry}: {'no file matches' if glob.has_magic(entry) else 'there is no such file'}")
+
+
+def _simulated(settings: DataSettings, progress: bool) -> list[str]:
+    from ..simulation import SIMULATION_VERSION, Parameters, simulate  # Pythia: only where it is needed
+
+    wanted = settings.simulation
+    name = f"{wanted.jets}-{wanted.seed}-{Parameters().key()}-v{SIMULATION_VERSION}"
+    folder = data_directory(settings) / "simulated" / name
+    files = simulate(wanted.jets, wanted.seed, folder, workers=wanted.workers, progress=progress)
+    return [str(path) for path in files]
+
+
+def record_files(files: Sequence[str | Path], path: str | Path) -> None:
+    """Write which files a run used: ``{"files": [{"path", "jets", "bytes", "sha256"}, …]}``."""
+    known = Fingerprints()
+    rows = []
+    for file in files:
+        with open_jets(file) as source:
+            rows.append(
+                {
+                    "path": str(file),
+                    "jets": source.jets,
+                    "bytes": Path(file).stat().st_size,
+                    "sha256": known.of(file),
+                }
+            )
+    write_json(path, {"files": rows})

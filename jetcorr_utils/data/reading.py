@@ -1,0 +1,214 @@
+"""Open any file of jets: the format is found out, and every format gives the same record of a jet."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import awkward as ak
+import uproot
+
+from ..config import DataSettings
+from ..errors import InputError
+from . import jetntuple
+from .jetntuple import JetNTuple
+from .schema import DEFAULTS
+from .selection import select_jets
+
+__all__ = ["FileInfo", "JetSource", "describe", "iterate_jets", "open_jets", "read_jets"]
+
+log = logging.getLogger(__name__)
+
+STEP = 10_000
+"""Jets that are in memory at once."""
+
+
+class JetSource(Protocol):
+    """What a reader offers; the readers are `JetNTuple` and `NanoAOD`."""
+
+    format: str
+    path: str
+    filled: tuple[str, ...]
+
+    @property
+    def jets(self) -> int:
+        """The number of jets."""
+
+    @property
+    def has_generator(self) -> bool:
+        """Whether there are generator jets to train on."""
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether the jets have particles."""
+
+    @property
+    def has_rich(self) -> bool:
+        """Whether the candidates have calorimeter fractions."""
+
+    def iterate(
+        self, step: int | str, scalars: Sequence[str] | None = None, particles: Sequence[str] | None = None
+    ) -> Iterator[ak.Array]:
+        """Yield the jets in chunks of about `step`, with all columns or with some."""
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What is in a file, and whether it can be used."""
+
+    path: str
+    format: str
+    jets: int
+    usable: bool
+    reason: str
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """A few lines for the terminal."""
+        verdict = "can be used for training and correction" if self.usable else f"cannot be used: {self.reason}"
+        if self.usable and self.reason:
+            verdict = self.reason
+        return "\n".join([f"{self.path}: {self.format}, {self.jets} jets", verdict, *self.notes])
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turn whatever a damaged file raises, deep in a decoder, into one line that names the file."""
+    try:
+        yield
+    except (InputError, GeneratorExit, KeyboardInterrupt, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise InputError(
+            f"{path}: cannot be read, damaged or truncated? ({type(error).__name__}: {lines[0]})"
+        ) from error
+
+
+@contextlib.contextmanager
+def open_jets(path: str | Path) -> Iterator[JetSource]:
+    """Open a file of jets; the format is found out from its trees.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, is not ROOT, is damaged, or has neither of the formats; the message says which.
+    """
+    path = str(path)
+    with _reading(path), contextlib.ExitStack() as stack:
+        if Path(path).is_dir():
+            raise InputError(f"{path}: is a folder; give the files in it, for example '{path}/*.root'")
+        with contextlib.suppress(OSError), open(path, "rb") as raw:
+            if raw.read(4) != b"root":
+                raise InputError(f"{path}: is not a ROOT file")
+        file = stack.enter_context(uproot.open(path))
+        yield _source(path, file)
+
+
+def _source(path: str, file: uproot.ReadOnlyDirectory) -> JetSource:
+    trees = sorted({key for key, kind in file.classnames(cycle=False).items() if kind in ("TTree", "ROOT::RNTuple")})
+    if jetntuple.TREE in trees:
+        return JetNTuple(path, file[jetntuple.TREE])
+    raise InputError(
+        f"{path}: has neither the tree {jetntuple.TREE} of a JetNTuple nor the tree Events of NanoAOD; "
+        f"its trees: {', '.join(trees) or 'none'}"
+    )
+
+
+def describe(path: str | Path) -> FileInfo:
+    """What a file holds and whether it can be used; a file that cannot be opened is described too."""
+    path = str(path)
+    try:
+        with open_jets(path) as source:
+            reason, usable = "", True
+            if not source.has_candidates:
+                reason, usable = "its jets have no particle-flow candidates (a file of PFNano type has)", False
+            elif source.jets == 0:
+                reason, usable = "it has no jets", False
+            elif not source.has_generator:
+                reason = "can be used for correction only: there are no generator jets to train on"
+            notes = [f"features: open{' and rich' if source.has_rich else '; not rich (no calorimeter fractions)'}"]
+            notes += _notes(source.filled)
+            return FileInfo(path, source.format, source.jets, usable, reason, tuple(notes) if usable else ())
+    except InputError as error:
+        return FileInfo(path, "unknown", 0, False, str(error).removeprefix(f"{path}: "))
+
+
+def _notes(filled: Iterable[str]) -> list[str]:
+    """One line a rule by which absent branches are filled."""
+    by_rule: dict[str, list[str]] = {}
+    for name in filled:
+        by_rule.setdefault(DEFAULTS[name], []).append(name)
+    return [f"{', '.join(names)} not in the file, filled: {rule}" for rule, names in by_rule.items()]
+
+
+def iterate_jets(
+    paths: str | Path | Sequence[str | Path],
+    step_size: int | str = STEP,
+    *,
+    scalars: Sequence[str] | None = None,
+    particles: Sequence[str] | None = None,
+) -> Iterator[ak.Array]:
+    """Yield all jets of some files in their order, a chunk at a time; nothing is selected.
+
+    Parameters
+    ----------
+    paths
+        Local files.
+    step_size
+        Jets a chunk, or a size such as "50 MB".
+    scalars, particles
+        Columns; default: all.
+
+    Yields
+    ------
+    Record arrays `(b,)` with the columns of `schema.CORE` and `particles`; absent branches are filled by the rules of
+    `schema.DEFAULTS`, which are logged once.
+    """
+    reported: set[str] = set()
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        with open_jets(path) as source:
+            for note in _notes(source.filled):
+                if note not in reported:
+                    reported.add(note)
+                    log.info("%s: %s", path, note)
+            with _reading(str(path)):
+                yield from source.iterate(step_size, scalars, particles)
+
+
+def read_jets(
+    paths: str | Path | Sequence[str | Path], settings: DataSettings | None = None, *, max_jets: int | None = None
+) -> ak.Array:
+    """The jets of some files in memory.
+
+    Parameters
+    ----------
+    paths
+        Local files.
+    settings
+        Select the jets and their particles as a study does; default: all jets with all particles.
+    max_jets
+        Stop after so many jets; no more files are read than needed.
+
+    Returns
+    -------
+    Record array `(B,)`.
+    """
+    chunks, count = [], 0
+    for chunk in iterate_jets(paths):
+        if settings is not None:
+            chunk, _ = select_jets(chunk, settings.selection, settings.candidates)
+        chunks.append(chunk)
+        count += len(chunk)
+        if max_jets is not None and count >= max_jets:
+            break
+    if not chunks:
+        raise InputError(f"no jets in {paths if isinstance(paths, str | Path) else ', '.join(map(str, paths))}")
+    jets = ak.concatenate(chunks)
+    return jets if max_jets is None else jets[:max_jets]

@@ -1,0 +1,98 @@
+"""Which jets enter a study, and why the others do not."""
+
+from __future__ import annotations
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import SelectionSettings
+from .features import JET_COLUMNS
+
+__all__ = ["own_particles", "reasons", "select_jets"]
+
+UNUSABLE = "values that are not finite, or a negative pt"
+EMPTY = "no particles"
+
+
+def _finite(values: NDArray) -> NDArray[np.bool_]:
+    return np.isfinite(values) if values.dtype.kind == "f" else np.ones(len(values), dtype=bool)
+
+
+def _usable(jets: ak.Array) -> NDArray[np.bool_]:
+    """Whether all numbers of a jet and of its particles are finite and its pt and theirs are positive, `(B,)`."""
+    names = [name for name in (*JET_COLUMNS, "jetPhi", "genJetPt", "genJetEta", "eventWeight") if name in jets.fields]
+    good = np.logical_and.reduce([_finite(ak.to_numpy(jets[name])) for name in names])
+    for name in ("jetPt", "jetRawPt"):
+        with np.errstate(invalid="ignore"):
+            good &= ak.to_numpy(jets[name]) > 0
+    particles = ak.flatten(jets["particles"], axis=1)
+    bad = np.zeros(len(particles), dtype=bool)
+    for name in particles.fields:
+        bad |= ~_finite(ak.to_numpy(particles[name]))
+    with np.errstate(invalid="ignore"):
+        bad |= ak.to_numpy(particles["PF_pT"]) < 0
+    if bad.any():
+        owner = np.repeat(np.arange(len(jets)), ak.to_numpy(ak.num(jets["particles"])))
+        good[owner[bad]] = False
+    return good
+
+
+def own_particles(jets: ak.Array) -> ak.Array:
+    """The jets with only those particles that were clustered into them (PF_fromAK4Jet)."""
+    return ak.with_field(jets, jets["particles"][jets["particles", "PF_fromAK4Jet"] > 0], "particles")
+
+
+def reasons(jets: ak.Array, settings: SelectionSettings | None = None) -> dict[str, NDArray[np.bool_]]:
+    """The jets that cannot be used, each under the first reason that holds.
+
+    Parameters
+    ----------
+    jets
+        Jets with particles, `(B,)`.
+    settings
+        Cuts; without them only jets that no network could take are named.
+
+    Returns
+    -------
+    Masks `(B,)` by reason; no jet is in two of them.
+    """
+    pt, eta = (ak.to_numpy(jets[name]) for name in ("jetPt", "jetEta"))
+    found = {UNUSABLE: ~_usable(jets), EMPTY: ak.to_numpy(ak.num(jets["particles"])) == 0}
+    if settings is not None:
+        gen_pt, gen_eta = (ak.to_numpy(jets[name]) for name in ("genJetPt", "genJetEta"))
+        found[f"jetPt below {settings.min_pt:g} GeV"] = pt < settings.min_pt
+        found[f"abs(jetEta) above {settings.max_abs_eta:g}"] = np.abs(eta) > settings.max_abs_eta
+        if settings.min_gen_pt > 0:
+            found["no generator jet"] = gen_pt <= 0
+            found[f"genJetPt below {settings.min_gen_pt:g} GeV"] = gen_pt <= settings.min_gen_pt
+        found[f"abs(genJetEta) above {settings.max_abs_gen_eta:g}"] = np.abs(gen_eta) > settings.max_abs_gen_eta
+    left = np.ones(len(jets), dtype=bool)
+    for mask in found.values():
+        mask &= left
+        left &= ~mask
+    return found
+
+
+def select_jets(
+    jets: ak.Array, settings: SelectionSettings, candidates: str = "jet"
+) -> tuple[ak.Array, dict[str, int]]:
+    """The jets of a study with the particles of their clouds.
+
+    Parameters
+    ----------
+    jets
+        Jets with all stored particles.
+    settings
+        The cuts. With ``min_gen_pt`` 0, jets without a generator jet stay.
+    candidates
+        ``"jet"``: only the particles clustered into the jet; ``"window"``: all stored ones.
+
+    Returns
+    -------
+    The jets that stay, and how many were left out for each reason.
+    """
+    jets = own_particles(jets) if candidates == "jet" else jets
+    found = reasons(jets, settings)
+    out = np.logical_or.reduce(list(found.values()))
+    return jets[~out], {reason: int(mask.sum()) for reason, mask in found.items()}

@@ -1,0 +1,140 @@
+"""The files of a cache of clouds: one .npy a column, mapped by whoever reads; and how they grow while it is built.
+
+A part holds the selected jets of one input file, apart for training, validation and test. The finished cache is the
+parts one after the other, first all jets that train, then those that validate, then those that test, so that each of
+the three is one contiguous piece of every column.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import read_json, write_json
+from .features import (
+    JET_COLUMNS,
+    PARTICLE_COLUMNS,
+    POINT_COLUMNS,
+    TABLE_COLUMNS,
+    Features,
+    jet_matrix,
+    particle_matrix,
+    regression_target,
+    table,
+)
+from .split import SPLITS
+
+__all__ = ["PartWriter", "columns", "merge"]
+
+META = "meta.json"
+
+
+def columns(features: Features) -> dict[str, tuple[np.dtype, int]]:
+    """The columns of a cache: type, and width of a row (0 for a plain number)."""
+    single = np.dtype(np.float32)
+    return {
+        "particles": (single, len(POINT_COLUMNS + PARTICLE_COLUMNS[features])),
+        "multiplicity": (np.dtype(np.int32), 0),
+        "jets": (single, len(JET_COLUMNS)),
+        "target": (single, 0),
+        **{f"table.{name}": (dtype, 0) for name, dtype in TABLE_COLUMNS.items()},
+    }
+
+
+class PartWriter:
+    """Write the jets of one input file, chunk by chunk, into the folder of a part.
+
+    Parameters
+    ----------
+    folder
+        Where the part is written; `close` completes it by its `META`.
+    features
+        Columns of the particles.
+    """
+
+    def __init__(self, folder: Path, features: Features) -> None:
+        self.folder, self.features = folder, features
+        self.jets = dict.fromkeys(SPLITS, 0)
+        self.particles = dict.fromkeys(SPLITS, 0)
+        self._stack = contextlib.ExitStack()
+        self._files = {
+            (split, name): self._stack.enter_context(open(folder / f"{split}.{name}", "wb"))
+            for split in SPLITS
+            for name in columns(features)
+        }
+
+    def append(self, jets: ak.Array, part: NDArray[np.uint8]) -> None:
+        """Add jets, each to the split of its code in `part`, `(B,)`."""
+        matrix = particle_matrix(jets, self.features)
+        count = ak.to_numpy(ak.num(jets["particles"])).astype(np.int32)
+        values = {
+            "multiplicity": count,
+            "jets": jet_matrix(jets),
+            "target": regression_target(jets),
+            **{f"table.{name}": column for name, column in table(jets).items()},
+        }
+        owner = np.repeat(part, count)
+        for split, code in SPLITS.items():
+            mine = part == code
+            rows = matrix[owner == code]
+            self._files[split, "particles"].write(rows.data if rows.size else b"")
+            for name, column in values.items():
+                self._files[split, name].write(np.ascontiguousarray(column[mine]).tobytes())
+            self.jets[split] += int(mine.sum())
+            self.particles[split] += len(rows)
+
+    def close(self, **meta: Any) -> None:
+        """Complete the part; `meta` is kept beside the numbers of jets and particles."""
+        self._stack.close()
+        write_json(self.folder / META, {"jets": self.jets, "particles": self.particles, **meta})
+
+
+def merge(parts: Sequence[Path], folder: Path, features: Features) -> dict[str, Any]:
+    """Join complete parts in `folder`: one .npy file a column, and `ptr.npy`.
+
+    Returns
+    -------
+    The numbers of jets and particles by split, summed over the parts.
+    """
+    metas = [read_json(part / META) for part in parts]
+    jets, particles = (
+        {split: sum(meta[kind][split] for meta in metas) for split in SPLITS} for kind in ("jets", "particles")
+    )
+    for name, (dtype, width) in columns(features).items():
+        rows = sum((particles if name == "particles" else jets).values())
+        with open(folder / f"{name}.npy", "wb") as target:
+            _write_header(target, dtype, (rows, width) if width else (rows,))
+            for split in SPLITS:
+                for part in parts:
+                    with open(part / f"{split}.{name}", "rb") as source:
+                        shutil.copyfileobj(source, target, 1 << 22)
+    _write_ptr(folder, sum(jets.values()))
+    return {"jets": jets, "particles": particles}
+
+
+def _write_header(file: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _write_ptr(folder: Path, jets: int) -> None:
+    """Running sums of the multiplicities, a chunk at a time; the multiplicities are not needed then."""
+    multiplicity = np.load(folder / "multiplicity.npy", mmap_mode="r") if jets else np.zeros(0, dtype=np.int32)
+    total = 0
+    with open(folder / "ptr.npy", "wb") as file:
+        _write_header(file, np.dtype(np.int64), (jets + 1,))
+        file.write(np.zeros(1, dtype=np.int64).tobytes())
+        for start in range(0, jets, 1 << 20):
+            running = total + np.cumsum(multiplicity[start : start + (1 << 20)], dtype=np.int64)
+            total = int(running[-1])
+            file.write(running.tobytes())
+    del multiplicity
+    os.unlink(folder / "multiplicity.npy")
