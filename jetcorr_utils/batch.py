@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import subprocess
 import time
@@ -179,16 +180,23 @@ def _describe_run(study: Study, run: RunFolder, parameters: Mapping[str, Any]) -
 
 def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> None:
     import papermill
+    from traitlets.config import Config
 
     output = run.notebooks / stage.notebook.name
     run.notebooks.mkdir(exist_ok=True)
     names = papermill.inspect_notebook(str(stage.notebook))
     known = {name: value for name, value in parameters.items() if name in names}
+    # Sockets in the file system rather than TCP ports: nobody else on the machine can talk to the kernel.
+    config = Config({"KernelManager": {"transport": "ipc"}}) if os.name == "posix" else Config()
     try:
         papermill.execute_notebook(
-            str(stage.notebook), str(output), parameters=known, cwd=str(stage.notebook.parent), kernel_name="python3",
-            progress_bar=True,
-        )  # fmt: skip
+            str(stage.notebook),
+            str(output),
+            parameters=known,
+            cwd=str(stage.notebook.parent),
+            kernel_name="python3",
+            config=config,
+        )
     except papermill.PapermillExecutionError as error:
         raise NotebookError(
             f"notebook {NOTEBOOKS[stage.number]} stopped at cell {error.exec_count}: {error.ename}: {error.evalue}\n"

@@ -106,6 +106,7 @@ def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(xlabel="Jets in a request", ylabel=r"Time per jet [$\mu$s]")
+    room_on_top(ax, 0.25)
     selection_label(ax, title)
     legend(ax)
     experiment_label(ax, right="")
