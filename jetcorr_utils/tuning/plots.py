@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..config import Choice
+from ..errors import InputError
 from ..style import COLOURS, styled, subplots
 from .results import SearchResult
 
@@ -165,10 +166,15 @@ def plot_optimizers(result: SearchResult, metric: str = "mae", by: str = "traini
     """A metric for each optimizer (or each value of another choice): box plots of the complete trials, all as points.
 
     Trials far above the constant predictor are drawn at the upper edge.
+
+    Raises
+    ------
+    InputError
+        If `by` is not in the search space.
     """
     table = result.trials.dropna(subset=[metric])
     if by not in result.space:
-        raise ValueError(f"{by} is not in the search space, which has {', '.join(result.space)}")
+        raise InputError(f"{by} is not in the search space, which has {', '.join(result.space)}")
     space = result.space[by]
     groups = [str(c) for c in space.choices] if isinstance(space, Choice) else sorted(set(table[by].astype(str)))
     names, complete = table[by].astype(str), table["state"] == "complete"

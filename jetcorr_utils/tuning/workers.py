@@ -97,7 +97,7 @@ def _run_one(job: Job, queue: TrialQueue, number: int, trial: optuna.Trial) -> T
     log_dir = f"{job.log_dir}/{queue.trial_folder(number).name}" if job.log_dir else None
     record = run_trial(
         number, values, apply_parameters(settings, {**values, **limits}), job.training, job.validation,
-        queue.trial_folder(number), grace=tuning.grace, report=report, log_dir=log_dir,
+        queue.trial_folder(number), grace=tuning.grace if number else tuning.epochs, report=report, log_dir=log_dir,
     )  # fmt: skip
     if log_dir is not None:
         write_hparams(log_dir, record)

@@ -1,0 +1,98 @@
+"""A search that is killed: nothing lost, nothing counted twice, the same trials in the end."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import optuna
+import pandas as pd
+import pytest
+
+from jetcorr_utils.tuning import load_search, search
+from jetcorr_utils.tuning.queue import JOURNAL, TrialQueue
+
+SCRIPT = """
+import pickle, sys
+from pathlib import Path
+from jetcorr_utils.tuning import search
+if __name__ == "__main__":
+    study, clouds = pickle.loads(Path(sys.argv[1]).read_bytes())
+    search(study, *clouds, Path(sys.argv[2]), workers=int(sys.argv[3]), progress=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def long_study(study):
+    """Trials long enough to be killed in their midst."""
+    return study.model_copy(update={"tuning": study.tuning.model_copy(update={"trials": 8, "epochs": 12})})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "kills"), [(1, 5), (2, 1)])
+def test_killed_at_random_moments_and_taken_up_again(long_study, clouds, tmp_path, workers, kills):
+    expected = search(long_study, *clouds, tmp_path / "undisturbed", progress=False)
+    (tmp_path / "job").write_bytes(pickle.dumps((long_study, clouds)))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    folder = tmp_path / "killed"
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "job"), str(folder), str(workers)]
+    randomness = random.Random(workers)
+    for _ in range(kills):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (folder / JOURNAL).exists():
+            time.sleep(0.05)
+        wait_for_a_trial(folder, process)
+        time.sleep(randomness.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    result = search(long_study, *clouds, folder, progress=False)
+    columns = ["state", "mae", "epochs", *long_study.tuning.space]
+    pd.testing.assert_frame_equal(result.trials[columns], expected.trials[columns], rtol=1e-4)
+    # Optuna's own record, which the samplers learn from, has each trial that ended well exactly once.
+    optuna_study = TrialQueue(folder, long_study.tuning).study
+    done = optuna_study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    assert Counter(trial.user_attrs["number"] for trial in done) == Counter(result.complete.index)
+    assert {t.user_attrs["number"]: t.value for t in done} == result.complete["mae"].to_dict()
+
+
+def wait_for_a_trial(folder, process) -> None:
+    """Wait until the process is at work on a trial, which is after its imports."""
+    ended = len(load_search(folder).trials)
+    while process.poll() is None and len(load_search(folder).trials) == ended:
+        histories = folder.glob("[0-9]*/history.csv")
+        if any(not (path.parent / "trial.json").exists() for path in histories):
+            return
+        time.sleep(0.02)
+
+
+def test_a_torn_line_at_the_end_of_the_journal_is_dropped(study, clouds, tmp_path):
+    short = study.model_copy(update={"tuning": study.tuning.model_copy(update={"trials": 2, "epochs": 1})})
+    search(short, *clouds, tmp_path, progress=False)
+    journal = tmp_path / JOURNAL
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "wor')
+    more = study.model_copy(update={"tuning": short.tuning.model_copy(update={"trials": 3})})
+    assert len(search(more, *clouds, tmp_path, progress=False).trials) == 3
+    assert journal.read_bytes().startswith(whole + b'{"')
+
+
+def test_a_trial_that_another_process_runs_is_left_to_it(study, clouds, tmp_path):
+    short = study.model_copy(update={"tuning": study.tuning.model_copy(update={"trials": 2, "epochs": 1})})
+    tmp_path.joinpath("000").mkdir()
+    first, second = TrialQueue(tmp_path, short.tuning), TrialQueue(tmp_path, short.tuning)
+    first.fill({})
+    with first.take() as taken:
+        assert taken[0] == 0
+        second.fill({})  # sees trial 0 running and held
+        with second.take() as other:
+            assert other[0] == 1
+            with second.take() as none:
+                assert none is None
+    second.fill({})  # both were given up without an end: they wait again
+    with second.take() as again:
+        assert again[0] == 0

@@ -1,0 +1,157 @@
+"""The search: real trials on real jets, in one process and in two, stopped and taken up again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jetcorr_utils.errors import InputError, TrainingError
+from jetcorr_utils.files import read_json
+from jetcorr_utils.models.inputs import sample_rows
+from jetcorr_utils.training import load_model, predict
+from jetcorr_utils.tuning import load_search, search, train_best
+from jetcorr_utils.tuning.metrics import constant_error
+from jetcorr_utils.tuning.space import own_parameters
+
+TIMES = ["seconds", "jets_per_s", "train_jets_per_s"]  # what the clock decides
+
+
+@pytest.fixture(scope="module")
+def result(study, clouds, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    return search(study, *clouds, folder / "tuning", log_dir=folder / "tensorboard", progress=False)
+
+
+def with_tuning(study, **changes):
+    return study.model_copy(update={"tuning": study.tuning.model_copy(update=changes)})
+
+
+def test_each_trial_is_recorded_with_its_settings_and_metrics(result, study, clouds):
+    trials = result.trials
+    assert list(trials.index) == list(range(6))
+    assert set(trials["state"]) == {"complete"}
+    assert trials["error"].isna().all()
+    assert np.isfinite(trials[["mae", "resolution_gain", "flavour_spread", "closure"]].to_numpy(float)).all()
+    assert (trials[["jets_per_s", "train_jets_per_s", "seconds", "parameters"]] > 0).all(axis=None)
+    trained_on = clouds[0].select(sample_rows(900, 600, study.tuning.seed))
+    assert trials["constant_mae"].unique() == pytest.approx(constant_error(trained_on, clouds[1]))
+    assert (trials["epochs"] == 2).all()
+    for number, row in trials.iterrows():
+        settings = read_json(result.folder / f"{number:03d}" / "settings.json")
+        assert settings["conv_layers"] == row["conv_layers"]
+        assert settings["training"]["learning_rate"] == row["training.learning_rate"]
+    assert list(result.histories.groupby("trial").size()) == [2] * 6
+
+
+def test_the_first_trial_has_the_studys_own_settings_so_the_best_is_no_worse(result, study):
+    own = own_parameters(study.models["pfn"], study.tuning.space)
+    assert own["conv_dim"] == 32  # which the space does not hold
+    assert {name: result.trials[name][0] for name in own} == own
+    assert result.trials["mae"][result.best] == result.trials["mae"].min() <= result.trials["mae"][0]
+    assert result.best_settings.training.epochs == study.models["pfn"].training.epochs
+    assert own_parameters(result.best_settings, study.tuning.space) == result.best_values
+
+
+def test_the_recorded_error_is_that_of_the_checkpoint(result, clouds):
+    number = 3
+    log_factor, _ = predict(load_model(result.folder / f"{number:03d}"), clouds[1])
+    assert result.trials["mae"][number] == pytest.approx(np.abs(log_factor - clouds[1].target).mean(), rel=1e-5)
+    response = np.exp(log_factor) * clouds[1].table["jetPt"] / clouds[1].table["genJetPt"]
+    assert result.trials["closure"][number] == pytest.approx(np.median(response) - 1, abs=1e-6)
+
+
+def test_a_search_that_is_done_is_not_done_again(result, study, clouds):
+    before = {path: path.stat().st_mtime_ns for path in result.folder.glob("0*/*")}
+    again = search(study, *clouds, result.folder, progress=False)
+    pd.testing.assert_frame_equal(again.trials, result.trials)
+    assert {path: path.stat().st_mtime_ns for path in result.folder.glob("0*/*")} == before
+
+
+def test_two_processes_give_the_trials_of_one(result, study, clouds, tmp_path):
+    both = search(study, *clouds, tmp_path / "tuning", workers=2, progress=False)
+    pd.testing.assert_frame_equal(both.trials.drop(columns=TIMES), result.trials.drop(columns=TIMES), rtol=1e-4)
+
+
+def test_another_seed_draws_other_trials_and_replaces_the_search(study, clouds, tmp_path, capsys):
+    short = with_tuning(study, trials=2, epochs=1, max_jets=200)
+    first = search(short, *clouds, tmp_path, progress=False)
+    second = search(with_tuning(short, seed=2), *clouds, tmp_path, progress=False)
+    assert "holds another search, which is removed" in capsys.readouterr().out
+    assert first.trials["training.learning_rate"][0] == second.trials["training.learning_rate"][0]
+    assert first.trials["training.learning_rate"][1] != second.trials["training.learning_rate"][1]
+
+
+def test_more_trials_go_on_with_those_that_are_there(study, clouds, tmp_path):
+    short = with_tuning(study, trials=2, epochs=1, max_jets=200)
+    first = search(short, *clouds, tmp_path, progress=False)
+    more = search(with_tuning(short, trials=4), *clouds, tmp_path, progress=False)
+    assert list(more.trials.index) == [0, 1, 2, 3]
+    pd.testing.assert_frame_equal(more.trials[:2], first.trials)
+
+
+def test_a_trial_that_fails_is_recorded_and_the_others_go_on(study, clouds, tmp_path):
+    data = study.model_dump()
+    # A batch of infinite learning rate: the loss is not finite after its first step.
+    data["tuning"]["space"] = {"training.learning_rate": {"choices": (1e-3, 1e30)}}
+    data["tuning"] |= {"trials": 5, "epochs": 1}
+    result = search(type(study).model_validate(data), *clouds, tmp_path, progress=False)
+    failed = result.trials[result.trials["training.learning_rate"] == 1e30]
+    assert 0 < len(failed) < 5
+    assert set(failed["state"]) == {"failed"}
+    assert failed["error"].str.startswith("TrainingError: the loss of a batch in epoch 1 is nan").all()
+    assert set(result.trials.drop(failed.index)["state"]) == {"complete"}
+    assert result.best not in failed.index
+
+
+def test_a_search_in_which_all_trials_fail_says_why(study, clouds, tmp_path):
+    data = study.model_dump()
+    data["models"]["pfn"]["training"]["learning_rate"] = 1e30
+    data["tuning"]["space"] = {"training.learning_rate": {"choices": (1e30,)}}
+    data["tuning"] |= {"trials": 2, "epochs": 1}
+    with pytest.raises(TrainingError, match=r"no trial of the search ran to its end: TrainingError: the loss"):
+        search(type(study).model_validate(data), *clouds, tmp_path, progress=False)
+
+
+def test_a_trial_that_stays_with_the_constant_predictor_is_stopped_and_marked(study, clouds, tmp_path):
+    data = study.model_dump()
+    data["tuning"]["space"] = {"training.learning_rate": {"choices": (1e-9,)}}
+    data["tuning"] |= {"trials": 2, "epochs": 3, "grace": 1}
+    result = search(type(study).model_validate(data), *clouds, tmp_path, progress=False)
+    assert list(result.trials["state"]) == ["complete", "constant"]  # the study's own settings are never stopped
+    assert result.trials["epochs"][1] == 1
+    assert result.trials["mae"][1] > 0.99 * result.trials["constant_mae"][1]
+    assert not (tmp_path / "001" / "state.pt").exists()
+
+
+def test_successive_halving_stops_the_worse_trials_but_never_the_studys_own(study, clouds, tmp_path):
+    data = study.model_dump()
+    data["tuning"]["space"] = {"training.learning_rate": {"min": 1e-6, "max": 3e-3, "log": True}}
+    data["tuning"] |= {"trials": 7, "epochs": 4, "max_jets": 300, "grace": 4, "pruner": "halving", "sampler": "tpe"}
+    trials = search(type(study).model_validate(data), *clouds, tmp_path, progress=False).trials
+    assert trials["state"][0] == "complete"
+    pruned = trials[trials["state"] == "pruned"]
+    assert len(pruned) > 0
+    assert (pruned["epochs"] < 4).all()
+    assert pruned["mae"].mean() > trials["mae"][trials["state"] == "complete"].mean()
+
+
+def test_the_best_network_is_trained_at_full_length(result, study, clouds, tmp_path):
+    trained = train_best(study, result, *clouds, tmp_path / "best", progress=False)
+    if result.best == 0:
+        assert trained is None
+    else:
+        assert len(trained.history) == study.models["pfn"].training.epochs
+        assert load_model(tmp_path / "best").settings == result.best_settings
+
+
+def test_nothing_is_trained_if_the_studys_own_settings_are_the_best(study, clouds, tmp_path):
+    only = search(with_tuning(study, trials=1, epochs=1, max_jets=200), *clouds, tmp_path / "tuning", progress=False)
+    (tmp_path / "best").mkdir()
+    assert train_best(study, only, *clouds, tmp_path / "best", progress=False) is None
+    assert not (tmp_path / "best").exists()
+
+
+def test_a_folder_without_a_search_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"there is no search here; run `jetcorr tune` or notebook 03 first"):
+        load_search(tmp_path)
