@@ -15,6 +15,7 @@ import hist
 import matplotlib.pyplot as plt
 import mplhep
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -26,7 +27,8 @@ from .files import atomic_path
 
 __all__ = [
     "COLOURS", "StyledFigure", "color_of", "density_steps", "experiment_label", "figure_with_ratio", "legend",
-    "log_pt_axis", "marker_of", "room_on_top", "save_figure", "selection_label", "styled", "subplots", "title_of",
+    "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure", "selection_label", "styled",
+    "subplots", "title_of",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -36,6 +38,13 @@ COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#a96b59", "#e76300", "#b
 
 _KNOWN = {"raw": ("#94a4a2", "v", "Raw"), "standard": ("#000000", "s", "L1 + L2L3")}
 _MODELS = {"particlenet": (COLOURS[0], "o", "ParticleNet"), "pfn": (COLOURS[1], "^", "PFN")}
+#: corrections that are no networks, see physics.limits
+_TITLES = {
+    "trees": "Boosted trees (composition)",
+    "trees_kinematics": "Boosted trees (kinematics)",
+    "oracle_flavour": "Oracle: true flavour",
+    "oracle_fractions": "Oracle: true energy fractions",
+}
 _MORE_MARKERS = "DPX*<>hp"
 
 _SIZES = {
@@ -122,7 +131,8 @@ def selection_label(ax: Axes, text: str, x: float = 0.04, y: float = 0.96) -> No
 
 def legend(ax: Axes, columns: int = 1, **options) -> None:
     """A legend in the upper right corner, where `room_on_top` keeps data away."""
-    ax.legend(loc="upper right", ncols=columns, **options)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper right", ncols=columns, **options)
 
 
 def room_on_top(ax: Axes, share: float = 0.3) -> None:
@@ -168,14 +178,25 @@ def log_pt_axis(ax: Axes, low: float, high: float, label: str = r"$p_\mathrm{T}^
     ax.set_xlabel(label)
 
 
+def pt_range(table: pd.DataFrame) -> tuple[float, float]:
+    """The range in pt, GeV, of a table of bins with ``low`` and ``high``; all of it if the table is empty."""
+    return (float(table["low"].min()), float(table["high"].max())) if len(table) else (20.0, 3000.0)
+
+
+def note_if_empty(ax: Axes, table: pd.DataFrame) -> None:
+    """Say on the axes that there are too few jets, if the table that they show has no row."""
+    if len(table) == 0:
+        ax.text(0.5, 0.5, "too few jets", transform=ax.transAxes, ha="center", va="center", color="0.4", fontsize=16)
+
+
 def _look(correction: str, among: Sequence[str] = ()) -> tuple[str, str, str]:
     """Colour, marker and title of a correction; variants of a model get the next free ones among those shown."""
     if correction in _KNOWN | _MODELS:
         return (_KNOWN | _MODELS)[correction]
     others = [name for name in among if name not in _KNOWN | _MODELS]
     number = others.index(correction) if correction in others else 0
-    base, _, variant = correction.partition("_")
-    title = (_KNOWN | _MODELS)[base][2] if base in _KNOWN | _MODELS else base
+    base, _, variant = (correction, "", "") if correction in _TITLES else correction.partition("_")
+    title = (_KNOWN | _MODELS)[base][2] if base in _KNOWN | _MODELS else _TITLES.get(base, base)
     title = f"{title} ({variant.replace('_', ' ')})" if variant else title
     return COLOURS[2 + number % 8], _MORE_MARKERS[number % 8], title
 

@@ -27,6 +27,7 @@ from .explore_particles import (
 )
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
 from .learning import plot_history, plot_prediction
+from .limits import LIMITS, limits
 from .metrics import measure
 from .plots import (
     plot_gain,
@@ -40,11 +41,13 @@ from .predictions import load_predictions, model_names, predictions_table, respo
 from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
 from .results import results_markdown, results_table
+from .study_plots import plot_frontier, plot_learning_curve, plot_limits
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull
 
 __all__ = [
     "ETA_BINS",
     "FLAVOURS",
+    "LIMITS",
     "PT_BINS",
     "PT_EDGES",
     "PUBLISHED",
@@ -57,6 +60,7 @@ __all__ = [
     "flavour_medians",
     "flavour_profile",
     "flavour_table",
+    "limits",
     "load_closure",
     "load_predictions",
     "measure",
@@ -67,9 +71,12 @@ __all__ = [
     "plot_flavour_difference",
     "plot_flavour_fractions",
     "plot_flavour_response",
+    "plot_frontier",
     "plot_gain",
     "plot_history",
     "plot_jet_images",
+    "plot_learning_curve",
+    "plot_limits",
     "plot_median_against",
     "plot_median_response",
     "plot_particle_cloud",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
-    "ETA_BINS", "FLAVOURS", "PT_BINS", "PT_EDGES", "Bin", "flavour_name", "paper_flavour", "selection_text",
+    "ETA_BINS", "FLAVOURS", "PT_BINS", "PT_EDGES", "Bin", "flavour_name", "selection_text",
 ]  # fmt: skip
 
 
@@ -63,12 +63,6 @@ FLAVOURS = {2: "u", 1: "d", 3: "s", 4: "c", 5: "b", 21: "g"}
 def flavour_name(flavour: int) -> str:
     """The name of a flavour; ``other`` for a jet without a label."""
     return FLAVOURS.get(abs(int(flavour)), "other")
-
-
-def paper_flavour(hadron: ArrayLike, parton: ArrayLike) -> NDArray[np.int64]:
-    """The paper's flavour of each jet: the hadron flavour where it is not zero, else abs(parton flavour)."""
-    hadron, parton = np.asarray(hadron, dtype=np.int64), np.asarray(parton, dtype=np.int64)
-    return np.where(hadron != 0, hadron, np.abs(parton))
 
 
 def selection_text(pt_bin: Bin | None = None, eta_bin: Bin | None = None) -> str:

@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from ..data.labels import paper_flavour
 from ..style import (
     COLOURS,
     density_steps,
@@ -29,7 +30,7 @@ from ..style import (
     styled,
     subplots,
 )
-from .binning import FLAVOURS, PT_BINS, PT_EDGES, Bin, paper_flavour, selection_text
+from .binning import FLAVOURS, PT_BINS, PT_EDGES, Bin, selection_text
 
 __all__ = [
     "FLAVOUR_GROUPS", "data_quality", "flavour_groups", "flavour_table", "plot_correlations", "plot_flavour_fractions",

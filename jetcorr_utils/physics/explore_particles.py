@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
+from ..data.labels import paper_flavour
 from ..errors import InputError
 from ..style import (
     COLOURS,
@@ -22,7 +23,7 @@ from ..style import (
     styled,
     subplots,
 )
-from .binning import PT_BINS, Bin, flavour_name, paper_flavour, selection_text
+from .binning import PT_BINS, Bin, flavour_name, selection_text
 from .explore import FLAVOUR_GROUPS, flavour_groups
 
 __all__ = [

@@ -15,6 +15,8 @@ from ..style import (
     legend,
     log_pt_axis,
     marker_of,
+    note_if_empty,
+    pt_range,
     room_on_top,
     selection_label,
     styled,
@@ -46,6 +48,7 @@ def plot_flavour_response(
             [names.index(name) + offset for name in rows["flavour"]], rows["median"], yerr=rows["median_error"],
             fmt=marker_of(correction, corrections), color=color_of(correction, corrections), label=title_of(correction),
         )  # fmt: skip
+    note_if_empty(ax, table)
     ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
     ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
     ax.set_xticks(range(len(names)), names)
@@ -82,7 +85,8 @@ def plot_flavour_difference(
             fmt=marker_of(correction, corrections), color=color_of(correction, corrections), label=title_of(correction),
         )  # fmt: skip
     ax.axhline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
-    log_pt_axis(ax, *((table["low"].min(), table["high"].max()) if len(table) else (20, 3000)))
+    log_pt_axis(ax, *pt_range(table))
+    note_if_empty(ax, table)
     groups = ["".join(first), "".join(second)]
     ax.set_ylabel(rf"$R_\mathrm{{{groups[0]}}} - R_\mathrm{{{groups[1]}}}$ (medians)")
     room_on_top(ax, 0.25)

@@ -44,7 +44,7 @@ def measure(
     predictions
         Test jets, see `load_predictions`.
     models
-        Names of models with ``<model>_pt`` and ``<model>_sigma`` columns.
+        Names of models with a ``<model>_pt`` column and, for pull and coverage, a ``<model>_sigma`` column.
     settings
         Bootstrap replicas and seed, and the fewest jets that a bin must have.
     progress
@@ -95,11 +95,10 @@ def pull(predictions: pd.DataFrame, model: str) -> NDArray[np.float64]:
 
 
 def _check_model(predictions: pd.DataFrame, model: str) -> None:
-    values = [corrected_pt(predictions, model)]
-    if f"{model}_sigma" not in predictions:
-        raise InputError(f"predictions: {model}_sigma is missing beside {model}_pt")
-    values.append(predictions[f"{model}_sigma"].to_numpy(dtype=np.float64))
-    for name, value in zip(("pt", "sigma"), values, strict=True):
+    values = {"pt": corrected_pt(predictions, model)}
+    if f"{model}_sigma" in predictions:
+        values["sigma"] = predictions[f"{model}_sigma"].to_numpy(dtype=np.float64)
+    for name, value in values.items():
         bad = int((~(np.isfinite(value) & (value > 0))).sum())
         if bad:
             raise InputError(f"predictions: {model}_{name} is not a positive number for {bad} of {len(value)} jets")
@@ -169,6 +168,8 @@ def _quantity(quantity: str, entry: dict[str, Any], reference: dict[str, Any] | 
 
 def _uncertainty(predictions: pd.DataFrame, model: str, bootstrap: Bootstrap) -> dict[str, float | None]:
     """How good the predicted per-jet resolution is: half the central 68 % of the pull, and its 68 % coverage."""
+    if f"{model}_sigma" not in predictions:
+        return {}
     pulls = pull(predictions, model)
     everything = np.arange(len(pulls))
     low, high = bootstrap.quantiles(pulls, everything, ONE_SIGMA).T

@@ -19,6 +19,8 @@ from ..style import (
     legend,
     log_pt_axis,
     marker_of,
+    note_if_empty,
+    pt_range,
     room_on_top,
     selection_label,
     styled,
@@ -72,7 +74,7 @@ def plot_median_response(
     _points(ax, table, "median", corrections)
     ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
     ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
-    log_pt_axis(ax, *_pt_range(table))
+    log_pt_axis(ax, *pt_range(table))
     ax.set_ylabel("Median response")
     room_on_top(ax, 0.25)
     selection_label(ax, selection_text(None, eta_bin))
@@ -94,7 +96,7 @@ def plot_resolution(
     _points(main, table, "resolution", corrections)
     _points(ratio, table[table["correction"] != "standard"], "ratio", corrections)
     ratio.axhline(1, color="0.4", linestyle="--", linewidth=1, zorder=0)
-    log_pt_axis(ratio, *_pt_range(table))
+    log_pt_axis(ratio, *pt_range(table))
     main.set_xlabel("")
     main.set_ylabel("IQR / median of the response")
     main.set_ylim(bottom=0)
@@ -122,7 +124,7 @@ def plot_width_and_tails(
     percent = table.assign(tail=100 * table["tail"], tail_error=100 * table["tail_error"])
     _points(lower, percent, "tail", corrections)
     lower.axhline(1.24, color="0.5", linestyle="--", linewidth=1, zorder=0)
-    log_pt_axis(lower, *_pt_range(table))
+    log_pt_axis(lower, *pt_range(table))
     main.set_xlabel("")
     main.set_ylabel(r"$\sigma_\mathrm{eff}$ / median of the response")
     main.set_ylim(bottom=0)
@@ -202,7 +204,8 @@ def plot_gain(
 
 
 def _points(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:
-    """Points with error bars, a colour and a marker for each correction, moved apart a little to be told apart."""
+    """Points with error bars, a colour and a marker for each correction; says so if there are none."""
+    note_if_empty(ax, table)
     shown = [name for name in corrections if (table["correction"] == name).any()]
     for name in shown:
         rows = table[table["correction"] == name]
@@ -210,10 +213,6 @@ def _points(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[st
             rows["center"], rows[column], yerr=rows[f"{column}_error"], fmt=marker_of(name, corrections),
             color=color_of(name, corrections), label=title_of(name),
         )  # fmt: skip
-
-
-def _pt_range(table: pd.DataFrame) -> tuple[float, float]:
-    return float(table["low"].min()), float(table["high"].max())
 
 
 def _response_range(values: np.ndarray) -> tuple[float, float]:

@@ -18,6 +18,18 @@ from .statistics import Bootstrap
 __all__ = ["flavour_medians", "flavour_profile", "profile"]
 
 
+#: what tells where a row of a profile belongs
+BIN_COLUMNS = ("correction", "low", "high", "center", "jets")
+
+#: what a profile measures, see `profile`
+SHAPES = ("median", "resolution", "ratio", "effective_sigma", "tail")
+
+
+def with_errors(names: Sequence[str]) -> list[str]:
+    """Each name, and after it the name of the column with its error."""
+    return [column for name in names for column in (name, f"{name}_error")]
+
+
 def profile(
     predictions: pd.DataFrame,
     corrections: Sequence[str],
@@ -75,7 +87,7 @@ def profile(
             for name, numbers in _shape(bootstrap, values, rows, reference[number]).items():
                 row |= {name: numbers[0], f"{name}_error": np.std(numbers[1:], ddof=1)}
             result.append(row)
-    return pd.DataFrame(result)
+    return pd.DataFrame(result, columns=[*BIN_COLUMNS, *with_errors(SHAPES)])
 
 
 def flavour_medians(

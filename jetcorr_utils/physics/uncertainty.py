@@ -18,6 +18,8 @@ from ..style import (
     legend,
     log_pt_axis,
     marker_of,
+    note_if_empty,
+    pt_range,
     room_on_top,
     selection_label,
     styled,
@@ -26,6 +28,7 @@ from ..style import (
 )
 from .binning import FLAVOURS, PT_EDGES
 from .metrics import ONE_SIGMA, pull
+from .profiles import with_errors
 from .statistics import Bootstrap
 
 __all__ = ["coverage_profile", "plot_coverage", "plot_predicted_resolution", "plot_pull"]
@@ -80,7 +83,8 @@ def coverage_profile(
             for name, replicas in numbers.items():
                 row |= {name: replicas[0], f"{name}_error": np.std(replicas[1:], ddof=1)}
             result.append(row)
-    return pd.DataFrame(result)
+    measured = ("pull_mean", "pull_width", "true_sigma", "predicted_sigma", *COVERAGES)
+    return pd.DataFrame(result, columns=["model", "low", "high", "center", "jets", *with_errors(measured)])
 
 
 @styled
@@ -131,14 +135,16 @@ def plot_coverage(
             )  # fmt: skip
     if by == "flavour":
         names = [FLAVOURS[int(code)] for code in table[table["model"] == models[0]]["low"]]
+        names = names or list(FLAVOURS.values())
         ax.set_xticks(range(len(names)), names)
         ax.tick_params(axis="x", which="minor", bottom=False, top=False)
         ax.set_xlim(-0.6, len(names) - 0.4)
         ax.set_xlabel("Jet flavour")
     elif by == "genJetPt":
-        log_pt_axis(ax, table["low"].min(), table["high"].max())
+        log_pt_axis(ax, *pt_range(table))
     else:
         ax.set_xlabel(label or by)
+    note_if_empty(ax, table)
     ax.set_ylabel("Coverage")
     ax.set_ylim(0.6, 1.0)
     room_on_top(ax, 0.2)
@@ -159,15 +165,19 @@ def plot_predicted_resolution(
         sigma = predictions[f"{model}_sigma"].to_numpy(dtype=np.float64)
         edges = np.quantile(sigma, np.linspace(0, 1, bins + 1))
         edges[-1] *= 1 + 1e-9
-        table = coverage_profile(predictions, [model], settings, by=f"{model}_sigma", edges=edges)
+        table = coverage_profile(predictions, [model], settings, by=f"{model}_sigma", edges=edges, min_jets=20)
         ax.errorbar(
             table["predicted_sigma"], table["true_sigma"], yerr=table["true_sigma_error"], fmt=marker_of(model, models),
             color=color_of(model, models), label=title_of(model),
         )  # fmt: skip
-        largest = max(largest, table["predicted_sigma"].max(), table["true_sigma"].max())
+        if len(table):
+            largest = max(largest, table["predicted_sigma"].max(), table["true_sigma"].max())
+    note_if_empty(ax, table)
+    largest = largest or 0.3
     ax.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, zorder=0)
     ax.set(xlim=(0, 1.15 * largest), ylim=(0, 1.15 * largest))
     ax.set(xlabel="Predicted resolution (median)", ylabel="True resolution (half of the central 68 %)")
-    ax.legend(loc="upper left")
+    if len(table):
+        ax.legend(loc="upper left")
     experiment_label(ax)
     return figure

@@ -85,6 +85,12 @@ def toy_jets():
     return make_toy_jets(3_000)
 
 
+@pytest.fixture(scope="session")
+def make_jets():
+    """The function that makes toy jets."""
+    return make_toy_jets
+
+
 def make_toy_jets(jets=3_000, seed=1):
     """Jets whose particles share their raw pt at random; gluon jets have more and wider ones, plus some pileup."""
     rng = np.random.default_rng(seed)

@@ -4,6 +4,7 @@ import io
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.patches import StepPatch
@@ -84,9 +85,43 @@ def test_figures_of_the_predictions(predictions, name):
     check(FIGURES[name](predictions))
 
 
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:An input array is constant")
+@pytest.mark.parametrize("jets", [3, 300])
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_of_few_jets(predictions, name, jets):
+    """A study for tests has a few hundred test jets: a figure says that these are too few, and does not fail."""
+    check(FIGURES[name](predictions.iloc[-jets:].reset_index(drop=True)))
+
+
+@pytest.mark.parametrize("jets", [40])
+@pytest.mark.parametrize("name", DATA_FIGURES)
+def test_figures_of_the_data_of_few_jets(toy_jets, name, jets):
+    check(getattr(physics, name)(toy_jets[:jets]))
+
+
 @pytest.mark.parametrize("name", DATA_FIGURES)
 def test_figures_of_the_data(toy_jets, name):
     check(getattr(physics, name)(toy_jets))
+
+
+@pytest.fixture(scope="module")
+def variants(predictions):
+    """Metrics of several variants, of which one has a bin without a value."""
+    jets = predictions
+    for name, scale in {"pfn_balanced": 1.02, "particlenet_rich": 0.97, "trees": 1.05, "oracle_flavour": 1.1}.items():
+        shift = (jets["pfn_pt"] / jets["genJetPt"]) ** scale
+        jets = jets.assign(**{f"{name}_pt": jets["genJetPt"] * shift})
+    names = ["pfn", "pfn_balanced", "particlenet", "particlenet_rich", "trees", "oracle_flavour"]
+    return physics.measure(jets, names, FEW, progress=False)
+
+
+def test_figures_that_compare_trainings(variants):
+    check(physics.plot_limits(variants))
+    check(physics.plot_limits(variants, ["trees", "pfn"], eta="0-1.3", pt="1000-inf"))
+    weights = {"pfn": 0, "pfn_balanced": 0.3, "particlenet": 0, "particlenet_rich": 0.3}
+    check(physics.plot_frontier(variants, weights))
+    curve = pd.DataFrame({"model": ["pfn"] * 3 + ["trees"] * 2, "jets": [1e3, 1e4, 1e5, 1e3, 1e4]})
+    check(physics.plot_learning_curve(curve.assign(resolution_gain=0.05, resolution_gain_error=0.01)))
 
 
 def test_figures_are_closed_and_saved_whole(predictions, tmp_path):

@@ -119,8 +119,13 @@ def test_a_model_that_is_not_there_or_not_finite_is_refused(predictions):
     broken = predictions.assign(pfn_sigma=np.nan)
     with pytest.raises(InputError, match="pfn_sigma is not a positive number for 20000 of 20000"):
         measure(broken, ["pfn"], PhysicsSettings(replicas=2), progress=False)
-    with pytest.raises(InputError, match="pfn_sigma is missing"):
-        measure(predictions.drop(columns="pfn_sigma"), ["pfn"], PhysicsSettings(replicas=2), progress=False)
+
+
+def test_a_correction_without_a_resolution_has_no_pull(predictions):
+    without = predictions.drop(columns="pfn_sigma")
+    found = measure(without, ["pfn"], PhysicsSettings(replicas=2), progress=False)["pfn"]
+    assert "pull_width" not in found
+    assert found["resolution_gain"]["0-2.5"]["30-inf"]["value"] is not None
 
 
 @pytest.mark.parametrize("content", [b"", b"not a ROOT file at all, but long enough to have a header" * 10])

@@ -1,0 +1,148 @@
+"""Figures that compare trainings: what limits the gain, the frontier over the flavour weight, learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..style import (
+    color_of,
+    experiment_label,
+    legend,
+    marker_of,
+    room_on_top,
+    selection_label,
+    styled,
+    subplots,
+    title_of,
+)
+from .binning import Bin, selection_text
+from .results import measured_models
+
+__all__ = ["plot_frontier", "plot_learning_curve", "plot_limits"]
+
+#: the gains of the thesis in the inclusive bin, %: resolution, flavour
+THESIS = (12.2, 68.0)
+
+_NOUNS = {"resolution_gain": "Resolution gain [%]", "flavour_gain": "Flavour gain [%]"}
+
+
+@styled
+def plot_limits(
+    metrics: Mapping[str, Any], models: Sequence[str] | None = None, *, eta: str = "0-2.5", pt: str = "30-inf"
+) -> Figure:
+    """Resolution and flavour gain of networks, trees and oracles in one bin, one line for each."""
+    models = list(models) if models is not None else measured_models(metrics)
+    figure, axes = subplots(1, 2, sharey=True, figsize=(11.5, 2.0 + 0.55 * len(models)))
+    for ax, quantity in zip(axes, _NOUNS, strict=True):
+        for row, model in enumerate(models):
+            value, error = _percent(metrics, model, quantity, eta, pt)
+            if value is not None:
+                ax.errorbar(
+                    value, row, xerr=error, fmt=marker_of(model, models), color=color_of(model, models), capsize=3
+                )  # fmt: skip
+        ax.axvline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
+        ax.set_xlabel(_NOUNS[quantity])
+        ax.grid(axis="y", color="0.9")
+        ax.tick_params(axis="y", which="both", length=0)
+    axes[0].set_yticks(range(len(models)), [title_of(model) for model in models])
+    axes[0].set_ylim(len(models) - 0.4, -0.6)
+    experiment_label(axes[0], right="")
+    axes[1].set_title(_bin_text(eta, pt).replace("\n", ", "), loc="right", fontsize=15)
+    return figure
+
+
+@styled
+def plot_frontier(
+    metrics: Mapping[str, Any],
+    weights: Mapping[str, float],
+    *,
+    eta: str = "0-2.5",
+    pt: str = "30-inf",
+    oracle: str = "oracle_flavour",
+) -> Figure:
+    """Resolution gain against flavour gain of trainings that differ in the weight λ of the flavour-neutral term.
+
+    Parameters
+    ----------
+    metrics
+        As `measure` returns them.
+    weights
+        λ of each model that is shown; models whose names begin alike (``pfn_…``) are joined by a line.
+    eta, pt
+        The bin.
+    oracle
+        An entry of the metrics whose flavour gain is drawn as a line: what can be reached with this many jets.
+    """
+    figure, ax = subplots()
+    families: dict[str, list[str]] = {}
+    for model in sorted(weights, key=lambda name: weights[name]):
+        families.setdefault(model.split("_")[0], []).append(model)
+    for family, models in families.items():
+        points = []
+        for name in models:
+            flavour, resolution = (_percent(metrics, name, quantity, eta, pt) for quantity in reversed(_NOUNS))
+            points.append((*flavour, *resolution, name))
+        points = [point for point in points if point[0] is not None and point[2] is not None]
+        x, dx, y, dy, names = zip(*points, strict=True) if points else ((),) * 5
+        ax.errorbar(
+            x, y, xerr=dx, yerr=dy, fmt=marker_of(family), color=color_of(family), linestyle="-", linewidth=1,
+            label=title_of(family),
+        )  # fmt: skip
+        for place_x, place_y, name in zip(x, y, names, strict=True):
+            text = rf"$\lambda = {weights[name]:g}$"
+            ax.annotate(text, (place_x, place_y), xytext=(8, 8), textcoords="offset points", fontsize=12)
+    if oracle in metrics and _percent(metrics, oracle, "flavour_gain", eta, pt)[0] is not None:
+        reach = _percent(metrics, oracle, "flavour_gain", eta, pt)[0]
+        ax.axvline(reach, color="0.5", linestyle=":", label="True flavour known")
+    ax.plot(THESIS[1], THESIS[0], "*", color="0.4", markersize=13, label="Thesis (CMS simulation)")
+    ax.set(xlabel=_NOUNS["flavour_gain"], ylabel=_NOUNS["resolution_gain"])
+    ax.margins(0.15)
+    room_on_top(ax, 0.25)
+    selection_label(ax, _bin_text(eta, pt))
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_learning_curve(curve: pd.DataFrame, *, eta: str = "0-2.5", pt: str = "30-inf") -> Figure:
+    """Resolution gain against the number of training jets.
+
+    Parameters
+    ----------
+    curve
+        A row for each training, with ``model, jets, resolution_gain, resolution_gain_error`` (fractions, not %).
+    eta, pt
+        The bin that the gains are measured in.
+    """
+    figure, ax = subplots()
+    models = list(dict.fromkeys(curve["model"]))
+    for model in models:
+        rows = curve[curve["model"] == model].sort_values("jets")
+        gain, error = 100 * rows["resolution_gain"], 100 * rows["resolution_gain_error"]
+        look = {"fmt": marker_of(model, models), "color": color_of(model, models), "label": title_of(model)}
+        ax.errorbar(rows["jets"], gain, yerr=error, linestyle="-", linewidth=1, **look)
+    ax.set_xscale("log")
+    ax.set(xlabel="Training jets", ylabel=_NOUNS["resolution_gain"])
+    ax.axhline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
+    room_on_top(ax, 0.25)
+    selection_label(ax, _bin_text(eta, pt))
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+def _percent(metrics: Mapping[str, Any], model: str, quantity: str, eta: str, pt: str) -> tuple[float | None, float]:
+    entry = metrics[model][quantity][eta][pt]
+    if entry["value"] is None:
+        return None, 0.0
+    return 100 * entry["value"], 100 * (entry["error"] or 0.0)
+
+
+def _bin_text(eta: str, pt: str) -> str:
+    bins = [Bin(*map(float, name.split("-"))) for name in (pt, eta)]
+    return selection_text(*bins)
