@@ -15,7 +15,7 @@ def process_count() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def total_over_processes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def total_over_processes(values: NDArray[np.floating]) -> NDArray[np.floating]:
     """The sum of an array over all processes; the array itself where there is one."""
     if process_count() == 1:
         return values

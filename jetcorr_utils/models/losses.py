@@ -13,8 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from .distributed import process_count, total_over_processes
 
 if TYPE_CHECKING:
     from ..config import TrainingSettings
@@ -55,7 +58,7 @@ class CorrectionLoss(nn.Module):
         # The median is the business of the first term alone; the widths describe what it leaves
         spread = residual.detach()
         quantiles = pinball(spread + outputs[:, 1], 0.16) + pinball(spread - outputs[:, 2], 0.84)
-        terms = {"mae": residual.abs().mean(), "quantiles": quantiles.mean()}
+        terms = {"mae": _mean(residual.abs()), "quantiles": _mean(quantiles)}
         if self.flavour is not None:
             terms["flavour"] = self.flavour(residual, flavour, gen_pt)
         return terms
@@ -66,6 +69,25 @@ class CorrectionLoss(nn.Module):
         if "flavour" in terms:
             loss = loss + self.flavour_weight * terms["flavour"]
         return loss
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean over the batch; of a share of it, a number whose mean over the processes is that of the whole batch."""
+    processes = process_count()
+    if processes == 1:
+        return values.mean()
+    jets = total_over_processes(np.array([float(len(values))]))[0]
+    return values.sum() * (processes / jets)
+
+
+def _total(values: Tensor) -> Tensor:
+    """The sum over all processes; the gradient is scaled so that its mean over the processes is the right one."""
+    processes = process_count()
+    if processes == 1:
+        return values
+    total = values.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total + processes * (values - values.detach())
 
 
 class FlavourBalance(nn.Module):
@@ -91,11 +113,12 @@ class FlavourBalance(nn.Module):
         labelled = matches.any(dim=1)
         cell = matches.int().argmax(dim=1) * (len(PT_EDGES) + 1) + torch.bucketize(gen_pt, self.edges)
         values = torch.where(labelled, (residual / self.softness).tanh(), 0.0)
-        sums = self.decay * self.sums + torch.zeros_like(self.sums).index_add(0, cell, values)
-        weights = self.decay * self.weights + torch.zeros_like(self.weights).index_add(0, cell, labelled.float())
-        if self.training:
-            self.sums.copy_(sums.detach())
-            self.weights.copy_(weights)
+        sums = self.decay * self.sums + _total(torch.zeros_like(self.sums).index_add(0, cell, values))
+        weights = self.decay * self.weights + _total(
+            torch.zeros_like(self.weights).index_add(0, cell, labelled.float())
+        )
+        self.sums.copy_(sums.detach())
+        self.weights.copy_(weights)
         return self._spread(sums, weights)
 
     @staticmethod

@@ -1,6 +1,8 @@
 """Training: from a data set and settings to a checkpoint, with everything that happens on the way recorded."""
 
 from .checkpoint import load_model
+from .distributed import process_group
 from .loop import TrainingResult, predict, train
+from .rate_finder import find_learning_rate
 
-__all__ = ["TrainingResult", "load_model", "predict", "train"]
+__all__ = ["TrainingResult", "find_learning_rate", "load_model", "predict", "process_group", "train"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -19,18 +19,15 @@ from ..errors import InputError
 from ..files import atomic_path, write_json
 from ..models import CloudNetwork, build_model
 
-if TYPE_CHECKING:
-    from torch import nn
-
 __all__ = ["CHECKPOINT", "load_model", "read_state", "save_model", "write_state"]
 
 CHECKPOINT = "checkpoint.pt"
 _FORMAT = 1
 
 
-def save_model(model: nn.Module, settings: ModelSettings, folder: Path) -> None:
+def save_model(model: CloudNetwork, folder: Path) -> None:
     """Write `checkpoint.pt` (weights, constants, settings) and `settings.json` to `folder`, both atomically."""
-    plain = settings.model_dump(mode="json")
+    plain = model.settings.model_dump(mode="json")
     _save(
         {"format": _FORMAT, "settings": json.dumps(plain, sort_keys=True), "weights": model.state_dict()},
         folder / CHECKPOINT,

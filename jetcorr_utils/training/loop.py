@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ..data.batches import BatchLoader, CloudBatch
 from ..data.labels import paper_flavour
@@ -25,11 +24,13 @@ from ..errors import InputError, TrainingError
 from ..files import atomic_path
 from ..models import CloudNetwork, build_model, correction
 from ..models.allocator import keep_memory as keep_freed_memory
+from ..models.distributed import process_count, total_over_processes
 from ..models.inputs import sample_rows
 from ..models.losses import CorrectionLoss
-from .checkpoint import read_state, save_model, write_state
+from .checkpoint import read_state
+from .distributed import from_first_process, in_parallel, rank, share_of
 from .optimizers import Schedule, build_optimizer
-from .records import MetricsFile, TensorBoardLog, write_model_card
+from .records import Reports
 
 if TYPE_CHECKING:
     from ..config import ModelSettings
@@ -121,38 +122,24 @@ def train(
         raise InputError(f"cannot train on {len(train)} jets and validate on {len(validation)}: both need some")
     if keep_memory:
         keep_freed_memory()
-    folder = Path(folder)
     options = settings.training
     if options.max_jets is not None and options.max_jets < len(train):
         train = train.select(sample_rows(len(train), options.max_jets, options.seed))
-    # Leaves the random state of the caller as it was
-    with torch.random.fork_rng(), tqdm(total=options.epochs, unit="epoch", disable=not progress) as bar:
+    with torch.random.fork_rng():  # leaves the random state of the caller as it was
         run = _Run(settings, train, validation, device, amp, compile)
-        state_path = folder / "state.pt"
-        state = read_state(state_path, run.key) if resume else None
+        reports = Reports(Path(folder), run, log_dir, metrics_file, progress)
+        state = from_first_process(lambda: read_state(reports.state, run.key) if resume else None)
         if state is not None:
             run.load_state(state)
             _log.info("resumed the training in %s after epoch %d", folder, run.epoch)
-        bar.update(run.epoch)
-        metrics = MetricsFile(metrics_file)
-        with TensorBoardLog.open(log_dir, first_epoch=run.epoch + 1) as log:
+        with reports:
             while not run.finished:
-                row = run.run_epoch(folder)
-                log.epoch(row, run.model)
-                metrics.epoch(row)
-                bar.set_postfix(loss=f"{row['train_loss']:.5f}", validation=f"{row['validation_mae']:.5f}")
-                bar.update()
-                if run.best_epoch == run.epoch:
-                    save_model(run.model, settings, folder)
-                write_state(state_path, run.state())
-                if callback is not None:
+                row = run.run_epoch(reports.folder)
+                reports.epoch(row)
+                if callback is not None and reports.first:
                     callback(run.epoch, row)
-    result = run.result()
-    with atomic_path(folder / "history.csv") as path:
-        result.history.to_csv(path, index=False)
-    data = {"jets": len(train), "validation_jets": len(validation), "key": train.key}
-    write_model_card(folder / "model_card.md", settings, result, data)
-    state_path.unlink()
+            result = run.result()
+            reports.end(result)
     return result
 
 
@@ -165,14 +152,15 @@ def predict(model: CloudNetwork, dataset: CloudDataset, batch_size: int = 1024) 
 
 @torch.inference_mode()
 def _evaluate(model: nn.Module, dataset: CloudDataset, batch_size: int, device: Any) -> Tensor:
-    """Outputs `(B, 3)` in the order of the data set."""
+    """Outputs `(B, 3)` in the order of the data set; processes that train together share the work."""
     training = model.training
     model.eval()
-    outputs = torch.empty(len(dataset), 3)
-    for batch in BatchLoader(dataset, batch_size):
-        outputs[batch.index] = _forward(model, batch, device).float().cpu()
+    outputs = torch.zeros(len(dataset), 3)
+    first, last = share_of(len(dataset))
+    for batch in BatchLoader(dataset.slice(first, last), batch_size):
+        outputs[first + batch.index] = _forward(model, batch, device).float().cpu()
     model.train(training)
-    return outputs
+    return torch.from_numpy(total_over_processes(outputs.numpy()))
 
 
 def _forward(model: nn.Module, batch: CloudBatch, device: Any) -> Tensor:
@@ -200,9 +188,16 @@ class _Run:
         self.model = build_model(settings)
         self.model.fit_constants(train)
         self.model.to(self.device)
-        self.network = torch.compile(self.model, dynamic=True) if compile else self.model
+        self.network = in_parallel(torch.compile(self.model, dynamic=True) if compile else self.model)
         self.loss = CorrectionLoss(self.options).to(self.device)
-        self.loader = BatchLoader(train, self.options.batch_size, shuffle=True, seed=self.options.seed)
+        self.loader = BatchLoader(
+            train,
+            self.options.batch_size,
+            shuffle=True,
+            seed=self.options.seed,
+            rank=rank(),
+            world_size=process_count(),
+        )
         self.optimizer = build_optimizer(self.model, self.options)
         self.schedule = Schedule(self.optimizer, self.options, len(self.loader))
         self.validation_labels = _labels(validation)
@@ -234,15 +229,14 @@ class _Run:
     def _train_epoch(self, folder: Path) -> dict[str, float]:
         self.model.train()
         self.loader.set_epoch(self.epoch)
-        torch.manual_seed(self.options.seed + 1_000_003 * self.epoch)
-        loss_sum = mae_sum = jets = 0.0
+        torch.manual_seed(self.options.seed + 1_000_003 * self.epoch + rank())
+        sums = np.zeros(3)  # of the loss and of the absolute error over jets, and their number
         for batch in self.loader:
-            terms = self._step(batch, folder)
-            size = len(batch.target)
-            loss_sum, mae_sum, jets = loss_sum + size * terms["loss"], mae_sum + size * terms["mae"], jets + size
-        return {"train_loss": loss_sum / jets, "train_mae": mae_sum / jets}
+            sums += len(batch) * np.array([*self._step(batch, folder), 1.0])
+        sums = total_over_processes(sums)
+        return {"train_loss": sums[0] / sums[2], "train_mae": sums[1] / sums[2]}
 
-    def _step(self, batch: CloudBatch, folder: Path) -> dict[str, float]:
+    def _step(self, batch: CloudBatch, folder: Path) -> tuple[float, float]:
         with self.autocast:
             outputs = _forward(self.network, batch, self.device)
         labels = (x.to(self.device) for x in (batch.target, batch.flavour, batch.gen_pt))
@@ -256,11 +250,11 @@ class _Run:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
         self.optimizer.step()
         self.schedule.step()
-        return {"loss": value, "mae": terms["mae"].item()}
+        return value, terms["mae"].item()
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        outputs = _evaluate(self.network, self.validation, _EVALUATION_BATCH, self.device)
+        outputs = _evaluate(self.model, self.validation, _EVALUATION_BATCH, self.device)
         # A loss of its own over all jets at once: the running means of the training stay out of it
         loss = CorrectionLoss(self.options)
         terms = loss(outputs, *self.validation_labels)

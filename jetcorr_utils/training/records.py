@@ -2,43 +2,92 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from ..files import write_text
+from tqdm.auto import tqdm
+
+from ..files import atomic_path, write_text
+from .checkpoint import save_model, write_state
+from .distributed import rank
 
 if TYPE_CHECKING:
     from torch import nn
-    from torch.utils.tensorboard import SummaryWriter
 
     from ..config import ModelSettings
-    from .loop import TrainingResult
+    from .loop import TrainingResult, _Run
 
-__all__ = ["MetricsFile", "TensorBoardLog", "write_model_card"]
+__all__ = ["MetricsFile", "Reports", "TensorBoardLog", "write_model_card"]
+
+
+class Reports:
+    """What a training writes, and who is told: only the first process of a distributed training does so."""
+
+    def __init__(
+        self, folder: Path, run: _Run, log_dir: str | Path | None, metrics_file: str | Path | None, progress: bool
+    ) -> None:
+        self.first = rank() == 0
+        self.folder, self.state = folder, folder / "state.pt"
+        self._run, self._log_dir = run, log_dir
+        self._metrics = MetricsFile(metrics_file if self.first else None)
+        self._progress = progress and self.first
+
+    def __enter__(self) -> Self:
+        options = self._run.options
+        self._bar = tqdm(total=options.epochs, initial=self._run.epoch, unit="epoch", disable=not self._progress)
+        self._board = TensorBoardLog(self._log_dir if self.first else None, first_epoch=self._run.epoch + 1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._board.close()
+        self._bar.close()
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """After each epoch: logs, the best checkpoint, and the state to resume from."""
+        run = self._run
+        self._bar.set_postfix(loss=f"{row['train_loss']:.5f}", validation=f"{row['validation_mae']:.5f}")
+        self._bar.update()
+        if not self.first:
+            return
+        self._board.epoch(row, run.model)
+        self._metrics.epoch(row)
+        if run.best_epoch == run.epoch:
+            save_model(run.model, self.folder)
+        write_state(self.state, run.state())
+
+    def end(self, result: TrainingResult) -> None:
+        """After the last epoch: history and model card; nothing is left to resume."""
+        if not self.first:
+            return
+        run = self._run
+        with atomic_path(self.folder / "history.csv") as path:
+            result.history.to_csv(path, index=False)
+        data = {"jets": len(run.train), "validation_jets": len(run.validation), "key": run.train.key}
+        write_model_card(self.folder / "model_card.md", run.model.settings, result, data)
+        self.state.unlink()
 
 
 class TensorBoardLog:
-    """Scalars and histograms of the weights; `folder` is a local path or any URL that fsspec knows (``s3://…``)."""
+    """Scalars and histograms of the weights; `folder` is a local path or any URL that fsspec knows (``s3://…``).
 
-    def __init__(self, writer: SummaryWriter | None) -> None:
-        self._writer = writer
+    Without a folder nothing is kept.
+    """
 
-    @classmethod
-    @contextlib.contextmanager
-    def open(cls, folder: str | Path | None, first_epoch: int = 1) -> Iterator[TensorBoardLog]:
-        """A log in `folder`, closed at the end; without a folder, a log that keeps nothing."""
-        if folder is None:
-            yield cls(None)
-            return
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+    def __init__(self, folder: str | Path | None, first_epoch: int = 1) -> None:
+        self._writer = None
+        if folder is not None:
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        with SummaryWriter(str(folder), purge_step=first_epoch) as writer:
-            yield cls(writer)
+            # What an interrupted training logged after its last saved epoch is hidden
+            self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        if self._writer is not None:
+            self._writer.close()
 
     def epoch(self, row: dict[str, float], model: nn.Module) -> None:
         """Add one row of the history, and the distributions of the weights after it."""

@@ -1,0 +1,71 @@
+"""Training by many processes, on one machine or several, started by torchrun.
+
+`torchrun --nproc-per-node 2 -m jetcorr_utils.cli train …` starts the processes and tells each its place in its
+environment; Kubeflow's TrainJob and PyTorchJob do the same. Each process takes its share of every batch, gradients are
+averaged by PyTorch's DistributedDataParallel, and batch normalisation and losses see the whole batch: the training is
+that of one process with the same batch size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..models.distributed import process_count
+
+__all__ = ["from_first_process", "in_parallel", "process_group", "rank", "share_of"]
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[str]:
+    """Join the processes that torchrun started, for the time of the context; yields the device of this process.
+
+    For the command line: outside of torchrun it does nothing, and the device is the first GPU, or the CPU.
+    """
+    cuda = torch.cuda.is_available()
+    if "WORLD_SIZE" not in os.environ:
+        yield "cuda" if cuda else "cpu"
+        return
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "cpu"
+    if cuda:
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return distributed.get_rank() if process_count() > 1 else 0
+
+
+def share_of(size: int) -> tuple[int, int]:
+    """The range of rows of this process, where each takes a part of `size`."""
+    return rank() * size // process_count(), (rank() + 1) * size // process_count()
+
+
+def from_first_process(read: Callable[[], T]) -> T:
+    """What `read()` gives in the first process, in all of them: its disk may be the only one that has the file."""
+    if process_count() == 1:
+        return read()
+    content = [read() if rank() == 0 else None]
+    distributed.broadcast_object_list(content, src=0)
+    return content[0]
+
+
+def in_parallel(model: nn.Module) -> nn.Module:
+    """The network with gradients averaged over the processes; the network itself where there is one."""
+    if process_count() == 1:
+        return model
+    # Running statistics are the same in all processes, because they come from sums over all
+    return DistributedDataParallel(model, broadcast_buffers=False)
