@@ -11,10 +11,18 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 40000000000
 export MALLOC_TOP_PAD_ := 500000000
 
-.PHONY: run study test bench lab lock environment clean
+FIGURES := 06_resolution_0-1.3 06_resolution_1.3-2.5 06_resolution_gain 06_flavour_30-inf 06_flavour_300-1000 06_closure_0-1.3 \
+  06_pull 02_history_pfn 05_throughput
+
+.PHONY: run reference study test bench lab lock environment clean
 
 run: environment  ## the main job: study `quick` from simulated collisions to figures
 	$(BIN)/jetcorr run --study quick --out results/quick
+
+reference: run  ## renew the committed figures and metrics
+	mkdir -p results/reference/figures
+	cp results/quick/metrics.json results/reference/
+	cp $(FIGURES:%=results/quick/figures/%.png) results/reference/figures/
 
 study: environment  ## the physics result: study `default`, resumable
 	$(BIN)/jetcorr run --study default --out results/default

@@ -62,12 +62,24 @@ def _run_folder(out: Path | None, study: str) -> RunFolder:
 def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool) -> None:
     """Execute the numbered notebooks with papermill and print the results."""
     from .batch import run_study
+
+    folder = run_study(study, _run_folder(out, study).path, dict(parameters), first=first, force=force)
+    click.echo(f"\n{_results(folder)}\n")
+    click.echo(f"figures  {folder.figures}\nreport   {folder.report}\nmetrics  {folder.metrics}")
+
+
+def _results(folder: RunFolder) -> str:
     from .files import read_json
     from .physics import results_markdown
 
-    folder = run_study(study, _run_folder(out, study).path, dict(parameters), first=first, force=force)
-    click.echo(f"\n{results_markdown(read_json(folder.metrics))}\n")
-    click.echo(f"figures  {folder.figures}\nreport   {folder.report}\nmetrics  {folder.metrics}")
+    return results_markdown(read_json(folder.require(folder.metrics, "06")))
+
+
+@main.command()
+@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def results(run_dir: Path) -> None:
+    """Print the table of gains of a run."""
+    click.echo(_results(RunFolder(run_dir)))
 
 
 @main.command()
