@@ -89,7 +89,7 @@ class JetNTuple:
         columns = self.particles if particles is None else [name for name in particles if name in self.particles]
         filled = [name for name in wanted if name not in self.scalars]
         # what the filled columns are computed from
-        needed = [] if not filled else [name for name in ("run", "lumi", "event", "jetMass", "jetRawPt", "jetPt")]
+        needed = ("run", "lumi", "event", "jetMass", "jetRawPt", "jetPt") if filled else ()
         read = [name for name in dict.fromkeys((*wanted, *needed)) if name in self.scalars]
         if any(name.startswith("QG_") for name in filled):
             columns = list(dict.fromkeys((*columns, *PARTICLES)))
@@ -120,7 +120,7 @@ class JetNTuple:
         if self.counter and not np.array_equal(counts, ak.to_numpy(chunk[_COUNTER])):
             jet = int(np.flatnonzero(counts != ak.to_numpy(chunk[_COUNTER]))[0])
             raise InputError(
-                f"{self.path}: branch {_COUNTER} says {chunk[_COUNTER][jet]} candidates where the arrays have {counts[jet]}"
+                f"{self.path}: branch {_COUNTER} says {chunk[_COUNTER][jet]} candidates, the arrays have {counts[jet]}"
             )
         record = ak.contents.RecordArray(contents, list(columns))
         return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), record))

@@ -14,8 +14,9 @@ import uproot
 
 from ..config import DataSettings
 from ..errors import InputError
-from . import jetntuple
+from . import jetntuple, nanoaod
 from .jetntuple import JetNTuple
+from .nanoaod import NanoAOD
 from .schema import DEFAULTS
 from .selection import select_jets
 
@@ -115,6 +116,8 @@ def _source(path: str, file: uproot.ReadOnlyDirectory) -> JetSource:
     trees = sorted({key for key, kind in file.classnames(cycle=False).items() if kind in ("TTree", "ROOT::RNTuple")})
     if jetntuple.TREE in trees:
         return JetNTuple(path, file[jetntuple.TREE])
+    if nanoaod.TREE in trees:
+        return NanoAOD(path, file[nanoaod.TREE])
     raise InputError(
         f"{path}: has neither the tree {jetntuple.TREE} of a JetNTuple nor the tree Events of NanoAOD; "
         f"its trees: {', '.join(trees) or 'none'}"

@@ -1,7 +1,7 @@
 """The record of a jet that all readers return, and the branches of a JetNTuple that it comes from.
 
-Names and types are those of CERN Open Data record 12100 (cms-opendata-analyses/JetNtupleProducerTool). Every jet has the
-core columns and its `particles`; further scalars of the format are passed on where a file has them.
+Names and types are those of CERN Open Data record 12100 (cms-opendata-analyses/JetNtupleProducerTool). Every jet has
+the core columns and its `particles`; further scalars of the format are passed on where a file has them.
 """
 
 from __future__ import annotations

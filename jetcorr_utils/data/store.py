@@ -66,7 +66,7 @@ class PartWriter:
         self.particles = dict.fromkeys(SPLITS, 0)
         self._stack = contextlib.ExitStack()
         self._files = {
-            (split, name): self._stack.enter_context(open(folder / f"{split}.{name}", "wb"))
+            (split, name): self._stack.enter_context((folder / f"{split}.{name}").open("wb"))
             for split in SPLITS
             for name in columns(features)
         }
