@@ -237,8 +237,10 @@ def _covers_data(ax: Axes) -> bool:
 
 def _data_pixels(ax: Axes) -> NDArray[np.float64]:
     """Where data are drawn, in pixels (N, 2); error bars by their ends and middle."""
+    # A line of two points without markers is a guide to the eye, such as a diagonal.
+    drawn = [line for line in ax.lines if line.get_transform() == ax.transData]
     points = [
-        line.get_xydata() for line in ax.lines if line.get_transform() == ax.transData and len(line.get_xydata()) > 2
+        line.get_xydata() for line in drawn if len(line.get_xydata()) != 2 or line.get_marker() not in ("None", "")
     ]
     for container in ax.containers:
         if isinstance(container, ErrorbarContainer):

@@ -38,6 +38,7 @@ from .plots import (
     plot_width_and_tails,
 )
 from .predictions import load_predictions, model_names, predictions_table, response
+from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
 from .results import results_markdown, results_table
@@ -84,6 +85,7 @@ __all__ = [
     "plot_pileup",
     "plot_predicted_resolution",
     "plot_prediction",
+    "plot_prior_dependence",
     "plot_pt_eta",
     "plot_pull",
     "plot_resolution",
@@ -93,6 +95,7 @@ __all__ = [
     "plot_target",
     "plot_width_and_tails",
     "predictions_table",
+    "prior_profile",
     "profile",
     "response",
     "results_markdown",

@@ -163,7 +163,9 @@ def draw_particle_cloud(ax: Axes, jet: ak.Record) -> None:
         r"\eta": f"{jet['jetEta']:.2f}$",
     }
     lines = [f"${symbol} = {value}" for symbol, value in facts.items()]
-    lines += [f"flavour: {flavour}", f"{len(particles)} particles", "filled: in the jet", "open: around it"]
+    lines += [f"flavour: {flavour}", f"{len(particles)} particles"]
+    if ak.any(particles["PF_fromAK4Jet"] != 1):
+        lines += ["filled: in the jet", "open: around it"]
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
     selection_label(ax, "\n".join(lines), x=1.04, y=0.55)
 
