@@ -20,6 +20,7 @@ from ..errors import ParityError
 from ..files import atomic_path
 from ..models import CloudNetwork
 from ..serving.client import OnnxPredictor
+from ..training import predict
 from .assembly import assemble
 from .graphs import Finish, padded_network
 
