@@ -97,7 +97,7 @@ def plot_frontier(
             ax.annotate(text, (place_x, place_y), xytext=(8, 8), textcoords="offset points", fontsize=12)
     if oracle in metrics and _percent(metrics, oracle, "flavour_gain", eta, pt)[0] is not None:
         reach = _percent(metrics, oracle, "flavour_gain", eta, pt)[0]
-        ax.axvline(reach, color="0.5", linestyle=":", label="True flavour known")
+        ax.axvline(reach, ymax=0.72, color="0.5", linestyle=":", label="True flavour known")
     ax.plot(THESIS[1], THESIS[0], "*", color="0.4", markersize=13, label="Thesis (CMS simulation)")
     ax.set(xlabel=_NOUNS["flavour_gain"], ylabel=_NOUNS["resolution_gain"])
     ax.margins(0.15)
