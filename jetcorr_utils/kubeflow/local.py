@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import yaml
 from filelock import FileLock, Timeout
 
 from ..config import load_study
@@ -60,12 +61,20 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     with _alone(), _interpreter_first():
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)
-        component = components.load_component_from_file(str(pipeline))
+        component = components.load_component_from_text(_without_retries(pipeline.read_text()))
         try:
             component(study=study, run_dir=run_dir, data_dir=data_dir)
         except RuntimeError as error:
             raise PipelineError(_explain(run) or f"the pipeline failed: {error}") from None
     return run
+
+
+def _without_retries(compiled: str) -> str:
+    """The pipeline without its retries, which are for pods that are lost: here a failure would only be repeated."""
+    documents = list(yaml.safe_load_all(compiled))
+    for task in documents[0]["root"]["dag"]["tasks"].values():
+        task.pop("retryPolicy", None)
+    return yaml.safe_dump_all(documents)
 
 
 def _explain(run: RunFolder) -> str | None:

@@ -1,0 +1,161 @@
+"""The pipeline: compiled as committed, refusing what could be code, and run here as its pods would."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jetcorr_utils.cli import main
+from jetcorr_utils.config import project_root
+from jetcorr_utils.errors import InputError, JetcorrError
+from jetcorr_utils.files import fingerprint, read_json, write_json
+from jetcorr_utils.kubeflow.parameters import DEFAULTS, check_parameters
+from jetcorr_utils.kubeflow.pipeline import PIPELINE, RESOURCES, _adapt, compile_pipeline
+from jetcorr_utils.run import NOTEBOOKS
+
+# Kale's and the SDK's own; they are raised at import and by zmq when a kernel ends.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def compiled() -> tuple[dict, dict]:
+    """The two documents of the committed file: the pipeline, and what the cluster needs to know."""
+    pipeline, platform = yaml.safe_load_all(PIPELINE.read_text())
+    return pipeline, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def test_the_committed_pipeline_is_what_the_notebook_compiles_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("KALE_PIP_INDEX_URLS", "https://index.example/simple")  # must not get in
+    fresh = compile_pipeline(out=tmp_path / "fresh.yaml")
+    assert fresh.read_bytes() == PIPELINE.read_bytes(), "run `jetcorr pipeline compile` and commit the result"
+    assert not (Path.cwd() / ".kale").exists()
+
+
+def test_one_step_for_each_notebook_in_a_chain(compiled):
+    tasks = compiled[0]["root"]["dag"]["tasks"]
+    assert [name.removesuffix("-step").replace("-", "_") for name in tasks] == sorted(RESOURCES)
+    after = {name: task.get("dependentTasks", []) for name, task in tasks.items()}
+    order = [name for name, before in after.items() if not before]
+    while len(order) < len(after):
+        order.append(next(name for name, before in after.items() if before == [order[-1]]))
+    names = [name.removesuffix("-step").replace("-", "_") for name in order]
+    assert names == [notebook.partition("_")[2] for notebook in NOTEBOOKS.values()]
+
+
+def test_nothing_of_this_machine_and_no_installation_in_the_compiled_file():
+    text = PIPELINE.read_text()
+    assert not re.findall(r"https?://|pip install|pip_index|packages_to_install|ensurepip", text)
+    assert str(project_root()) not in text
+    assert str(Path.home()) not in text
+
+
+def test_each_step_asks_for_what_it_needs(compiled):
+    pipeline, platform = compiled
+    for step, resources in RESOURCES.items():
+        name = f"exec-{step.replace('_', '-')}-step"
+        container = pipeline["deploymentSpec"]["executors"][name]["container"]
+        assert container["resources"]["resourceCpuRequest"] == resources.cpu
+        assert container["resources"]["resourceMemoryLimit"] == resources.memory
+        assert "accelerator" not in container["resources"]
+        task = pipeline["root"]["dag"]["tasks"][f"{step.replace('_', '-')}-step"]
+        assert task["retryPolicy"]["maxRetryCount"] == 2
+        assert platform[name]["pvcMount"][0]["mountPath"] == "/mnt/jetcorr"
+        assert platform[name]["secretAsEnv"][0]["optional"] is True
+        assert platform[name]["securityContext"]["runAsNonRoot"] is True
+
+
+def test_gpus_and_image_are_settings(tmp_path):
+    path = compile_pipeline(out=tmp_path / "gpu.yaml", image="registry.example/jetcorr:1", gpus=1)
+    executors = next(iter(yaml.safe_load_all(path.read_text())))["deploymentSpec"]["executors"]
+    with_gpu = {name for name, e in executors.items() if "accelerator" in e["container"]["resources"]}
+    assert with_gpu == {"exec-gnn-training-step", "exec-tuning-step"}
+    assert {e["container"]["image"] for e in executors.values()} == {"registry.example/jetcorr:1"}
+
+
+def test_code_of_another_kale_is_not_compiled():
+    with pytest.raises(JetcorrError, match=r"Kale's code is not as expected: 'packages_to_install"):
+        _adapt("@kfp_dsl.component(base_image='x', packages=[])\ndef a_step(): ...", ["a"], 0)
+
+
+@given(st.text(min_size=1), st.sampled_from(sorted(DEFAULTS)), st.sampled_from(list("'\"\n;` $(){}\\|&<>*\0")))
+def test_a_parameter_that_could_be_code_is_refused(text, name, bad):
+    with pytest.raises(InputError, match=rf"pipeline parameter {name} = "):
+        check_parameters(**(DEFAULTS | {name: text + bad}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("study", "a'; import os"), ("study", "x; rm"), ("run_dir", "/mnt/../etc"), ("run_dir", ""), ("study", "quick\n")],
+)
+def test_bad_parameters_are_named(name, value):
+    with pytest.raises(InputError, match=rf"pipeline parameter {name} = "):
+        check_parameters(**(DEFAULTS | {name: value}))
+
+
+def test_a_refused_parameter_is_exit_code_2_and_one_line(tmp_path):
+    result = CliRunner().invoke(
+        main, ["pipeline", "run", "--local", "--study", "x; rm", "--run-dir", str(tmp_path / "r")]
+    )
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_without_a_cluster_submit_says_what_is_missing():
+    result = CliRunner().invoke(main, ["pipeline", "submit", "--host", "http://127.0.0.1:9"])
+    assert result.exit_code == 2
+    assert re.fullmatch(
+        r"jetcorr: no Kubeflow Pipelines answers at http://127.0.0.1:9 \(.*Connection refused\); give --host, or run "
+        r"it here with `jetcorr pipeline run --local`\n",
+        result.stderr,
+    )
+
+
+@pytest.mark.slow
+def test_the_compiled_pipeline_runs_to_success_with_the_outputs_of_the_batch_run(smoke_run, cli, tmp_path):
+    run, original = tmp_path / "run", smoke_run.folder
+    shutil.copytree(original.path, run)
+    # All steps run; those of notebooks 02 and 06 have work to do, and what 02 makes must be equal to the byte, or else
+    # the later ones would have to follow.
+    state = read_json(run / "run.json")
+    for number in ("02", "06"):
+        for name in state["stages"].pop(number)["outputs"]:
+            (run / name).unlink()
+    write_json(run / "run.json", state)
+    data = original.path.parent / "data"
+    output = cli("pipeline", "run", "--local", "--study", "smoke", "--run-dir", run, "--data-dir", data).stdout
+    assert output.count("SUCCESS") == len(NOTEBOOKS) + 1
+    assert [name for name in NOTEBOOKS.values() if f"{name}: up to date" in output] == [
+        NOTEBOOKS[number] for number in ("01", "03", "04", "05")
+    ]
+    assert fingerprint(run / "model" / "pfn" / "checkpoint.pt") == fingerprint(original.model("pfn") / "checkpoint.pt")
+    assert fingerprint(run / "metrics" / "06.json") == fingerprint(original.path / "metrics" / "06.json")
+    artefacts = Path(f"{run}.pipeline")
+    metrics = next(artefacts.glob("*/physics-plots-step/executor_output.json"), None)
+    assert metrics is not None
+    for html in artefacts.glob("*/*/*_html_report"):
+        assert "<iframe srcdoc=" in html.read_text()
+
+
+@pytest.mark.slow
+def test_a_step_that_fails_names_the_notebook_and_stops_the_pipeline(cli, tmp_path):
+    study = tmp_path / "broken.yaml"
+    study.write_text("data: {files: [missing.root]}\nmodels: {pfn: {architecture: pfn}}\n")
+    result = cli("pipeline", "run", "--local", "--study", study, "--run-dir", tmp_path / "run", check=False)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-2:]
+    assert re.match(r"jetcorr: the step of notebook 01_data_exploration failed: \w+: .*missing\.root", last[0])
+    assert (tmp_path / "run" / "notebooks" / "01_data_exploration.ipynb").is_file()
+    assert last[1].endswith("run/notebooks/01_data_exploration.ipynb")
+    assert "gnn-training-step" not in result.stdout
