@@ -6,7 +6,9 @@ seconds to import.
 
 from ..style import save_figure
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, PT_EDGES, Bin
+from .browse import browse_jets
 from .closure import apply_closure, derive_closure, load_closure, save_closure
+from .cms import cms_comparison, plot_cms_flavour, plot_cms_resolution
 from .explore import (
     data_quality,
     flavour_table,
@@ -54,6 +56,8 @@ __all__ = [
     "PUBLISHED",
     "Bin",
     "apply_closure",
+    "browse_jets",
+    "cms_comparison",
     "coverage_profile",
     "data_quality",
     "derive_closure",
@@ -66,6 +70,8 @@ __all__ = [
     "load_predictions",
     "measure",
     "model_names",
+    "plot_cms_flavour",
+    "plot_cms_resolution",
     "plot_correlations",
     "plot_coverage",
     "plot_energy_fractions",
