@@ -6,6 +6,7 @@ Both kinds of predictor have the same interface, and send jets in the order of t
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -203,7 +204,8 @@ class TritonPredictor(_BatchPredictor):
         self.in_flight, self.patience, self.timeout, self.server = in_flight, patience, timeout, server
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix=f"triton-{model}")
         self._api = _api(protocol)
-        self._client = self._connect()
+        self._clients: list[Any] = []
+        self._own = threading.local()
         self.metadata = self._retry(self._read_metadata)
 
     def __repr__(self) -> str:
@@ -212,7 +214,8 @@ class TritonPredictor(_BatchPredictor):
     def close(self) -> None:
         """Close the connections."""
         super().close()
-        self._client.close()
+        for client in self._clients:
+            client.close()
 
     def infer(self, inputs: Inputs) -> Predictions:
         """Log of the correction factor and resolution, each `(b,)`, for one padded batch."""
@@ -233,12 +236,14 @@ class TritonPredictor(_BatchPredictor):
         options = {"as_json": True} if self.protocol == "grpc" else {}
         return self._retry(lambda: self._client.get_inference_statistics(self.name, self.version, **options))
 
-    def _connect(self) -> Any:
-        if self.protocol == "grpc":
-            return self._api.InferenceServerClient(self.url)
-        return self._api.InferenceServerClient(
-            self.url, concurrency=self.in_flight, connection_timeout=self.timeout, network_timeout=self.timeout
-        )
+    @property
+    def _client(self) -> Any:
+        """This thread's connection: the HTTP client is made of greenlets, which threads must not share."""
+        if not hasattr(self._own, "client"):
+            limits = {"connection_timeout": self.timeout, "network_timeout": self.timeout}
+            self._own.client = self._api.InferenceServerClient(self.url, **limits if self.protocol == "http" else {})
+            self._clients.append(self._own.client)
+        return self._own.client
 
     def _read_metadata(self) -> dict[str, str]:
         options = {"as_json": True} if self.protocol == "grpc" else {}

@@ -1,0 +1,236 @@
+"""The server: starts, stops on exit, error and signal; refuses bad requests and stays ready; picks up new versions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient import grpc, http
+from tritonclient.utils import InferenceServerException
+
+from jetcorr_utils.errors import InputError, ServerError
+from jetcorr_utils.export import export_model
+from jetcorr_utils.serving import TritonPredictor, TritonServer, add_model
+from jetcorr_utils.serving.padding import INPUT_NAMES, pad
+from jetcorr_utils.serving.server import ENVIRONMENT_VARIABLE, find_environment
+from tests.networks import network, some_clouds
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _family(server) -> list[int]:
+    """The processes of a server: its guard, itself, and one for each instance of a model."""
+    found = subprocess.run(["pgrep", "-s", str(os.getsid(server.pid))], capture_output=True, text=True, check=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def _wait_until_gone(pids, seconds=30):
+    deadline = time.monotonic() + seconds
+    while any(map(_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return [pid for pid in pids if _alive(pid)]
+
+
+def _shared_memory():
+    return {path.name for path in Path("/dev/shm").glob("jetcorr_*")}
+
+
+def test_no_process_and_no_shared_memory_is_left_after_the_block(make_repository):
+    before = _shared_memory()
+    with TritonServer(make_repository("pfn")) as server:
+        family = _family(server)
+        assert len(family) >= 4
+        assert server.running
+        assert _shared_memory() > before
+    assert not server.running
+    assert _wait_until_gone(family, 1) == []
+    assert _shared_memory() == before
+
+
+def test_nothing_is_left_after_an_error_in_the_block_and_a_killed_server(make_repository):
+    before = _shared_memory()
+    family = []
+
+    def use_and_fail():
+        with TritonServer(make_repository("pfn")) as server:
+            family.extend(_family(server))
+            os.kill(server.pid, signal.SIGKILL)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        use_and_fail()
+    assert len(family) >= 4
+    assert _wait_until_gone(family) == []
+    assert _shared_memory() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_when_the_caller_is_killed(make_repository, number):
+    script = f"""
+        import time
+        from jetcorr_utils.serving.server import TritonServer
+        with TritonServer({str(make_repository("pfn"))!r}) as server:
+            print(server.pid, flush=True)
+            time.sleep(600)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as caller:
+        pid = int(caller.stdout.readline())
+        assert _alive(pid)
+        caller.send_signal(number)
+    assert _wait_until_gone([pid]) == []
+
+
+def test_listens_on_loopback_only(server):
+    found = subprocess.run(["cat", "/proc/net/tcp"], capture_output=True, text=True, check=True).stdout
+    ports = {f"{int(url.rpartition(':')[2]):04X}" for url in (server.http_url, server.grpc_url, server.metrics_url)}
+    local = [line.split()[1].split(":") for line in found.splitlines()[1:]]
+    addresses = {address for address, port in local if port in ports}
+    assert addresses == {"0100007F"}
+
+
+def test_a_taken_port_is_named(server, make_repository):
+    port = int(server.http_url.rpartition(":")[2])
+    with pytest.raises(InputError, match=f"port {port}"):
+        TritonServer(make_repository("pfn"), http_port=port)
+
+
+def test_a_folder_without_models_is_refused(tmp_path):
+    with pytest.raises(InputError, match="not a model repository"):
+        TritonServer(tmp_path)
+
+
+def test_a_model_that_does_not_load_is_an_error_with_the_log(make_repository):
+    repository = make_repository("pfn")
+    (repository / "pfn" / "1" / "model.onnx").write_bytes(b"broken")
+    with pytest.raises(ServerError) as caught:
+        TritonServer(repository).start()
+    assert "its log" in str(caught.value)
+    assert "pfn" in str(caught.value)
+
+
+def test_without_its_environment_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"nowhere.*make \.venv-triton"):
+        find_environment()
+
+
+def test_the_same_environment_by_variable(monkeypatch):
+    default = find_environment()
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(default))
+    assert find_environment() == default
+
+
+def _bad_requests():
+    clouds = some_clouds(3, 1)
+    good = pad(clouds, np.arange(3))
+
+    def change(**values):
+        return {**good, **values}
+
+    def filled(name, value):
+        array = good[name].copy()
+        array[1] = value
+        return change(**{name: array})
+
+    huge = pad(clouds, np.arange(3), 10_000)
+    return {
+        "wrong number of columns": change(pf_features=good["pf_features"][:, :, :3]),
+        "wrong number of dimensions": change(jet_features=good["jet_features"][:, :, None]),
+        "batch sizes that differ": change(jet_features=good["jet_features"][:2]),
+        "particle axes that differ": change(pf_mask=good["pf_mask"][:, :-1]),
+        "wrong type": change(pf_points=good["pf_points"].astype(np.int64)),
+        "double precision": change(jet_features=good["jet_features"].astype(np.float64)),
+        "missing input": {name: good[name] for name in INPUT_NAMES[:3]},
+        "not a number": filled("pf_features", np.nan),
+        "infinite": filled("jet_features", np.inf),
+        "no particles": filled("pf_mask", 0),
+        "no places for particles": {name: a if a.ndim == 2 else a[:, :0] for name, a in good.items()},
+        "ten thousand particles": huge,
+        "too large a batch": pad(clouds, np.zeros(5000, np.int64)),
+    }
+
+
+@pytest.mark.parametrize("api", [http, grpc], ids=["http", "grpc"])
+@pytest.mark.parametrize("what", _bad_requests())
+def test_a_bad_request_is_refused_and_the_server_stays_ready(server, api, what):
+    tensors = []
+    for name, array in _bad_requests()[what].items():
+        kind = {"f": f"FP{8 * array.itemsize}", "i": "INT64"}[array.dtype.kind]
+        tensors.append(api.InferInput(name, list(array.shape), kind))
+        tensors[-1].set_data_from_numpy(array)
+    url = server.http_url if api is http else server.grpc_url
+    with api.InferenceServerClient(url) as client:
+        with pytest.raises(InferenceServerException) as caught:
+            client.infer("pfn", tensors)
+        assert caught.value.message()
+        assert client.is_server_ready()
+        assert client.is_model_ready("pfn")
+    with TritonPredictor(server.http_url, "pfn") as predictor:
+        assert np.isfinite(predictor.predict(some_clouds(5))).all()
+
+
+def test_a_bad_request_beside_good_ones_harms_none_of_them(server):
+    clouds = some_clouds(64, 1)
+    inputs = pad(clouds, np.arange(64))
+    bad = {**inputs, "jet_features": np.full_like(inputs["jet_features"], np.nan)}
+    with TritonPredictor(server.http_url, "pfn") as predictor:
+        expected = predictor.infer(inputs)
+        wrong = []
+
+        def ask(number):
+            if number % 3 == 0:
+                with pytest.raises(InputError, match="not finite"):
+                    predictor.infer(bad)
+            elif not np.array_equal(predictor.infer(inputs)[0], expected[0]):
+                wrong.append(number)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_a_new_version_is_served_while_requests_run(make_repository, files, tmp_path):
+    repository = make_repository("pfn")
+    newer = network("pfn")
+    newer.head.center.add_(1.0)
+    path = export_model(newer, tmp_path / "newer.onnx")
+    inputs = pad(some_clouds(16), np.arange(16))
+    with TritonServer(repository, poll_seconds=1) as server, TritonPredictor(server.http_url, "pfn") as predictor:
+        old, _ = predictor.infer(inputs)
+        assert add_model(repository, "pfn", path) == 2
+        deadline = time.monotonic() + 30
+        answers = [old]
+        while np.array_equal(answers[-1], old) and time.monotonic() < deadline:
+            answers.append(predictor.infer(inputs)[0])
+        np.testing.assert_allclose(answers[-1], old + 1.0, rtol=1e-5)
+        assert all(np.array_equal(answer, old) for answer in answers[:-1])
+        with TritonPredictor(server.http_url, "pfn", version=1) as pinned:
+            np.testing.assert_array_equal(pinned.infer(inputs)[0], old)
+
+
+def test_wait_ends_at_a_signal_and_complains_about_a_dead_server(make_repository):
+    with TritonServer(make_repository("pfn")) as server:
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        server.wait()
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(ServerError, match="died"):
+            server.wait()
