@@ -36,6 +36,7 @@ from .plots import (
     plot_median_against,
     plot_median_response,
     plot_resolution,
+    plot_response_checks,
     plot_response_distribution,
     plot_width_and_tails,
 )
@@ -44,6 +45,7 @@ from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
 from .results import results_markdown, results_table
+from .seeds import with_seed_spread
 from .study_plots import plot_frontier, plot_learning_curve, plot_limits
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull
 
@@ -95,6 +97,7 @@ __all__ = [
     "plot_pt_eta",
     "plot_pull",
     "plot_resolution",
+    "plot_response_checks",
     "plot_response_distribution",
     "plot_spectrum",
     "plot_substructure",
@@ -108,4 +111,5 @@ __all__ = [
     "results_table",
     "save_closure",
     "save_figure",
+    "with_seed_spread",
 ]

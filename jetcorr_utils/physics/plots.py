@@ -167,6 +167,51 @@ def plot_median_against(
     return figure
 
 
+#: variables that the response is checked against: branch → label, unit included
+CHECKS = {
+    "jetPt": r"Reconstructed $p_\mathrm{T}$ [GeV]",
+    "jetEta": r"$\eta$",
+    "rhoAll": r"$\rho$ [GeV]",
+    "PV_npvsGood": r"$N_\mathrm{PV}$",
+    "QG_mult": "Multiplicity",
+    "QG_ptD": r"$p_\mathrm{T}D$",
+}
+
+
+@styled
+def plot_response_checks(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    *,
+    pt_bin: Bin = PT_BINS[0],
+    bins: int = 8,
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Median response against all that a correction should not depend on, one panel for each variable there is."""
+    shown = {name: label for name, label in CHECKS.items() if name in predictions}
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, axes = subplots(rows, columns, sharey=True, figsize=(4.9 * columns, 4.4 * rows), squeeze=False)
+    for ax, (name, label) in zip(axes.flat, shown.items(), strict=False):
+        edges = np.unique(np.quantile(predictions[name], np.linspace(0.005, 0.995, bins + 1)))
+        table = profile(predictions, corrections, settings, by=name, edges=edges, pt_bin=pt_bin)
+        _points(ax, table, "median", corrections)
+        ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
+        ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+        if name == "jetPt":
+            log_pt_axis(ax, *pt_range(table), label=label)
+        ax.set_xlabel(label)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("Median response")
+    for ax in axes.flat[len(shown) :]:
+        ax.set_visible(False)
+    room_on_top(axes[0, 0], 0.3)
+    selection_label(axes[0, 0], selection_text(pt_bin))
+    legend(axes[0, columns - 1])
+    experiment_label(axes[0, 0], right="" if columns > 1 else "13 TeV")
+    return figure
+
+
 @styled
 def plot_gain(
     metrics: Mapping[str, Any], quantity: str = "resolution_gain", models: Sequence[str] | None = None

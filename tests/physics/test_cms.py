@@ -12,7 +12,7 @@ from jetcorr_utils.physics.cms import CMS_FLAVOUR, CMS_RESOLUTION, cms_compariso
 @pytest.fixture(scope="module")
 def comparison(make_jets):
     """Jets in the barrel whose response has CMS's resolution and, by flavour, CMS's medians above 30 GeV."""
-    jets = make_jets(40_000, 8)
+    jets = make_jets(16_000, 8)
     rng = np.random.default_rng(9)
     gen_pt = ak.to_numpy(jets["genJetPt"])
     width = np.interp(np.log(gen_pt), np.log(list(CMS_RESOLUTION)), list(CMS_RESOLUTION.values())) / 1.349
@@ -40,7 +40,7 @@ def test_the_layout_is_that_of_the_contract(comparison, tmp_path):
     assert set(comparison["flavour"]["300-1000"]) == set("udscbg")
     assert sum(comparison["energy_fractions"].values()) == pytest.approx(1, abs=1e-5)
     assert set(comparison["energy_fractions"]) == {"charged", "photon", "neutral"}
-    assert comparison["jets"] == 40_000
+    assert comparison["jets"] == 16_000
     assert read_json(write_json(tmp_path / "cms.json", comparison)) == comparison
 
 

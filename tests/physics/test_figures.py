@@ -23,6 +23,7 @@ FIGURES = {
     "distribution": lambda p: physics.plot_response_distribution(p, ALL, PT_BINS[2], ETA_BINS[0]),
     "median": lambda p: physics.plot_median_response(p, ALL, ETA_BINS[0], FEW),
     "resolution": lambda p: physics.plot_resolution(p, ALL[1:], ETA_BINS[1], FEW),
+    "checks": lambda p: physics.plot_response_checks(p, ALL[1:], settings=FEW),
     "width": lambda p: physics.plot_width_and_tails(p, ALL[1:], ETA_BINS[2], FEW),
     "rho": lambda p: physics.plot_median_against(p, ALL[1:], "rhoAll", [5, 10, 20, 40], r"$\rho$ [GeV]", settings=FEW),
     "resolution_gain": lambda p: physics.plot_gain(physics.measure(p, MODELS, FEW, progress=False)),
