@@ -38,6 +38,7 @@ __all__ = [
     "ParticleNetSettings",
     "PfnSettings",
     "PhysicsSettings",
+    "RemoteSettings",
     "ServingSettings",
     "SimulationSettings",
     "Study",
@@ -94,6 +95,14 @@ class SplitSettings(Settings):
         return self
 
 
+class RemoteSettings(Settings):
+    """How long and how often to try to read files at a distance (``s3://``, ``root://``, ``https://``)."""
+
+    attempts: PositiveInt = 4
+    wait: NonNegativeFloat = Field(1.0, description="seconds before the second attempt; twice as long after each")
+    timeout: PositiveFloat = Field(60.0, description="seconds without an answer before an attempt has failed")
+
+
 class DataSettings(Settings):
     """Where the jets come from: `files` (paths, globs or URLs), or the simulation if there are none."""
 
@@ -104,6 +113,7 @@ class DataSettings(Settings):
     candidates: Literal["jet", "window"] = Field(
         "jet", description="the particles of a cloud: those clustered into the jet, or all that are stored around it"
     )
+    remote: RemoteSettings = RemoteSettings()
     directory: str = Field("data", description="generated data and caches; relative to the project's folder")
 
 

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..files import write_json
 from .fingerprints import Fingerprints
 from .reading import open_jets
+from .remote import expand, fetch, is_remote, origin
 
 __all__ = ["data_directory", "ensure_files", "record_files"]
 
@@ -21,7 +22,7 @@ def data_directory(settings: DataSettings) -> Path:
 
 
 def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:
-    """The local files of a study, in order; simulated first where the study names none.
+    """The local files of a study, in order; simulated first where the study names none, copied where they are remote.
 
     Relative paths and globs are looked for from the current folder, then from the project's. An entry that ends with
     ``.txt`` is a list of further entries, one a line; lines that begin with ``#`` are comments.
@@ -29,17 +30,26 @@ def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:
     Raises
     ------
     InputError
-        If an entry matches nothing.
+        If an entry matches nothing, or a remote file cannot be had.
     """
     if not settings.files:
         return _simulated(settings, progress)
-    return list(dict.fromkeys(path for entry in _entries(settings.files) for path in _matches(entry)))
+    copies = data_directory(settings) / "cache" / "remote"
+    found: list[str] = []
+    for entry in _entries(settings.files):
+        if is_remote(entry):
+            urls = expand(entry, settings.remote)
+            found += [str(fetch(url, copies, settings.remote, progress)) for url in urls]
+        else:
+            found += _matches(entry.removeprefix("file://"))
+    return list(dict.fromkeys(found))
 
 
 def _entries(files: Sequence[str]) -> list[str]:
+    """The entries, with those of file lists in their place."""
     entries = []
     for entry in files:
-        if not entry.endswith(".txt"):
+        if not entry.endswith(".txt") or is_remote(entry):
             entries.append(entry)
             continue
         (listing,) = _matches(entry)
@@ -73,14 +83,17 @@ def _simulated(settings: DataSettings, progress: bool) -> list[str]:
 
 
 def record_files(files: Sequence[str | Path], path: str | Path) -> None:
-    """Write which files a run used: ``{"files": [{"path", "jets", "bytes", "sha256"}, …]}``."""
+    """Write which files a run used: ``{"files": [{"path", "jets", "bytes", "sha256"}, …]}``.
+
+    The path of a local copy is the URL that it came from.
+    """
     known = Fingerprints()
     rows = []
     for file in files:
         with open_jets(file) as source:
             rows.append(
                 {
-                    "path": str(file),
+                    "path": origin(file),
                     "jets": source.jets,
                     "bytes": Path(file).stat().st_size,
                     "sha256": known.of(file),

@@ -1,0 +1,245 @@
+"""Files at a distance (``s3://``, ``root://``, ``https://``, whatever fsspec knows): copied once, piece by piece.
+
+A study reads its files from a local copy: the cache of clouds is named by their content, so that the same study gives
+the same cache from any place. A copy that was interrupted goes on where it stopped, also in another run. Credentials
+come from the environment only (AWS_…, X509_…, BEARER_TOKEN, a mounted secret), as the client libraries read it; the
+address of an S3 server that is not Amazon's is AWS_ENDPOINT_URL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import fsspec
+from filelock import FileLock
+from fsspec.core import url_to_fs
+from tqdm.auto import tqdm
+
+from ..config import RemoteSettings
+from ..errors import InputError
+from ..files import read_json, write_json
+from .fingerprints import Fingerprints
+
+__all__ = ["expand", "fetch", "is_remote", "origin"]
+
+log = logging.getLogger(__name__)
+
+BLOCK = 1 << 24
+"""Bytes of one request: what is lost at most when a connection breaks."""
+
+_META = "origin.json"
+_PARTIAL = "partial"
+_TAGS, _TIMES = ("ETag", "etag"), ("LastModified", "mtime", "last_modified")
+_PACKAGES = {"s3": "s3fs (pip install 'jetcorr[s3]')", "root": "fsspec-xrootd (pip install 'jetcorr[xrootd]')"}
+
+T = TypeVar("T")
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is a URL of another machine."""
+    return "://" in str(path) and not str(path).startswith("file://")
+
+
+def expand(url: str, settings: RemoteSettings) -> list[str]:
+    """The files behind a URL that may have wildcards, sorted."""
+    _refuse_credentials(url)
+    if "*" not in url and not re.search(r"\[[^]]+\]", url):
+        return [url]
+    found = _Remote(url, settings).ask(_glob)
+    if not found:
+        raise InputError(f"{url}: no file matches")
+    return found
+
+
+def fetch(url: str, folder: Path, settings: RemoteSettings, progress: bool = True) -> Path:
+    """The local copy of a remote file, made or completed if need be.
+
+    Parameters
+    ----------
+    url
+        Of one file.
+    folder
+        Of all copies; each lies in a folder of its own, beside a record of its origin and checksum.
+    settings
+        How long and how often to try.
+    progress
+        Show a progress bar.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be had; the message names the URL. What arrived is kept for the next run.
+    """
+    _refuse_credentials(url)
+    place = folder / hashlib.sha256(url.encode()).hexdigest()[:16]
+    target = place / (Path(urlsplit(url).path).name or "file.root")
+    place.mkdir(parents=True, exist_ok=True)
+    remote = _Remote(url, settings)
+    with FileLock(place / ".lock"):
+        known = Fingerprints(place / "fingerprints.json")
+        try:
+            version = remote.ask(_version)
+        except InputError as error:
+            if not _is_whole(target, None, known):
+                raise
+            log.warning("%s; its local copy %s is used", error, target)
+            return target
+        if not _is_whole(target, version, known):
+            _download(remote, place / _PARTIAL, version, progress)
+            (place / _PARTIAL).replace(target)
+            write_json(place / _META, {"url": url, "version": version, "sha256": known.of(target)})
+    return target
+
+
+def origin(path: str | Path) -> str:
+    """The URL that a local copy was made from, or the path itself."""
+    record = Path(path).parent / _META
+    return read_json(record)["url"] if record.exists() else str(path)
+
+
+def _is_whole(target: Path, version: dict[str, str] | None, known: Fingerprints) -> bool:
+    """Whether the copy is of this version and still has its checksum."""
+    record = target.parent / _META
+    if not (target.exists() and record.exists()):
+        return False
+    made = read_json(record)
+    return (version is None or made["version"] == version) and known.of(target) == made["sha256"]
+
+
+def _refuse_credentials(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.password is not None:
+        raise InputError(
+            f"{parts.scheme}://…@{parts.hostname}{parts.path}: a password does not belong in a study; "
+            "set the credentials in the environment"
+        )
+
+
+class _Remote:
+    """A connection to where a URL lies, made anew after a failure: an old one may wait for a server that died."""
+
+    def __init__(self, url: str, settings: RemoteSettings) -> None:
+        self.url, self.settings = url, settings
+        self._connection: tuple[fsspec.AbstractFileSystem, str] | None = None
+
+    def connect(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        """The file system and the path on it."""
+        if self._connection is None:
+            scheme = self.url.split("://", 1)[0]
+            try:
+                filesystem, path = url_to_fs(
+                    self.url, skip_instance_cache=True, **_options(scheme, self.settings.timeout)
+                )
+            except ImportError as error:
+                raise InputError(f"{self.url}: needs {_PACKAGES.get(scheme, error)}") from None
+            except ValueError as error:
+                raise InputError(f"{self.url}: {error}") from None
+            if hasattr(filesystem, "retries"):
+                filesystem.retries = 1  # s3fs: the tries are counted here
+            self._connection = filesystem, path
+        return self._connection
+
+    def ask(self, action: Callable[..., T], *arguments: Any) -> T:
+        """`action(self, *arguments)`, tried again after 1, 2, 4, … seconds when the connection or the server fails."""
+        attempts = self.settings.attempts
+        for attempt in range(1, attempts + 1):
+            try:
+                return action(self, *arguments)
+            except (InputError, MemoryError):
+                raise
+            except FileNotFoundError:
+                raise InputError(f"{self.url}: there is no such file") from None
+            except PermissionError as error:
+                why = f"access denied; are the credentials set in the environment? ({error})"
+                raise InputError(f"{self.url}: {why}") from None
+            except Exception as error:  # each protocol has exceptions of its own
+                reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+                if type(error).__name__ == "NoCredentialsError":
+                    raise InputError(f"{self.url}: no credentials in the environment") from None
+                if attempt == attempts:
+                    raise InputError(f"{self.url}: cannot be read after {attempt} attempts ({reason})") from error
+                log.info("%s: attempt %d failed (%s)", self.url, attempt, reason)
+                self._connection = None
+                time.sleep(self.settings.wait * 2 ** (attempt - 1))
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _options(scheme: str, timeout: float) -> dict[str, Any]:
+    """How a client library is told to give up after `timeout` seconds without an answer, and not to try again itself."""
+    if scheme in ("s3", "s3a"):
+        wait = {"connect_timeout": timeout, "read_timeout": timeout}
+        return {"config_kwargs": {**wait, "retries": {"max_attempts": 1}}}
+    if scheme in ("http", "https"):
+        import aiohttp
+
+        return {
+            "client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)}
+        }
+    if scheme == "root":
+        with contextlib.suppress(ImportError):  # reported with the name of the package where the connection is made
+            from XRootD import client
+
+            # this library looks at its clock each 15 seconds, and remembers a dead server for half an hour
+            for name, value in (("TimeoutResolution", 1), ("ConnectionWindow", timeout), ("StreamErrorWindow", 1)):
+                client.EnvPutInt(name, max(1, round(value)))
+        return {"timeout": max(1, round(timeout))}
+    return {}
+
+
+def _glob(remote: _Remote) -> list[str]:
+    filesystem, path = remote.connect()
+    return sorted(filesystem.unstrip_protocol(found) for found in filesystem.glob(path))
+
+
+def _version(remote: _Remote) -> dict[str, str]:
+    """What tells one state of a remote file from another: its size and, where the server gives it, tag or time."""
+    filesystem, path = remote.connect()
+    filesystem.invalidate_cache()
+    info = filesystem.info(path)
+    if info.get("type") == "directory":
+        raise InputError(
+            f"{remote.url}: is a folder; give the files in it, for example '{remote.url.rstrip('/')}/*.root'"
+        )
+    given = {name: str(value) for name, value in info.items() if value is not None}
+    tags = [name for name in _TAGS if name in given] or [name for name in _TIMES if name in given]
+    return {name: given[name] for name in ("size", *tags) if name in given}
+
+
+def _block(remote: _Remote, start: int | None, stop: int | None) -> bytes:
+    filesystem, path = remote.connect()
+    block = filesystem.cat_file(path, start=start, end=stop)
+    if start is not None and len(block) != stop - start:
+        if len(block) < stop:  # neither the piece nor the whole file
+            raise OSError(f"asked for {stop - start} bytes at {start}, got {len(block)}")
+        block = block[start:stop]  # a server that knows no ranges sends the whole file
+    return block
+
+
+def _download(remote: _Remote, partial: Path, version: dict[str, str], progress: bool) -> None:
+    """Append to `partial` until it is complete."""
+    mark = partial.with_suffix(".json")
+    if not (partial.exists() and mark.exists() and read_json(mark) == version):
+        partial.write_bytes(b"")
+        write_json(mark, version)
+    size = int(version["size"]) if "size" in version else None
+    start = partial.stat().st_size
+    name = Path(urlsplit(remote.url).path).name
+    bar = tqdm(desc=name, total=size, initial=start, unit="B", unit_scale=True, disable=not progress)
+    with bar, open(partial, "ab") as file:
+        if size is None:  # a server that does not tell: one request
+            file.truncate(0)
+            file.write(remote.ask(_block, None, None))
+        while size is not None and file.tell() < size:
+            block = remote.ask(_block, file.tell(), min(file.tell() + BLOCK, size))
+            file.write(block)
+            file.flush()
+            bar.update(len(block))
+    mark.unlink()
