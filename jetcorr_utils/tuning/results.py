@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
 import pandas as pd
 from pydantic import TypeAdapter
 
-from ..config import Choice, ModelSettings, Space
+from ..config import Choice, ModelSettings, Space, Study
 from ..errors import InputError, TrainingError
 from ..files import read_json
 from .queue import quiet_optuna
 from .space import apply_parameters, distributions
-from .trial import TrialRecord, read_trial
+from .trial import RECORD, TrialRecord, read_trial
 
-__all__ = ["METRICS", "SearchResult", "load_search", "pareto_front"]
+__all__ = ["METRICS", "SearchResult", "describe_search", "load_search", "pareto_front"]
 
 SEARCH = "search.json"
 METRICS = (
@@ -42,7 +42,7 @@ class SearchResult:
         The search space.
     trials
         One row a trial, indexed by its number: `state`, the parameters by name, the metrics (`mae` is the best
-        validation error; NaN where the trial did not get so far) and `error`.
+        validation error; NaN where the trial did not get so far), `error`, and the name of its `folder`.
     histories
         One row an epoch and trial: `trial`, `epoch`, `validation_mae` and what else the training noted.
     """
@@ -76,7 +76,7 @@ class SearchResult:
     @property
     def best_values(self) -> dict[str, Any]:
         """The parameters of the best trial."""
-        return read_trial(self.folder / f"{self.best:03d}").values
+        return read_trial(self.folder / self.trials["folder"][self.best]).values
 
     @property
     def best_settings(self) -> ModelSettings:
@@ -141,9 +141,16 @@ def load_search(folder: str | Path) -> SearchResult:
     search = read_json(folder / SEARCH)
     settings = TypeAdapter(ModelSettings).validate_python(search["settings"])
     space = TypeAdapter(dict[str, Space]).validate_python(search["space"])
-    found = [read_trial(folder / f"{n:03d}") for n in range(search["trials"])]
-    records = [record for record in found if record is not None]
+    records = _local_records(folder, search["trials"]) if search["source"] == "local" else _katib_records(folder)
     return SearchResult(folder, settings, space, _table(records, list(space)), _histories(folder, records))
+
+
+def describe_search(study: Study, source: Literal["local", "katib"] = "local") -> dict[str, Any]:
+    """What `load_search` has to know of a search, for its file `search.json`."""
+    tuning = study.tuning.model_dump(mode="json")
+    kept = ("model", "space", "sampler", "pruner", "seed", "trials")
+    settings = study.models[study.tuning.model].model_dump(mode="json")
+    return {"source": source, "settings": settings, **{name: tuning[name] for name in kept}}
 
 
 def pareto_front(table: pd.DataFrame, metrics: Sequence[str]) -> np.ndarray:
@@ -158,25 +165,32 @@ def pareto_front(table: pd.DataFrame, metrics: Sequence[str]) -> np.ndarray:
     return ~(no_worse & better).any(axis=0)
 
 
-def _table(records: Sequence[TrialRecord], names: Sequence[str]) -> pd.DataFrame:
+def _local_records(folder: Path, trials: int) -> dict[str, TrialRecord]:
+    """The records of a local search by their folders' names."""
+    found = {f"{number:03d}": read_trial(folder / f"{number:03d}") for number in range(trials)}
+    return {name: record for name, record in found.items() if record is not None}
+
+
+def _katib_records(folder: Path) -> dict[str, TrialRecord]:
+    """The records of a Katib experiment, which names its trials; they are numbered in the order in which they ended."""
+    paths = sorted(folder.glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime_ns)
+    return {path.parent.name: replace(read_trial(path.parent), number=n) for n, path in enumerate(paths)}
+
+
+def _table(records: Mapping[str, TrialRecord], names: Sequence[str]) -> pd.DataFrame:
     rows = [
-        {
-            "number": r.number,
-            "state": r.state,
-            **r.values,
-            **{m: r.metrics.get(m, np.nan) for m in METRICS},
-            "error": r.error,
-        }
-        for r in records
+        {"number": r.number, "state": r.state, **r.values, "error": r.error, "folder": name}
+        | {metric: r.metrics.get(metric, np.nan) for metric in METRICS}
+        for name, r in records.items()
     ]
-    columns = ["number", "state", *names, *METRICS, "error"]
+    columns = ["number", "state", *names, *METRICS, "error", "folder"]
     return pd.DataFrame(rows, columns=columns).set_index("number").sort_index()
 
 
-def _histories(folder: Path, records: Sequence[TrialRecord]) -> pd.DataFrame:
+def _histories(folder: Path, records: Mapping[str, TrialRecord]) -> pd.DataFrame:
     parts = []
-    for record in records:
-        path = folder / f"{record.number:03d}" / "history.csv"
+    for name, record in records.items():
+        path = folder / name / "history.csv"
         if record.metrics.get("epochs") and path.is_file():
             parts.append(pd.read_csv(path).assign(trial=record.number))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["trial", "epoch", "validation_mae"])

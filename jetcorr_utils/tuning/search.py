@@ -17,7 +17,7 @@ from ..data.clouds import CloudDataset
 from ..files import atomic_path, read_json, write_json
 from ..models.inputs import sample_rows
 from ..training import TrainingResult, train
-from .results import SEARCH, SearchResult, load_search
+from .results import SEARCH, SearchResult, describe_search, load_search
 from .space import check_space
 from .workers import Job, run_queue
 
@@ -106,7 +106,7 @@ def _open_folder(study: Study, folder: Path, datasets: tuple[CloudDataset, ...])
     settings = study.models[study.tuning.model].model_dump(mode="json")
     identity = {"tuning": tuning, "settings": settings, "data": [[d.key, len(d)] for d in datasets]}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    known = read_json(folder / SEARCH)["key"] if (folder / SEARCH).is_file() else None
+    known = read_json(folder / SEARCH).get("key", "of Katib") if (folder / SEARCH).is_file() else None
     if known not in (None, key):
         print(f"{folder}: holds another search, which is removed: the study or the data have changed", flush=True)
         for path in folder.glob("[0-9][0-9][0-9]"):
@@ -114,16 +114,4 @@ def _open_folder(study: Study, folder: Path, datasets: tuple[CloudDataset, ...])
         for path in (*folder.glob("journal.jsonl*"), folder / "trials.csv"):
             path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(
-        folder / SEARCH,
-        {
-            "key": key,
-            "model": study.tuning.model,
-            "settings": settings,
-            "space": tuning["space"],
-            "sampler": study.tuning.sampler,
-            "pruner": study.tuning.pruner,
-            "seed": study.tuning.seed,
-            "trials": study.tuning.trials,
-        },
-    )
+    write_json(folder / SEARCH, {"key": key, **describe_search(study)})

@@ -36,6 +36,7 @@ def result(tmp_path) -> SearchResult:
             "training.learning_rate": rate,
             "training.optimizer": rng.choice(["adam", "ranger"], n),
             **{metric: rng.uniform(1, 2, n) for metric in METRICS},
+            "folder": [f"{number:03d}" for number in range(n)],
             "error": [None] * (n - 2) + ["TrainingError: the loss is nan"] * 2,
         },
         index=pd.RangeIndex(n, name="number"),

@@ -1,0 +1,126 @@
+"""One trial of a Katib experiment: the same trial as a local one, reported through a file.
+
+Katib starts a pod for each trial with the drawn parameters on its command line, and its File metrics collector reads
+what the trial writes: a line `name=value` with a time stamp for each metric. The talk's authors parsed standard output
+for this, where a progress bar or a warning can spoil a line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..config import Choice, Space, Study
+from ..data.clouds import CloudDataset
+from ..errors import InputError, TrainingError
+from ..files import write_json
+from ..models.inputs import sample_rows
+from .results import SEARCH, describe_search
+from .space import Parameters, apply_parameters, check_space
+from .trial import TrialRecord, run_trial
+
+__all__ = ["REPORTED", "parse_values", "read_metrics", "run_cluster_trial"]
+
+#: the objective first, then what Katib shows beside it
+REPORTED = ("mae", "resolution_gain", "flavour_spread", "closure", "jets_per_s", "parameters", "seconds")
+
+#: the pattern of Katib's collector for files in the format TEXT (katib, pkg/metricscollector/v1beta1/common/const.go)
+COLLECTOR_PATTERN = re.compile(r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)")
+
+
+def parse_values(texts: Mapping[str, str], space: Mapping[str, Space]) -> Parameters:
+    """The parameters of a command line as values of the space.
+
+    Raises
+    ------
+    InputError
+        If a parameter of the space is missing, unknown, or not a value of its range; the message names it.
+    """
+    for name in [*texts.keys() - space.keys(), *space.keys() - texts.keys()]:
+        raise InputError(f"trial parameter {name!r}: the search space of the study has {', '.join(space)}")
+    return {name: _parse(name, texts[name], values) for name, values in space.items()}
+
+
+def run_cluster_trial(
+    study: Study,
+    values: Parameters,
+    training: CloudDataset,
+    validation: CloudDataset,
+    folder: Path,
+    name: str,
+    metrics_file: Path,
+) -> TrialRecord:
+    """Run one trial and report it to Katib.
+
+    Parameters
+    ----------
+    study
+        Its `tuning` says what model, how many epochs and jets.
+    values
+        The drawn parameters.
+    folder
+        The folder of the whole search, on a volume that all trials see; `load_search` reads it.
+    name
+        The trial's name, which is its folder's.
+    metrics_file
+        The file that Katib's collector reads.
+
+    Raises
+    ------
+    TrainingError
+        If the trial failed, so that Katib counts it as failed.
+    """
+    tuning, settings = study.tuning, study.models[study.tuning.model]
+    check_space(settings, tuning.space)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / SEARCH, describe_search(study, source="katib"))
+    training = training.select(sample_rows(len(training), tuning.max_jets or len(training), tuning.seed))
+    limits = {"training.epochs": tuning.epochs, "training.max_jets": None}
+    metrics_file.parent.mkdir(parents=True, exist_ok=True)
+    record = run_trial(
+        0, values, apply_parameters(settings, {**values, **limits}), training, validation, folder / name,
+        grace=tuning.grace, report=lambda epoch, error: _report(metrics_file, {"mae": error}),
+    )  # fmt: skip
+    if record.state == "failed":
+        raise TrainingError(f"trial {name} failed: {record.error}")
+    _report(metrics_file, {metric: record.metrics[metric] for metric in REPORTED if metric in record.metrics})
+    return record
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """The last value of each metric in a metrics file, read as Katib's collector does."""
+    found = (match for line in path.read_text().splitlines() for match in COLLECTOR_PATTERN.finditer(line))
+    return {match[1]: float(match[2]) for match in found if match[2]}
+
+
+def _report(path: Path, metrics: Mapping[str, float]) -> None:
+    """Append metrics; what is not finite is left out, because the collector would read an empty value."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    lines = [f"{now} {name}={value:.10g}\n" for name, value in metrics.items() if math.isfinite(value)]
+    with path.open("a") as file:
+        file.write("".join(lines))
+
+
+def _parse(name: str, text: str, values: Space) -> int | float | str:
+    if isinstance(values, Choice):
+        for choice in values.choices:
+            if text == str(choice) or (not isinstance(choice, str) and _number(text) == choice):
+                return choice
+        raise InputError(f"trial parameter {name} = {text!r}: the choices are {', '.join(map(str, values.choices))}")
+    number = _number(text)
+    if number is None or not values.min <= number <= values.max:
+        raise InputError(f"trial parameter {name} = {text!r}: a number from {values.min} to {values.max} is needed")
+    whole = isinstance(values.min, int) and isinstance(values.max, int)
+    if whole and number != round(number):
+        raise InputError(f"trial parameter {name} = {text!r}: a whole number is needed")
+    return round(number) if whole else number
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
