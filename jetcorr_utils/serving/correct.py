@@ -21,8 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..data import iterate_jets
-from ..data.features import jet_matrix, particle_matrix, table
+from ..config import SelectionSettings
+from ..data import describe, iterate_jets
+from ..data.features import (
+    JET_COLUMNS,
+    PARTICLE_COLUMNS,
+    POINT_COLUMNS,
+    TABLE_COLUMNS,
+    jet_matrix,
+    particle_matrix,
+    table,
+)
+from ..data.selection import own_particles, reasons
 from ..errors import InputError
 from .client import Predictor, open_predictors
 from .padding import Clouds
@@ -30,7 +40,7 @@ from .predictions import IDENTIFIERS, corrected_columns, predictions_file
 
 __all__ = ["CorrectionReport", "clouds_from_jets", "correct_files", "within_range"]
 
-CHUNK = "100 MB"
+CHUNK = 20_000
 T = TypeVar("T")
 
 
@@ -117,6 +127,10 @@ def correct_files(
     if outside not in ("correct", "keep"):
         raise InputError(f"outside {outside!r}: must be correct or keep")
     start = time.monotonic()
+    paths = [str(path) for path in inputs]
+    for path in paths:
+        if not (info := describe(path)).usable:
+            raise InputError(f"{path}: {info.reason}")
     with ExitStack() as stack:
         if isinstance(model, Mapping):
             predictors = dict(model)
@@ -129,16 +143,29 @@ def correct_files(
         stack.callback(reader.shutdown, cancel_futures=True)
         writer = stack.enter_context(predictions_file(out))
         bar = stack.enter_context(tqdm(unit="jet", desc="correcting", disable=not progress))
-        for jets in _ahead(iterate_jets([str(path) for path in inputs], step_size=step_size), reader):
-            columns = _correct(jets, predictors, batch_size, outside == "keep", report)
-            if columns:
-                writer.append(columns)
+        columns = {"scalars": _scalars(), "particles": _particle_columns(predictors)}
+        for jets in _ahead(iterate_jets(paths, step_size=step_size, **columns), reader):
+            corrected = _correct(jets, predictors, batch_size, outside == "keep", report)
+            if corrected:
+                writer.append(corrected)
             bar.update(len(jets))
         if not writer.jets:
             reasons = "; ".join(f"{count}: {reason}" for reason, count in report.skipped.items()) or "there are none"
-            raise InputError(f"{', '.join(map(str, inputs))}: no jet can be corrected ({reasons})")
+            raise InputError(f"{', '.join(paths)}: no jet can be corrected ({reasons})")
     report.seconds = time.monotonic() - start
     return report
+
+
+def _scalars() -> list[str]:
+    """The columns of a jet that are read: what a network takes, and what identifies the jet."""
+    return list(dict.fromkeys([*JET_COLUMNS, *TABLE_COLUMNS, "jetPhi"]))
+
+
+def _particle_columns(predictors: Mapping[str, Predictor]) -> list[str]:
+    """The columns of a particle that the models take."""
+    features = [predictor.metadata.get("features", "open") for predictor in predictors.values()]
+    names = [*POINT_COLUMNS, *(name for kind in features for name in PARTICLE_COLUMNS[kind]), "PF_fromAK4Jet"]
+    return list(dict.fromkeys(names))
 
 
 def _ahead(iterator: Iterator[T], pool: ThreadPoolExecutor) -> Iterator[T]:
@@ -155,11 +182,11 @@ def _correct(
 ) -> dict[str, NDArray[Any]]:
     """The columns of one chunk; what is left out is counted in the report."""
     prepared = {name: _prepare(jets, predictor.metadata) for name, predictor in predictors.items()}
-    reasons = np.full(len(jets), "", dtype=object)
-    for _, problems in prepared.values():
-        reasons = np.where(reasons == "", problems, reasons)
-    good = reasons == ""
-    report.skipped.update(reasons[~good].tolist())
+    problems = np.full(len(jets), "", dtype=object)
+    for _, found in prepared.values():
+        problems = np.where(problems == "", found, problems)
+    good = problems == ""
+    report.skipped.update(problems[~good].tolist())
     report.corrected += int(good.sum())
     if not good.any():
         return {}
@@ -181,24 +208,13 @@ def _correct(
 def _prepare(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, NDArray[Any]]:
     """The jets with the candidates that a model takes, and why each of them cannot be corrected ("" if it can)."""
     if metadata.get("candidates", "jet") == "jet":
-        jets = ak.with_field(jets, jets.particles[jets.particles.PF_fromAK4Jet > 0], "particles")
-    selection = json.loads(metadata.get("selection", "{}"))
-    min_pt, max_eta = selection.get("min_pt", 0.0), selection.get("max_abs_eta", np.inf)
-    features = metadata.get("features", "open")
-    finite = np.isfinite(jet_matrix(jets)).all(axis=1)
-    rows_finite = np.isfinite(particle_matrix(jets, features)).all(axis=1)
-    counts = ak.to_numpy(ak.num(jets.particles))
-    finite &= ak.to_numpy(ak.all(ak.unflatten(rows_finite, counts), axis=1))
-    pt, eta = (ak.to_numpy(jets[name]) for name in ("jetPt", "jetEta"))
-    checks = {
-        f"jetPt is not above {min_pt:g} GeV, the training selection": ~(pt > min_pt) & finite,
-        f"abs(jetEta) is not below {max_eta:g}, the training selection": ~(np.abs(eta) < max_eta) & finite,
-        "has no particles": counts == 0,
-        "has values that are not finite": ~finite,
-    }
+        jets = own_particles(jets)
+    cuts = json.loads(metadata.get("selection", "{}"))
+    # Jets to be corrected need no generator jet
+    settings = SelectionSettings(**cuts | {"min_gen_pt": 0.0, "max_abs_gen_eta": 1e9})
     problems = np.full(len(jets), "", dtype=object)
-    for reason, hit in checks.items():
-        problems[(problems == "") & hit] = reason
+    for reason, hit in reasons(jets, settings).items():
+        problems[hit] = reason
     return jets, problems
 
 
