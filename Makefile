@@ -28,7 +28,7 @@ study: environment  ## the physics result: study `default`, resumable
 	$(BIN)/jetcorr run --study default --out results/default
 
 test: environment
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: environment
 	$(BIN)/python -m tests.benchmarks

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from jetcorr_utils.config import project_root
+from jetcorr_utils.files import write_text
 from jetcorr_utils.run import RunFolder
 
 # The same examples on each machine and in each run; no deadline, since two cores are shared by the tests.
@@ -39,7 +41,7 @@ def jetcorr(*arguments: object, check: bool = True, **kwargs) -> subprocess.Comp
     command = [sys.executable, "-m", "jetcorr_utils.cli", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=900, **kwargs)
     if check and result.returncode:
-        raise AssertionError(f"jetcorr {' '.join(map(str, arguments))}: {result.returncode}\n{result.stdout}{result.stderr}")
+        raise AssertionError(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stdout}{result.stderr}")
     return result
 
 
@@ -60,7 +62,13 @@ class SmokeRun:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> SmokeRun:
-    """All six notebooks, executed once for the whole test session on the study `smoke`."""
-    place = tmp_path_factory.mktemp("smoke")
+    """All six notebooks, executed once on the study `smoke` for all tests, also where several processes share them."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "smoke"
+    place.mkdir(exist_ok=True)
     arguments = ("run", "--study", "smoke", "--out", place / "run", "-p", "data.directory", place / "data")
-    return SmokeRun(RunFolder(place / "run"), arguments, jetcorr(*arguments).stdout)
+    output = place / "output.txt"
+    with FileLock(place / "run.lock"):
+        if not output.exists():
+            write_text(output, jetcorr(*arguments).stdout)
+    return SmokeRun(RunFolder(place / "run"), arguments, output.read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -36,10 +37,15 @@ def test_a_fresh_run_executes_every_notebook_and_prints_the_results(smoke_run):
     assert str(smoke_run.folder.report) in smoke_run.output
 
 
+def _times(folder: RunFolder) -> dict[Path, int]:
+    """When each file of a run was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
 def test_a_second_run_executes_nothing(smoke_run, cli):
-    before = {path: path.stat().st_mtime_ns for path in smoke_run.folder.path.rglob("*") if path.name != ".lock"}
+    before = _times(smoke_run.folder)
     assert _executed(cli(*smoke_run.arguments).stdout) == []
-    assert before == {path: path.stat().st_mtime_ns for path in smoke_run.folder.path.rglob("*") if path.name != ".lock"}
+    assert before == _times(smoke_run.folder)
 
 
 def test_a_deleted_figure_redoes_the_notebook_that_draws_it(copied_run, cli):
