@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = ["CHECKPOINT", "load_model", "read_state", "save_model", "write_state"
 
 CHECKPOINT = "checkpoint.pt"
 _FORMAT = 1
+_log = logging.getLogger(__name__)
 
 
 def save_model(model: CloudNetwork, folder: Path) -> None:
@@ -71,7 +73,8 @@ def read_state(path: Path, key: str) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # what cannot be read cannot be resumed: torch raises many types here
+    except Exception as error:  # torch raises many types here
+        _log.warning("%s cannot be read, so the training starts anew: %s", path, error)
         return None
     return state if isinstance(state, dict) and state.get("key") == key else None
 

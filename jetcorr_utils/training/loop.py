@@ -114,12 +114,17 @@ def train(
     Raises
     ------
     InputError
-        If there are no jets to train or to validate on.
+        If there are no jets to train or to validate on, or some of them have no generator jet.
     TrainingError
         If the loss is not finite; the batch is saved beside the checkpoint.
     """
     if not len(train) or not len(validation):
         raise InputError(f"cannot train on {len(train)} jets and validate on {len(validation)}: both need some")
+    missing = int((~np.isfinite(train.target)).sum() + (~np.isfinite(validation.target)).sum())
+    if missing:
+        raise InputError(
+            f"{missing} jets have no finite target log(genJetPt/jetPt): train on jets with a generator jet"
+        )
     if keep_memory:
         keep_freed_memory()
     options = settings.training
@@ -234,7 +239,8 @@ class _Run:
         for batch in self.loader:
             sums += len(batch) * np.array([*self._step(batch, folder), 1.0])
         sums = total_over_processes(sums)
-        return {"train_loss": sums[0] / sums[2], "train_mae": sums[1] / sums[2]}
+        loss, mae, jets = sums.tolist()
+        return {"train_loss": loss / jets, "train_mae": mae / jets}
 
     def _step(self, batch: CloudBatch, folder: Path) -> tuple[float, float]:
         with self.autocast:

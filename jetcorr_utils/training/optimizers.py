@@ -27,7 +27,8 @@ def build_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
     if settings.optimizer == "ranger":  # RAdam + lookahead + gradient centralisation
         from pytorch_optimizer import Ranger  # slow to import, and needed by few
 
-        return Ranger(groups, lr=rate)
+        # Without this option its first five steps go uphill: their rectification is -1 (pytorch-optimizer 4.1)
+        return Ranger(groups, lr=rate, degenerated_to_sgd=True)
     classes: dict[str, Any] = {
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,

@@ -40,7 +40,7 @@ def find_learning_rate(
     Returns
     -------
     rate, curve
-        The rate at which the smoothed loss falls fastest, and the curve behind it: columns learning_rate, loss, smooth.
+        A tenth of the rate with the lowest smoothed loss, and the curve behind it: columns learning_rate, loss, smooth.
 
     Raises
     ------
@@ -75,9 +75,7 @@ def find_learning_rate(
             optimizer.step()
     curve = pd.DataFrame({"learning_rate": rates[: len(losses)], "loss": losses})
     curve["smooth"] = curve["loss"].ewm(alpha=0.1).mean()
-    usable = curve["smooth"][np.isfinite(curve["loss"])]
-    slope = np.gradient(usable, np.log(curve["learning_rate"][: len(usable)]))
-    return float(curve["learning_rate"][int(np.argmin(slope))]), curve
+    return float(curve["learning_rate"][curve["smooth"].idxmin()]) / 10, curve
 
 
 def _endless(loader: BatchLoader):

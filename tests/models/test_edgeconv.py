@@ -43,9 +43,9 @@ def threads(request):
 @pytest.mark.parametrize(
     "settings",
     [
-        dict(conv_layers=1, conv_dim=18, k=4),
-        dict(conv_layers=3, conv_dim=10, k=16),
-        dict(conv_layers=2, conv_dim=33, k=8),
+        {"conv_layers": 1, "conv_dim": 18, "k": 4},
+        {"conv_layers": 3, "conv_dim": 10, "k": 16},
+        {"conv_layers": 2, "conv_dim": 33, "k": 8},
     ],
     ids=["one layer, identity shortcut", "three layers", "odd width"],
 )
