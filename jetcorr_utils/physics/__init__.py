@@ -7,6 +7,7 @@ seconds to import.
 from ..style import save_figure
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, PT_EDGES, Bin
 from .browse import browse_jets
+from .check_plots import plot_median_against, plot_response_checks
 from .closure import apply_closure, derive_closure, load_closure, save_closure
 from .cms import cms_comparison, plot_cms_flavour, plot_cms_resolution
 from .explore import (
@@ -29,18 +30,16 @@ from .explore_particles import (
 )
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
 from .learning import plot_history, plot_prediction
-from .limits import LIMITS, limits
+from .limits import LIMITS, add_limits
 from .metrics import measure
 from .plots import (
     plot_gain,
-    plot_median_against,
     plot_median_response,
     plot_resolution,
-    plot_response_checks,
     plot_response_distribution,
     plot_width_and_tails,
 )
-from .predictions import load_predictions, model_names, predictions_table, response
+from .predictions import load_predictions, model_names, predictions_table
 from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
@@ -57,6 +56,7 @@ __all__ = [
     "PT_EDGES",
     "PUBLISHED",
     "Bin",
+    "add_limits",
     "apply_closure",
     "browse_jets",
     "cms_comparison",
@@ -67,7 +67,6 @@ __all__ = [
     "flavour_medians",
     "flavour_profile",
     "flavour_table",
-    "limits",
     "load_closure",
     "load_predictions",
     "measure",
@@ -106,7 +105,6 @@ __all__ = [
     "predictions_table",
     "prior_profile",
     "profile",
-    "response",
     "results_markdown",
     "results_table",
     "save_closure",

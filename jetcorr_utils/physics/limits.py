@@ -29,9 +29,17 @@ from .closure import apply_closure, derive_closure
 from .explore_particles import PARTICLE_CLASSES
 from .predictions import predictions_table
 
-__all__ = ["LIMITS", "add_corrections", "composition", "flavour_oracle", "generator_fractions", "limits", "train_trees"]
+__all__ = [
+    "LIMITS",
+    "add_corrections",
+    "add_limits",
+    "composition",
+    "flavour_oracle",
+    "generator_fractions",
+    "train_trees",
+]
 
-#: what `limits` adds, in the order in which figures show it
+#: what `add_limits` adds, in the order in which figures show it
 LIMITS = ("trees_kinematics", "trees", "oracle_flavour", "oracle_fractions")
 
 #: what identifies a jet
@@ -41,7 +49,7 @@ IDENTIFIERS = ["run", "lumi", "event", "jetPtOrder"]
 KINEMATICS = ("jetPt", "jetEta", "jetArea", "rhoAll", "PV_npvsGood")
 
 
-def limits(
+def add_limits(
     predictions: pd.DataFrame,
     dataset: CloudDataset,
     *,

@@ -33,7 +33,7 @@ from .profiles import profile
 from .results import measured_models
 
 __all__ = [
-    "plot_gain", "plot_median_against", "plot_median_response", "plot_resolution", "plot_response_distribution",
+    "draw_points", "plot_gain", "plot_median_response", "plot_resolution", "plot_response_distribution",
     "plot_width_and_tails",
 ]  # fmt: skip
 
@@ -71,7 +71,7 @@ def plot_median_response(
     """Median response against gen pt with bootstrap errors; the band is ±1 %."""
     figure, ax = subplots()
     table = profile(predictions, corrections, settings, eta_bin=eta_bin)
-    _points(ax, table, "median", corrections)
+    draw_points(ax, table, "median", corrections)
     ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
     ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
     log_pt_axis(ax, *pt_range(table))
@@ -93,8 +93,8 @@ def plot_resolution(
     """Resolution (IQR / median) against gen pt, and its ratio to the standard correction with paired errors."""
     figure, main, ratio = figure_with_ratio()
     table = profile(predictions, corrections, settings, eta_bin=eta_bin)
-    _points(main, table, "resolution", corrections)
-    _points(ratio, table[table["correction"] != "standard"], "ratio", corrections)
+    draw_points(main, table, "resolution", corrections)
+    draw_points(ratio, table[table["correction"] != "standard"], "ratio", corrections)
     ratio.axhline(1, color="0.4", linestyle="--", linewidth=1, zorder=0)
     log_pt_axis(ratio, *pt_range(table))
     main.set_xlabel("")
@@ -120,9 +120,9 @@ def plot_width_and_tails(
     """Effective Gaussian width of the response against gen pt, and the share of jets beyond 2.5 widths of it."""
     figure, main, lower = figure_with_ratio()
     table = profile(predictions, corrections, settings, eta_bin=eta_bin, min_jets=100)
-    _points(main, table, "effective_sigma", corrections)
+    draw_points(main, table, "effective_sigma", corrections)
     percent = table.assign(tail=100 * table["tail"], tail_error=100 * table["tail_error"])
-    _points(lower, percent, "tail", corrections)
+    draw_points(lower, percent, "tail", corrections)
     lower.axhline(1.24, color="0.5", linestyle="--", linewidth=1, zorder=0)
     log_pt_axis(lower, *pt_range(table))
     main.set_xlabel("")
@@ -134,81 +134,6 @@ def plot_width_and_tails(
     selection_label(main, selection_text(None, eta_bin), x=0.3)
     legend(main)
     experiment_label(main)
-    return figure
-
-
-@styled
-def plot_median_against(
-    predictions: pd.DataFrame,
-    corrections: Sequence[str],
-    by: str,
-    edges: Sequence[float],
-    label: str,
-    *,
-    pt_bin: Bin | None = None,
-    eta_bin: Bin | None = None,
-    settings: PhysicsSettings | None = None,
-) -> Figure:
-    """Median response and resolution against any variable, for example ``rhoAll`` (label with unit)."""
-    figure, main, lower = figure_with_ratio()
-    table = profile(predictions, corrections, settings, by=by, edges=np.asarray(edges), pt_bin=pt_bin, eta_bin=eta_bin)
-    _points(main, table, "median", corrections)
-    _points(lower, table, "resolution", corrections)
-    main.axhspan(0.99, 1.01, color="0.9", zorder=0)
-    main.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
-    main.set_ylabel("Median response")
-    lower.set_ylabel("IQR / median", fontsize=15)
-    lower.set_xlabel(label)
-    lower.set_xlim(edges[0], edges[-1])
-    room_on_top(main, 0.3)
-    selection_label(main, selection_text(pt_bin, eta_bin))
-    legend(main)
-    experiment_label(main)
-    return figure
-
-
-#: variables that the response is checked against: branch → label, unit included
-CHECKS = {
-    "jetPt": r"Reconstructed $p_\mathrm{T}$ [GeV]",
-    "jetEta": r"$\eta$",
-    "rhoAll": r"$\rho$ [GeV]",
-    "PV_npvsGood": r"$N_\mathrm{PV}$",
-    "QG_mult": "Multiplicity",
-    "QG_ptD": r"$p_\mathrm{T}D$",
-}
-
-
-@styled
-def plot_response_checks(
-    predictions: pd.DataFrame,
-    corrections: Sequence[str],
-    *,
-    pt_bin: Bin = PT_BINS[0],
-    bins: int = 8,
-    settings: PhysicsSettings | None = None,
-) -> Figure:
-    """Median response against all that a correction should not depend on, one panel for each variable there is."""
-    shown = {name: label for name, label in CHECKS.items() if name in predictions}
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
-    figure, axes = subplots(rows, columns, sharey=True, figsize=(4.9 * columns, 4.4 * rows), squeeze=False)
-    for ax, (name, label) in zip(axes.flat, shown.items(), strict=False):
-        edges = np.unique(np.quantile(predictions[name], np.linspace(0.005, 0.995, bins + 1)))
-        table = profile(predictions, corrections, settings, by=name, edges=edges, pt_bin=pt_bin)
-        _points(ax, table, "median", corrections)
-        ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
-        ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
-        if name == "jetPt":
-            log_pt_axis(ax, *pt_range(table), label=label)
-        ax.set_xlabel(label)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("Median response")
-    for ax in axes.flat[len(shown) :]:
-        ax.set_visible(False)
-    room_on_top(axes[0, 0], 0.3)
-    selection_label(axes[0, 0], selection_text(pt_bin))
-    legend(axes[0, columns - 1])
-    experiment_label(axes[0, 0], right="" if columns > 1 else "13 TeV")
     return figure
 
 
@@ -248,7 +173,7 @@ def plot_gain(
     return figure
 
 
-def _points(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:
+def draw_points(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:
     """Points with error bars, a colour and a marker for each correction; says so if there are none."""
     note_if_empty(ax, table)
     shown = [name for name in corrections if (table["correction"] == name).any()]

@@ -10,7 +10,7 @@ from jetcorr_utils.data.features import jet_matrix, particle_matrix, regression_
 from jetcorr_utils.data.split import SPLITS
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.physics.explore_particles import energy_fractions
-from jetcorr_utils.physics.limits import add_corrections, composition, flavour_oracle, generator_fractions, limits
+from jetcorr_utils.physics.limits import add_corrections, add_limits, composition, flavour_oracle, generator_fractions
 from jetcorr_utils.physics.metrics import measure
 from jetcorr_utils.physics.predictions import check_predictions, predictions_table
 
@@ -56,7 +56,7 @@ def test_composition_is_that_of_the_particles(toy_jets):
 
 def test_trees_find_what_composition_tells_and_kinematics_does_not(dataset):
     test = predictions_table(dataset.split("test").table, {})
-    found = limits(test, dataset, progress=False)
+    found = add_limits(test, dataset, progress=False)
     assert (found.columns[: len(test.columns)] == test.columns).all()
     gains = measure(found, ["trees", "trees_kinematics"], PhysicsSettings(replicas=30), progress=False)
     entry = {name: gains[name]["resolution_gain"]["0-2.5"]["30-inf"] for name in ("trees", "trees_kinematics")}
@@ -70,7 +70,7 @@ def test_trees_find_what_composition_tells_and_kinematics_does_not(dataset):
 
 def test_the_same_seed_gives_the_same_trees(dataset):
     test = predictions_table(dataset.split("test").table, {})
-    first, second = (limits(test, dataset, max_jets=2_000, progress=False)["trees_pt"] for _ in range(2))
+    first, second = (add_limits(test, dataset, max_jets=2_000, progress=False)["trees_pt"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 

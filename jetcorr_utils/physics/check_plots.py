@@ -1,0 +1,101 @@
+"""Figures of the response against all that a good correction does not depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..config import PhysicsSettings
+from ..style import (
+    experiment_label,
+    figure_with_ratio,
+    legend,
+    log_pt_axis,
+    pt_range,
+    room_on_top,
+    selection_label,
+    styled,
+    subplots,
+)
+from .binning import PT_BINS, Bin, selection_text
+from .plots import draw_points
+from .profiles import profile
+
+__all__ = ["CHECKS", "plot_median_against", "plot_response_checks"]
+
+#: variables that the response is checked against: branch → label, unit included
+CHECKS = {
+    "jetPt": r"Reconstructed $p_\mathrm{T}$ [GeV]",
+    "jetEta": r"$\eta$",
+    "rhoAll": r"$\rho$ [GeV]",
+    "PV_npvsGood": r"$N_\mathrm{PV}$",
+    "QG_mult": "Multiplicity",
+    "QG_ptD": r"$p_\mathrm{T}D$",
+}
+
+
+@styled
+def plot_median_against(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    by: str,
+    edges: Sequence[float],
+    label: str,
+    *,
+    pt_bin: Bin | None = None,
+    eta_bin: Bin | None = None,
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Median response and resolution against any variable, for example ``rhoAll`` (label with unit)."""
+    figure, main, lower = figure_with_ratio()
+    table = profile(predictions, corrections, settings, by=by, edges=np.asarray(edges), pt_bin=pt_bin, eta_bin=eta_bin)
+    draw_points(main, table, "median", corrections)
+    draw_points(lower, table, "resolution", corrections)
+    main.axhspan(0.99, 1.01, color="0.9", zorder=0)
+    main.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    main.set_ylabel("Median response")
+    lower.set_ylabel("IQR / median", fontsize=15)
+    lower.set_xlabel(label)
+    lower.set_xlim(edges[0], edges[-1])
+    room_on_top(main, 0.3)
+    selection_label(main, selection_text(pt_bin, eta_bin))
+    legend(main)
+    experiment_label(main)
+    return figure
+
+
+@styled
+def plot_response_checks(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    *,
+    pt_bin: Bin = PT_BINS[0],
+    bins: int = 8,
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Median response against all that a correction should not depend on, one panel for each variable there is."""
+    shown = {name: label for name, label in CHECKS.items() if name in predictions}
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, axes = subplots(rows, columns, sharey=True, figsize=(4.9 * columns, 4.4 * rows), squeeze=False)
+    for ax, (name, label) in zip(axes.flat, shown.items(), strict=False):
+        edges = np.unique(np.quantile(predictions[name], np.linspace(0.005, 0.995, bins + 1)))
+        table = profile(predictions, corrections, settings, by=name, edges=edges, pt_bin=pt_bin)
+        draw_points(ax, table, "median", corrections)
+        ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
+        ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+        if name == "jetPt":
+            log_pt_axis(ax, *pt_range(table), label=label)
+        ax.set_xlabel(label)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("Median response")
+    for ax in axes.flat[len(shown) :]:
+        ax.set_visible(False)
+    room_on_top(axes[0, 0], 0.3)
+    selection_label(axes[0, 0], selection_text(pt_bin))
+    legend(axes[0, columns - 1])
+    experiment_label(axes[0, 0], right="" if columns > 1 else "13 TeV")
+    return figure
