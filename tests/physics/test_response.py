@@ -11,6 +11,9 @@ from jetcorr_utils.physics.response import fill_response, histogram_quantiles, q
 
 CORRECTIONS = ("raw", "standard", "pfn")
 
+#: a small histogram, which travels quickly between processes
+FEW = {"corrections": ("standard", "pfn"), "pt_edges": (30, 100, 300, 1000, 3000), "replicas": 5, "progress": False}
+
 
 @pytest.fixture(scope="module")
 def filled(predictions_files):
@@ -25,22 +28,21 @@ def test_every_jet_is_counted_once(filled, predictions):
 
 @pytest.fixture(scope="module")
 def few_replicas(predictions_files):
-    """What the iterative executor fills in one go; five replicas travel quickly between processes."""
-    return fill_response(predictions_files, CORRECTIONS, replicas=5, progress=False)
+    """What the iterative executor fills in one go."""
+    return fill_response(predictions_files, **FEW)
 
 
 @pytest.mark.parametrize("options", [{"chunk_size": 1_234}, {"executor": "futures", "workers": 2, "chunk_size": 4_000}])
 def test_executors_and_chunks_agree_exactly(predictions_files, few_replicas, options):
-    other = fill_response(predictions_files, CORRECTIONS, replicas=5, progress=False, **options)
+    other = fill_response(predictions_files, **FEW, **options)
     assert few_replicas["response"] == other["response"]
     assert few_replicas["bootstrap"] == other["bootstrap"]
 
 
 def test_dask_agrees_exactly(predictions_files, few_replicas):
     distributed = pytest.importorskip("distributed", reason="dask is not in this environment")
-    options = {"replicas": 5, "executor": "dask", "chunk_size": 6_000, "progress": False}
     with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
-        other = fill_response(predictions_files, CORRECTIONS, client=client, **options)
+        other = fill_response(predictions_files, **FEW, executor="dask", client=client, chunk_size=6_000)
     assert few_replicas["response"] == other["response"]
     assert few_replicas["bootstrap"] == other["bootstrap"]
 
