@@ -1,4 +1,4 @@
-"""`jetcorr pipeline …`: the notebooks as a Kubeflow pipeline."""
+"""`jetcorr pipeline …`, `jetcorr manifests`, `jetcorr trial`: what Kubeflow needs of the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from .parameters import DEFAULTS
 
-__all__ = ["pipeline"]
+__all__ = ["manifests", "pipeline", "trial"]
 
 COMPILED = click.option(
     "--file", "compiled", type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -68,3 +68,46 @@ def submit_command(
 
     folder = run_dir or f"/mnt/jetcorr/results/{Path(study).stem}"
     submit(compiled or PIPELINE, study, folder, data_dir, host=host, namespace=namespace, wait=wait)
+
+
+@click.command()
+@click.option("--study", default="default", show_default=True, help="Name of a study, or a YAML file.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default="pipelines/manifests", show_default=True
+)
+@click.option("--namespace", default="jetcorr", show_default=True)
+@click.option("--image", default="jetcorr:latest", show_default=True, help="Image of notebook server and trainings.")
+@click.option("--gpus", type=click.IntRange(min=0), default=0, show_default=True, help="Of a training or trial.")
+@click.option("--nodes", type=click.IntRange(min=1), default=2, show_default=True, help="Of a distributed training.")
+@click.option("--storage-class", help="Of the volume; default: the cluster's own default.")
+def manifests(
+    study: str, out: Path, namespace: str, image: str, gpus: int, nodes: int, storage_class: str | None
+) -> None:
+    """Write the cluster's resources for a study: Katib, Trainer, KServe, TensorBoard, notebook server, volume."""
+    from ..config import load_study
+    from .manifests import Cluster, write_manifests
+
+    cluster = Cluster(namespace=namespace, image=image, gpus=gpus, nodes=nodes, storage_class=storage_class)
+    for path in write_manifests(load_study(study), out, cluster):
+        click.echo(path)
+
+
+@click.command()
+@STUDY
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the search.")
+@click.option("--name", required=True, help="The trial's name, which its folder gets.")
+@click.option("--metrics", type=click.Path(path_type=Path, dir_okay=False), required=True, help="For the collector.")
+@click.option("--set", "values", type=(str, str), multiple=True, metavar="NAME VALUE", help="A drawn parameter.")
+@click.option("-p", "--parameter", "parameters", type=(str, str), multiple=True, metavar="KEY VALUE",
+              help="A setting of the study by dotted name.")  # fmt: skip
+def trial(study: str, out: Path, name: str, metrics: Path, values: tuple, parameters: tuple) -> None:
+    """Run one trial of a Katib experiment and write its metrics where the collector reads them."""
+    from ..config import load_study
+    from ..data import load_clouds
+    from ..tuning.cluster import parse_values, run_cluster_trial
+
+    settings = load_study(study, dict(parameters))
+    drawn = parse_values(dict(values), settings.tuning.space)
+    clouds = load_clouds(settings.data, settings.models[settings.tuning.model].features)
+    record = run_cluster_trial(settings, drawn, clouds.split("train"), clouds.split("validation"), out, name, metrics)
+    click.echo(f"{name}: {record.state}, {metrics}")

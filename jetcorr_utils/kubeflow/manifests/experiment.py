@@ -1,0 +1,155 @@
+"""Katib Experiment: the study's search space, searched by trials that are TrainJobs or PyTorchJobs."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, Literal
+
+from kubeflow_katib_api import models
+
+from ...config import Choice, Interval, Space, Study
+from ...errors import InputError
+from ...tuning.cluster import REPORTED
+from .pytorchjob import CONTAINER as PYTORCH_CONTAINER
+from .pytorchjob import pytorch_job
+from .settings import Cluster
+from .trainjob import CONTAINER as TRAINER_CONTAINER
+from .trainjob import train_job
+
+__all__ = ["experiment", "trial_command"]
+
+METRICS_FILE = "/tmp/jetcorr-metrics/metrics.log"  # its folder becomes a volume that the collector shares
+ALGORITHMS = ("random", "tpe", "hyperband")
+EPOCHS = "epochs"  # what hyperband gives more of to the better trials
+
+
+def experiment(
+    study: Study, cluster: Cluster, job: Literal["TrainJob", "PyTorchJob"] = "TrainJob", algorithm: str | None = None
+) -> dict[str, Any]:
+    """An Experiment over `study.tuning.space`.
+
+    Parameters
+    ----------
+    study
+        The study, whose name must be one that the image knows.
+    cluster
+        Names, images and sizes.
+    job
+        What a trial is.
+    algorithm
+        "random", "tpe" or "hyperband"; default: `study.tuning.sampler`.
+    """
+    algorithm = algorithm or study.tuning.sampler
+    if algorithm not in ALGORITHMS:
+        raise InputError(f"Katib algorithm {algorithm!r}: there are {', '.join(ALGORITHMS)}")
+    spec = models.V1beta1ExperimentSpec(
+        objective=_objective(),
+        algorithm=_algorithm(study, algorithm),
+        parallel_trial_count=cluster.parallel_trials,
+        max_trial_count=study.tuning.trials,
+        max_failed_trial_count=study.tuning.trials // 2 + 1,
+        resume_policy="LongRunning",
+        metrics_collector_spec=_collector(),
+        parameters=_parameters(study, algorithm),
+        trial_template=_template(study, cluster, job, algorithm),
+    )
+    variant = "" if job == "TrainJob" else "-pytorchjob"
+    metadata = models.IoK8sApimachineryPkgApisMetaV1ObjectMeta(
+        name=f"jetcorr-{study.name}{variant}", namespace=cluster.namespace
+    )
+    found = models.V1beta1Experiment(
+        api_version="kubeflow.org/v1beta1", kind="Experiment", metadata=metadata, spec=spec
+    )
+    return found.to_dict()
+
+
+def trial_command(study: Study, cluster: Cluster, algorithm: str = "random") -> list[str]:
+    """The command of a trial, with Katib's placeholders for its name and parameters (and its epochs, by hyperband)."""
+    command = [
+        "jetcorr", "trial", "--study", study.name, "--out", f"{cluster.run_dir(study.name)}/katib",
+        "--name", "${trialParameters.trialName}", "--metrics", METRICS_FILE,
+        "-p", "data.directory", f"{cluster.mount}/data",
+    ]  # fmt: skip
+    for name in study.tuning.space:
+        command += ["--set", name, "${trialParameters." + _placeholder(name) + "}"]
+    if algorithm == "hyperband":
+        command += ["-p", "tuning.epochs", "${trialParameters." + EPOCHS + "}"]
+    return command
+
+
+def _template(study: Study, cluster: Cluster, job: str, algorithm: str) -> models.V1beta1TrialTemplate:
+    command = trial_command(study, cluster, algorithm)
+    _check_words(command, study)
+    make = train_job if job == "TrainJob" else pytorch_job
+    spec = make("", command, cluster)
+    del spec["metadata"]  # Katib names the trials
+    names = [models.V1beta1TrialParameterSpec(name="trialName", reference="${trialSpec.Name}")]
+    names += [models.V1beta1TrialParameterSpec(name=_placeholder(n), reference=n) for n in study.tuning.space]
+    if algorithm == "hyperband":
+        names.append(models.V1beta1TrialParameterSpec(name=EPOCHS, reference=EPOCHS))
+    success = "Complete" if job == "TrainJob" else "Succeeded"
+    return models.V1beta1TrialTemplate(
+        primary_container_name=TRAINER_CONTAINER if job == "TrainJob" else PYTORCH_CONTAINER,
+        success_condition=f'status.conditions.#(type=="{success}")#|#(status=="True")#',
+        failure_condition='status.conditions.#(type=="Failed")#|#(status=="True")#',
+        trial_parameters=names,
+        trial_spec=spec,
+    )
+
+
+def _check_words(command: list[str], study: Study) -> None:
+    """Katib joins a trial's command by spaces and gives it to a shell: no word may need quotes, nor a drawn value."""
+    choices = [str(c) for values in study.tuning.space.values() if isinstance(values, Choice) for c in values.choices]
+    for word in [*(word for word in command if not word.startswith("${")), *choices]:
+        if shlex.quote(word) != word:
+            raise InputError(f"{word!r} cannot stand in the command of a Katib trial: a shell would split or run it")
+
+
+def _objective() -> models.V1beta1ObjectiveSpec:
+    # The error is reported after each epoch, and that of the best one counts; the rest only once.
+    strategies = [
+        models.V1beta1MetricStrategy(name=metric, value="min" if metric == "mae" else "latest") for metric in REPORTED
+    ]
+    return models.V1beta1ObjectiveSpec(
+        type="minimize",
+        objective_metric_name=REPORTED[0],
+        additional_metric_names=list(REPORTED[1:]),
+        metric_strategies=strategies,
+    )
+
+
+def _algorithm(study: Study, name: str) -> models.V1beta1AlgorithmSpec:
+    if name == "hyperband":
+        settings = {"resource_name": EPOCHS, "r_l": str(study.tuning.epochs), "eta": "3"}
+    else:
+        settings = {"random_state": str(study.tuning.seed)}
+    pairs = [models.V1beta1AlgorithmSetting(name=key, value=value) for key, value in settings.items()]
+    return models.V1beta1AlgorithmSpec(algorithm_name=name, algorithm_settings=pairs)
+
+
+def _collector() -> models.V1beta1MetricsCollectorSpec:
+    path = models.V1beta1FileSystemPath(kind="File", format="TEXT", path=METRICS_FILE)
+    return models.V1beta1MetricsCollectorSpec(
+        collector=models.V1beta1CollectorSpec(kind="File"), source=models.V1beta1SourceSpec(file_system_path=path)
+    )
+
+
+def _parameters(study: Study, algorithm: str) -> list[models.V1beta1ParameterSpec]:
+    found = [_parameter(name, values) for name, values in study.tuning.space.items()]
+    return found + [_parameter(EPOCHS, Interval(min=1, max=study.tuning.epochs))] * (algorithm == "hyperband")
+
+
+def _parameter(name: str, values: Space) -> models.V1beta1ParameterSpec:
+    if isinstance(values, Choice):
+        kind = "categorical" if any(isinstance(choice, str) for choice in values.choices) else "discrete"
+        space = models.V1beta1FeasibleSpace(list=[str(choice) for choice in values.choices])
+    else:
+        kind = "int" if isinstance(values.min, int) and isinstance(values.max, int) else "double"
+        ends = {"min": str(values.min), "max": str(values.max)}
+        space = models.V1beta1FeasibleSpace(**ends, **({"distribution": "logUniform"} if values.log else {}))
+    return models.V1beta1ParameterSpec(name=name, parameter_type=kind, feasible_space=space)
+
+
+def _placeholder(name: str) -> str:
+    """A parameter's name in the trial template, where a dot would end it."""
+    return name.replace(".", "-")

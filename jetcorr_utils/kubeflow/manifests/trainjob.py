@@ -1,0 +1,63 @@
+"""TrainJob (Kubeflow Trainer): a distributed training, or one trial of an experiment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubeflow_trainer_api import models
+
+from .settings import Cluster
+
+__all__ = ["train_command", "train_job"]
+
+CONTAINER = "node"  # what the runtimes of Kubeflow Trainer call the container that trains
+
+
+def train_command(study: str, cluster: Cluster) -> list[str]:
+    """The command of each pod of a distributed training; torchrun finds its peers by the PET_ variables."""
+    script = ["--module", "jetcorr_utils.cli", "train", "--study", study, "--out", cluster.run_dir(study)]
+    return ["torchrun", *script, "-p", "data.directory", f"{cluster.mount}/data"]
+
+
+def train_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1) -> dict[str, Any]:
+    """A TrainJob that runs `command` on `nodes` pods with the volume mounted."""
+    pod = models.TrainerV1alpha1PodSpecPatch(
+        volumes=[models.IoK8sApiCoreV1Volume.from_dict(volume) for volume in cluster.volumes()],
+        containers=[
+            models.TrainerV1alpha1ContainerPatch(
+                name=CONTAINER,
+                volume_mounts=[models.IoK8sApiCoreV1VolumeMount.from_dict(mount) for mount in cluster.mounts()],
+            )
+        ],
+    )
+    spec = models.TrainerV1alpha1TrainJobSpec(
+        runtime_ref=models.TrainerV1alpha1RuntimeRef(name=cluster.runtime),
+        trainer=models.TrainerV1alpha1Trainer(
+            image=cluster.image,
+            command=command,
+            num_nodes=nodes,
+            env=[models.IoK8sApiCoreV1EnvVar.from_dict(variable) for variable in cluster.environment()],
+            resources_per_node=models.IoK8sApiCoreV1ResourceRequirements.from_dict(cluster.resources),
+        ),
+        runtime_patches=[_patch(pod)],
+    )
+    metadata = models.IoK8sApimachineryPkgApisMetaV1ObjectMeta(name=name, namespace=cluster.namespace)
+    job = models.TrainerV1alpha1TrainJob(
+        api_version="trainer.kubeflow.org/v1alpha1", kind="TrainJob", metadata=metadata, spec=spec
+    )
+    return job.to_dict()
+
+
+def _patch(pod: models.TrainerV1alpha1PodSpecPatch) -> models.TrainerV1alpha1RuntimePatch:
+    """The pod's changes at the depth at which a runtime has its pods."""
+    job = models.TrainerV1alpha1ReplicatedJobPatch(
+        name=CONTAINER,
+        template=models.TrainerV1alpha1JobTemplatePatch(
+            spec=models.TrainerV1alpha1JobSpecPatch(template=models.TrainerV1alpha1PodTemplatePatch(spec=pod))
+        ),
+    )
+    jobs = models.TrainerV1alpha1JobSetTemplatePatch(spec=models.TrainerV1alpha1JobSetSpecPatch(replicated_jobs=[job]))
+    return models.TrainerV1alpha1RuntimePatch(
+        manager="jetcorr.io/manifests",
+        training_runtime_spec=models.TrainerV1alpha1TrainingRuntimeSpecPatch(template=jobs),
+    )

@@ -1,0 +1,75 @@
+"""What a physicist needs before the first run: the volume, the notebook server, TensorBoard, access to S3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .settings import Cluster
+
+__all__ = ["notebook_server", "pod_default", "s3_secret_template", "tensorboard", "volume_claim"]
+
+
+def volume_claim(cluster: Cluster) -> dict[str, Any]:
+    """The volume with data and run folders, mounted by several pods at once."""
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": cluster.size}}}
+    if cluster.storage_class:
+        spec["storageClassName"] = cluster.storage_class
+    return _resource("v1", "PersistentVolumeClaim", cluster.volume, cluster, spec)
+
+
+def s3_secret_template(cluster: Cluster) -> dict[str, Any]:
+    """The secret for S3 with its values left to be filled in; nothing of ours needs it if no data lie on S3."""
+    values = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL": ""}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": cluster.secret, "namespace": cluster.namespace},
+        "type": "Opaque",
+        "stringData": values,
+    }
+
+
+def pod_default(cluster: Cluster) -> dict[str, Any]:
+    """For pods that carry its label: a token for Kubeflow Pipelines, and the S3 secret."""
+    token = {"path": "token", "expirationSeconds": 7200, "audience": "pipelines.kubeflow.org"}
+    spec = {
+        "desc": "Access to Kubeflow Pipelines and S3",
+        "selector": {"matchLabels": {"access-jetcorr": "true"}},
+        "env": [
+            {"name": "KF_PIPELINES_SA_TOKEN_PATH", "value": "/var/run/secrets/kubeflow/pipelines/token"},
+            *[v for v in cluster.environment() if "valueFrom" in v],
+        ],
+        "volumeMounts": [
+            {"name": "pipelines-token", "mountPath": "/var/run/secrets/kubeflow/pipelines", "readOnly": True}
+        ],
+        "volumes": [
+            {"name": "pipelines-token", "projected": {"sources": [{"serviceAccountToken": token}]}},
+        ],
+    }
+    return _resource("kubeflow.org/v1alpha1", "PodDefault", "access-jetcorr", cluster, spec)
+
+
+def notebook_server(cluster: Cluster) -> dict[str, Any]:
+    """JupyterLab with the project's image; the notebook controller sets NB_PREFIX."""
+    container = {
+        "name": "jetcorr",
+        "image": cluster.image,
+        "resources": cluster.resources,
+        "volumeMounts": cluster.mounts(),
+    }
+    pod = {"containers": [container], "volumes": cluster.volumes()}
+    found = _resource("kubeflow.org/v1", "Notebook", "jetcorr", cluster, {"template": {"spec": pod}})
+    found["metadata"]["labels"] = {"access-jetcorr": "true"}
+    return found
+
+
+def tensorboard(study: str, cluster: Cluster, logs: str | None = None) -> dict[str, Any]:
+    """TensorBoard on the run's logs: `logs` is a ``pvc://`` or ``s3://`` folder; default: that of the run."""
+    run = cluster.run_dir(study).removeprefix(cluster.mount).strip("/")
+    spec = {"logspath": logs or f"pvc://{cluster.volume}/{run}/tensorboard"}
+    return _resource("tensorboard.kubeflow.org/v1alpha1", "Tensorboard", f"jetcorr-{study}", cluster, spec)
+
+
+def _resource(version: str, kind: str, name: str, cluster: Cluster, spec: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": cluster.namespace}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
