@@ -45,7 +45,7 @@ from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
 from .results import results_markdown, results_table
 from .seeds import with_seed_spread
-from .study_plots import plot_frontier, plot_learning_curve, plot_limits
+from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull
 
 __all__ = [
@@ -101,6 +101,7 @@ __all__ = [
     "plot_spectrum",
     "plot_substructure",
     "plot_target",
+    "plot_variations",
     "plot_width_and_tails",
     "predictions_table",
     "prior_profile",

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..style import (
+    COLOURS,
     color_of,
     experiment_label,
     legend,
@@ -22,7 +23,7 @@ from ..style import (
 from .binning import Bin, selection_text
 from .results import measured_models
 
-__all__ = ["plot_frontier", "plot_learning_curve", "plot_limits"]
+__all__ = ["plot_frontier", "plot_learning_curve", "plot_limits", "plot_variations"]
 
 #: the gains of the thesis in the inclusive bin, %: resolution, flavour
 THESIS = (12.2, 68.0)
@@ -133,6 +134,54 @@ def plot_learning_curve(curve: pd.DataFrame, *, eta: str = "0-2.5", pt: str = "3
     selection_label(ax, _bin_text(eta, pt))
     legend(ax)
     experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_variations(
+    variations: Mapping[str, Mapping[str, Any]],
+    models: Sequence[str] | None = None,
+    *,
+    quantity: str = "resolution_gain",
+    eta: str = "0-2.5",
+) -> Figure:
+    """What of the gain survives where the test jets differ from those of the training; one panel for each model.
+
+    Parameters
+    ----------
+    variations
+        Metrics by what was changed in the test jets, for example ``{"nominal": …, "another shower": …}``.
+    models
+        Which models to show; default: those of the first variation.
+    quantity, eta
+        ``resolution_gain`` or ``flavour_gain``, and the range in abs(eta).
+    """
+    models = list(models) if models is not None else measured_models(next(iter(variations.values())))
+    figure, axes = subplots(1, len(models), sharey=True, figsize=(1.5 + 5.4 * len(models), 6.0), squeeze=False)
+    offsets = [0.6 * ((number + 0.5) / len(variations) - 0.5) for number in range(len(variations))]
+    for ax, model in zip(axes[0], models, strict=True):
+        for number, (name, metrics) in enumerate(variations.items()):
+            pt_bins = list(metrics[model][quantity][eta])
+            numbers = [_percent(metrics, model, quantity, eta, pt) for pt in pt_bins]
+            known = [place for place, (value, _) in enumerate(numbers) if value is not None]
+            color, marker = (
+                ("black", "s") if number == 0 else (COLOURS[(number - 1) % 10], "o^Dv<>pP"[(number - 1) % 8])
+            )
+            ax.errorbar(
+                [place + offsets[number] for place in known], [numbers[place][0] for place in known],
+                yerr=[numbers[place][1] for place in known], fmt=marker, color=color, label=name, capsize=3,
+            )  # fmt: skip
+        ax.axhline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
+        labels = [pt.replace("-inf", "+").replace("-", "–") for pt in pt_bins]
+        ax.set_xticks(range(len(pt_bins)), labels, rotation=30)
+        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+        ax.set_xlim(-0.5, len(pt_bins) - 0.5)
+        ax.set_xlabel(r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]")
+        selection_label(ax, f"{title_of(model)}\n{selection_text(None, Bin(*map(float, eta.split('-'))))}")
+    axes[0, 0].set_ylabel(_NOUNS[quantity])
+    room_on_top(axes[0, 0], 0.25)
+    legend(axes[0, -1])
+    experiment_label(axes[0, 0], right="" if len(models) > 1 else "13 TeV")
     return figure
 
 

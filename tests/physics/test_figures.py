@@ -121,6 +121,7 @@ def test_figures_that_compare_trainings(variants):
     check(physics.plot_limits(variants, ["trees", "pfn"], eta="0-1.3", pt="1000-inf"))
     weights = {"pfn": 0, "pfn_balanced": 0.3, "particlenet": 0, "particlenet_rich": 0.3}
     check(physics.plot_frontier(variants, weights))
+    check(physics.plot_variations({"nominal": variants, "calorimeter +3 %": variants}, ["pfn", "trees"]))
     curve = pd.DataFrame({"model": ["pfn"] * 3 + ["trees"] * 2, "jets": [1e3, 1e4, 1e5, 1e3, 1e4]})
     check(physics.plot_learning_curve(curve.assign(resolution_gain=0.05, resolution_gain_error=0.01)))
 
