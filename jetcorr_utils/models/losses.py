@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .distributed import process_count, total_over_processes
+from .distributed import process_count, sum_over_processes, total_over_processes
 
 if TYPE_CHECKING:
     from ..config import TrainingSettings
@@ -80,16 +80,6 @@ def _mean(values: Tensor) -> Tensor:
     return values.sum() * (processes / jets)
 
 
-def _total(values: Tensor) -> Tensor:
-    """The sum over all processes; the gradient is scaled so that its mean over the processes is the right one."""
-    processes = process_count()
-    if processes == 1:
-        return values
-    total = values.detach().clone()
-    torch.distributed.all_reduce(total)
-    return total + processes * (values - values.detach())
-
-
 class FlavourBalance(nn.Module):
     """The flavour-neutral term; its running means are buffers, so that a resumed training goes on with them.
 
@@ -113,10 +103,9 @@ class FlavourBalance(nn.Module):
         labelled = matches.any(dim=1)
         cell = matches.int().argmax(dim=1) * (len(PT_EDGES) + 1) + torch.bucketize(gen_pt, self.edges)
         values = torch.where(labelled, (residual / self.softness).tanh(), 0.0)
-        sums = self.decay * self.sums + _total(torch.zeros_like(self.sums).index_add(0, cell, values))
-        weights = self.decay * self.weights + _total(
-            torch.zeros_like(self.weights).index_add(0, cell, labelled.float())
-        )
+        sums = self.decay * self.sums + sum_over_processes(torch.zeros_like(self.sums).index_add(0, cell, values))
+        jets = sum_over_processes(torch.zeros_like(self.weights).index_add(0, cell, labelled.float()))
+        weights = self.decay * self.weights + jets
         self.sums.copy_(sums.detach())
         self.weights.copy_(weights)
         return self._spread(sums, weights)

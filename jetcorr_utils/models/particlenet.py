@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MeanAggregation
 
 from .common import CloudNetwork
-from .distributed import process_count
+from .distributed import process_count, sum_over_processes
 from .edgeconv import Graph, edge_stack, fast_neighbours, is_fast
 from .neighbours import edge_starts, nearest_neighbours
 
@@ -46,10 +46,10 @@ class RowNorm(nn.BatchNorm1d):
     def _forward_together(self, x: Tensor) -> Tensor:
         ones = x.new_ones(1, x.shape[1])
         sums = torch.cat([x.sum(0, keepdim=True), x.square().sum(0, keepdim=True), len(x) * ones])
-        total = torch.distributed.nn.functional.all_reduce(sums)
+        total = sum_over_processes(sums)
         mean = total[0] / total[2]
         variance = total[1] / total[2] - mean.square()
-        self.track(mean.detach(), variance.detach(), float(total[2, 0]))
+        self.track(mean.detach(), variance.detach(), total[2, 0].item())
         return (x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
 
     @torch.no_grad()

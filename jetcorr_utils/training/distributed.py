@@ -68,4 +68,4 @@ def in_parallel(model: nn.Module) -> nn.Module:
     if process_count() == 1:
         return model
     # Running statistics are the same in all processes, because they come from sums over all
-    return DistributedDataParallel(model, broadcast_buffers=False)
+    return DistributedDataParallel(model, forward_sync_buffers=False)

@@ -236,8 +236,9 @@ class _Run:
         self.loader.set_epoch(self.epoch)
         torch.manual_seed(self.options.seed + 1_000_003 * self.epoch + rank())
         sums = np.zeros(3)  # of the loss and of the absolute error over jets, and their number
-        for batch in self.loader:
-            sums += len(batch) * np.array([*self._step(batch, folder), 1.0])
+        for step, batch in enumerate(self.loader):
+            size = min(self.options.batch_size, len(self.train) - step * self.options.batch_size)  # of all processes
+            sums += size * np.array([*self._step(batch, folder), 1.0])
         sums = total_over_processes(sums)
         loss, mae, jets = sums.tolist()
         return {"train_loss": loss / jets, "train_mae": mae / jets}
