@@ -133,7 +133,7 @@ def _build(
 ) -> None:
     """Make the parts that are missing, join them, and remove them."""
     parts = [cache / "parts" / _key({"file": sha256, **recipe}) for sha256 in prints]
-    total = 0
+    total, reported = 0, set()
     for file in files:
         with open_jets(file) as source:
             _check_trainable(file, source, features)
@@ -144,7 +144,7 @@ def _build(
                 bar.update(read_json(part / META)["read"])
             else:
                 with _complete_folder(part) as temporary:
-                    _write_part(temporary, file, settings, features, bar)
+                    _write_part(temporary, file, settings, features, bar, reported)
     lost = sum((Counter(read_json(part / META)["left_out"]) for part in parts), Counter())
     with _complete_folder(folder) as temporary:
         meta = merge(parts, temporary, features)
@@ -169,19 +169,21 @@ def _check_trainable(file: str, source, features: Features) -> None:
         raise InputError(f"{file}: has no generator jets (genJetPt), so no network can be trained on it")
 
 
-def _write_part(folder: Path, file: str, settings: DataSettings, features: Features, bar: tqdm) -> None:
-    writer = PartWriter(folder, features)
+def _write_part(
+    folder: Path, file: str, settings: DataSettings, features: Features, bar: tqdm, reported: set[str]
+) -> None:
     lost, read = Counter(), 0
     wanted = POINT_COLUMNS + PARTICLE_COLUMNS[features]
-    for chunk in iterate_jets(file, STEP, scalars=_SCALARS, particles=wanted):
-        jets, left_out = select_jets(chunk, settings.selection, settings.candidates)
-        writer.append(jets, split_of(jets["run"], jets["lumi"], jets["event"], settings.split))
-        lost.update(left_out)
-        read += len(chunk)
-        bar.update(len(chunk))
+    with PartWriter(folder, features) as writer:
+        for chunk in iterate_jets(file, STEP, scalars=_SCALARS, particles=wanted, reported=reported):
+            jets, left_out = select_jets(chunk, settings.selection, settings.candidates)
+            writer.append(jets, split_of(jets["run"], jets["lumi"], jets["event"], settings.split))
+            lost.update(left_out)
+            read += len(chunk)
+            bar.update(len(chunk))
     if lost[UNUSABLE] > TOLERATED * read:
         raise InputError(f"{file}: {lost[UNUSABLE]} of {read} jets have {UNUSABLE}; is the file corrupted?")
-    writer.close(left_out=dict(lost), read=read)
+    writer.complete(left_out=dict(lost), read=read)
 
 
 def _open(folder: Path, features: Features, key: str) -> CloudDataset:

@@ -8,7 +8,7 @@ from candidates scaled by their PUPPI weight; with this, the candidates of a jet
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 
 import awkward as ak
 import numpy as np
@@ -130,27 +130,24 @@ class NanoAOD:
         """The number of events of about `step` jets."""
         if isinstance(step, int):
             return max(1, step // _JETS_AN_EVENT)
+        return max(1, self.tree.num_entries_for(step, filter_name=self.branches))
+
+    @cached_property
+    def branches(self) -> list[str]:
+        """The branches that are read."""
         link, table, index = self.link or _LINKS[0]
-        names = {*_NECESSARY, *_GENERATOR, f"{link}_{index}", f"{link}_jetIdx", *(f"{table}_{x}" for x in _CANDIDATE)}
-        return max(1, self.tree.num_entries_for(step, filter_name=list(names)))
+        columns = (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight")
+        wanted = {*_NECESSARY, *_GENERATOR, "nGenJet", "genWeight", self.rho, f"n{link}", f"n{table}",
+                  f"{link}_jetIdx", f"{link}_{index}", *(f"{table}_{name}" for name in columns)}  # fmt: skip
+        return sorted(wanted & set(self.tree.keys(recursive=False)))
 
     def _load(self, start: int, stop: int) -> ak.Array:
-        from coffea.nanoevents import NanoEventsFactory, PFNanoAODSchema  # takes seconds to import
-
-        class Schema(PFNanoAODSchema):
-            """Without warnings about what is not used here: cross references, and masses of photons."""
-
-            warn_missing_crossrefs = False
-            full_like_items = {"Jet_charge": PFNanoAODSchema.full_like_items["Jet_charge"]}  # noqa: RUF012
+        from coffea.nanoevents import NanoEventsFactory  # takes seconds to import
 
         return NanoEventsFactory.from_root(
-            self.tree.file.root_directory,
-            treepath=TREE,
-            entry_start=start,
-            entry_stop=stop,
-            schemaclass=Schema,
-            mode="virtual",
-        ).events()
+            self.tree.file.root_directory, treepath=TREE, entry_start=start, entry_stop=stop,
+            schemaclass=_plain_schema(), iteritems_options={"filter_name": self.branches}, mode="virtual",
+        ).events()  # fmt: skip
 
     def _scalars(self, events: ak.Array) -> dict[str, NDArray]:
         """The columns of the jets, flat over the events."""
@@ -240,6 +237,22 @@ class NanoAOD:
             "PF_fromPV": _flat(table["fromPV"])[rows] if self.from_pv else _from_pv(quality, candidate["pdgId"]),
             "PF_fromAK4Jet": np.ones(len(rows)),
         }
+
+
+@cache
+def _plain_schema() -> type:
+    """NanoAOD as collections of columns: without cross references and methods, which need branches not used here."""
+    from coffea.nanoevents import NanoAODSchema
+
+    class PlainSchema(NanoAODSchema):
+        """Collections of columns only."""
+
+        mixins = dict.fromkeys(NanoAODSchema.mixins, "NanoCollection")
+        all_cross_references: dict = {}  # noqa: RUF012
+        full_like_items: dict = {}  # noqa: RUF012
+        warn_missing_crossrefs = False
+
+    return PlainSchema
 
 
 def _flat(values: ak.Array) -> NDArray:

@@ -157,6 +157,7 @@ def iterate_jets(
     *,
     scalars: Sequence[str] | None = None,
     particles: Sequence[str] | None = None,
+    reported: set[str] | None = None,
 ) -> Iterator[ak.Array]:
     """Yield all jets of some files in their order, a chunk at a time; nothing is selected.
 
@@ -168,19 +169,21 @@ def iterate_jets(
         Jets a chunk, or a size such as "50 MB".
     scalars, particles
         Columns; default: all.
+    reported
+        Remarks that need not be made again; new ones are added.
 
     Yields
     ------
     Record arrays `(b,)` with the columns of `schema.CORE` and `particles`; absent branches are filled by the rules of
     `schema.DEFAULTS`, which are logged once.
     """
-    reported: set[str] = set()
+    reported = set() if reported is None else reported
     for path in [paths] if isinstance(paths, str | Path) else paths:
         with open_jets(path) as source:
             for note in _notes(source.filled):
                 if note not in reported:
                     reported.add(note)
-                    log.info("%s: %s", path, note)
+                    log.warning("%s: %s", path, note)
             with _reading(str(path)):
                 yield from source.iterate(step_size, scalars, particles)
 

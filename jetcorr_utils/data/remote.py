@@ -38,6 +38,7 @@ BLOCK = 1 << 24
 _META = "origin.json"
 _PARTIAL = "partial"
 _TAGS, _TIMES = ("ETag", "etag"), ("LastModified", "mtime", "last_modified")
+_XROOTD_ABSENT = "[3011]"
 _PACKAGES = {"s3": "s3fs (pip install 'jetcorr[s3]')", "root": "fsspec-xrootd (pip install 'jetcorr[xrootd]')"}
 
 T = TypeVar("T")
@@ -162,6 +163,8 @@ class _Remote:
                 raise InputError(f"{self.url}: {why}") from None
             except Exception as error:  # each protocol has exceptions of its own
                 reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+                if _XROOTD_ABSENT in reason:
+                    raise InputError(f"{self.url}: there is no such file") from None
                 if type(error).__name__ == "NoCredentialsError":
                     raise InputError(f"{self.url}: no credentials in the environment") from None
                 if attempt == attempts:
@@ -173,10 +176,10 @@ class _Remote:
 
 
 def _options(scheme: str, timeout: float) -> dict[str, Any]:
-    """How a client library is told to give up after `timeout` seconds without an answer, and not to try again itself."""
+    """Tell a client library to give up after `timeout` seconds without an answer, and not to try again itself."""
     if scheme in ("s3", "s3a"):
-        wait = {"connect_timeout": timeout, "read_timeout": timeout}
-        return {"config_kwargs": {**wait, "retries": {"max_attempts": 1}}}
+        limits = {"connect_timeout": timeout, "read_timeout": timeout}
+        return {"config_kwargs": {**limits, "retries": {"max_attempts": 1}}}
     if scheme in ("http", "https"):
         import aiohttp
 

@@ -55,7 +55,7 @@ class PartWriter:
     Parameters
     ----------
     folder
-        Where the part is written; `close` completes it by its `META`.
+        Where the part is written; `complete` adds its `META`.
     features
         Columns of the particles.
     """
@@ -64,7 +64,7 @@ class PartWriter:
         self.folder, self.features = folder, features
         self.jets = dict.fromkeys(SPLITS, 0)
         self.particles = dict.fromkeys(SPLITS, 0)
-        self._stack = contextlib.ExitStack()
+        self._stack = contextlib.ExitStack()  # one more level of `with` for each of the columns' files
         self._files = {
             (split, name): self._stack.enter_context((folder / f"{split}.{name}").open("wb"))
             for split in SPLITS
@@ -91,9 +91,16 @@ class PartWriter:
             self.jets[split] += int(mine.sum())
             self.particles[split] += len(rows)
 
-    def close(self, **meta: Any) -> None:
-        """Complete the part; `meta` is kept beside the numbers of jets and particles."""
+    def __enter__(self) -> PartWriter:
+        """The writer, whose files are closed at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the files."""
         self._stack.close()
+
+    def complete(self, **meta: Any) -> None:
+        """Mark the part as complete; `meta` is kept beside the numbers of jets and particles."""
         write_json(self.folder / META, {"jets": self.jets, "particles": self.particles, **meta})
 
 

@@ -156,7 +156,7 @@ def xrootd(tmp_path) -> Iterator[Server]:
         pytest.skip("no program xrootd: install Debian's xrootd-server")
     pytest.importorskip("fsspec_xrootd", reason="root:// needs fsspec-xrootd")
     served = tmp_path / "xrootd"
-    served.mkdir()
+    (served / "store").mkdir(parents=True)
     settings = tmp_path / "xrootd.cfg"
     settings.write_text(f"all.export /\noss.localroot {served}\nall.adminpath {tmp_path}\nall.pidpath {tmp_path}\n")
     command = [program, "-c", str(settings), "-I", "v4"]
@@ -170,9 +170,9 @@ def xrootd(tmp_path) -> Iterator[Server]:
     server = Server(lambda port: [*command, "-p", str(port)], tmp_path / "xrootd.log")
 
     def put(path: Path) -> str:
-        shutil.copy(path, served / path.name)
-        (served / path.name).chmod(0o644)
-        return f"root://127.0.0.1:{server.port}//{path.name}"
+        shutil.copy(path, served / "store" / path.name)
+        (served / "store" / path.name).chmod(0o644)
+        return f"root://127.0.0.1:{server.port}//store/{path.name}"
 
     server.put = put
     yield server

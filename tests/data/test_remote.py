@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for(ntuple, study, xrootd, p
         if len(waits) == 2:
             xrootd.start()
 
-    monkeypatch.setattr(remote.time, "sleep", sleep)
+    monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=sleep))
     (copy,) = ensure_files(study(url, attempts=4, wait=0.5), progress=False)
     assert waits == [0.5, 1.0]
     assert Path(copy).read_bytes() == file.read_bytes()

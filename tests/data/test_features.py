@@ -1,0 +1,175 @@
+"""Columns, labels, the target, quark/gluon variables, and the selection."""
+
+from __future__ import annotations
+
+import awkward as ak
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jetcorr_utils.config import SelectionSettings
+from jetcorr_utils.data import read_jets
+from jetcorr_utils.data.features import (
+    JET_COLUMNS,
+    PARTICLE_COLUMNS,
+    POINT_COLUMNS,
+    TABLE_COLUMNS,
+    jet_matrix,
+    particle_matrix,
+    regression_target,
+    table,
+)
+from jetcorr_utils.data.labels import FLAVOURS, paper_flavour
+from jetcorr_utils.data.quark_gluon import quark_gluon
+from jetcorr_utils.data.selection import own_particles, reasons, select_jets
+from jetcorr_utils.errors import InputError
+
+
+@pytest.fixture
+def jets(ntuple):
+    return read_jets(ntuple())
+
+
+@pytest.mark.parametrize("features", ["open", "rich"])
+def test_matrices_hold_the_columns_in_order(jets, features):
+    particles, values = particle_matrix(jets, features), jet_matrix(jets)
+    names = POINT_COLUMNS + PARTICLE_COLUMNS[features]
+    assert particles.dtype == values.dtype == np.float32
+    assert particles.shape == (ak.sum(ak.num(jets["particles"])), len(names))
+    assert values.shape == (len(jets), len(JET_COLUMNS))
+    for i, name in enumerate(names):
+        np.testing.assert_array_equal(particles[:, i], ak.flatten(jets["particles", name]))
+    for i, name in enumerate(JET_COLUMNS):
+        np.testing.assert_array_equal(values[:, i], jets[name])
+
+
+def test_the_azimuth_is_not_an_input():
+    assert "jetPhi" not in JET_COLUMNS
+
+
+def test_rich_features_need_their_columns(ntuple):
+    jets = read_jets(ntuple(PF_caloFraction=None, PF_hcalFraction=None))
+    with pytest.raises(InputError, match=r"need PF_caloFraction, PF_hcalFraction, .*use features: open"):
+        particle_matrix(jets, "rich")
+
+
+def test_target_is_the_logarithm_of_the_ratio(jets):
+    jets = ak.with_field(jets, np.where(np.arange(len(jets)) == 3, 0, jets["genJetPt"]), "genJetPt")
+    target = regression_target(jets)
+    assert np.flatnonzero(np.isnan(target)).tolist() == [3]
+    rest = np.arange(len(jets)) != 3
+    np.testing.assert_allclose(np.exp(target[rest]), (jets["genJetPt"] / jets["jetPt"])[rest], rtol=1e-5)
+
+
+def test_table_keeps_the_types(jets):
+    columns = table(jets)
+    assert {name: column.dtype for name, column in columns.items()} == TABLE_COLUMNS
+    large = ak.with_field(jets[:1], np.array([2**64 - 1], dtype=np.uint64), "event")
+    assert table(large)["event"][0] == 2**64 - 1
+
+
+def test_flavour_of_the_paper():
+    assert paper_flavour([5, 0, 0, 4, 0], [21, -2, 21, -4, 0]).tolist() == [5, 2, 21, 4, 0]
+    assert set(FLAVOURS.values()) == {1, 2, 3, 4, 5, 21}
+
+
+def plain_quark_gluon(pt, eta, phi):
+    """The formulas of CMS-PAS-JME-13-002 for one jet, by the covariance and its eigenvalues."""
+    if len(pt) == 0:
+        return 0.0, 0.0, 0
+    covariance = np.cov(np.stack([eta, phi]), aweights=pt**2, ddof=0)
+    return np.sqrt((pt**2).sum()) / pt.sum(), np.sqrt(max(np.linalg.eigvalsh(covariance)[0], 0)), len(pt)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_quark_gluon_variables_equal_the_plain_formulas(seed):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 8, 5)
+    size = counts.sum()
+    flat = {
+        "PF_pT": rng.uniform(0.3, 30, size), "PF_dEta": rng.normal(0, 0.2, size), "PF_dPhi": rng.normal(0, 0.2, size),
+        "PF_id": rng.choice([211, -211, 22, 130, 11, 1], size), "PF_fromPV": rng.integers(0, 4, size),
+        "PF_fromAK4Jet": rng.integers(0, 2, size),
+    }  # fmt: skip
+    particles = ak.unflatten(ak.zip(flat), counts)
+    found = quark_gluon(particles)
+    neutral = np.isin(abs(flat["PF_id"]), [22, 130])
+    charged = np.isin(abs(flat["PF_id"]), [211, 11])
+    used = (neutral & (flat["PF_pT"] > 1)) | (charged & (flat["PF_fromPV"] == 3))
+    used &= flat["PF_fromAK4Jet"] == 1
+    for jet, start in enumerate(np.cumsum(counts) - counts):
+        rows = np.flatnonzero(used[start : start + counts[jet]]) + start
+        ptd, axis, mult = plain_quark_gluon(*(flat[name][rows] for name in ("PF_pT", "PF_dEta", "PF_dPhi")))
+        assert found["QG_mult"][jet] == mult
+        assert found["QG_ptD"][jet] == pytest.approx(ptd, rel=1e-5)
+        assert found["QG_axis2"][jet] == pytest.approx(axis, rel=1e-4, abs=1e-6)
+
+
+def test_quark_gluon_variables_of_the_sample(sample):
+    """Recomputed from the stored candidates, they equal those that the simulation wrote, up to rounded positions."""
+    jets = read_jets(sample)
+    found = quark_gluon(jets["particles"])
+    assert np.mean(found["QG_mult"] == jets["QG_mult"]) > 0.99
+    assert np.mean(np.abs(found["QG_ptD"] / jets["QG_ptD"] - 1) < 2e-3) > 0.99
+    assert np.mean(np.abs(found["QG_axis2"] - jets["QG_axis2"]) < 1e-3) > 0.99
+
+
+def test_each_lost_jet_has_one_reason(jets):
+    settings = SelectionSettings(min_pt=100, max_abs_eta=2.0, min_gen_pt=120, max_abs_gen_eta=1.5)
+    found = reasons(jets, settings)
+    lost = np.sum(list(found.values()), axis=0)
+    assert lost.max() == 1
+    keep = (jets["jetPt"] >= 100) & (np.abs(jets["jetEta"]) <= 2) & (jets["genJetPt"] > 120)
+    keep = keep & (np.abs(jets["genJetEta"]) <= 1.5)
+    np.testing.assert_array_equal(lost == 0, keep)
+    assert 0 < lost.sum() < len(jets)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("jetPt", np.nan), ("jetPt", np.inf), ("jetPt", -40.0), ("jetRawPt", -1.0), ("rhoAll", np.nan),
+     ("QG_axis2", -np.inf), ("genJetPt", np.nan)],
+)  # fmt: skip
+def test_impossible_numbers_of_a_jet_are_left_out(jets, name, value):
+    column = ak.to_numpy(jets[name]).copy()
+    column[5] = value
+    found = reasons(ak.with_field(jets, column, name))
+    assert np.flatnonzero(found["values that are not finite, or a negative pt"]).tolist() == [5]
+
+
+@pytest.mark.parametrize(("name", "value"), [("PF_pT", np.nan), ("PF_pT", -1.0), ("PF_mass", np.inf)])
+def test_impossible_numbers_of_a_particle_leave_its_jet_out(jets, name, value):
+    counts = ak.to_numpy(ak.num(jets["particles"]))
+    column = ak.to_numpy(ak.flatten(jets["particles", name])).copy()
+    column[counts[:5].sum()] = value
+    particles = ak.with_field(jets["particles"], ak.unflatten(column, counts), name)
+    found = reasons(ak.with_field(jets, particles, "particles"))
+    assert np.flatnonzero(found["values that are not finite, or a negative pt"]).tolist() == [5]
+
+
+def test_candidates_of_the_jet_or_of_the_window(jets):
+    own = own_particles(jets)
+    assert ak.all(own["particles", "PF_fromAK4Jet"] == 1)
+    assert ak.sum(ak.num(own["particles"])) == ak.sum(jets["particles", "PF_fromAK4Jet"])
+    window, _ = select_jets(jets, SelectionSettings(), "window")
+    assert ak.sum(ak.num(window["particles"])) > ak.sum(
+        ak.num(select_jets(jets, SelectionSettings(), "jet")[0].particles)
+    )
+
+
+def test_jets_without_candidates_are_left_out(ntuple):
+    none = ak.Array([[0] * 3 if i % 2 else [1] * 3 for i in range(60)])
+    jets = read_jets(ntuple())
+    particles = ak.zip(dict.fromkeys(POINT_COLUMNS + PARTICLE_COLUMNS["open"], none * 0 + 1.0))
+    particles = ak.with_field(particles, none, "PF_fromAK4Jet")
+    _, lost = select_jets(ak.with_field(jets, particles, "particles"), SelectionSettings())
+    assert lost["no particles"] == 30
+
+
+def test_without_a_cut_on_gen_pt_unmatched_jets_stay(jets):
+    jets = ak.with_field(jets, np.zeros(len(jets)), "genJetPt")
+    settings = SelectionSettings(min_gen_pt=0, min_pt=0)
+    assert len(select_jets(jets, settings)[0]) == len(jets)
+    _, lost = select_jets(jets, SelectionSettings(min_pt=0))
+    assert lost["no generator jet"] == len(jets)

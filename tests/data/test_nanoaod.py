@@ -1,0 +1,158 @@
+"""The NanoAOD reader on real CMS files, and on small files with the names of Run 3."""
+
+from __future__ import annotations
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from jetcorr_utils.config import DataSettings
+from jetcorr_utils.data import describe, iterate_jets, load_clouds, read_jets
+from jetcorr_utils.data.nanoaod import _from_pv
+from jetcorr_utils.errors import InputError
+
+
+@pytest.fixture(scope="session")
+def pfnano(real_data):
+    return real_data / "pfnano.root"
+
+
+def test_jets_and_events_of_the_official_file(pfnano):
+    assert describe(pfnano).usable
+    jets = read_jets(pfnano)
+    assert len(jets) == 64
+    assert len(np.unique(jets["event"])) == 10
+    with uproot.open(pfnano) as file:
+        tree = file["Events"]
+        for ours, theirs in (("jetPt", "Jet_pt"), ("jetEta", "Jet_eta"), ("jetArea", "Jet_area"),
+                             ("partonFlav", "Jet_partonFlavour"), ("hadronFlav", "Jet_hadronFlavour")):  # fmt: skip
+            np.testing.assert_array_equal(jets[ours], ak.flatten(tree[theirs].array()))
+        np.testing.assert_array_equal(ak.num(jets["particles"]), ak.flatten(tree["Jet_nConstituents"].array()))
+        generator, index = tree["GenJet_pt"].array(), tree["Jet_genJetIdx"].array()
+        pt = ak.where(index >= 0, generator[ak.mask(index, index >= 0)], 0)
+        np.testing.assert_array_equal(jets["genJetPt"], ak.flatten(pt))
+
+
+def test_candidates_sum_up_to_the_raw_jet(pfnano):
+    """The file keeps 10 bits of the candidates' pt and of the jets' pt and raw factor: 0.1 % each.
+
+    Only one jet is off by more than 0.2 %, the softest forward one (16 candidates, 17 GeV), where one candidate's
+    rounding weighs most. The mass of a light jet is a difference of large numbers and is left to 2 % of its energy.
+    """
+    jets = read_jets(pfnano)
+    pt = jets["particles", "PF_pT"]
+    eta = jets["particles", "PF_dEta"] + jets["jetEta"]
+    px, py = (ak.sum(pt * function(jets["particles", "PF_dPhi"]), axis=1) for function in (np.cos, np.sin))
+    pz = ak.sum(pt * np.sinh(eta), axis=1)
+    energy = ak.sum(np.sqrt((pt * np.cosh(eta)) ** 2 + jets["particles", "PF_mass"] ** 2), axis=1)
+    raw_pz = jets["jetRawPt"] * np.sinh(jets["jetEta"])
+    raw_energy = np.sqrt((jets["jetRawPt"] * np.cosh(jets["jetEta"])) ** 2 + jets["jetRawMass"] ** 2)
+    off = np.abs(np.hypot(px, py) / jets["jetRawPt"] - 1)
+    assert ak.max(off) < 3e-3
+    assert list(np.flatnonzero(off > 2e-3)) == [62]
+    np.testing.assert_allclose(py / jets["jetRawPt"], 0, atol=2e-3)
+    np.testing.assert_allclose(pz, raw_pz, rtol=4e-3, atol=0.1)
+    np.testing.assert_allclose(energy, raw_energy, rtol=4e-3)
+    mass = np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0))
+    np.testing.assert_allclose(mass / raw_energy, jets["jetRawMass"] / raw_energy, atol=0.02)
+
+
+def test_chunks_of_events_give_the_same_jets(pfnano):
+    assert ak.array_equal(ak.concatenate(list(iterate_jets(pfnano, 15))), read_jets(pfnano))
+
+
+def test_clouds_of_the_official_file(pfnano, tmp_path):
+    settings = DataSettings(files=[str(pfnano)], directory=str(tmp_path))
+    clouds = load_clouds(settings, progress=False)
+    assert len(clouds) == 36
+    assert sum(clouds.info["left_out"].values()) == 64 - 36
+    assert np.isfinite(clouds.target).all()
+    with pytest.raises(InputError, match="features 'rich' need PF_caloFraction and PF_hcalFraction"):
+        load_clouds(settings, "rich", progress=False)
+
+
+def test_a_file_without_candidates_is_refused_for_training(real_data, tmp_path):
+    path = real_data / "nano_dy.root"
+    info = describe(path)
+    assert not info.usable
+    assert "no particle-flow candidates" in info.text()
+    jets = read_jets(path)
+    assert len(jets) == info.jets == 188
+    assert ak.all(ak.num(jets["particles"]) == 0)
+    with pytest.raises(InputError, match=r"nano_dy\.root: its jets have no particle-flow candidates"):
+        load_clouds(DataSettings(files=[str(path)], directory=str(tmp_path)), progress=False)
+
+
+def run3(path, *, weights: bool = True, **changes):
+    """Two events with two and one jets, in the names of Run 3; the last candidate belongs to no jet."""
+    branches = {
+        "run": np.array([7, 7], dtype=np.uint32), "luminosityBlock": np.array([1, 1], dtype=np.uint32),
+        "event": np.array([11, 12], dtype=np.uint64), "PV_npvsGood": np.array([30, 40], dtype=np.uint8),
+        "Rho_fixedGridRhoFastjetAll": np.array([20.0, 21.0], dtype=np.float32),
+        **{f"Jet_{name}": ak.values_astype(ak.Array(values), "float32") for name, values in {
+            "pt": [[100, 50], [80]], "eta": [[1, -1], [0]], "phi": [[3.1, 0], [1]], "mass": [[10, 5], [8]],
+            "area": [[0.5, 0.5], [0.5]], "rawFactor": [[0.1, 0.2], [0.0]],
+        }.items()},
+        "PFCand_pt": ak.values_astype(ak.Array([[60, 30, 50], [90, 70]]), "float32"),
+        "PFCand_eta": ak.values_astype(ak.Array([[1.1, 0.9, -1], [0, 2]]), "float32"),
+        "PFCand_phi": ak.values_astype(ak.Array([[-3.1, 3.1, 0], [1, 2]]), "float32"),
+        "PFCand_mass": ak.values_astype(ak.Array([[0.1, 0, 0], [0, 0]]), "float32"),
+        "PFCand_pdgId": ak.values_astype(ak.Array([[211, 22, 130], [-211, 22]]), "int16"),
+        "PFCand_fromPV": ak.values_astype(ak.Array([[3, 2, 3], [3, 3]]), "uint8"),
+        "PFCand_puppiWeight": ak.values_astype(ak.Array([[1, 0.5, 0.8], [1, 1]]), "float32"),
+        "JetPFCand_jetIdx": ak.values_astype(ak.Array([[1, 0, 0], [0]]), "int32"),
+        "JetPFCand_pfCandIdx": ak.values_astype(ak.Array([[2, 0, 1], [0]]), "int32"),
+    } | changes  # fmt: skip
+    if not weights:
+        del branches["PFCand_puppiWeight"]
+    types = {name: ak.type(ak.Array(values)).content for name, values in branches.items() if values is not None}
+    with uproot.recreate(path) as file:
+        tree = file.mktree("Events", types, counter_name=lambda name: "n" + name.split("_")[0])
+        tree.extend({name: values for name, values in branches.items() if values is not None})
+    return path
+
+
+def test_names_of_run_3(tmp_path):
+    path = run3(tmp_path / "nano.root")
+    jets = read_jets(path)
+    assert jets["event"].tolist() == [11, 11, 12]
+    assert jets["rhoAll"].tolist() == [20, 20, 21]
+    assert jets["jetPtOrder"].tolist() == [0, 1, 0]
+    np.testing.assert_allclose(jets["jetRawPt"], [90, 40, 80], rtol=1e-6)
+    # scaled by the PUPPI weight, attached by index
+    np.testing.assert_allclose(ak.flatten(jets["particles", "PF_pT"]), [60, 15, 40, 90], rtol=1e-6)
+    assert jets["particles", "PF_id"].tolist() == [[211, 22], [130], [-211]]
+    # the jet at phi = 3.1 has a candidate on the other side of the seam
+    np.testing.assert_allclose(jets["particles", "PF_dPhi"][0], [2 * np.pi - 6.2, 0], atol=1e-6)
+    assert jets["genJetPt"].tolist() == [0, 0, 0]
+    assert describe(path).reason == "can be used for correction only: there are no generator jets to train on"
+    with pytest.raises(InputError, match="has no generator jets"):
+        load_clouds(DataSettings(files=[str(path)], directory=str(tmp_path)), progress=False)
+
+
+def test_candidates_that_carry_their_weight_already(tmp_path):
+    jets = read_jets(run3(tmp_path / "nano.root", weights=False))
+    np.testing.assert_allclose(ak.flatten(jets["particles", "PF_pT"]), [60, 30, 50, 90], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("jetIdx", [[1, 0, 2], [0]]), ("pfCandIdx", [[2, 0, 3], [0]])]
+)  # fmt: skip
+def test_an_index_beyond_the_end_is_named(tmp_path, name, values):
+    path = run3(tmp_path / "nano.root", **{f"JetPFCand_{name}": ak.values_astype(ak.Array(values), "int32")})
+    with pytest.raises(InputError, match=f"JetPFCand_{name} points beyond the last entry"):
+        read_jets(path)
+
+
+@pytest.mark.parametrize("name", ["Jet_area", "run", "PV_npvsGood", "PFCand_pdgId", "PFCand_fromPV"])
+def test_a_missing_necessary_branch_is_named(tmp_path, name):
+    with pytest.raises(InputError, match=f"lacks the necessary branches.*{name}"):
+        read_jets(run3(tmp_path / "nano.root", **{name: None}))
+
+
+def test_vertex_association_as_in_cms():
+    """`pat::PackedCandidate::fromPV` for candidates that are associated to the primary vertex or to none."""
+    quality = np.array([7, 6, 5, 4, 1, 0, 0])
+    pdg = np.array([211, 211, -211, 211, 211, 211, -13])
+    assert _from_pv(quality, pdg).tolist() == [3, 2, 2, 2, 1, 1, 2]
