@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings
 from jetcorr_utils.data.dataset import CloudDataset
 from jetcorr_utils.data.features import TABLE_COLUMNS
+from jetcorr_utils.export import export_model
 from jetcorr_utils.models import CloudNetwork, build_model
 
 SETTINGS = {
@@ -16,6 +21,13 @@ SETTINGS = {
         architecture="particlenet", features="rich", blocks=2, k=5, conv_layers=2, conv_dim=24, fc_dim=24
     ),
 }
+
+METADATA = {
+    "candidates": "jet",
+    "selection": {"min_pt": 30.0, "max_abs_eta": 2.5},
+    "training_range": {"jetPt": [30.0, 900.0], "abs(jetEta)": [0.0, 2.5], "particles": [1, 200]},
+}
+_FOLDER = tempfile.TemporaryDirectory(prefix="jetcorr-tests-")
 
 
 def clouds_of(counts, seed: int = 0, features: str = "open") -> CloudDataset:
@@ -70,3 +82,9 @@ def network(name: str) -> CloudNetwork:
             if parameter.ndim == 1:  # biases, and the weights of normalisations
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
+
+
+@functools.cache
+def exported(name: str) -> Path:
+    """The ONNX file of a network, made once."""
+    return export_model(network(name), Path(_FOLDER.name) / f"{name}.onnx", metadata={"name": name, **METADATA})

@@ -16,7 +16,7 @@ from jetcorr_utils.serving.client import OnnxPredictor
 from jetcorr_utils.serving.padding import pad
 from jetcorr_utils.serving.repository import model_metadata
 from jetcorr_utils.training import predict
-from tests.networks import SETTINGS, clouds_of, network, some_clouds
+from tests.networks import METADATA, SETTINGS, clouds_of, exported, network, some_clouds
 
 NAMES = list(SETTINGS)
 
@@ -27,9 +27,8 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def files(models, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("onnx")
-    return {name: export_model(model, folder / f"{name}.onnx", metadata={"n": [1]}) for name, model in models.items()}
+def files():
+    return {name: exported(name) for name in NAMES}
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +99,8 @@ def test_a_jet_without_particles_is_not_a_number_and_leaves_the_others_alone(pre
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_network_gives_the_same_bytes_without_paths_of_this_machine(models, files, name, tmp_path):
-    again = export_model(models[name], tmp_path / "again.onnx", metadata={"n": [1]}).read_bytes()
+def test_the_same_network_gives_the_same_bytes_without_paths_of_this_machine(files, name, tmp_path):
+    again = export_model(network(name), tmp_path / "again.onnx", metadata={"name": name, **METADATA}).read_bytes()
     assert again == files[name].read_bytes()
     assert b"/jetcorr_utils/" not in again
     assert b"site-packages" not in again
@@ -113,7 +112,7 @@ def test_metadata_says_what_the_model_takes(files, name):
     assert metadata["architecture"] == name
     assert metadata["features"] == SETTINGS[name].features
     assert metadata["units"] == "GeV"
-    assert json.loads(metadata["n"]) == [1]
+    assert json.loads(metadata["training_range"]) == METADATA["training_range"]
     assert json.loads(metadata["settings"]) == SETTINGS[name].model_dump(mode="json")
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jetcorr_utils.export import export_model
 from jetcorr_utils.serving import TritonServer, add_model, server_available
-from tests.networks import SETTINGS, network
+from tests.networks import SETTINGS, exported, network
 
 
 @pytest.fixture(scope="session")
@@ -16,15 +15,9 @@ def models():
 
 
 @pytest.fixture(scope="session")
-def files(models, tmp_path_factory):
+def files():
     """Their ONNX files."""
-    folder = tmp_path_factory.mktemp("exported")
-    metadata = {"candidates": "jet", "selection": {"min_pt": 30.0, "max_abs_eta": 2.5}}
-    ranges = {"training_range": {"jetPt": [30.0, 900.0], "abs(jetEta)": [0.0, 2.5], "particles": [1, 200]}}
-    return {
-        name: export_model(model, folder / f"{name}.onnx", metadata={"name": name, **metadata, **ranges})
-        for name, model in models.items()
-    }
+    return {name: exported(name) for name in SETTINGS}
 
 
 @pytest.fixture

@@ -1,0 +1,45 @@
+"""Where notebook 05 gets predictions from: a server of its own, a given one, or this process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jetcorr_utils.errors import InputError
+from jetcorr_utils.serving import open_service
+from jetcorr_utils.serving.server import ENVIRONMENT_VARIABLE
+from tests.networks import some_clouds
+
+
+def test_a_server_of_its_own_counts_and_stops(make_repository):
+    with open_service(make_repository("pfn")) as service:
+        server = service.server
+        assert "Triton server" in service.text
+        service.predictors["pfn"].predict(some_clouds(30))
+        assert service.usage().loc["pfn", "jets"] >= 30
+    assert not server.running
+
+
+def test_a_given_server(server, make_repository):
+    with open_service(make_repository("pfn"), url=f"grpc://{server.grpc_url}") as service:
+        assert list(service.predictors) == ["pfn"]
+        assert np.isfinite(service.predictors["pfn"].predict(some_clouds(3))).all()
+    assert server.running
+
+
+def test_a_given_server_without_the_model(server, make_repository, files):
+    from jetcorr_utils.serving import add_model
+
+    repository = make_repository("pfn")
+    add_model(repository, "other", files["pfn"])
+    with pytest.raises(InputError, match="not other"):
+        open_service(repository, url=f"http://{server.http_url}")
+
+
+def test_where_no_server_can_run_the_models_run_in_this_process(make_repository, monkeypatch, tmp_path):
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path))
+    with open_service(make_repository("pfn")) as service:
+        assert service.server is None
+        assert "in this process" in service.text
+        assert np.isfinite(service.predictors["pfn"].predict(some_clouds(3))).all()
+        assert service.usage().empty

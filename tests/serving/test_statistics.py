@@ -1,0 +1,75 @@
+"""Inference statistics: the server's counts are ours, and times a jet are scaled by jets."""
+
+from __future__ import annotations
+
+import pytest
+
+from jetcorr_utils.serving import (
+    OnnxPredictor,
+    TritonPredictor,
+    inference_metrics,
+    measure_inference,
+    prometheus_metrics,
+    usage,
+)
+from jetcorr_utils.serving.statistics import _row
+from tests.networks import some_clouds
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_usage_counts_jets_and_requests(server, protocol):
+    url = server.http_url if protocol == "http" else server.grpc_url
+    with TritonPredictor(url, "pfn", protocol) as predictor:
+        before = usage(predictor)
+        predictor.predict(some_clouds(100), batch_size=16)
+        after = usage(predictor)
+    spent = {name: after[name] - before[name] for name in after}
+    assert spent["jets"] == 100
+    assert spent["requests"] == 7
+    assert 1 <= spent["executions"] <= 7
+    assert spent["failed"] == 0
+    assert 0 < spent["compute_infer"] < spent["success"]
+
+
+def test_times_are_per_jet():
+    # Two requests of 10 jets that took the client 1 ms each; the server says 0.2 ms in the queue, 1 ms computing
+    spent = {
+        "jets": 20,
+        "queue": 200_000,
+        "compute_input": 100_000,
+        "compute_infer": 800_000,
+        "compute_output": 100_000,
+    }
+    row = _row([1e-3, 1e-3], 10, spent)
+    expected = {
+        "requests": 2,
+        "jets_per_s": 10_000,
+        "latency_ms": 1,
+        "wall": 100,
+        "queue": 10,
+        "model": 50,
+        "overhead": 40,
+    }
+    assert row == pytest.approx(expected)
+
+
+def test_the_parts_add_up_to_what_the_client_waits_for(server, files):
+    clouds = some_clouds(200)
+    with TritonPredictor(server.http_url, "pfn") as predictor:
+        table = measure_inference(predictor, clouds, (1, 64), seconds=0.1, progress=False)
+    assert table["batch_size"].to_list() == [1, 64]
+    assert (table[["wall", "queue", "model", "overhead"]] > 0).all(axis=None)
+    assert table["wall"].to_list() == pytest.approx((table["queue"] + table["model"] + table["overhead"]).to_list())
+    assert table["jets_per_s"].to_list() == pytest.approx((1e6 / table["wall"]).to_list())
+    metrics = inference_metrics(table)
+    assert list(metrics) == ["1", "64"]
+    assert metrics["64"]["jets_per_s"] == table["jets_per_s"][1]
+    local = measure_inference(OnnxPredictor(files["pfn"]), clouds, (4,), seconds=0.05, progress=False)
+    assert local["model"].to_list() == local["wall"].to_list()
+    assert local["overhead"].to_list() == [0]
+
+
+def test_prometheus_metrics_of_both_models(server):
+    metrics = prometheus_metrics(server.metrics_url)
+    counted = metrics[metrics["metric"] == "nv_inference_request_success"]
+    assert set(counted["model"]) == {"pfn", "particlenet"}
