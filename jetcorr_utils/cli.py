@@ -15,7 +15,7 @@ import click
 from . import __version__
 from .config import load_study
 from .errors import InputError, JetcorrError
-from .kubeflow.cli import pipeline
+from .kubeflow.cli import manifests, pipeline, trial
 from .run import RunFolder
 
 __all__ = ["main"]
@@ -184,7 +184,31 @@ def correct(files: tuple[str, ...], model: str, out: Path, batch_size: int) -> N
     click.echo(correct_files(files, model, out, batch_size=batch_size).text())
 
 
-main.add_command(pipeline)
+@main.command("compare-cms")
+@STUDY
+@PARAMETER
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of table and figures."
+)
+def compare_cms(study: str, parameters: tuple, out: Path) -> None:
+    """Compare a study's jets with CMS's: resolution, flavour dependence, energy fractions."""
+    from .data import ensure_files, read_jets
+    from .files import write_json
+    from .physics import cms_comparison, plot_cms_flavour, plot_cms_resolution, save_figure
+
+    settings = load_study(study, dict(parameters))
+    comparison = cms_comparison(read_jets(ensure_files(settings.data), settings.data))
+    write_json(out / "cms_comparison.json", comparison)
+    for name, draw in {"resolution": plot_cms_resolution, "flavour": plot_cms_flavour}.items():
+        save_figure(draw(comparison), out / "figures", f"cms_{name}")
+    for row in comparison["resolution"]:
+        click.echo(f"pt {row['pt']:5.0f} GeV: IQR/median {row['ours']:.3f}, CMS {row['cms']:.3f}")
+    for share, value in comparison["energy_fractions"].items():
+        click.echo(f"{share} energy fraction: {value:.3f}")
+
+
+for command in (manifests, pipeline, trial):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()
