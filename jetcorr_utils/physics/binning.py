@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
-    "ETA_BINS", "FLAVOURS", "PT_BINS", "PT_EDGES", "Bin", "flavour_name", "selection_text",
+    "ETA_BINS", "FLAVOURS", "PT_BINS", "PT_EDGES", "PT_EDGES_ABOVE_CUT", "Bin", "flavour_name", "selection_text",
 ]  # fmt: skip
 
 
@@ -55,6 +55,9 @@ ETA_BINS = tuple(Bin(*edges) for edges in ((0, 1.3), (1.3, 2.5), (0, 2.5)))
 
 #: fine bins in gen pt for figures, GeV: the paper's, 20 even steps in log(pt) from 20 to 3000 GeV
 PT_EDGES = np.geomspace(20.0, 3000.0, 20)
+
+#: those of them above 30 GeV: below, the cut on the reconstructed pt keeps only what fluctuates upwards
+PT_EDGES_ABOVE_CUT = PT_EDGES[PT_EDGES > 30]
 
 #: PDG id of the parton → name, in the paper's order
 FLAVOURS = {2: "u", 1: "d", 3: "s", 4: "c", 5: "b", 21: "g"}

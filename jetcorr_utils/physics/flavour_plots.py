@@ -73,7 +73,7 @@ def plot_flavour_difference(
 ) -> Figure:
     """Difference between the median responses of two groups of flavours against gen pt, with paired errors."""
     figure, ax = subplots()
-    edges = np.geomspace(20, 3000, 11)
+    edges = np.geomspace(30, 3000, 10)
     table = flavour_profile(
         predictions, corrections, settings, first=first, second=second, edges=edges, eta_bin=eta_bin
     )

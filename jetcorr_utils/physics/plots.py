@@ -27,7 +27,7 @@ from ..style import (
     subplots,
     title_of,
 )
-from .binning import ETA_BINS, PT_BINS, Bin, selection_text
+from .binning import ETA_BINS, PT_BINS, PT_EDGES_ABOVE_CUT, Bin, selection_text
 from .predictions import response
 from .profiles import profile
 from .results import measured_models
@@ -68,9 +68,10 @@ def plot_median_response(
     eta_bin: Bin = ETA_BINS[2],
     settings: PhysicsSettings | None = None,
 ) -> Figure:
-    """Median response against gen pt with bootstrap errors; the band is ±1 %."""
+    """Median response against gen pt with bootstrap errors; the band is ±1 %, medians beyond ±15 % are not shown."""
     figure, ax = subplots()
-    table = profile(predictions, corrections, settings, eta_bin=eta_bin)
+    table = profile(predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin)
+    table = table[table["median"].between(0.85, 1.15)]
     draw_points(ax, table, "median", corrections)
     ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
     ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
@@ -92,7 +93,7 @@ def plot_resolution(
 ) -> Figure:
     """Resolution (IQR / median) against gen pt, and its ratio to the standard correction with paired errors."""
     figure, main, ratio = figure_with_ratio()
-    table = profile(predictions, corrections, settings, eta_bin=eta_bin)
+    table = profile(predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin)
     draw_points(main, table, "resolution", corrections)
     draw_points(ratio, table[table["correction"] != "standard"], "ratio", corrections)
     ratio.axhline(1, color="0.4", linestyle="--", linewidth=1, zorder=0)
@@ -119,7 +120,8 @@ def plot_width_and_tails(
 ) -> Figure:
     """Effective Gaussian width of the response against gen pt, and the share of jets beyond 2.5 widths of it."""
     figure, main, lower = figure_with_ratio()
-    table = profile(predictions, corrections, settings, eta_bin=eta_bin, min_jets=100)
+    binning = {"edges": PT_EDGES_ABOVE_CUT, "eta_bin": eta_bin, "min_jets": 100}
+    table = profile(predictions, corrections, settings, **binning)
     draw_points(main, table, "effective_sigma", corrections)
     percent = table.assign(tail=100 * table["tail"], tail_error=100 * table["tail_error"])
     draw_points(lower, percent, "tail", corrections)
@@ -144,7 +146,7 @@ def plot_gain(
     """Gain over the standard correction in each bin of gen pt, one panel for each range of abs(eta)."""
     models = list(models) if models is not None else measured_models(metrics)
     etas = list(metrics[models[0]][quantity])
-    figure, axes = subplots(1, len(etas), sharey=True, figsize=(4.6 * len(etas), 6.0), squeeze=False)
+    figure, axes = subplots(1, len(etas), sharey=True, figsize=(4.4 * len(etas), 7.2), squeeze=False)
     offsets = np.linspace(-0.18, 0.18, len(models)) if len(models) > 1 else [0.0]
     for ax, eta in zip(axes[0], etas, strict=True):
         pt_bins = list(metrics[models[0]][quantity][eta])

@@ -30,7 +30,7 @@ from ..style import (
     subplots,
     title_of,
 )
-from .binning import ETA_BINS, PT_EDGES, Bin, selection_text
+from .binning import ETA_BINS, PT_EDGES_ABOVE_CUT, Bin, selection_text
 from .predictions import corrected_pt
 from .statistics import event_keys, poisson_weights
 
@@ -73,7 +73,7 @@ def prior_profile(
     powers: Sequence[float | None] = (None, 5.0),
     settings: PhysicsSettings | None = None,
     *,
-    edges: ArrayLike = PT_EDGES,
+    edges: ArrayLike = PT_EDGES_ABOVE_CUT,
     eta_bin: Bin = ETA_BINS[2],
     min_jets: int = 100,
 ) -> pd.DataFrame:

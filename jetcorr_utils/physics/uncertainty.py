@@ -26,7 +26,7 @@ from ..style import (
     subplots,
     title_of,
 )
-from .binning import FLAVOURS, PT_EDGES
+from .binning import FLAVOURS, PT_EDGES_ABOVE_CUT
 from .metrics import ONE_SIGMA, pull
 from .profiles import with_errors
 from .statistics import Bootstrap
@@ -60,7 +60,7 @@ def coverage_profile(
     if by == "flavour":
         bins = [(code, code + 1) for code in FLAVOURS]
     else:
-        edges = PT_EDGES if edges is None else np.asarray(edges, dtype=np.float64)
+        edges = PT_EDGES_ABOVE_CUT if edges is None else np.asarray(edges, dtype=np.float64)
         bins = list(pairwise(edges))
     result = []
     for model in models:
