@@ -75,11 +75,12 @@ def load_official(files: Sequence[str | Path]) -> OfficialCorrection:
             raise InputError(f"correction {file}: there is no such file")
         if not file.name.endswith(_SUFFIXES):
             raise InputError(f"correction {file}: expected a name that ends with {' or '.join(_SUFFIXES)}")
-        names.append(file.name.removesuffix(next(suffix for suffix in _SUFFIXES if file.name.endswith(suffix))))
+        name = file.name.removesuffix(next(suffix for suffix in _SUFFIXES if file.name.endswith(suffix)))
+        names.append(_short(name))
         try:
             with warnings.catch_warnings(record=True) as remarks:  # some official files have gaps between their bins
                 warnings.simplefilter("always")
-                reader.add_weight_sets([f"* * {file}"])
+                reader.add_weight_sets([f"{names[-1]} {name} {file}"])
             for text in {str(remark.message) for remark in remarks}:
                 log.info("%s: %s", file, text)
         except Exception as error:  # the parser raises whatever a line that it does not expect leads to
@@ -91,6 +92,14 @@ def load_official(files: Sequence[str | Path]) -> OfficialCorrection:
         return OfficialCorrection(FactorizedJetCorrector(**{name: evaluator[name] for name in names}), levels)
     except Exception as error:  # coffea raises plain Exception for files that do not fit together
         raise InputError(f"corrections {', '.join(names)}: {error}") from error
+
+
+def _short(name: str) -> str:
+    """The name of a file in the five parts that coffea knows: campaign, era, data or MC, level, jets."""
+    parts = name.split("_")
+    if len(parts) < 5:
+        raise InputError(f"correction {name}: expected a name such as Summer16_07Aug2017_V11_MC_L2Relative_AK4PFchs")
+    return "_".join([parts[0], "".join(parts[1:-3]), *parts[-3:]])
 
 
 def correct_jets(jets: ak.Array, correction: OfficialCorrection) -> ak.Array:

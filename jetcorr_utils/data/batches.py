@@ -132,7 +132,7 @@ class BatchLoader:
             return np.arange(jets)
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(jets)
-        if self.pool == 1:
+        if self.pool == 1 or jets == 0:
             return order
         multiplicity = self.dataset.multiplicity
         size = self.batch_size * self.pool
