@@ -83,11 +83,14 @@ class CloudNetwork(nn.Module):
     ----------
     settings
         The settings that the network was built from.
+    fast
+        Whether the compiled kernels may be used on CPUs; without them this is plain PyTorch.
     """
 
     def __init__(self, settings: NetworkSettings, latent: int) -> None:
         super().__init__()
         self.settings = settings
+        self.fast = True
         self.inputs = CloudInputs(settings.features)
         self.head = CorrectionHead(latent + self.inputs.jet_dim, settings.fc_layers, settings.fc_dim, settings.dropout)
 

@@ -14,42 +14,33 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-import scipy.linalg  # noqa: F401 (its BLAS is the one that compiled code calls, and must be there to be limited)
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from . import kernels
 from .distributed import total_over_processes
+from .threads import jet_parts, numpy_of, one_blas_thread, over, run
 
 if TYPE_CHECKING:
     from .particlenet import RowNorm
 
-__all__ = ["edge_stack", "fast_neighbours", "is_fast"]
+__all__ = ["Graph", "edge_stack", "fast_neighbours"]
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
 
 
-def is_fast(module: nn.Module, x: Tensor) -> bool:
-    """Whether the kernels can do what is asked: on a CPU, in float32, training or inference without gradients."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-        return False
-    return not torch.compiler.is_compiling() and (module.training or not torch.is_grad_enabled())
-
-
 def fast_neighbours(positions: Tensor, ptr: Tensor, start: Tensor, k: int) -> Tensor:
     """The `source` of `neighbours.nearest_neighbours`, by the kernel."""
-    x, bounds, begin = _numpy(positions), ptr.numpy(), start.numpy()
+    x, bounds, begin = numpy_of(positions), ptr.numpy(), start.numpy()
     source = np.empty(int(begin[-1]), np.int64)
     arguments = (bounds, k, x, begin, source)
-    with _one_blas_thread():
-        _run([functools.partial(kernels.nearest, first, last, *arguments) for first, last in _jet_parts(bounds)])
+    with one_blas_thread():
+        over(jet_parts(bounds), kernels.nearest, *arguments)
     return torch.from_numpy(source)
 
 
@@ -68,7 +59,7 @@ def edge_stack(
         The L - 1 layers after the first, and L batch normalisations; a training updates their running statistics.
     """
     weights = [linear.weight for linear in linears]
-    with _one_blas_thread():
+    with one_blas_thread():
         if not norms[0].training:
             return _infer(own, other, graph, weights, norms)
         affine = [parameter for norm in norms for parameter in (norm.weight, norm.bias)]
@@ -87,16 +78,16 @@ class Graph:
     def __init__(self, start: Tensor, source: Tensor, ptr: Tensor) -> None:
         self.start, self.source = start.numpy(), source.numpy()
         bounds = ptr.numpy()
-        self._particles = [(bounds[a], bounds[b]) for a, b in _jet_parts(bounds)]
+        self._particles = [(bounds[a], bounds[b]) for a, b in jet_parts(bounds)]
         self._edges = [(self.start[a], self.start[b]) for a, b in self._particles]
 
     def by_particles(self, kernel: Callable[..., T], *arguments: Any) -> list[T]:
         """The results of `kernel(first, last, *arguments)` for ranges of particles that cover the batch."""
-        return _run([functools.partial(kernel, first, last, *arguments) for first, last in self._particles])
+        return over(self._particles, kernel, *arguments)
 
     def by_edges(self, kernel: Callable[..., T], rows: Sequence[Array], *arguments: Any) -> list[T]:
         """The results of `kernel(*rows, *arguments)` for ranges of edges that cover the batch, each with its rows."""
-        return _run([functools.partial(kernel, *(x[a:b] for x in rows), *arguments) for a, b in self._edges])
+        return run([functools.partial(kernel, *(x[a:b] for x in rows), *arguments) for a, b in self._edges])
 
 
 class _Norm(NamedTuple):
@@ -144,7 +135,9 @@ class _EdgeStack(torch.autograd.Function):
         norms: list[_Norm] = []
         for layer, z in enumerate(zs):
             if layer == 0:
-                sums = graph.by_particles(kernels.add_ends, graph.start, graph.source, _numpy(own), _numpy(other), z)
+                sums = graph.by_particles(
+                    kernels.add_ends, graph.start, graph.source, numpy_of(own), numpy_of(other), z
+                )
             else:
                 weight_t, norm = np.ascontiguousarray(weights[layer - 1].T), norms[-1]
                 sums = graph.by_edges(kernels.forward_layer, (zs[layer - 1], z), norm.scale, norm.shift, weight_t)
@@ -163,13 +156,13 @@ class _EdgeStack(torch.autograd.Function):
         """From the last layer to the first."""
         graph, zs, norms = ctx.graph, ctx.zs, ctx.norms
         count = torch.from_numpy(np.diff(graph.start)).clamp(min=1)
-        at_sum = _numpy(at_mean / count.unsqueeze(1))
+        at_sum = numpy_of(at_mean / count.unsqueeze(1))
         # The ReLU after the last z lets `active[0]` edges of a particle through, and their z sum up to `active[1]`
         sums = (at_sum * ctx.active).sum(axis=1, dtype=np.float64)
         gradient = _empty(zs[-1].shape)
         affine: list[Array] = []
         weights: list[Array] = []
-        with _one_blas_thread():
+        with one_blas_thread():
             scale, shift = norms[-1].scale, norms[-1].shift
             graph.by_particles(kernels.backward_mean, graph.start, zs[-1], scale, shift, at_sum, gradient)
             for layer in range(len(zs) - 1, 0, -1):
@@ -194,55 +187,21 @@ def _infer(own: Tensor, other: Tensor, graph: Graph, weights: Sequence[Tensor], 
     """With the running statistics: all layers at once, the batch normalisations folded into the weights."""
     scales = [norm.weight / (norm.running_var + norm.eps).sqrt() for norm in norms]
     shifts = [norm.bias - norm.running_mean * scale for norm, scale in zip(norms, scales, strict=True)]
-    own_, other_ = _numpy(own * scales[0] + shifts[0]), _numpy(other * scales[0])
+    own_, other_ = numpy_of(own * scales[0] + shifts[0]), numpy_of(other * scales[0])
     channels = own.shape[1]
     folded = [(w * scale.unsqueeze(1)).T for w, scale in zip(weights, scales[1:], strict=True)]
-    weights_t = _numpy(torch.stack(folded) if folded else own.new_zeros(0, channels, channels))
-    later = _numpy(torch.stack(shifts[1:]) if folded else own.new_zeros(0, channels))
+    weights_t = numpy_of(torch.stack(folded) if folded else own.new_zeros(0, channels, channels))
+    later = numpy_of(torch.stack(shifts[1:]) if folded else own.new_zeros(0, channels))
     mean = _empty(own.shape)
     graph.by_particles(kernels.infer, graph.start, graph.source, own_, other_, weights_t, later, mean)
     return torch.from_numpy(mean)
 
 
 def _unpack(parameters: Sequence[Tensor], layers: int) -> tuple[list[Array], list[Array], list[Array]]:
-    arrays = [_numpy(parameter) for parameter in parameters]
+    arrays = [numpy_of(parameter) for parameter in parameters]
     return arrays[0 : 2 * layers : 2], arrays[1 : 2 * layers : 2], arrays[2 * layers :]
-
-
-def _numpy(x: Tensor) -> Array:
-    return x.detach().contiguous().numpy()
 
 
 def _empty(shape: Sequence[int]) -> Array:
     # From torch: its memory is aligned for the widest vector registers
     return torch.empty(tuple(shape)).numpy()
-
-
-def _jet_parts(ptr: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Ranges of jets with about the same number of particles, as many as torch has threads."""
-    threads = torch.get_num_threads()
-    cuts = np.searchsorted(ptr, np.linspace(0, ptr[-1], threads + 1)[1:-1])
-    bounds = np.unique([0, *cuts, len(ptr) - 1])
-    return list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
-
-
-def _run(tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """Results of the tasks, in their order, each in a thread of its own."""
-    if len(tasks) == 1:
-        return [tasks[0]()]
-    return list(_pool(len(tasks)).map(lambda task: task(), tasks))
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="jetcorr")
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def _one_blas_thread() -> Any:
-    """BLAS must not start threads of its own below ours: the products of a chunk are too small for that."""
-    return _blas().limit(limits=1, user_api="blas")

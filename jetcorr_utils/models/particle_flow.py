@@ -14,6 +14,8 @@ from torch import Tensor
 from torch_geometric.nn import MLP, SumAggregation
 
 from .common import CloudNetwork
+from .deepsets import summed_layers
+from .threads import is_fast
 
 if TYPE_CHECKING:
     from ..config import PfnSettings
@@ -38,6 +40,8 @@ class ParticleFlowNetwork(CloudNetwork):
 
     def embed(self, features: Tensor, points: Tensor, ptr: Tensor) -> Tensor:
         """Σ Φ over the particles of each jet, `(B, conv_dim)`."""
+        if self.fast and is_fast(self, features):
+            return summed_layers(features, ptr, self.phi.lins) / self.multiplicity
         return self.pool(self.phi(features), ptr=ptr, dim=0) / self.multiplicity
 
     @torch.no_grad()

@@ -19,8 +19,9 @@ from torch_geometric.nn import MeanAggregation
 
 from .common import CloudNetwork
 from .distributed import process_count, sum_over_processes
-from .edgeconv import Graph, edge_stack, fast_neighbours, is_fast
+from .edgeconv import Graph, edge_stack, fast_neighbours
 from .neighbours import edge_starts, nearest_neighbours
+from .threads import is_fast
 
 if TYPE_CHECKING:
     from ..config import ParticleNetSettings
@@ -109,13 +110,7 @@ class EdgeConv(nn.Module):
 
 
 class ParticleNet(CloudNetwork):
-    """`blocks` blocks of EdgeConv with `conv_layers` layers of `conv_dim`, then the mean over a jet's particles.
-
-    Attributes
-    ----------
-    fast
-        Whether the compiled kernels may be used on CPUs; without them this is plain PyTorch.
-    """
+    """`blocks` blocks of EdgeConv with `conv_layers` layers of `conv_dim`, then the mean over a jet's particles."""
 
     def __init__(self, settings: ParticleNetSettings) -> None:
         super().__init__(settings, latent=settings.conv_dim)
@@ -123,7 +118,6 @@ class ParticleNet(CloudNetwork):
         self.blocks = nn.ModuleList(EdgeConv(inputs, width, settings.conv_layers) for inputs, width in pairwise(widths))
         self.k = settings.k
         self.pool = MeanAggregation()
-        self.fast = True
 
     def embed(self, features: Tensor, points: Tensor, ptr: Tensor) -> Tensor:
         """Mean over the particles of each jet after the last block, `(B, conv_dim)`."""
