@@ -19,8 +19,8 @@ from ..errors import InputError, TrainingError
 from ..files import write_json
 from ..models.inputs import sample_rows
 from .results import SEARCH, describe_search
-from .space import Parameters, apply_parameters, check_space
-from .trial import TrialRecord, run_trial
+from .space import Parameters, check_space
+from .trial import TrialRecord, run_trial, trial_settings
 
 __all__ = ["REPORTED", "parse_values", "read_metrics", "run_cluster_trial"]
 
@@ -78,10 +78,9 @@ def run_cluster_trial(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SEARCH, describe_search(study, source="katib"))
     training = training.select(sample_rows(len(training), tuning.max_jets or len(training), tuning.seed))
-    limits = {"training.epochs": tuning.epochs, "training.max_jets": None}
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
     record = run_trial(
-        0, values, apply_parameters(settings, {**values, **limits}), training, validation, folder / name,
+        0, values, trial_settings(settings, values, tuning), training, validation, folder / name,
         grace=tuning.grace, report=lambda epoch, error: _report(metrics_file, {"mae": error}),
     )  # fmt: skip
     if record.state == "failed":

@@ -16,18 +16,18 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ..config import ModelSettings
+from ..config import ModelSettings, TuningSettings
 from ..data.clouds import CloudDataset
 from ..errors import JetcorrError
 from ..files import atomic_path, read_json, write_json
 from ..training import load_model, predict, train
 from .metrics import constant_error, response_metrics
-from .space import Parameters
+from .space import Parameters, apply_parameters
 
-__all__ = ["RECORD", "PrunedTrial", "TrialRecord", "read_trial", "run_trial", "write_record"]
+__all__ = ["RECORD", "PrunedTrial", "TrialRecord", "read_trial", "run_trial", "trial_settings", "write_record"]
 
 RECORD = "trial.json"
-MARGIN = 0.995  # a validation error below this share of the constant predictor's has left it
+MARGIN = 0.999  # a validation error below this share of the constant predictor's has left it
 
 
 class PrunedTrial(Exception):
@@ -62,6 +62,17 @@ class TrialRecord:
     values: Parameters
     metrics: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+
+
+def trial_settings(settings: ModelSettings, values: Parameters, tuning: TuningSettings) -> ModelSettings:
+    """The settings with which a trial is trained: its parameters, and a training that is shortened as a whole.
+
+    The warm-up is given in epochs and is shortened with them: a short trial would spend all of it warming up.
+    """
+    drawn = apply_parameters(settings, values)
+    share = min(1.0, tuning.epochs / drawn.training.epochs)
+    shortened = {"epochs": tuning.epochs, "max_jets": None, "warmup": share * drawn.training.warmup}
+    return drawn.model_copy(update={"training": drawn.training.model_copy(update=shortened)})
 
 
 def read_trial(folder: Path) -> TrialRecord | None:

@@ -21,8 +21,8 @@ from ..errors import TrainingError
 from .hparams import write_hparams
 from .queue import TrialQueue
 from .results import load_search
-from .space import apply_parameters, draw, inside, own_parameters
-from .trial import PrunedTrial, TrialRecord, run_trial
+from .space import draw, inside, own_parameters
+from .trial import PrunedTrial, TrialRecord, run_trial, trial_settings
 
 __all__ = ["Job", "run_queue"]
 
@@ -93,10 +93,9 @@ def _run_one(job: Job, queue: TrialQueue, number: int, trial: optuna.Trial) -> T
         if number and trial.should_prune():
             raise PrunedTrial
 
-    limits = {"training.epochs": tuning.epochs, "training.max_jets": None}
     log_dir = f"{job.log_dir}/{queue.trial_folder(number).name}" if job.log_dir else None
     record = run_trial(
-        number, values, apply_parameters(settings, {**values, **limits}), job.training, job.validation,
+        number, values, trial_settings(settings, values, tuning), job.training, job.validation,
         queue.trial_folder(number), grace=tuning.grace if number else tuning.epochs, report=report, log_dir=log_dir,
     )  # fmt: skip
     if log_dir is not None:

@@ -1,0 +1,111 @@
+"""The manifests: valid against the schemas of their kinds, refused when broken, and committed as they are made."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+
+import pytest
+import yaml
+
+from jetcorr_utils.config import load_study, project_root
+from jetcorr_utils.errors import InputError
+from jetcorr_utils.kubeflow.manifests import Cluster, write_manifests
+from jetcorr_utils.kubeflow.manifests.experiment import experiment
+
+COMMITTED = project_root() / "pipelines" / "manifests"
+BUILT_IN = {"volume.yaml", "secret.template.yaml", "kustomization.yaml"}
+OURS = sorted(path.name for path in COMMITTED.glob("*.yaml") if path.name not in BUILT_IN)
+
+
+@pytest.fixture(scope="session")
+def validate():
+    """The validator of manifests against the schemas of the kinds, as a function: files -> whether all are valid."""
+    script = os.environ.get("JETCORR_MANIFEST_VALIDATOR")
+    if not script:
+        pytest.skip("JETCORR_MANIFEST_VALIDATOR is not set: no validator at hand")
+    spec = importlib.util.spec_from_file_location("validate_manifests", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    schemas = module.schemas()
+    module.schemas = lambda: schemas  # thousands of lines of YAML, read once
+
+    return lambda *paths: not module.main([str(path) for path in paths])
+
+
+def test_the_committed_manifests_are_those_that_are_made(tmp_path):
+    fresh = write_manifests(load_study("default"), tmp_path)
+    assert {path.name for path in fresh} == {path.name for path in COMMITTED.glob("*.yaml")}
+    for path in fresh:
+        assert path.read_text() == (COMMITTED / path.name).read_text(), f"run `jetcorr manifests`: {path.name} is stale"
+
+
+def test_the_manifests_are_valid(validate):
+    assert validate(*COMMITTED.glob("*.yaml"))
+
+
+def test_all_settings_and_algorithms_give_valid_manifests(validate, tmp_path):
+    paths = write_manifests(load_study("quick"), tmp_path, Cluster(gpus=1, nodes=4, storage_class="cephfs"))
+    for algorithm in ("random", "tpe", "hyperband"):
+        for job in ("TrainJob", "PyTorchJob"):
+            path = tmp_path / f"{algorithm}-{job}.yaml"
+            path.write_text(yaml.safe_dump(experiment(load_study("quick"), Cluster(), job, algorithm)))
+            paths.append(path)
+    assert validate(*paths)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_unknown_field_is_refused(validate, name, tmp_path):
+    resource = yaml.safe_load((COMMITTED / name).read_text())
+    places = [lambda r: r["spec"]]
+    if resource["kind"] == "Experiment":
+        places.append(lambda r: r["spec"]["trialTemplate"]["trialSpec"]["spec"])
+    for place in places:
+        broken = copy.deepcopy(resource)
+        place(broken)["replicaz"] = 1
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(broken))
+        assert not validate(path)
+
+
+def test_every_parameter_of_the_space_reaches_the_trials_command_line():
+    study = load_study("default")
+    for job in ("TrainJob", "PyTorchJob"):
+        spec = experiment(study, Cluster(), job)["spec"]
+        assert [parameter["name"] for parameter in spec["parameters"]] == list(study.tuning.space)
+        references = {p["name"]: p["reference"] for p in spec["trialTemplate"]["trialParameters"]}
+        command = find_command(spec["trialTemplate"]["trialSpec"])
+        for name in study.tuning.space:
+            place = command.index(name)
+            assert command[place - 1] == "--set"
+            placeholder = command[place + 1].removeprefix("${trialParameters.").removesuffix("}")
+            assert references[placeholder] == name
+
+
+def find_command(trial_spec: dict) -> list[str]:
+    if trial_spec["kind"] == "TrainJob":
+        return trial_spec["spec"]["trainer"]["command"]
+    pod = trial_spec["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+    return pod["containers"][0]["command"]
+
+
+def test_katib_gets_texts_where_it_wants_texts():
+    # As Kubernetes' parser reads YAML: 5e-05 without quotes is a number for it, though not for PyYAML.
+    text = (COMMITTED / "experiment.yaml").read_text()
+    assert "min: '5e-05'" in text
+
+
+def test_words_that_a_shell_would_run_are_refused():
+    study = load_study("smoke")
+    space = {"training.optimizer": type(study.tuning.space["conv_dim"])(choices=("adam", "$(reboot)"))}
+    tuning = study.tuning.model_copy(update={"space": space})
+    with pytest.raises(InputError, match=r"'\$\(reboot\)' cannot stand in the command of a Katib trial"):
+        experiment(study.model_copy(update={"tuning": tuning}), Cluster())
+
+
+def test_a_study_whose_name_cannot_be_a_resources_is_refused(tmp_path):
+    study = load_study("smoke").model_copy(update={"name": "My_Study"})
+    with pytest.raises(InputError, match=r"study 'My_Study': resources need a name of lower-case letters"):
+        write_manifests(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
