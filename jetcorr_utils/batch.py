@@ -74,13 +74,13 @@ class Stage:
 _DATA = ("data", "simulation", "baseline.py")
 _MODEL = (*_DATA, "models", "training")
 STAGES = (
-    Stage("01", (*_DATA, "physics"), ("data",), ()),
+    Stage("01", (*_DATA, "physics", "style.py"), ("data",), ()),
     Stage("02", _MODEL, ("data", "models"), ("data.json",)),
-    Stage("03", (*_MODEL, "tuning"), ("data", "models", "tuning"), ("data.json", "model/*/checkpoint.pt")),
+    Stage("03", (*_MODEL, "tuning", "style.py"), ("data", "models", "tuning"), ("data.json", "model/*/checkpoint.pt")),
     Stage("04", (*_MODEL, "export", "serving"), ("data", "models", "export"),
           ("data.json", "model/*/*", "tuning/best/*", "tuning/trials.csv")),
     Stage("05", ("data", "serving"), ("data", "serving"), ("data.json", "model_repository/**/*")),
-    Stage("06", ("physics",), ("physics",), ("predictions.root", "metrics/05.json")),
+    Stage("06", ("physics", "style.py"), ("physics",), ("predictions.root", "metrics/05.json")),
 )  # fmt: skip
 
 
