@@ -30,10 +30,11 @@ __all__ = ["CLOSED", "apply_closure", "derive_closure", "load_closure", "save_cl
 CLOSED = "_closed"
 
 #: edges in abs(eta) of the corrected jet
-ABS_ETA_EDGES = (0.0, 0.7, 1.3, 1.9, 2.5)
+ABS_ETA_EDGES = (0.0, 1.3, 2.5)
 
-#: edges in gen pt, GeV; bins with few jets are merged with the next
-GEN_PT_EDGES = np.geomspace(20.0, 3500.0, 25)
+#: edges in gen pt, GeV; bins with few jets are merged with the next. Below 30 GeV the cut on the reconstructed pt would
+#: be taken for a response.
+GEN_PT_EDGES = np.geomspace(30.0, 3500.0, 25)
 
 
 def derive_closure(
@@ -42,7 +43,7 @@ def derive_closure(
     *,
     abs_eta_edges: Sequence[float] = ABS_ETA_EDGES,
     gen_pt_edges: Sequence[float] | NDArray[np.float64] = GEN_PT_EDGES,
-    min_jets: int = 200,
+    min_jets: int = 600,
     iterations: int = 4,
 ) -> schemav2.CorrectionSet:
     """Derive the residual correction of each network (or of ``standard``) on jets that no network was trained on.
@@ -56,7 +57,7 @@ def derive_closure(
     abs_eta_edges, gen_pt_edges
         Edges of the bins in abs(jet eta) and gen pt (GeV).
     min_jets
-        A bin of gen pt takes in the next ones until it has as many jets.
+        A bin of gen pt takes in the next ones until it has as many jets: noise in the factors would widen the response.
     iterations
         How often the remaining non-closure is divided out.
 
@@ -76,7 +77,7 @@ def derive_closure(
         pt, gen_pt = corrected_pt(validation, name), validation["genJetPt"].to_numpy(dtype=np.float64)
         curves, widths = [], []
         for low, high in pairwise(abs_eta_edges):
-            inside = (abs_eta >= low) & (abs_eta < high)
+            inside = (abs_eta >= low) & (abs_eta < high) & (gen_pt >= gen_pt_edges[0])
             if inside.sum() < min_jets:
                 raise InputError(
                     f"closure of {name}: {inside.sum()} validation jets in {low:g} < abs(eta) < {high:g}, "

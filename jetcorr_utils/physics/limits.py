@@ -45,6 +45,9 @@ LIMITS = ("trees_kinematics", "trees", "oracle_flavour", "oracle_fractions")
 #: what identifies a jet
 IDENTIFIERS = ["run", "lumi", "event", "jetPtOrder"]
 
+#: edges in gen pt (GeV) of the flavour oracle, above what the cut on the reconstructed pt distorts
+FLAVOUR_EDGES = np.geomspace(45.0, 3500.0, 14)
+
 #: variables of a jet that say nothing of what is inside it
 KINEMATICS = ("jetPt", "jetEta", "jetArea", "rhoAll", "PV_npvsGood")
 
@@ -95,8 +98,7 @@ def add_limits(
         trees = train_trees(columns, train.target, seed=seed)
         corrections[name] = np.exp(trees.predict(test_columns))
     result = add_corrections(predictions, test.table, corrections)
-    validation = dataset.split("validation")
-    return flavour_oracle(result, predictions_table(validation.table, {}))
+    return flavour_oracle(result, predictions_table(train.table, {}))
 
 
 def train_trees(columns: NDArray[np.float64], target: NDArray[np.float32], *, seed: int = 1, iterations: int = 400):
@@ -177,16 +179,17 @@ def generator_fractions(files: Sequence[str | Path], *, progress: bool = True) -
     return pd.concat(tables, ignore_index=True)
 
 
-def flavour_oracle(predictions: pd.DataFrame, validation: pd.DataFrame, *, min_jets: int = 40) -> pd.DataFrame:
+def flavour_oracle(predictions: pd.DataFrame, others: pd.DataFrame, *, min_jets: int = 300) -> pd.DataFrame:
     """The predictions with ``oracle_flavour``: the standard correction closed for each true flavour by itself.
 
-    Flavours that have too few validation jets for that, and jets without a label, keep the standard correction.
+    The closure is derived on `others`, any jets but the test jets. Flavours with fewer than `min_jets` of them in the
+    barrel or the endcap, and jets without a label, keep the standard correction.
     """
     pt = predictions["jetPt"].to_numpy(dtype=np.float64).copy()
     for code in FLAVOURS:
-        jets, known = predictions[predictions["flavour"] == code], validation[validation["flavour"] == code]
+        jets, known = predictions[predictions["flavour"] == code], others[others["flavour"] == code]
         try:
-            corrections = derive_closure(known, ["standard"], abs_eta_edges=(0.0, 1.3, 2.5), min_jets=min_jets)
+            corrections = derive_closure(known, ["standard"], gen_pt_edges=FLAVOUR_EDGES, min_jets=min_jets)
         except InputError:
             continue
         pt[jets.index] = apply_closure(jets, corrections)["standard_closed_pt"]

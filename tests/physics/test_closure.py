@@ -85,7 +85,7 @@ def test_closing_a_closed_table_changes_nothing_more_than_noise(splits, correcti
 
 
 def test_too_few_jets_or_no_file_is_said(splits, tmp_path):
-    with pytest.raises(InputError, match=r"closure of pfn: \d+ validation jets in 0 < abs\(eta\) < 0.7"):
+    with pytest.raises(InputError, match=r"closure of pfn: \d+ validation jets in 0 < abs\(eta\) < 1.3"):
         derive_closure(splits[0].iloc[:200], ["pfn"])
     with pytest.raises(InputError, match=r"closure .*nothing\.json"):
         load_closure(tmp_path / "nothing.json")
