@@ -5,7 +5,7 @@ loop inside the graph does this for every runtime and client::
 
     pf_points, pf_features → particles (B, P, 2 + F)
     pf_mask → real (B, P); an empty jet gets one particle here, and not-a-number in the end
-    T = ceil(B / chunk) chunks of equal size, the last one filled up with jets of one particle
+    T = ceil(B / chunk) chunks of equal size; the last one overlaps the one before it
     loop: cut the chunk and the particle axis to its last real particle → body → latent
     head(latent, jet_features) → output, sigma
 """
@@ -19,8 +19,6 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from ..serving.padding import INPUT_NAMES, OUTPUT_NAMES
 
 __all__ = ["assemble"]
-
-_LAST = np.iinfo(np.int64).max
 
 
 class _Nodes:
@@ -72,23 +70,25 @@ def assemble(
 
     chunks = add("Div", add("Add", batch, chunk - 1), chunk)
     size = add("Div", add("Add", batch, add("Sub", chunks, 1)), chunks, name="main/size")
-    more_jets = add("Sub", add("Mul", chunks, size), batch)
-    more_places = add("Max", add("Sub", min_particles, width), 0)
-    particles, real, jets = (
-        _pad(add, tensor, rank, more_jets, more_places, dtype)
-        for tensor, rank, dtype in ((particles, 3, np.float32), (real, 2, bool), ("jet_features", 2, np.float32))
-    )
-    # A jet without particles, and those that fill up the last chunk, get the (meaningless) particle at place 0
-    none = add("Equal", add("ReduceMax", add("Cast", real, to=TensorProto.INT64), [1], keepdims=1), 0)
-    place = add("Range", 0, add("Gather", add("Shape", real), 1, axis=0), 1)
-    real = add("Or", real, add("And", none, add("Equal", place, 0)))
+    add("Sub", batch, size, name="main/last_start")
+    if min_particles > 1:
+        missing = add("Max", add("Sub", min_particles, width), 0)
+        particles, real = _widen(add, particles, 3, missing), _widen(add, real, 2, missing)
+    # A jet without particles gets the (meaningless) particle at place 0
+    place = add("Range", 0, add("Max", width, min_particles), 1)
+    real = add("Or", real, add("And", add("Unsqueeze", empty, [1]), add("Equal", place, 0)))
 
-    loop = _loop_body(body, particles, real, jets, min_particles)
+    loop = _loop_body(body, particles, real, "jet_features", min_particles)
     stacked = "main/latents"
     always = add.constant(True, bool)
     add.nodes.append(helper.make_node("Loop", [chunks, always], [stacked], name="main/loop", body=loop))
     latent_size = body.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    latents = add("Slice", add("Reshape", stacked, [-1, latent_size]), [0], add("Unsqueeze", batch, [0]), [0])
+    # The jets of the last chunk that the one before it had, too, are passed over
+    row = add("Range", 0, batch, 1)
+    regular = add("Less", row, add("Mul", add("Sub", chunks, 1), size))
+    overlap = add("Sub", add("Mul", chunks, size), batch)
+    row = add("Where", regular, row, add("Add", row, overlap))
+    latents = add("Gather", add("Reshape", stacked, [-1, latent_size]), row, axis=0)
 
     head = compose.add_prefix(finish, "head/").graph
     renamed = dict(zip((i.name for i in head.input), (latents, "jet_features", empty), strict=True))
@@ -106,22 +106,20 @@ def assemble(
     return model
 
 
-def _pad(add: _Nodes, tensor: str, rank: int, jets: str, places: str, dtype: type) -> str:
-    """A tensor with zeros appended for more jets, and, where it has a particle axis, for more places."""
-    particles = dtype is bool or rank == 3
-    after = [jets, places if particles else 0, *[0] * (rank - 2)]
-    parts = [add("Unsqueeze", value, [0]) if isinstance(value, str) else add.constant([value]) for value in after]
-    pads = add("Concat", add.constant([0] * rank), *parts, axis=0)
-    if dtype is not bool:
+def _widen(add: _Nodes, tensor: str, rank: int, places: str) -> str:
+    """A tensor with zeros appended along its particle axis."""
+    pads = [add.constant([0] * (rank + 1)), add("Unsqueeze", places, [0])]
+    pads = add("Concat", *pads, *([add.constant([0])] if rank == 3 else []), axis=0)
+    if rank > 2:
         return add("Pad", tensor, pads)
-    numbers = add("Pad", add("Cast", tensor, to=TensorProto.INT32), pads)
+    numbers = add("Pad", add("Cast", tensor, to=TensorProto.INT32), pads)  # the operator takes no truth values
     return add("Cast", numbers, to=TensorProto.BOOL)
 
 
 def _loop_body(body: onnx.ModelProto, particles: str, real: str, jets: str, min_particles: int) -> onnx.GraphProto:
     """The graph of one iteration; it sees the tensors of the graph around it by their names."""
     add = _Nodes("loop/")
-    start = add("Mul", "loop/i", "main/size")
+    start = add("Min", add("Mul", "loop/i", "main/size"), "main/last_start")
     bounds = [add("Unsqueeze", value, [0]) for value in (start, add("Add", start, "main/size"))]
     mask = add("Slice", real, *bounds, [0])
     # Where the last real particle of the chunk is: what is beyond is not even looked at

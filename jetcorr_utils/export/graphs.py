@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models import CloudNetwork, ParticleFlowNetwork, ParticleNet, correction
+from ..models.inputs import CloudInputs
 from ..models.particlenet import EdgeConv
 
 __all__ = ["Finish", "PaddedNetwork", "PaddedParticleNet", "PaddedPfn", "padded_network"]
@@ -41,7 +42,7 @@ class Rows:
     place
         `(N,)`, the place of each row in the flattened padded layout `(c * P,)`.
     back
-        `(c * P,)`, the row at each place of the padded layout, N for padding.
+        `(c * P,)`, the row at each place of the padded layout; for padding the real row before it, if there is one.
     """
 
     jet: Tensor
@@ -53,17 +54,50 @@ class Rows:
         """Rows of a mask `(c, P)`."""
         real = mask.flatten()
         place = real.nonzero().squeeze(1)
-        back = torch.where(real, real.long().cumsum(0) - 1, place.shape[0])
+        back = (real.long().cumsum(0) - 1).clamp(min=0)
         return cls(place // mask.shape[1], place, back)
 
     def pad(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Values `(N, C)` of rows in the padded layout `(c, P, C)`, zero in the padding."""
-        x = torch.cat([x, x.new_zeros(1, x.shape[1])])
+        """Values `(N, C)` of rows in the padded layout `(c, P, C)`; padding repeats other rows."""
         return x.index_select(0, self.back).view(mask.shape[0], mask.shape[1], x.shape[1])
 
     def pool(self, x: Tensor, mask: Tensor) -> Tensor:
         """Sum `(c, C)` over the rows `(N, C)` of each jet."""
         return torch.bmm(mask.to(x.dtype).unsqueeze(1), self.pad(x, mask)).squeeze(1)
+
+
+class RowFeatures(nn.Module):
+    """The features of rows, before the standardisation, which the first linear layer absorbs.
+
+    The flags are looked up in a table by particle id, vertex code and membership, instead of compared one by one. The
+    table is made by the network's own inputs.
+    """
+
+    def __init__(self, inputs: CloudInputs) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.columns = [inputs.columns.index(name) for name in ("PF_id", "PF_fromPV", "PF_fromAK4Jet")]
+        # One id and one code more than have a meaning, for all those without
+        self.ids, self.codes = int(inputs.ids.max()) + 2, len(inputs.codes) + 1
+        grid = torch.cartesian_prod(*(torch.arange(float(size)) for size in (self.ids, self.codes, 2)))
+        particles = torch.zeros(len(grid), len(inputs.columns))
+        particles[:, self.columns] = grid
+        self.register_buffer("table", inputs.flags(particles))
+
+    def forward(self, real: Tensor, kinematics: Tensor) -> Tensor:
+        """Features `(N, C)` from physical columns `(N, 2 + F)` and pt and eta of each row's jet `(N, 2)`."""
+        pdg_id, code, member = (real[:, column] for column in self.columns)
+        row = pdg_id.abs().clamp(max=self.ids - 1)
+        row = row * self.codes + torch.where(code < 0, self.codes - 1.0, code.clamp(max=self.codes - 1))
+        row = (row * 2 + (member > 0).to(row.dtype)).long()
+        continuous = self.inputs.continuous(real, kinematics[:, 0], kinematics[:, 1])
+        return torch.cat([continuous, self.table.index_select(0, row)], dim=1)
+
+    def absorbed(self, weight: Tensor, bias: Tensor | None) -> nn.Linear:
+        """A linear layer on standardised features as one on features before the standardisation."""
+        weight = (weight / self.inputs.particle_scale).detach()
+        shift = -(weight @ self.inputs.particle_mean)
+        return _linear(weight, shift if bias is None else bias + shift)
 
 
 class PaddedNetwork(nn.Module):
@@ -87,14 +121,13 @@ class PaddedNetwork(nn.Module):
 
     def __init__(self, model: CloudNetwork) -> None:
         super().__init__()
-        self.inputs = model.inputs
+        self.inputs = RowFeatures(model.inputs)
 
     def rows(self, particles: Tensor, mask: Tensor, jets: Tensor) -> tuple[Rows, Tensor, Tensor]:
-        """The real rows, their physical columns `(N, 2 + F)`, and their standardised features."""
+        """The real rows, their physical columns `(N, 2 + F)`, and their features before the standardisation."""
         rows = Rows.of(mask)
         real = particles.flatten(0, 1).index_select(0, rows.place)
-        jet = jets.index_select(0, rows.jet)
-        return rows, real, self.inputs.particle_features(real, jet[:, 0], jet[:, 1])
+        return rows, real, self.inputs(real, jets[:, :2].index_select(0, rows.jet))
 
     def forward(self, particles: Tensor, mask: Tensor, jets: Tensor) -> Tensor:
         """Latent vectors `(c, latent)` from particles `(c, P, 2 + F)`, a boolean mask `(c, P)` and jets `(c, 10)`.
@@ -111,12 +144,16 @@ class PaddedPfn(PaddedNetwork):
 
     def __init__(self, model: ParticleFlowNetwork) -> None:
         super().__init__(model)
-        self.phi, self.multiplicity = model.phi, model.multiplicity
+        first, *rest = model.phi.lins
+        self.layers = nn.ModuleList([self.inputs.absorbed(first.weight, first.bias), *rest])
+        self.register_buffer("multiplicity", model.multiplicity)
 
     def forward(self, particles: Tensor, mask: Tensor, jets: Tensor) -> Tensor:
         """See `PaddedNetwork.forward`."""
-        rows, _, features = self.rows(particles, mask, jets)
-        return rows.pool(self.phi(features), mask) / self.multiplicity
+        rows, _, x = self.rows(particles, mask, jets)
+        for layer in self.layers:
+            x = layer(x).relu()
+        return rows.pool(x, mask) / self.multiplicity
 
 
 class PaddedParticleNet(PaddedNetwork):
@@ -129,6 +166,7 @@ class PaddedParticleNet(PaddedNetwork):
         self.k = model.k
         self.min_particles = model.k + 1
         self.blocks = nn.ModuleList(FoldedEdgeConv(block, model.k) for block in model.blocks)
+        self.blocks[0].absorb(self.inputs)
 
     def forward(self, particles: Tensor, mask: Tensor, jets: Tensor) -> Tensor:
         """See `PaddedNetwork.forward`."""
@@ -147,7 +185,7 @@ class PaddedParticleNet(PaddedNetwork):
 
     def _neighbours(self, score: Tensor, rows: Rows, width: int) -> Tensor:
         """Row numbers `(k * N,)` of the nearest neighbours, neighbour axis first; N for those that do not exist."""
-        best, position = score.topk(self.k, dim=1)
+        best, position = score.topk(self.k, dim=1, sorted=False)
         found = rows.back.index_select(0, (position + (rows.jet * width).unsqueeze(1)).flatten())
         found = torch.where(best.flatten() > _FAR / 2, found, rows.place.shape[0])
         return found.view(-1, self.k).t().flatten()
@@ -155,14 +193,18 @@ class PaddedParticleNet(PaddedNetwork):
 
 def _score_in_plane(points: Tensor, rows: Rows, mask: Tensor) -> Tensor:
     """Minus the squared distance `(N, P)` of each row from all places of its jet, exact by differences."""
-    others = rows.pad(points, mask).index_select(0, rows.jet)
-    return -(others - points.unsqueeze(1)).square().sum(dim=2)
+    score = torch.zeros(())
+    for axis in range(2):  # one plane of numbers at a time: loops over the innermost two are slow
+        others = rows.pad(points[:, axis : axis + 1], mask).squeeze(2).index_select(0, rows.jet)
+        difference = others - points[:, axis : axis + 1]
+        score = score - difference * difference
+    return score
 
 
 def _score(x: Tensor, rows: Rows, mask: Tensor) -> Tensor:
     """2 x_i x_j - |x_j|² `(N, P)`: orders the places j of a jet like minus the squared distance from row i."""
     padded = rows.pad(x, mask)
-    norm = padded.square().sum(dim=2)
+    norm = (padded * padded).sum(dim=2)
     score = 2 * torch.bmm(padded, padded.transpose(1, 2)) - norm.unsqueeze(1)
     return score.flatten(0, 1).index_select(0, rows.place)
 
@@ -184,6 +226,17 @@ class FoldedEdgeConv(nn.Module):
         self.shortcut = shortcut if isinstance(shortcut, nn.Identity) else _folded(*shortcut)
         self.register_buffer("absent", self._rest(torch.zeros(1, len(shift))).detach())
         self.register_buffer("ones", torch.ones(1, k))
+
+    def absorb(self, features: RowFeatures) -> None:
+        """Take features before the standardisation; for the first block."""
+        if isinstance(self.shortcut, nn.Identity):  # as wide as the features: make the standardisation its shortcut
+            width = self.own.in_features
+            self.shortcut = features.absorbed(torch.eye(width), None)
+        else:
+            self.shortcut = features.absorbed(self.shortcut.weight, self.shortcut.bias)
+        own, other = self.own, self.other
+        self.own = features.absorbed(own.weight, own.bias)
+        self.other = features.absorbed(other.weight, None)
 
     def _rest(self, edges: Tensor) -> Tensor:
         for layer in self.layers:

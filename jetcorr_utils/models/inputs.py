@@ -67,7 +67,11 @@ class CloudInputs(nn.Module):
             self.register_buffer(f"{name}_scale", torch.ones(size))
 
     def raw_particle_features(self, particles: Tensor, jet_pt: Tensor, jet_eta: Tensor) -> Tensor:
-        """Features before the standardisation.
+        """Features before the standardisation: the continuous ones, then the flags; arguments as in `continuous`."""
+        return torch.cat([self.continuous(particles, jet_pt, jet_eta), self.flags(particles)], dim=-1)
+
+    def continuous(self, particles: Tensor, jet_pt: Tensor, jet_eta: Tensor) -> Tensor:
+        """The continuous features before the standardisation.
 
         Parameters
         ----------
@@ -85,6 +89,11 @@ class CloudInputs(nn.Module):
         ]  # fmt: skip
         if self.features == "rich":
             values += [column[name].clamp(min=0).log1p() for name in ("PF_caloFraction", "PF_hcalFraction")]
+        return torch.stack(values, dim=-1)
+
+    def flags(self, particles: Tensor) -> Tensor:
+        """The features that are 0 or 1, from physical columns `(…, 2 + F)`."""
+        column = dict(zip(self.columns, particles.unbind(-1), strict=True))
         pdg_id = column["PF_id"].abs()
         flags = [
             pdg_id.unsqueeze(-1) == self.ids,
@@ -92,7 +101,7 @@ class CloudInputs(nn.Module):
             column["PF_fromPV"].unsqueeze(-1) == self.codes,
             (column["PF_fromAK4Jet"] > 0).unsqueeze(-1),
         ]
-        return torch.cat([torch.stack(values, dim=-1), *[flag.to(particles.dtype) for flag in flags]], dim=-1)
+        return torch.cat([flag.to(particles.dtype) for flag in flags], dim=-1)
 
     def raw_jet_features(self, jets: Tensor) -> Tensor:
         """Features `(…, J)` of the jets before the standardisation, from their physical columns `(…, 10)`."""

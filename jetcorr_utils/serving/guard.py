@@ -51,11 +51,19 @@ def main(shm_prefix: str, *command: str) -> int:
         signal.signal(number, signal.SIG_IGN)  # the caller's end of the pipe is the only thing that counts
     # What the guard ignores the command would inherit; it must react to SIGTERM
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr, preexec_fn=_prepare_command
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        stderr=sys.stderr,
+        preexec_fn=_prepare_command,
+        process_group=0,
     )
     print(process.pid, flush=True)
     threading.Thread(target=wait_for_caller, args=(process,), daemon=True).start()
     code = process.wait()
+    # The server's own children outlive it where it was killed while they computed
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     for path in glob.glob(f"/dev/shm/{shm_prefix}*"):  # left behind where the server was killed
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -1,6 +1,6 @@
 """Throughput of the exported models against weaver-core's, and of the server against ONNX Runtime in this process.
 
-Prints one JSON object a line; run by ``make bench`` or ``python -m tests.benchmarks.bench_serving``. Both sides have the
+Prints one JSON object a line; run by ``make bench``, or as ``python -m tests.benchmarks.bench_serving``. Both have the
 published hyperparameters, the same jets, one thread, and the same ONNX Runtime; the peer's input is padded to 100
 particles, as it was published. The sides take turns, and the best of the rounds counts, so that other work on the
 machine touches both alike.
@@ -64,7 +64,7 @@ def _export_ours(name: str, clouds: CloudDataset, folder: Path) -> Path:
 def _export_peer(name: str, folder: Path) -> Path:
     torch.manual_seed(1)
     model = PEERS[name](SETTINGS[name], 5, 10).eval()
-    example = tuple(torch.rand(4, PEER_WIDTH, columns) for columns in (2, 5, 1)) + (torch.rand(4, 10),)
+    example = (*(torch.rand(4, PEER_WIDTH, columns) for columns in (2, 5, 1)), torch.rand(4, 10))
     batch = torch.export.Dim("batch", min=1)
     path = folder / f"{name}_peer.onnx"
     torch.onnx.export(

@@ -1,11 +1,11 @@
 """The peer of the benchmarks: weaver-core's ParticleNet and its example PFN, with our hyperparameters.
 
-weaver-core (https://github.com/hqucms/weaver-core, MIT) is what the published calibration was trained and exported with.
-It is installed, without its dependencies, into .venv-peer/ when a benchmark first needs it; jetcorr never uses it.
+weaver-core (https://github.com/hqucms/weaver-core, MIT) is what the published calibration was trained with. installed, without its dependencies, into .venv-peer/ when a benchmark first needs it; jetcorr never uses it.
 """
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from types import ModuleType
@@ -61,9 +61,7 @@ class PeerPfn(nn.Module):
     def __init__(self, settings: PfnSettings, columns: int, jet_columns: int) -> None:
         super().__init__()
         sizes = [columns] + [settings.conv_dim] * settings.conv_layers
-        self.phi = nn.Sequential(
-            *(nn.Sequential(nn.Conv1d(a, b, 1), nn.ReLU()) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        )
+        self.phi = nn.Sequential(*(nn.Sequential(nn.Conv1d(a, b, 1), nn.ReLU()) for a, b in itertools.pairwise(sizes)))
         self.head = _head(settings.conv_dim + jet_columns, settings.fc_layers, settings.fc_dim)
 
     def forward(self, points: Tensor, features: Tensor, mask: Tensor, jets: Tensor) -> Tensor:
@@ -74,5 +72,5 @@ class PeerPfn(nn.Module):
 
 def _head(inputs: int, layers: int, width: int) -> nn.Sequential:
     sizes = [inputs] + [width] * layers
-    pairs = zip(sizes[:-1], sizes[1:], strict=True)
+    pairs = itertools.pairwise(sizes)
     return nn.Sequential(*(nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairs), nn.Linear(width, 1))
