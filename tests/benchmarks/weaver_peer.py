@@ -1,6 +1,7 @@
 """The peer of the benchmarks: weaver-core's ParticleNet and its example PFN, with our hyperparameters.
 
-weaver-core (https://github.com/hqucms/weaver-core, MIT) is what the published calibration was trained with. installed, without its dependencies, into .venv-peer/ when a benchmark first needs it; jetcorr never uses it.
+weaver-core (https://github.com/hqucms/weaver-core, MIT) is what the published calibration was trained with. It is
+installed, without its dependencies, into .venv-peer/ when a benchmark first needs it; jetcorr never uses it.
 """
 
 from __future__ import annotations
