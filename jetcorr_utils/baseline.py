@@ -10,6 +10,7 @@ They are what the networks are compared with, made in the way of CMS (arXiv:1607
 from __future__ import annotations
 
 import gzip
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ _FACTOR = schema.Variable(name="factor", type="real", description="factor on the
 
 
 def _bins(edges: NDArray) -> list[tuple[float, float]]:
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def _in_eta(jets: Jets, low: float, high: float) -> NDArray:

@@ -1,7 +1,7 @@
 """The standard corrections of the simulated detector, from a sample of their own.
 
 `derive_corrections` made the file `corrections.json.gz` beside this module. It has to be made again whenever a
-parameter of the simulation changes: `python -m jetcorr_utils.simulation.calibration`.
+parameter of the simulation changes: `python -m jetcorr_utils.simulation`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["CORRECTIONS", "calibration_jets", "derive_corrections", "simulation_
 #: The corrections of the current simulation.
 CORRECTIONS = Path(__file__).with_name("corrections.json.gz")
 _SEED = 20161  # apart from the seeds that users take
-_EVENTS = 40_000
+_EVENTS = 14_000
 _MAX_DISTANCE = 0.2  # between a jet and its generator jet, for a clean response
 
 
@@ -78,10 +78,7 @@ def derive_corrections(
         rho = next(source.run(_mean_rho, 0, 1))
     description = (
         f"Standard jet corrections of jetcorr's simulated detector, version {SIMULATION_VERSION}, "
+        f"parameters {parameters.key()}, "
         f"from {len(jets['raw_pt'])} jets of {events} events, seed {seed}"
     )
     return write_correction(derive(jets, rho, description), out)
-
-
-if __name__ == "__main__":
-    print(derive_corrections())

@@ -1,4 +1,7 @@
-"""Jets: anti-kt with R = 0.4 by fastjet, their areas, the energy density rho, and the match with generator jets."""
+"""Jets: anti-kt with R = 0.4 by fastjet, their areas, the energy density rho, and the match with generator jets.
+
+FastJet: M. Cacciari, G.P. Salam and G. Soyez, Eur. Phys. J. C 72 (2012) 1896, arXiv:1111.6097.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import awkward as ak
 import fastjet
 import numba
 import numpy as np
+from fastjet._swig import ClusterSequence as _PlainClusterSequence
 from numpy.typing import NDArray
 
 from .particle_flow import Candidates
@@ -16,6 +20,7 @@ from .particles import event_index, offsets_of
 __all__ = ["RADIUS", "Jets", "areas", "cluster", "delta_phi", "match", "rho"]
 
 RADIUS = 0.4
+_PlainClusterSequence.set_fastjet_banner_stream(None)  # fastjet prints its banner into notebooks; cited above
 _GHOST_SPACING = 0.02
 
 
@@ -93,7 +98,7 @@ def areas(pt: NDArray, eta: NDArray, phi: NDArray, offsets: NDArray) -> NDArray:
 @numba.njit(cache=True)
 def _shared_area(rivals: NDArray) -> float:
     """Area of a jet at the origin whose harder neighbours are `rivals`: x, y, squared ratio of pt."""
-    steps = int(round(RADIUS / _GHOST_SPACING))
+    steps = round(RADIUS / _GHOST_SPACING)
     inside = 0
     for a in range(-steps, steps):
         for b in range(-steps, steps):

@@ -1,4 +1,4 @@
-"""One block of events, from Pythia's seed to matched jets: the chain generator, pileup, detector, clustering, flavour."""
+"""One block of events, from Pythia's seed to matched jets: generator, pileup, detector, clustering, flavour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import clustering, flavour
 from .clustering import Jets
-from .detector import measure
+from .detector import convert_photons, measure
 from .generator import Collisions, generate, pythia_seed
 from .parameters import Parameters
 from .particle_flow import Candidates, reconstruct
@@ -83,7 +83,7 @@ def simulate_events(pythia: Any, pool: Particles, parameters: Parameters, seed: 
     pythia_seconds = time.perf_counter() - start
     draw = overlay(pool, collisions.particles.events, parameters.pileup, rng)
     visible = collisions.particles.select(np.abs(collisions.particles.eta) < parameters.detector.max_abs_eta)
-    everything = concatenate(visible, draw.particles)
+    everything = convert_photons(concatenate(visible, draw.particles), parameters.detector, rng)
     signals = measure(everything, parameters.detector, rng)
     candidates = reconstruct(everything, signals, parameters.detector, parameters.pileup, rng)
 

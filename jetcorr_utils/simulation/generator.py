@@ -1,4 +1,4 @@
-"""The hard collisions: flat-pt QCD events of Pythia 8, as flat columns, with the partons and hadrons that name flavours.
+"""The hard collisions: flat-pt QCD events of Pythia 8 as flat columns, with partons and hadrons that name flavours.
 
 One Pythia object serves a whole process. It is always initialised with the same seed, so that the estimates that
 Pythia makes then are the same in every process, and set to the block's own seed before each block: a block of events

@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["SIMULATION_VERSION", "Detector", "Generator", "Parameters", "Pileup", "parameter_table"]
 
 #: Part of the identity of simulated files: raised when the same seed gives other jets than before.
-SIMULATION_VERSION = 1
+SIMULATION_VERSION = 2
 
 _PF = "CMS particle flow, arXiv:1706.04965"
 _TRACKER = "CMS tracking, arXiv:1405.6569"
@@ -63,16 +63,29 @@ class Detector:
     ecal_radius: float = _value(1.29, "m", "inner radius of the barrel ECAL", _DETECTOR)
     ecal_z: float = _value(3.17, "m", "distance of the endcap ECAL", _DETECTOR)
     max_abs_eta: float = _value(3.0, "", "particles beyond are not simulated", "jets reach 2.5 + 0.4")
+    tracker_radius: float = _value(1.1, "m", "outer radius of the tracker", _DETECTOR)
     tracker_eta: float = _value(2.5, "", "acceptance of the tracker", _DETECTOR)
 
-    track_min_pt: float = _value(0.3, "GeV", "softest track", _TRACKER)
-    track_efficiency: tuple[float, float] = _value(
-        (0.94, 0.88), "", "efficiency for prompt hadrons above 1 GeV, abs(eta) below and above 0.9", _TRACKER
+    material_eta: tuple[float, ...] = _value(
+        (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0), "", "abs(eta) of the next row", _TRACKER
     )
+    material: tuple[float, ...] = _value(
+        (0.4, 0.55, 1.0, 1.9, 1.6, 1.2, 1.2), "X0", "material of the tracker", _TRACKER
+    )
+    material_nuclear: float = _value(0.28, "", "interaction lengths of the tracker's material, per X0", _TRACKER)
+    nuclear_loss: float = _value(1.5, "GeV", "mean energy that an interaction in the tracker loses (nuclear binding, "
+                                 "secondaries that curl up)", "assumed")  # fmt: skip
+
+    track_min_pt: float = _value(0.3, "GeV", "softest track", _TRACKER)
+    track_efficiency: float = _value(0.99, "", "for prompt charged hadrons above 1 GeV that do not interact", _TRACKER)
+    track_material: float = _value(
+        0.30, "", "share of the material where an interaction loses the track; both together give the efficiencies "
+        "0.94 and 0.86 below and above abs(eta) 0.9", _TRACKER,
+    )  # fmt: skip
     track_soft_loss: float = _value(
         0.20, "", "efficiency lost at the softest track, linear in log pt to 1 GeV", _TRACKER
     )
-    track_core_loss: float = _value(0.02, "", "efficiency lost for each further track in an ECAL cell", _TRACKER)
+    track_core_loss: float = _value(0.005, "", "efficiency lost for each further track in an ECAL cell", _TRACKER)
     track_decay_length: float = _value(0.6, "m", "radius of production where the efficiency reaches 0", _TRACKER)
     track_resolution: tuple[float, float] = _value(
         (0.008, 0.018), "", "relative, abs(eta) below and above 1.4", _TRACKER
@@ -90,12 +103,26 @@ class Detector:
     ecal_constant: tuple[float, float] = _value((0.015, 0.03), "", "with the tracker in front, barrel and endcap",
                                                 "arXiv:1306.2016")  # fmt: skip
     ecal_threshold: tuple[float, float] = _value((0.4, 0.8), "GeV", "softest photon, barrel and endcap", _PF)
-    ecal_shower_start: float = _value(0.6, "", "share of hadrons that shower in the ECAL (1.1 interaction lengths)",
+    ecal_shower_start: float = _value(0.4, "", "share of hadrons that leave more than a track of energy in the ECAL",
                                       _DETECTOR)  # fmt: skip
     ecal_hadron_response: float = _value(0.6, "", "ECAL response to hadrons over that to photons", "arXiv:0710.4120")
-    hcal_stochastic: tuple[float, float] = _value((1.02, 1.20), "√GeV", "hadrons, barrel and endcap", _PFALGO)
-    hcal_constant: tuple[float, float] = _value((0.065, 0.028), "", "hadrons, barrel and endcap", _PFALGO)
-    hcal_threshold: tuple[float, float] = _value((1.5, 2.0), "GeV", "softest neutral hadron, barrel and endcap", _PF)
+    hcal_stochastic: tuple[float, float] = _value(
+        (1.02, 1.20), "√GeV", "resolution that linking assumes, barrel and endcap", _PFALGO
+    )
+    hcal_constant: tuple[float, float] = _value(
+        (0.065, 0.028), "", "resolution that linking assumes, barrel and endcap", _PFALGO
+    )
+    hadron_resolution: tuple[float, float] = _value(
+        (1.10, 0.09), "", "√GeV and constant: what hadrons really have", _PF
+    )
+    hadron_response: tuple[float, float] = _value(
+        (0.8, 0.7),
+        "",
+        "mean response to hadrons 1 - a E^-b",
+        "the raw jet response of CMS's official L2Relative of 2016",
+    )
+    hcal_cell_threshold: float = _value(0.8, "GeV", "energy below which a cell does not enter clusters", _PF)
+    hcal_threshold: tuple[float, float] = _value((2.5, 2.5), "GeV", "softest neutral hadron, barrel and endcap", _PF)
     excess_sigma: float = _value(
         1.0, "", "n in: neutral where calorimeter - tracks > n (1 + exp(-p/100)) sigma", _PFALGO
     )

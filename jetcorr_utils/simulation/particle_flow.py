@@ -1,11 +1,12 @@
 """Particle flow: tracks and calorimeter cells become charged hadrons, photons, neutral hadrons, electrons and muons.
 
-The algorithm is that of CMS (arXiv:1706.04965, section 4), with cells of a grid for clusters:
+The algorithm is that of CMS (arXiv:1706.04965, sections 3.4 and 4). ECAL clusters are cells of a grid, HCAL clusters
+are local maxima among cells with the cells that lead up to them:
 
 * a track is a charged hadron, an electron or a muon;
 * an ECAL cell that no track points to is a photon;
-* an HCAL cell that no track points to is a neutral hadron;
-* where tracks point to an HCAL cell, its energy and that of the ECAL cells on the tracks' ways are compared with the
+* an HCAL cluster that no track points to is a neutral hadron;
+* where tracks point to an HCAL cluster, its energy and that of the ECAL cells near the tracks are compared with the
   momentum of the tracks. A significant excess becomes a photon, as far as the ECAL energy allows, and a neutral hadron
   for what remains.
 
@@ -65,24 +66,49 @@ def _fill(row, event, pdg, energy, eta, phi):
 
 
 @numba.njit(cache=True)
-def _link(offsets, ecal_cell, hcal_cell, points, momentum, forward, ecal_count, hcal_count,
-          ecal_min, hcal_min, ecal_response, stochastic, constant, sigmas):  # fmt: skip
-    """Link tracks to cells.
+def _any_near(pointed, cell, row, width):
+    """Whether a track points to the cell or to one of the eight around it; `row` is the number of cells in phi."""
+    first = cell - cell % row
+    for side in (-width * row, 0, width * row):
+        for step in (-width, 0, width):
+            near = first + side + (cell - first + step) % row
+            if 0 <= near < len(pointed) and pointed[near]:
+                return True
+    return False
+
+
+@numba.njit(cache=True)
+def _highest_neighbour(energy, cell, row, width):
+    """The one of the four neighbours of a cell with the most energy, or the cell itself if it has more."""
+    first, best = cell - cell % row, cell
+    left, right = first + (cell - first - width) % row, first + (cell - first + width) % row
+    for near in (cell - width * row, cell + width * row, left, right):
+        if 0 <= near < len(energy) and energy[near, 0] > energy[best, 0]:
+            best = near
+    return best
+
+
+@numba.njit(cache=True)
+def _link(offsets, ecal_cell, hcal_cell, points, momentum, forward, width, ecal_count, ecal_row, hcal_count, hcal_row,
+          ecal_min, hcal_cell_min, hcal_min, ecal_response, stochastic, constant, sigmas):  # fmt: skip
+    """Link tracks to cells and clusters.
 
     `points` (n, 4) holds ecal, hcal, eta, phi of each particle, `momentum` (n,) that of its track if it has one that
-    reaches the calorimeters, `forward` (n,) the index of its region. Returns neutrals as columns event, pdg, energy,
-    eta, phi; and for each track the linked calorimeter energy over the momentum and the HCAL's share of it. Cells do
-    not cross phi = pi, so that means of phi need no care.
+    reaches the calorimeters, `forward` (n,) the index of its region, `width` (n,) that of its cells. Returns neutrals
+    as columns event, pdg, energy, eta, phi; and for each track the linked calorimeter energy over the momentum and the
+    HCAL's share of it. Cells do not cross phi = pi, so that means of phi need no care.
     """
     n = len(momentum)
     neutrals = np.empty((3 * n, 5))
     made = 0
     fractions = np.zeros((n, 2))
     ecal = np.zeros((ecal_count, 3))  # energy, and its sums with eta and phi
-    hcal = np.zeros((hcal_count, 6))  # HCAL energy; all energy, its sums with eta and phi; linked ECAL; momentum
+    hcal = np.zeros((hcal_count, 4))  # HCAL energy; all energy, its sums with eta and phi
+    cluster = np.zeros((hcal_count, 3))  # HCAL energy, linked ECAL energy, momentum of a local maximum's cells
+    root = np.empty(hcal_count, np.int64)
     pointed = np.zeros(ecal_count, np.bool_)
     ecal_seen, hcal_seen = np.zeros(ecal_count, np.bool_), np.zeros(hcal_count, np.bool_)
-    ecal_list, hcal_list = np.empty((n, 3), np.int64), np.empty((n, 2), np.int64)
+    ecal_list, hcal_list = np.empty((n, 4), np.int64), np.empty((n, 3), np.int64)
     for event in range(len(offsets) - 1):
         first, last = offsets[event], offsets[event + 1]
         in_ecal, in_hcal = 0, 0
@@ -93,11 +119,12 @@ def _link(offsets, ecal_cell, hcal_cell, points, momentum, forward, ecal_count, 
             c, h = ecal_cell[i], hcal_cell[i]
             if not ecal_seen[c]:
                 ecal_seen[c] = True
-                ecal_list[in_ecal, 0], ecal_list[in_ecal, 1], ecal_list[in_ecal, 2] = c, h, forward[i]
+                ecal_list[in_ecal, 0], ecal_list[in_ecal, 1] = c, h
+                ecal_list[in_ecal, 2], ecal_list[in_ecal, 3] = forward[i], width[i]
                 in_ecal += 1
             if not hcal_seen[h]:
                 hcal_seen[h] = True
-                hcal_list[in_hcal, 0], hcal_list[in_hcal, 1] = h, forward[i]
+                hcal_list[in_hcal, 0], hcal_list[in_hcal, 1], hcal_list[in_hcal, 2] = h, forward[i], width[i]
                 in_hcal += 1
             ecal[c, 0] += points[i, 0]
             ecal[c, 1] += points[i, 0] * points[i, 2]
@@ -106,30 +133,46 @@ def _link(offsets, ecal_cell, hcal_cell, points, momentum, forward, ecal_count, 
             hcal[h, 1] += total
             hcal[h, 2] += total * points[i, 2]
             hcal[h, 3] += total * points[i, 3]
-            hcal[h, 5] += momentum[i]
             pointed[c] |= momentum[i] > 0
+        for k in range(in_hcal):
+            h = hcal_list[k, 0]
+            if hcal[h, 0] < hcal_cell_min:
+                hcal[h, 0] = 0.0
+        for k in range(in_hcal):
+            h = hcal_list[k, 0]
+            root[h] = _highest_neighbour(hcal, h, hcal_row, hcal_list[k, 2])
+        for k in range(in_hcal):
+            h = hcal_list[k, 0]
+            while root[root[h]] != root[h]:
+                root[h] = root[root[h]]
+            cluster[root[h], 0] += hcal[h, 0]
+        for i in range(first, last):
+            if momentum[i] > 0:
+                cluster[root[hcal_cell[i]], 2] += momentum[i]
         for k in range(in_ecal):
-            c, h, region = ecal_list[k]
-            energy = ecal[c, 0]
-            if pointed[c]:
-                hcal[h, 4] += energy
+            c, h, region, wide = ecal_list[k]
+            energy, r = ecal[c, 0], root[h]
+            if cluster[r, 2] > 0 and _any_near(pointed, c, ecal_row, wide):
+                cluster[r, 1] += energy
             elif energy > ecal_min[region]:
                 _fill(neutrals[made], event, 22, energy, ecal[c, 1] / energy, ecal[c, 2] / energy)
                 made += 1
         for i in range(first, last):
             if momentum[i] > 0:
-                h = hcal_cell[i]
-                linked = hcal[h, 0] + hcal[h, 4] / ecal_response
-                fractions[i, 0], fractions[i, 1] = linked / hcal[h, 5], hcal[h, 0] / max(linked, 1e-9)
+                r = root[hcal_cell[i]]
+                linked = cluster[r, 0] + cluster[r, 1] / ecal_response
+                fractions[i, 0], fractions[i, 1] = linked / cluster[r, 2], cluster[r, 0] / max(linked, 1e-9)
         for k in range(in_hcal):
-            h, region = hcal_list[k]
-            photon, neutral, p = 0.0, hcal[h, 0], hcal[h, 5]
+            h, region, wide = hcal_list[k]
+            if root[h] != h:
+                continue
+            photon, neutral, p = 0.0, cluster[h, 0], cluster[h, 2]
             if p > 0:
                 neutral = 0.0
                 sigma = p * np.sqrt(stochastic[region] ** 2 / max(p, 1.0) + constant[region] ** 2)
-                excess = hcal[h, 0] + hcal[h, 4] / ecal_response - p
+                excess = cluster[h, 0] + cluster[h, 1] / ecal_response - p
                 if excess > sigmas * (1 + np.exp(-p / 100)) * sigma:
-                    photon = min(excess * ecal_response, hcal[h, 4])
+                    photon = min(excess * ecal_response, cluster[h, 1])
                     neutral = excess - photon / ecal_response
             if photon > ecal_min[region]:
                 _fill(neutrals[made], event, 22, photon, hcal[h, 2] / hcal[h, 1], hcal[h, 3] / hcal[h, 1])
@@ -143,8 +186,10 @@ def _link(offsets, ecal_cell, hcal_cell, points, momentum, forward, ecal_count, 
             pointed[c] = False
             ecal_seen[c] = False
         for k in range(in_hcal):
-            hcal[hcal_list[k, 0]] = 0.0
-            hcal_seen[hcal_list[k, 0]] = False
+            h = hcal_list[k, 0]
+            hcal[h] = 0.0
+            cluster[h] = 0.0
+            hcal_seen[h] = False
     return neutrals[:made], fractions
 
 
@@ -166,9 +211,11 @@ def reconstruct(
     neutrals, fractions = _link(
         particles.offsets, cells.ecal, cells.hcal,
         np.stack([signals.ecal, signals.hcal, signals.eta, signals.phi], axis=1), momentum,
-        (np.abs(signals.eta) > 1.48).astype(np.int64), cells.ecal_count, cells.hcal_count,
-        np.array(detector.ecal_threshold), np.array(detector.hcal_threshold), detector.ecal_hadron_response,
-        np.array(detector.hcal_stochastic), np.array(detector.hcal_constant), detector.excess_sigma,
+        (np.abs(signals.eta) > 1.48).astype(np.int64), cells.width,
+        cells.ecal_count, detector.ecal_cell * detector.hcal_cells_phi, cells.hcal_count, detector.hcal_cells_phi,
+        np.array(detector.ecal_threshold), detector.hcal_cell_threshold, np.array(detector.hcal_threshold),
+        detector.ecal_hadron_response, np.array(detector.hcal_stochastic), np.array(detector.hcal_constant),
+        detector.excess_sigma,
     )  # fmt: skip
     event, pdg, energy, eta, phi = neutrals.T
     count = len(event)

@@ -1,4 +1,4 @@
-"""Writing simulated jets to files: a stream of blocks of events, cut into files, that can be interrupted at any time."""
+"""Simulated jets in files: a stream of blocks of events, cut into files, that can be interrupted at any time."""
 
 from __future__ import annotations
 
