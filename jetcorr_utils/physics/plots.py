@@ -158,6 +158,8 @@ def plot_gain(
                 yerr=[100 * (entries[n]["error"] or 0) for n in known], fmt=marker_of(model, models),
                 color=color_of(model, models), label=title_of(model), capsize=3,
             )  # fmt: skip
+        if quantity == "flavour_gain":
+            _mark_reach(ax, metrics[models[0]].get("flavour_reach", {}).get(eta, {}), pt_bins)
         ax.axvline(0.5, ymax=0.75, color="0.8", linewidth=1, zorder=0)
         ax.axhline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
         ax.set_xticks(range(len(pt_bins)), [pt.replace("-inf", "+").replace("-", "–") for pt in pt_bins], rotation=30)
@@ -173,6 +175,16 @@ def plot_gain(
     experiment_label(axes[0, 0], right="")
     axes[0, -1].set_title("13 TeV", loc="right", fontsize=15)
     return figure
+
+
+def _mark_reach(ax: Axes, reach: Mapping[str, Any], pt_bins: Sequence[str]) -> None:
+    """A grey line in each bin at the gain that a correction without flavour dependence would score."""
+    known = [
+        (place, reach[pt]["value"]) for place, pt in enumerate(pt_bins) if reach.get(pt, {}).get("value") is not None
+    ]
+    for number, (place, value) in enumerate(known):
+        label = "No flavour dependence" if number == 0 else None
+        ax.plot([place - 0.32, place + 0.32], [100 * value] * 2, color="0.55", linewidth=2, label=label)
 
 
 def draw_points(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:

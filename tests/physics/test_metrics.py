@@ -67,6 +67,30 @@ def test_the_flavour_spread_of_the_published_medians():
     assert flavour_spread(np.full((3, 6), 1.02)) == pytest.approx([0, 0, 0])
 
 
+def test_a_correction_without_flavour_dependence_scores_the_reach(toy):
+    """The gain cannot be 100 %: the sum of absolute deviations has a floor, which the bootstrap knows."""
+    gains, reaches = [], []
+    for seed in range(12):
+        table = check_predictions(toy(8_000, seed + 50, flavour_gain=1.0))
+        found = measure(table, ["pfn"], PhysicsSettings(replicas=40), progress=False)["pfn"]
+        gains.append(found["flavour_gain"]["0-2.5"]["30-inf"]["value"])
+        reaches.append(found["flavour_reach"]["0-2.5"]["30-inf"]["value"])
+    assert np.mean(reaches) < 0.95
+    assert np.mean(gains) == pytest.approx(np.mean(reaches), abs=4 * np.std(gains) / np.sqrt(12))
+
+
+def test_the_error_of_the_gain_is_the_spread_of_repeated_experiments(toy):
+    found = [
+        measure(check_predictions(toy(2_500, seed + 100)), ["pfn"], PhysicsSettings(replicas=50), progress=False)["pfn"]
+        for seed in range(40)
+    ]
+    for quantity in ("resolution", "resolution_gain", "flavour_gain"):
+        entries = [one[quantity]["0-2.5"]["30-inf"] for one in found]
+        spread = np.std([entry["value"] for entry in entries], ddof=1)
+        # The spread of 40 experiments is known to 11 %; the flavour gain's bootstrap adds noise to noise.
+        assert np.mean([entry["error"] for entry in entries]) == pytest.approx(spread, rel=0.4), quantity
+
+
 def test_pairing_makes_the_error_of_the_gain_small(metrics):
     """Model and baseline share their noise: the gain's error is far below what independent errors would give."""
     eta, pt = "0-2.5", "30-inf"
