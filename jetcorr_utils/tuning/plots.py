@@ -21,8 +21,8 @@ from ..style import COLOURS, styled, subplots
 from .results import SearchResult
 
 __all__ = [
-    "plot_correlations", "plot_history", "plot_importance", "plot_learning_curves", "plot_optimizers",
-    "plot_parallel_coordinates", "plot_pareto",
+    "plot_comparison", "plot_correlations", "plot_history", "plot_importance", "plot_learning_curves",
+    "plot_optimizers", "plot_parallel_coordinates", "plot_pareto",
 ]  # fmt: skip
 
 MAE = r"validation MAE of $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$"
@@ -216,6 +216,26 @@ def plot_pareto(result: SearchResult, x: str = "jets_per_s", y: str = "mae", col
     if x.endswith("jets_per_s"):
         ax.set_xscale("log")
     figure.colorbar(points, ax=ax, label=title(colour))
+    _room_for_legend(ax)
+    return figure
+
+
+@styled
+def plot_comparison(table: pd.DataFrame) -> Figure:
+    """Best error against the compute for repeated searches of several methods: median, quartiles and all of them.
+
+    `table` is what `comparison.compare_searches` returns.
+    """
+    figure, ax = subplots()
+    for colour, (method, part) in zip(COLOURS, table.groupby("method", sort=False), strict=False):
+        grid = np.arange(part["epochs"].min(), part["epochs"].max() + 1)
+        courses = {seed: course.set_index("epochs")["best"] for seed, course in part.groupby("seed")}
+        steps = pd.DataFrame({seed: course.reindex(grid, method="ffill") for seed, course in courses.items()})
+        low, median, high = (steps.quantile(q, axis=1) for q in (0.25, 0.5, 0.75))
+        ax.step(grid, steps, where="post", color=colour, linewidth=0.8, alpha=0.5)
+        ax.fill_between(grid, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
+        ax.step(grid, median, where="post", color=colour, linewidth=2.8, label=f"{method}, {len(courses)} searches")
+    ax.set(xlabel="compute spent [epochs of training]", ylabel=f"best {MAE}")
     _room_for_legend(ax)
     return figure
 

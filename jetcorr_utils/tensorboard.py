@@ -1,0 +1,100 @@
+"""TensorBoard beside a notebook: started on the logs of a run, on local folders or on ``s3://`` ones.
+
+A process of its own on loopback; on a cluster, the Tensorboard resource of pipelines/manifests shows the same logs.
+Reading S3 needs the s3 extra and credentials in the usual environment variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from .errors import InputError, ServerError
+
+__all__ = ["TensorBoard"]
+
+START = 120.0  # seconds until the server must answer
+
+
+class TensorBoard:
+    """A TensorBoard server, as a context manager or until `stop` is called.
+
+    Parameters
+    ----------
+    log_dir
+        Folder of the logs, or its ``s3://`` address.
+    port
+        Where to listen on 127.0.0.1; default: any free port.
+    reload_interval
+        Seconds between two looks for new entries.
+
+    Raises
+    ------
+    InputError
+        If a local folder is not there, or the port is taken.
+    ServerError
+        If the server ends or does not answer in time; the message names its log.
+    """
+
+    def __init__(self, log_dir: str | Path, *, port: int | None = None, reload_interval: float = 5.0) -> None:
+        if "://" not in str(log_dir) and not Path(log_dir).is_dir():
+            raise InputError(f"TensorBoard: there is no folder {log_dir}; train a model first (notebook 02)")
+        self.port = _free_port(port or 0)
+        self.url = f"http://127.0.0.1:{self.port}/"
+        with tempfile.NamedTemporaryFile(prefix="tensorboard-", suffix=".log", delete=False) as log:
+            self.log = Path(log.name)
+            command = [
+                sys.executable, "-m", "tensorboard.main", "--logdir", str(log_dir), "--host", "127.0.0.1",
+                "--port", str(self.port), "--reload_interval", str(reload_interval), "--load_fast", "false",
+            ]  # fmt: skip
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> TensorBoard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"TensorBoard at {self.url}"
+
+    def stop(self) -> None:
+        """End the server and wait for its end."""
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _wait(self) -> None:
+        end = time.monotonic() + START
+        while time.monotonic() < end:
+            if self._process.poll() is not None:
+                raise ServerError(f"TensorBoard ended with exit code {self._process.returncode}; its log is {self.log}")
+            with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(self.url, timeout=5):
+                return
+            time.sleep(0.2)
+        raise ServerError(f"TensorBoard did not answer at {self.url} in {START:.0f} s; its log is {self.log}")
+
+
+def _free_port(port: int) -> int:
+    """The port if it is free, or any free one for 0."""
+    with socket.socket() as server:
+        try:
+            server.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError(f"TensorBoard: port {port} cannot be used: {error.strerror}") from None
+        return server.getsockname()[1]

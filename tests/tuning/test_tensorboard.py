@@ -1,0 +1,94 @@
+"""TensorBoard on the logs of a search: scalars and HParams, asked over HTTP, on a local folder and on S3."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from jetcorr_utils.errors import InputError, ServerError
+from jetcorr_utils.tensorboard import TensorBoard
+from jetcorr_utils.tuning import search
+
+
+@pytest.fixture
+def s3_folder(monkeypatch):
+    """A folder in moto's S3 server, with credentials in the environment alone."""
+    moto = pytest.importorskip("moto.server", reason="the S3 server needs moto[server]")
+    boto3 = pytest.importorskip("boto3", reason="TensorBoard reads S3 by boto3")
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("s3").create_bucket(Bucket="logs")
+    yield "s3://logs/smoke/tensorboard"
+    server.stop()
+
+
+def ask(board: TensorBoard, path: str, body: dict | None = None):
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(board.url + path, data, {"Content-Type": "application/json"} if data else {})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of botocore and moto
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_scalars_and_hparams_of_a_search(place, study, clouds, tmp_path, request):
+    logs = request.getfixturevalue("s3_folder") if place == "s3" else str(tmp_path / "logs")
+    short = study.model_copy(update={"tuning": study.tuning.model_copy(update={"trials": 2, "max_jets": 200})})
+    result = search(short, *clouds, tmp_path / "tuning", log_dir=logs, progress=False)
+    with TensorBoard(logs, reload_interval=1) as board:
+        tags = {}
+        while not {"000", "001"} <= {
+            run for run, found in tags.items() if {"validation/mae", "trial/mae"} <= found.keys()
+        }:
+            tags = ask(board, "data/plugin/scalars/tags")
+        assert {"validation/mae", "learning/rate", "trial/mae", "trial/resolution_gain"} <= tags["001"].keys()
+        query = urllib.parse.urlencode({"run": "001", "tag": "validation/mae"})
+        shown = [value for _, _, value in ask(board, f"data/plugin/scalars/scalars?{query}")]
+        history = result.histories[result.histories["trial"] == 1]["validation_mae"]
+        assert shown == pytest.approx(list(history), rel=1e-6)
+        metrics = [{"name": {"tag": "trial/mae"}, "datasetType": "DATASET_VALIDATION"}]
+        body = {"startIndex": 0, "sliceSize": 10, "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS"]}
+        groups = ask(
+            board, "data/plugin/hparams/session_groups", body | {"colParams": [{"metric": metrics[0]["name"]}]}
+        )
+        found = {group["name"]: group for group in groups["sessionGroups"]}
+        assert found.keys() == {"000", "001"}
+        assert found["001"]["hparams"]["training.learning_rate"] == pytest.approx(
+            result.trials["training.learning_rate"][1]
+        )
+        values = {v["name"]["tag"]: v["value"] for v in found["001"]["metricValues"]}
+        assert values["trial/mae"] == pytest.approx(result.trials["mae"][1], rel=1e-6)
+    assert board._process.poll() is not None
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"TensorBoard: there is no folder .*missing; train a model first"):
+        TensorBoard(tmp_path / "missing")
+
+
+def test_a_port_that_is_taken_is_named(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=rf"TensorBoard: port {port} cannot be used: Address already in use"):
+            TensorBoard(tmp_path, port=port)
+
+
+def test_a_server_that_ends_leaves_its_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "__init__.py").touch()
+    (tmp_path / "tensorboard" / "main.py").write_text("raise SystemExit(3)")
+    with pytest.raises(ServerError, match=r"TensorBoard ended with exit code 3; its log is /"):
+        TensorBoard(tmp_path)
