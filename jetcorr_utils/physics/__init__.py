@@ -1,10 +1,11 @@
 """The physics: response, resolution, flavour dependence and uncertainty of the corrected jets, as numbers and figures.
 
 Numbers: `predictions` (reading), `statistics` (bootstrap), `metrics` (metrics.json), `profiles` (against any variable),
-`results` (the table beside the `published` figures), `closure` (residual correction), `limits` (trees, oracles), `prior`
-(other spectra), `seeds` (several trainings), `cms` (our simulation beside CMS's). Figures of the data: `explore`,
-`explore_particles`, `browse`; of a training: `learning`; of the corrected jets: `plots`, `flavour_plots`, `check_plots`,
-`uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a figure; `save_figure` writes it.
+`results` (the table beside the `published` figures), `closure` (residual correction), `limits` (trees and oracles),
+`prior` (other spectra), `seeds` (several trainings), `cms` (our simulation beside CMS's). Figures of the data:
+`explore`, `explore_particles`, `browse`; of a training: `learning`; of the corrected jets: `plots`, `flavour_plots`,
+`check_plots`, `uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a figure, and
+`save_figure` writes it.
 
 The response histograms filled by coffea are in `jetcorr_utils.physics.response`, not imported here because coffea takes
 seconds to import.

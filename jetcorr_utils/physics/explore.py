@@ -155,11 +155,12 @@ def plot_target(jets: ak.Array) -> Figure:
     gen_pt = ak.to_numpy(jets["genJetPt"]).astype(np.float64)
     matched = gen_pt > 0
     target = np.log(gen_pt[matched] / ak.to_numpy(jets["jetPt"])[matched])
+    bins = int(np.clip(3 * np.cbrt(len(target)), 20, 60))
     for pt_bin, color in zip(PT_BINS[1:], (COLOURS[0], COLOURS[2], COLOURS[1], COLOURS[3]), strict=True):
         inside = pt_bin.contains(gen_pt[matched])
         if inside.any():
             label = pt_bin.text(r"p_\mathrm{T}^\mathrm{gen}", "GeV")
-            density_steps(ax, target[inside], -0.5, 0.5, color=color, label=label)
+            density_steps(ax, target[inside], -0.5, 0.5, bins, color=color, label=label)
     ax.axvline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
     ax.set(xlim=(-0.5, 0.5), ylabel="Probability density")
     ax.set_xlabel(r"Target $\ln(p_\mathrm{T}^\mathrm{gen}\,/\,p_\mathrm{T})$")
