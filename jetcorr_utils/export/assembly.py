@@ -102,7 +102,8 @@ def assemble(
     )  # fmt: skip
     functions = {(f.domain, f.name): f for model in (body, finish) for f in model.functions}
     model = helper.make_model(graph, opset_imports=_opsets(body, finish), functions=list(functions.values()))
-    model.ir_version = body.ir_version
+    # The oldest file format that has these operators: older servers read it, too
+    model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
     return model
 
 

@@ -20,6 +20,7 @@ from ..errors import ParityError
 from ..files import atomic_path
 from ..models import CloudNetwork
 from ..serving.client import OnnxPredictor
+from ..serving.triton_releases import check_release
 from ..training import predict
 from .assembly import assemble
 from .graphs import Finish, padded_network
@@ -31,7 +32,12 @@ MINIMUM_OPSET = 18
 
 
 def export_model(
-    model: CloudNetwork, path: str | Path, *, opset: int = MINIMUM_OPSET, metadata: Mapping[str, Any] | None = None
+    model: CloudNetwork,
+    path: str | Path,
+    *,
+    opset: int = MINIMUM_OPSET,
+    metadata: Mapping[str, Any] | None = None,
+    triton_release: str | None = None,
 ) -> Path:
     """Write a trained network as ONNX, with free numbers of jets and particles.
 
@@ -46,11 +52,18 @@ def export_model(
     metadata
         What else to note in the file, such as the study's name and the range of the training jets. Values that are not
         text are noted as JSON. The same network and metadata make the same bytes.
+    triton_release
+        The release of Triton's container that must run the model, such as ``"24.10"``.
 
     Returns
     -------
     Path
         `path`.
+
+    Raises
+    ------
+    InputError
+        If that release is not sure to run it; nothing is written then.
     """
     features = model.settings.features
     columns = PARTICLE_COLUMNS[features]
@@ -63,6 +76,8 @@ def export_model(
         "settings": model.settings.model_dump(mode="json"),
     }  # fmt: skip
     graph = _to_onnx(model, len(columns), opset)
+    if triton_release is not None:
+        check_release(graph, triton_release)
     for key, value in {**names, **(metadata or {})}.items():
         text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         graph.metadata_props.add(key=key, value=text)

@@ -18,6 +18,7 @@ _HOME = {
     "TritonServer": "server",
     "add_model": "repository",
     "correct_files": "correct",
+    "correct_jets": "correct",
     "inference_metrics": "statistics",
     "measure_inference": "statistics",
     "model_metadata": "repository",

@@ -38,7 +38,7 @@ from .client import Predictor, open_predictors
 from .padding import Clouds
 from .predictions import IDENTIFIERS, corrected_columns, predictions_file
 
-__all__ = ["CorrectionReport", "clouds_from_jets", "correct_files", "within_range"]
+__all__ = ["CorrectionReport", "clouds_from_jets", "correct_files", "correct_jets", "within_range"]
 
 CHUNK = 20_000
 T = TypeVar("T")
@@ -145,7 +145,7 @@ def correct_files(
         bar = stack.enter_context(tqdm(unit="jet", desc="correcting", disable=not progress))
         columns = {"scalars": _scalars(), "particles": _particle_columns(predictors)}
         for jets in _ahead(iterate_jets(paths, step_size=step_size, **columns), reader):
-            corrected = _correct(jets, predictors, batch_size, outside == "keep", report)
+            corrected, _ = _correct(jets, predictors, batch_size, outside == "keep", report)
             if corrected:
                 writer.append(corrected)
             bar.update(len(jets))
@@ -154,6 +154,40 @@ def correct_files(
             raise InputError(f"{', '.join(paths)}: no jet can be corrected ({reasons})")
     report.seconds = time.monotonic() - start
     return report
+
+
+def correct_jets(
+    jets: ak.Array, predictors: Mapping[str, Predictor], *, batch_size: int = 1024, outside: str = "correct"
+) -> ak.Array:
+    """Correct jets in memory, for analyses such as a coffea processor.
+
+    Parameters
+    ----------
+    jets
+        Jets with their particles as `data.read_jets` gives them, `(B,)`.
+    predictors
+        Predictors by name, from `open_predictors`.
+    batch_size, outside
+        As in `correct_files`.
+
+    Returns
+    -------
+    The same jets with the fields ``<model>_pt``, ``<model>_mass`` (GeV), ``<model>_factor``, ``<model>_raw_factor``
+    (corrected over raw pt), ``<model>_sigma`` and ``<model>_in_range``. A jet that cannot be corrected keeps the
+    standard correction, has no resolution (not a number), and is not in range.
+    """
+    report = CorrectionReport(Path(), tuple(predictors))
+    columns, good = _correct(jets, predictors, batch_size, outside == "keep", report)
+    pt, mass, raw = (ak.to_numpy(jets[name]).astype(np.float32) for name in ("jetPt", "jetMass", "jetRawPt"))
+    for name in predictors:
+        defaults = {"pt": pt, "mass": mass, "factor": 1.0, "sigma": np.nan, "in_range": False}
+        for key, default in defaults.items():
+            values = np.array(np.broadcast_to(default, len(jets)), dtype=bool if key == "in_range" else np.float32)
+            if columns:
+                values[good] = columns[f"{name}_{key}"]
+            jets = ak.with_field(jets, values, f"{name}_{key}")
+        jets = ak.with_field(jets, jets[f"{name}_pt"] / raw, f"{name}_raw_factor")
+    return jets
 
 
 def _scalars() -> list[str]:
@@ -179,8 +213,8 @@ def _ahead(iterator: Iterator[T], pool: ThreadPoolExecutor) -> Iterator[T]:
 
 def _correct(
     jets: ak.Array, predictors: Mapping[str, Predictor], batch_size: int, keep: bool, report: CorrectionReport
-) -> dict[str, NDArray[Any]]:
-    """The columns of one chunk; what is left out is counted in the report."""
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
+    """The columns of those jets of a chunk that can be corrected, and which these are; the report counts the others."""
     prepared = {name: _prepare(jets, predictor.metadata) for name, predictor in predictors.items()}
     problems = np.full(len(jets), "", dtype=object)
     for _, found in prepared.values():
@@ -189,7 +223,7 @@ def _correct(
     report.skipped.update(problems[~good].tolist())
     report.corrected += int(good.sum())
     if not good.any():
-        return {}
+        return {}, good
     kept = jets[good]
     columns = {name: values for name, values in table(kept).items() if name in IDENTIFIERS}
     pt, mass = (ak.to_numpy(kept[name]) for name in ("jetPt", "jetMass"))
@@ -202,7 +236,7 @@ def _correct(
         columns |= corrected_columns(name, pt, mass, *predictions, valid=inside if keep else None)
         columns[f"{name}_in_range"] = inside
     report.outside += Counter()  # drops the zeros
-    return columns
+    return columns, good
 
 
 def _prepare(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, NDArray[Any]]:

@@ -27,6 +27,7 @@ from ..errors import InputError
 from ..files import write_text
 from .padding import INPUT_NAMES, OUTPUT_NAMES, Clouds, pad
 from .server import LOCAL_CONFIG
+from .triton_releases import container_image, first_release
 
 __all__ = ["add_model", "latest_version", "model_metadata", "repository_models"]
 
@@ -107,13 +108,14 @@ def add_model(
         If the file is not a model that jetcorr exported.
     """
     metadata = model_metadata(onnx_path)
+    release = first_release(onnx.load(str(onnx_path), load_external_data=False))
     folder = Path(repository) / name
     version = version or latest_version(folder) + 1
     columns = int(metadata["particle_columns"])
     settings = {
         "name": name, "columns": columns, "jet_columns": int(metadata["jet_columns"]), "max_batch_size": max_batch_size,
         "instances": instances, "queue_delay_us": queue_delay_us, "max_particles": MAX_PARTICLES,
-        "notes": {key: metadata[key] for key in NOTES if key in metadata},
+        "release": release, "notes": {key: metadata[key] for key in NOTES if key in metadata},
     }  # fmt: skip
     _write_if_new(folder / "config.pbtxt", _config("onnxruntime", **settings))
     _write_if_new(folder / "configs" / f"{LOCAL_CONFIG}.pbtxt", _config("python", **settings))
@@ -174,7 +176,7 @@ def _parameter(key: str, value: object) -> str:
 
 def _config(
     backend: str, *, name: str, columns: int, jet_columns: int, max_batch_size: int, instances: int,
-    queue_delay_us: int, max_particles: int, notes: Mapping[str, str],
+    queue_delay_us: int, max_particles: int, release: str, notes: Mapping[str, str],
 ) -> str:  # fmt: skip
     """Triton's configuration of the model, in protobuf's text format (Triton's model_configuration.md)."""
     shapes = {
@@ -183,6 +185,7 @@ def _config(
     warmup = {key: tuple(WARMUP_PARTICLES if size == -1 else size for size in dims) for key, dims in shapes.items()}
     lines = [
         "# Made by jetcorr. The batch axis is left out of the shapes; -1 is the number of particles.",
+        f"# Runs in {container_image(release)} and newer.",
         f'name: "{name}"',
         f'backend: "{backend}"',
         f"max_batch_size: {max_batch_size}",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetcorr_utils.errors import ParityError
+from jetcorr_utils.errors import InputError, ParityError
 from jetcorr_utils.export import check_parity, export_model
 from jetcorr_utils.serving.client import OnnxPredictor
 from jetcorr_utils.serving.padding import pad
@@ -138,3 +138,9 @@ def test_a_model_that_differs_is_refused(models, files):
     with pytest.raises(ParityError, match=r"factor of jet \d+ is .*allowed 1e-05"):
         check_parity(other, files["pfn"], clouds)
     assert check_parity(other, files["pfn"], clouds, tolerance=1e-3)["factor"] == pytest.approx(1e-4, rel=0.01)
+
+
+def test_a_triton_release_that_may_not_run_the_model_is_refused(models, tmp_path):
+    with pytest.raises(InputError, match=r"24\.04 .*opset 21.*use Triton 24\.05"):
+        export_model(models["pfn"], tmp_path / "pfn.onnx", opset=21, triton_release="24.04")
+    assert list(tmp_path.iterdir()) == []

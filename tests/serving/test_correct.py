@@ -15,7 +15,15 @@ import uproot
 from jetcorr_utils.data import iterate_jets, read_jets
 from jetcorr_utils.data.selection import own_particles
 from jetcorr_utils.errors import InputError, ServerError
-from jetcorr_utils.serving import Clouds, OnnxPredictor, TritonPredictor, TritonServer, correct_files, write_predictions
+from jetcorr_utils.serving import (
+    Clouds,
+    OnnxPredictor,
+    TritonPredictor,
+    TritonServer,
+    correct_files,
+    correct_jets,
+    write_predictions,
+)
 from jetcorr_utils.serving.correct import clouds_from_jets
 from tests.networks import some_clouds
 
@@ -155,3 +163,22 @@ def test_predictions_by_a_model_with_other_features_are_refused(files, tmp_path)
             some_clouds(5), {"m": OnnxPredictor(files["particlenet"])}, tmp_path / "out.root", progress=False
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_jets_in_memory_are_corrected_like_those_of_files(files, sample, tmp_path):
+    correct_files([sample], files["pfn"], tmp_path / "out.root", progress=False)
+    expected = _read(tmp_path / "out.root")
+    jets = correct_jets(read_jets(sample), {"pfn": OnnxPredictor(files["pfn"])})
+    for name in ("pfn_pt", "pfn_mass", "pfn_factor", "pfn_sigma", "pfn_in_range"):
+        np.testing.assert_allclose(ak.to_numpy(jets[name]), expected[name], rtol=1e-6)
+    np.testing.assert_allclose(jets.pfn_raw_factor * jets.jetRawPt, jets.pfn_pt, rtol=1e-6)
+
+
+def test_jets_in_memory_that_cannot_be_corrected_keep_the_standard_correction(files, sample):
+    jets = read_jets(sample, max_jets=20)
+    jets["jetPt"] = np.where(np.arange(20) == 3, 20.0, jets.jetPt)
+    corrected = correct_jets(jets, {"pfn": OnnxPredictor(files["pfn"])})
+    assert corrected.pfn_pt[3] == 20.0
+    assert np.isnan(corrected.pfn_sigma[3])
+    assert not corrected.pfn_in_range[3]
+    assert np.isfinite(np.delete(ak.to_numpy(corrected.pfn_sigma), 3)).all()
