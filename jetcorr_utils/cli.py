@@ -6,7 +6,6 @@ command that needs them, so that `jetcorr --help` answers at once.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +103,13 @@ def info(files: tuple[str, ...]) -> None:
     from .data import describe
 
     descriptions = [describe(file) for file in files]
-    click.echo("\n".join(description.text() for description in descriptions))
-    if not all(description.usable for description in descriptions):
-        sys.exit(2)
+    for description in descriptions:
+        if description.jets or description.usable:
+            click.echo(description.text())
+    useless = [f"{file}: {found.reason}" for file, found in zip(files, descriptions, strict=True) if not found.usable]
+    if useless:
+        more = f" (and {len(useless) - 1} more)" if len(useless) > 1 else ""
+        raise InputError(useless[0] + more)
 
 
 @main.command()

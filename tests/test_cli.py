@@ -58,7 +58,9 @@ def test_info_describes_the_sample(cli, sample):
 def test_info_says_why_a_file_cannot_be_used(cli, real_data):
     result = cli("info", real_data / "nano_dy.root", check=False)
     assert result.returncode == 2
-    assert "candidates" in result.stdout
+    assert "NanoAOD" in result.stdout
+    assert "candidates" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.slow
