@@ -29,9 +29,9 @@ from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS, TABLE_COLUMN
 from .fingerprints import Fingerprints
 from .locations import data_directory, ensure_files
 from .reading import STEP, iterate_jets, open_jets
-from .selection import UNUSABLE, select_jets
+from .selection import UNUSABLE, own_particles, reasons
 from .split import SPLITS, split_of
-from .store import META, PartWriter, columns, merge
+from .store import LEFT_OUT, META, PartWriter, columns, merge
 
 __all__ = ["CloudDataset", "load_clouds"]
 
@@ -176,9 +176,12 @@ def _write_part(
     wanted = POINT_COLUMNS + PARTICLE_COLUMNS[features]
     with PartWriter(folder, features) as writer:
         for chunk in iterate_jets(file, STEP, scalars=_SCALARS, particles=wanted, reported=reported):
-            jets, left_out = select_jets(chunk, settings.selection, settings.candidates)
-            writer.append(jets, split_of(jets["run"], jets["lumi"], jets["event"], settings.split))
-            lost.update(left_out)
+            jets = own_particles(chunk) if settings.candidates == "jet" else chunk
+            part = split_of(jets["run"], jets["lumi"], jets["event"], settings.split)
+            for reason, mask in reasons(jets, settings.selection).items():
+                part[mask] = LEFT_OUT  # cheaper than to cut the particles of these jets out of the chunk
+                lost[reason] += int(mask.sum())
+            writer.append(jets, part)
             read += len(chunk)
             bar.update(len(chunk))
     if lost[UNUSABLE] > TOLERATED * read:

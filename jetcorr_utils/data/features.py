@@ -93,7 +93,8 @@ def regression_target(jets: ak.Array) -> NDArray[np.float32]:
         return np.full(len(jets), np.nan, dtype=np.float32)
     gen, reco = (ak.to_numpy(jets[name]).astype(np.float64) for name in ("genJetPt", "jetPt"))
     target = np.full(len(jets), np.nan)
-    np.log(np.divide(gen, reco, where=gen > 0, out=target), where=gen > 0, out=target)
+    known = (gen > 0) & (reco > 0)
+    target[known] = np.log(gen[known] / reco[known])
     return target.astype(np.float32)
 
 

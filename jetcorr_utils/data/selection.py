@@ -15,21 +15,24 @@ UNUSABLE = "values that are not finite, or a negative pt"
 EMPTY = "no particles"
 
 
-def _finite(values: NDArray) -> NDArray[np.bool_]:
-    return np.isfinite(values) if values.dtype.kind == "f" else np.ones(len(values), dtype=bool)
+def _finite(columns: list[NDArray], size: int) -> NDArray[np.bool_]:
+    """Whether all of the columns are finite, `(size,)`; whole numbers always are."""
+    good = np.ones(size, dtype=bool)
+    for column in columns:
+        if column.dtype.kind == "f":
+            good &= np.isfinite(column)
+    return good
 
 
 def _usable(jets: ak.Array) -> NDArray[np.bool_]:
     """Whether all numbers of a jet and of its particles are finite and its pt and theirs are positive, `(B,)`."""
     names = [name for name in (*JET_COLUMNS, "jetPhi", "genJetPt", "genJetEta", "eventWeight") if name in jets.fields]
-    good = np.logical_and.reduce([_finite(ak.to_numpy(jets[name])) for name in names])
+    good = _finite([ak.to_numpy(jets[name]) for name in names], len(jets))
     for name in ("jetPt", "jetRawPt"):
         with np.errstate(invalid="ignore"):
             good &= ak.to_numpy(jets[name]) > 0
     particles = ak.flatten(jets["particles"], axis=1)
-    bad = np.zeros(len(particles), dtype=bool)
-    for name in particles.fields:
-        bad |= ~_finite(ak.to_numpy(particles[name]))
+    bad = ~_finite([ak.to_numpy(particles[name]) for name in particles.fields], len(particles))
     with np.errstate(invalid="ignore"):
         bad |= ak.to_numpy(particles["PF_pT"]) < 0
     if bad.any():
@@ -40,7 +43,15 @@ def _usable(jets: ak.Array) -> NDArray[np.bool_]:
 
 def own_particles(jets: ak.Array) -> ak.Array:
     """The jets with only those particles that were clustered into them (PF_fromAK4Jet)."""
-    return ak.with_field(jets, jets["particles"][jets["particles", "PF_fromAK4Jet"] > 0], "particles")
+    # the same as particles[particles.PF_fromAK4Jet > 0], which takes ten times as long
+    layout = ak.to_layout(jets["particles"]).to_ListOffsetArray64(True)
+    offsets = np.asarray(layout.offsets.data)
+    content = layout.content[: offsets[-1]]
+    inside = np.asarray(ak.to_numpy(content["PF_fromAK4Jet"])) > 0
+    before = np.zeros(len(inside) + 1, dtype=np.int64)
+    np.cumsum(inside, out=before[1:])
+    particles = ak.contents.ListOffsetArray(ak.index.Index64(before[offsets]), content[np.flatnonzero(inside)])
+    return ak.with_field(jets, ak.Array(particles), "particles")
 
 
 def reasons(jets: ak.Array, settings: SelectionSettings | None = None) -> dict[str, NDArray[np.bool_]]:
@@ -95,4 +106,4 @@ def select_jets(
     jets = own_particles(jets) if candidates == "jet" else jets
     found = reasons(jets, settings)
     out = np.logical_or.reduce(list(found.values()))
-    return jets[~out], {reason: int(mask.sum()) for reason, mask in found.items()}
+    return jets[~out] if out.any() else jets, {reason: int(mask.sum()) for reason, mask in found.items()}

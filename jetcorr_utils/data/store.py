@@ -36,6 +36,9 @@ __all__ = ["PartWriter", "columns", "merge"]
 
 META = "meta.json"
 
+LEFT_OUT = 255
+"""In the place of the code of a split: the jet is not written."""
+
 
 def columns(features: Features) -> dict[str, tuple[np.dtype, int]]:
     """The columns of a cache: type, and width of a row (0 for a plain number)."""
@@ -72,7 +75,7 @@ class PartWriter:
         }
 
     def append(self, jets: ak.Array, part: NDArray[np.uint8]) -> None:
-        """Add jets, each to the split of its code in `part`, `(B,)`."""
+        """Add jets, each to the split of its code in `part`, `(B,)`, or to none for `LEFT_OUT`."""
         matrix = particle_matrix(jets, self.features)
         count = ak.to_numpy(ak.num(jets["particles"])).astype(np.int32)
         values = {
