@@ -36,14 +36,16 @@ class _Worker:
 
     def __init__(self, parameters: Parameters, seed: int) -> None:
         self.parameters, self.seed = parameters, seed
+        self.soft: Any = None
         self.pythia: Any = None
         self.pool: Particles | None = None
 
     def pool_part(self, part: int) -> Particles:
         settings, detector = self.parameters.pileup, self.parameters.detector
-        pythia = make_pythia(self.parameters.generator, detector, "SoftQCD:inelastic")
+        if self.soft is None:
+            self.soft = make_pythia(self.parameters.generator, detector, "SoftQCD:inelastic")
         seed = pythia_seed(np.random.SeedSequence([self.seed, _POOL_KEY + part]))
-        return make_pool_part(pythia, seed, min(_POOL_PART, settings.pool_events - part * _POOL_PART), detector)
+        return make_pool_part(self.soft, seed, min(_POOL_PART, settings.pool_events - part * _POOL_PART), detector)
 
     def block(self, number: int, pool_file: Path, reduce: Reduce) -> tuple[Any, float]:
         if self.pythia is None:
