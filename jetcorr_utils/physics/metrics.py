@@ -72,10 +72,10 @@ def measure(
         _check_model(predictions, model)
     bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
     standard = _measure_correction(predictions, "standard", bootstrap, settings)
-    result: dict[str, Any] = {"baseline": _report(standard, None, settings)}
+    result: dict[str, Any] = {"baseline": _report(standard, None)}
     for model in tqdm(models, desc="measure", unit="model", disable=not progress):
         measured = _measure_correction(predictions, model, bootstrap, settings)
-        result[model] = _report(measured, standard, settings) | _uncertainty(predictions, model, bootstrap)
+        result[model] = _report(measured, standard) | _uncertainty(predictions, model, bootstrap)
     return result
 
 
@@ -140,7 +140,7 @@ def _measure_correction(
     return measured
 
 
-def _report(measured: dict[str, Any], standard: dict[str, Any] | None, settings: PhysicsSettings) -> dict[str, Any]:
+def _report(measured: dict[str, Any], standard: dict[str, Any] | None) -> dict[str, Any]:
     """One correction's part of metrics.json, with its gains over the standard one if that is given."""
     report: dict[str, Any] = {"jets": measured["jets"]}
     mae = estimate(measured["mae"], measured["jets"])
@@ -192,13 +192,15 @@ def _noise(medians: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _uncertainty(predictions: pd.DataFrame, model: str, bootstrap: Bootstrap) -> dict[str, float | None]:
-    """How good the predicted per-jet resolution is: half the central 68 % of the pull, and its 68 % coverage."""
+    """How good the predicted per-jet resolution is: median and half the central 68 % of the pull, and coverages."""
     if f"{model}_sigma" not in predictions:
         return {}
     pulls = pull(predictions, model)
     everything = np.arange(len(pulls))
-    low, high = bootstrap.quantiles(pulls, everything, ONE_SIGMA).T
-    numbers = {"pull_width": (high - low) / 2, "coverage68": bootstrap.mean(np.abs(pulls) < 1, everything)}
+    low, median, high = bootstrap.quantiles(pulls, everything, (ONE_SIGMA[0], 0.5, ONE_SIGMA[1])).T
+    numbers = {"pull_median": median, "pull_width": (high - low) / 2}
+    for name, limit in {"coverage68": 1.0, "coverage95": 1.96}.items():
+        numbers[name] = bootstrap.mean(np.abs(pulls) < limit, everything)
     result: dict[str, float | None] = {}
     for name, replicas in numbers.items():
         measured = estimate(replicas, len(pulls))

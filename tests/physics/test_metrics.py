@@ -51,7 +51,9 @@ def test_known_gains_are_found(toy):
     assert np.abs(pulls).max() < 4
     assert found["mae"] == pytest.approx(0.088 * np.sqrt(2 / np.pi), abs=4 * found["mae_error"])
     assert found["pull_width"] == pytest.approx(1, abs=4 * found["pull_width_error"])
+    assert found["pull_median"] == pytest.approx(0, abs=4 * found["pull_median_error"])
     assert found["coverage68"] == pytest.approx(0.6827, abs=4 * found["coverage68_error"])
+    assert found["coverage95"] == pytest.approx(0.95, abs=4 * found["coverage95_error"])
 
 
 def test_known_flavour_gain_is_found(metrics):
