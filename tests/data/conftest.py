@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,28 +156,31 @@ def xrootd(tmp_path) -> Iterator[Server]:
     if program is None:
         pytest.skip("no program xrootd: install Debian's xrootd-server")
     pytest.importorskip("fsspec_xrootd", reason="root:// needs fsspec-xrootd")
-    served = tmp_path / "xrootd"
-    (served / "store").mkdir(parents=True)
-    settings = tmp_path / "xrootd.cfg"
-    settings.write_text(f"all.export /\noss.localroot {served}\nall.adminpath {tmp_path}\nall.pidpath {tmp_path}\n")
-    command = [program, "-c", str(settings), "-I", "v4"]
-    if getpass.getuser() == "root":  # it refuses to serve as root
-        shutil.chown(served, "nobody")
-        for folder in [tmp_path, *tmp_path.parents]:
-            if folder.owner() == "root" and folder.stat().st_mode & 0o001 == 0:
-                folder.chmod(folder.stat().st_mode | 0o011)
-        tmp_path.chmod(0o777)
-        command += ["-R", "nobody"]
-    server = Server(lambda port: [*command, "-p", str(port)], tmp_path / "xrootd.log")
+    with tempfile.TemporaryDirectory(prefix="xrootd-") as place:  # pytest's own folders are closed to other users
+        folder = Path(place)
+        store = folder / "served" / "store"
+        store.mkdir(parents=True)
+        settings = folder / "xrootd.cfg"
+        settings.write_text(
+            f"all.export /\noss.localroot {folder / 'served'}\nall.adminpath {folder}\nall.pidpath {folder}\n"
+        )
+        command = [program, "-c", str(settings), "-I", "v4"]
+        if getpass.getuser() == "root":  # it refuses to serve as root
+            for path in (folder, store.parent, store, settings):
+                shutil.chown(path, "nobody")
+            command += ["-R", "nobody"]
+        server = Server(lambda port: [*command, "-p", str(port)], tmp_path / "xrootd.log")
 
-    def put(path: Path) -> str:
-        shutil.copy(path, served / "store" / path.name)
-        (served / "store" / path.name).chmod(0o644)
-        return f"root://127.0.0.1:{server.port}//store/{path.name}"
+        def put(path: Path) -> str:
+            shutil.copy(path, store / path.name)
+            (store / path.name).chmod(0o644)
+            return f"root://127.0.0.1:{server.port}//store/{path.name}"
 
-    server.put = put
-    yield server
-    server.kill()
+        server.put = put
+        try:
+            yield server
+        finally:
+            server.kill()
 
 
 @pytest.fixture
