@@ -13,9 +13,10 @@ import logging
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -46,8 +47,20 @@ TOLERATED = 0.01
 _SCALARS = tuple(dict.fromkeys((*JET_COLUMNS, *TABLE_COLUMNS, "jetPhi")))
 
 
+class SubmitsTasks(Protocol):
+    """What runs functions elsewhere: executors of `concurrent.futures`, and Dask's `Client`."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Start `function(*arguments)`; the returned object has `result()`."""
+
+
 def load_clouds(
-    settings: DataSettings, features: Features = "open", cache_dir: str | Path | None = None, progress: bool = True
+    settings: DataSettings,
+    features: Features = "open",
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+    *,
+    executor: SubmitsTasks | None = None,
 ) -> CloudDataset:
     """The selected jets of a study as clouds, mapped from the cache, which is built if it is not there.
 
@@ -61,6 +74,9 @@ def load_clouds(
         Folder of the caches; default: ``cache`` in the study's data directory.
     progress
         Show a progress bar while building.
+    executor
+        Reads the files side by side: a `concurrent.futures.ProcessPoolExecutor`, or the client of a Dask cluster whose
+        workers see the same folders. The cache does not depend on it.
 
     Raises
     ------
@@ -78,7 +94,7 @@ def load_clouds(
         key = _key({"files": prints, **recipe})
         folder = cache / key
         if not (folder / META).exists():
-            _build(cache, folder, files, prints, settings, features, recipe, progress)
+            _build(cache, folder, files, prints, settings, features, recipe, progress, executor)
     return _open(folder, features, key)
 
 
@@ -130,6 +146,7 @@ def _build(
     features: Features,
     recipe: dict,
     progress: bool,
+    executor: SubmitsTasks | None,
 ) -> None:
     """Make the parts that are missing, join them, and remove them."""
     parts = [cache / "parts" / _key({"file": sha256, **recipe}) for sha256 in prints]
@@ -139,12 +156,15 @@ def _build(
             _check_trainable(file, source, features)
             total += source.jets
     with tqdm(total=total, unit=" jets", desc="particle clouds", disable=not progress) as bar:
-        for file, part in zip(files, parts, strict=True):
-            if (part / META).exists():
-                bar.update(read_json(part / META)["read"])
-            else:
-                with _complete_folder(part) as temporary:
-                    _write_part(temporary, file, settings, features, bar, reported)
+        missing = [(part, file) for part, file in zip(parts, files, strict=True) if not (part / META).exists()]
+        bar.update(sum(read_json(part / META)["read"] for part in parts if (part / META).exists()))
+        if executor is None:
+            for part, file in missing:
+                _make_part(part, file, settings, features, bar.update, reported)
+        else:
+            tasks = [executor.submit(_make_part, *which, settings, features) for which in missing]
+            for task in tasks:
+                bar.update(task.result())
     lost = sum((Counter(read_json(part / META)["left_out"]) for part in parts), Counter())
     with _complete_folder(folder) as temporary:
         meta = merge(parts, temporary, features)
@@ -169,9 +189,27 @@ def _check_trainable(file: str, source, features: Features) -> None:
         raise InputError(f"{file}: has no generator jets (genJetPt), so no network can be trained on it")
 
 
+def _make_part(
+    part: Path,
+    file: str,
+    settings: DataSettings,
+    features: Features,
+    advance: Callable[[int], object] = lambda jets: None,
+    reported: set[str] | None = None,
+) -> int:
+    """Read one file into the folder `part`; returns the number of jets that were read."""
+    with _complete_folder(part) as temporary:
+        return _write_part(temporary, file, settings, features, advance, reported)
+
+
 def _write_part(
-    folder: Path, file: str, settings: DataSettings, features: Features, bar: tqdm, reported: set[str]
-) -> None:
+    folder: Path,
+    file: str,
+    settings: DataSettings,
+    features: Features,
+    advance: Callable[[int], object],
+    reported: set[str] | None,
+) -> int:
     lost, read = Counter(), 0
     wanted = POINT_COLUMNS + PARTICLE_COLUMNS[features]
     with PartWriter(folder, features) as writer:
@@ -183,10 +221,11 @@ def _write_part(
                 lost[reason] += int(mask.sum())
             writer.append(jets, part)
             read += len(chunk)
-            bar.update(len(chunk))
+            advance(len(chunk))
     if lost[UNUSABLE] > TOLERATED * read:
         raise InputError(f"{file}: {lost[UNUSABLE]} of {read} jets have {UNUSABLE}; is the file corrupted?")
     writer.complete(left_out=dict(lost), read=read)
+    return read
 
 
 def _open(folder: Path, features: Features, key: str) -> CloudDataset:
