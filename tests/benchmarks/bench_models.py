@@ -24,6 +24,7 @@ from jetcorr_utils.models import build_model
 from jetcorr_utils.models.allocator import keep_memory
 from jetcorr_utils.models.inputs import PARTICLE_FEATURES
 from tests.benchmarks.weaver_peer import PeerPfn, weaver_particlenet
+from tests.clouds import random_clouds
 
 ROUNDS = int(os.environ.get("JETCORR_BENCH_ROUNDS", 7))
 BATCH = 500
@@ -40,15 +41,19 @@ def benchmarks() -> Iterator[dict[str, Any]]:
     """The lines of bench.jsonl that concern the networks."""
     torch.set_num_threads(1)
     keep_memory()
-    # All stored particles, as in the published inputs: with those of the jet alone, padding to 100 would lose by more
-    dataset = load_clouds(load_study("smoke", {"data.candidates": "window"}).data)
-    batch = gather(dataset, np.sort(np.random.default_rng(1).choice(len(dataset), BATCH, replace=False)))
-    multiplicity = round(float(batch.ptr.diff().double().mean()), 1)
-    for name in SETTINGS:
-        ours, peer = _ours(name, dataset, batch), _peer(name, dataset, batch)
-        for kind, step in (("train", _training_step), ("infer", _inference_step)):
-            figures = _compare(f"{kind}/{name}", step(*ours, batch.target), step(*peer, batch.target))
-            yield {**figures, "mean_multiplicity": multiplicity}
+    study = load_clouds(load_study("smoke").data, progress=False)
+    rng = np.random.default_rng(1)
+    picked = study.select(np.sort(rng.choice(len(study), BATCH, replace=False)))
+    # Padding loses the more the fewer particles there are: clouds as full as those of the published inputs, too
+    full = random_clouds(rng.gamma(4, 45 / 4, BATCH).astype(int).clip(1, 200))
+    for suffix, dataset in (("", picked), ("/45_particles", full)):
+        batch = gather(dataset, np.arange(BATCH))
+        multiplicity = round(float(dataset.multiplicity.mean()), 1)
+        for name in SETTINGS:
+            ours, peer = _ours(name, dataset, batch), _peer(name, dataset, batch)
+            for kind, step in (("train", _training_step), ("infer", _inference_step)):
+                steps = step(*ours, batch.target), step(*peer, batch.target)
+                yield {**_compare(f"{kind}/{name}{suffix}", *steps), "mean_multiplicity": multiplicity}
 
 
 def _compare(name: str, ours: Callable[[], None], peer: Callable[[], None]) -> dict[str, Any]:

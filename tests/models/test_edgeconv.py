@@ -11,7 +11,7 @@ import torch
 from jetcorr_utils.config import ParticleNetSettings
 from jetcorr_utils.data.batches import gather
 from jetcorr_utils.models import build_model
-from jetcorr_utils.models.edgeconv import is_fast
+from jetcorr_utils.models.threads import is_fast
 from tests.clouds import random_clouds
 
 

@@ -186,9 +186,11 @@ def test_max_jets_takes_a_part(tmp_path):
     assert result.jets_per_s > 0
 
 
-def test_tensorboard_log(tmp_path):
-    result = train(settings(), random_clouds(100), VALIDATION, tmp_path, log_dir=tmp_path / "log", progress=False)
-    events = EventAccumulator(str(tmp_path / "log")).Reload()
+@pytest.mark.parametrize("url", ["file", "memory://bucket/log"], ids=["folder", "fsspec URL"])
+def test_tensorboard_log(url, tmp_path):
+    log = url if "://" in url else tmp_path / url
+    result = train(settings(), random_clouds(100), VALIDATION, tmp_path, log_dir=log, progress=False)
+    events = EventAccumulator(str(log)).Reload()
     logged = [(event.step, event.value) for event in events.Scalars("validation/mae")]
     np.testing.assert_allclose(logged, result.history[["epoch", "validation_mae"]], rtol=1e-6)
     assert "head.output.weight" in events.Tags()["histograms"]
