@@ -108,7 +108,7 @@ def open_jets(path: str | Path) -> Iterator[JetSource]:
         with contextlib.suppress(OSError), open(path, "rb") as raw:
             if raw.read(4) != b"root":
                 raise InputError(f"{path}: is not a ROOT file")
-        file = stack.enter_context(uproot.open(path))
+        file = stack.enter_context(uproot.open({path: None}))  # a colon belongs to the name
         yield _source(path, file)
 
 

@@ -167,6 +167,10 @@ def test_arrays_that_disagree_with_each_other(ntuple):
         read_jets(path)
 
 
+def test_a_colon_in_a_name(ntuple):
+    assert len(read_jets(ntuple("run:7.root"))) == 60
+
+
 def test_another_tree_is_named(ntuple):
     with pytest.raises(InputError, match=r"neither the tree AK4jets/jetTree.*its trees: AK8jets/jetTree"):
         read_jets(ntuple(tree="AK8jets/jetTree"))

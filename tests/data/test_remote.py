@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from jetcorr_utils.config import DataSettings
-from jetcorr_utils.data import ensure_files, load_clouds, record_files, remote
+from jetcorr_utils.data import describe, ensure_files, load_clouds, record_files, remote
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import read_json
 
@@ -177,3 +177,13 @@ def test_the_record_of_a_run_has_the_url(ntuple, study, http, tmp_path):
 def test_an_unknown_protocol_is_named(study):
     with pytest.raises(InputError, match=r"gopher://example\.org/jets\.root: .*gopher"):
         ensure_files(study("gopher://example.org/jets.root"), progress=False)
+
+
+@pytest.mark.parametrize("kind", ["s3", "xrootd"])
+def test_a_distant_file_is_described_without_a_copy(kind, request, ntuple):
+    file = ntuple()
+    url = request.getfixturevalue(kind).put(file)
+    there, here = describe(url), describe(file)
+    assert (there.format, there.jets, there.usable, there.notes) == (here.format, here.jets, here.usable, here.notes)
+    absent = describe(url.replace("jets.root", "jests.root"))
+    assert not absent.usable
