@@ -19,7 +19,7 @@ from .ntuple import SCHEMA, TREE, create_tree, ntuple
 from .parameters import SIMULATION_VERSION, Parameters
 from .workers import Blocks
 
-__all__ = ["BLOCKS_PER_FILE", "simulate"]
+__all__ = ["BLOCKS_PER_FILE", "block_of_jets", "simulate"]
 
 BLOCKS_PER_FILE = 10
 _COMPRESSION = uproot.ZSTD(7)
@@ -79,7 +79,7 @@ def simulate(
         tqdm(total=jets, initial=made, desc="simulate", unit="jet", disable=not progress) as bar,
     ):
         expected = -(-int((jets - made) / _JETS_PER_EVENT) // parameters.generator.events_per_block)
-        reduce = functools.partial(_block_of_jets, corrections=corrections)
+        reduce = functools.partial(block_of_jets, corrections=corrections)
         blocks = source.run(reduce, len(files) * BLOCKS_PER_FILE, expected)
         while made < jets:
             files.append(out / f"jets_{len(files):03d}.root")
@@ -92,7 +92,8 @@ def simulate(
     return files
 
 
-def _block_of_jets(events: Events, seed: int, block: int, corrections: Path) -> ak.Array:
+def block_of_jets(events: Events, seed: int, block: int, corrections: Path) -> ak.Array:
+    """The jets of one block of events, with the standard corrections of the file `corrections`."""
     return ntuple(events, load_correction(corrections), seed, block)
 
 
