@@ -37,9 +37,8 @@ def made_up(n=150_000, slope=0.4, seed=1):
 
 @pytest.fixture(scope="module")
 def correction(tmp_path_factory):
-    return load_correction(
-        write_correction(derive(made_up(800_000), UNDERLYING, "made-up jets"), tmp_path_factory.mktemp("c") / "made.json.gz")
-    )
+    path = tmp_path_factory.mktemp("corrections") / "made.json.gz"
+    return load_correction(write_correction(derive(made_up(800_000), UNDERLYING, "made-up jets"), path))
 
 
 def test_closure_on_other_jets_is_within_one_per_cent(correction):
