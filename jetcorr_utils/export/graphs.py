@@ -140,7 +140,7 @@ class PaddedNetwork(nn.Module):
 class PaddedPfn(PaddedNetwork):
     """Particle Flow Network: the per-particle network on rows, then their sum."""
 
-    chunk = 128
+    chunk = 64
 
     def __init__(self, model: ParticleFlowNetwork) -> None:
         super().__init__(model)
