@@ -21,6 +21,7 @@ SIMULATION_VERSION = 2
 _PF = "CMS particle flow, arXiv:1706.04965"
 _TRACKER = "CMS tracking, arXiv:1405.6569"
 _DETECTOR = "The CMS experiment, JINST 3 S08004"
+_ROUGHLY = "roughly as in arXiv:1405.6569"
 _PFALGO = "CMSSW RecoParticleFlow/PFProducer, PFAlgo"
 
 
@@ -70,9 +71,9 @@ class Detector:
         (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0), "", "abs(eta) of the next row", _TRACKER
     )
     material: tuple[float, ...] = _value(
-        (0.4, 0.55, 1.0, 1.9, 1.6, 1.2, 1.2), "X0", "material of the tracker", _TRACKER
+        (0.4, 0.55, 1.0, 1.9, 1.6, 1.2, 1.2), "X0", "material of the tracker", _ROUGHLY
     )
-    material_nuclear: float = _value(0.28, "", "interaction lengths of the tracker's material, per X0", _TRACKER)
+    material_nuclear: float = _value(0.28, "", "interaction lengths of the tracker's material, per X0", _ROUGHLY)
     nuclear_loss: float = _value(1.5, "GeV", "mean energy that an interaction in the tracker loses (nuclear binding, "
                                  "secondaries that curl up)", "assumed")  # fmt: skip
 
@@ -83,10 +84,10 @@ class Detector:
         "0.94 and 0.86 below and above abs(eta) 0.9", _TRACKER,
     )  # fmt: skip
     track_soft_loss: float = _value(
-        0.20, "", "efficiency lost at the softest track, linear in log pt to 1 GeV", _TRACKER
+        0.20, "", "efficiency lost at the softest track, linear in log pt to 1 GeV", _ROUGHLY
     )
-    track_core_loss: float = _value(0.005, "", "efficiency lost for each further track in an ECAL cell", _TRACKER)
-    track_decay_length: float = _value(0.6, "m", "radius of production where the efficiency reaches 0", _TRACKER)
+    track_core_loss: float = _value(0.005, "", "efficiency lost for each further track in an ECAL cell", "assumed")
+    track_decay_length: float = _value(0.6, "m", "radius of production where the efficiency reaches 0", _ROUGHLY)
     track_resolution: tuple[float, float] = _value(
         (0.008, 0.018), "", "relative, abs(eta) below and above 1.4", _TRACKER
     )
@@ -102,9 +103,11 @@ class Detector:
     ecal_stochastic: float = _value(0.028, "√GeV", "ECAL resolution for photons", _DETECTOR)
     ecal_constant: tuple[float, float] = _value((0.015, 0.03), "", "with the tracker in front, barrel and endcap",
                                                 "arXiv:1306.2016")  # fmt: skip
-    ecal_threshold: tuple[float, float] = _value((0.4, 0.8), "GeV", "softest photon, barrel and endcap", _PF)
+    ecal_threshold: tuple[float, float] = _value(
+        (0.4, 0.8), "GeV", "softest photon, barrel and endcap", "assumed, of the size of arXiv:1706.04965"
+    )
     ecal_shower_start: float = _value(0.4, "", "share of hadrons that leave more than a track of energy in the ECAL",
-                                      _DETECTOR)  # fmt: skip
+                                      "set by the comparison with CMS")  # fmt: skip
     ecal_hadron_response: float = _value(0.6, "", "ECAL response to hadrons over that to photons", "arXiv:0710.4120")
     hcal_stochastic: tuple[float, float] = _value(
         (1.02, 1.20), "√GeV", "resolution that linking assumes, barrel and endcap", _PFALGO
@@ -122,7 +125,9 @@ class Detector:
         "the raw jet response of CMS's official L2Relative of 2016",
     )
     hcal_cell_threshold: float = _value(0.8, "GeV", "energy below which a cell does not enter clusters", _PF)
-    hcal_threshold: tuple[float, float] = _value((2.5, 2.5), "GeV", "softest neutral hadron, barrel and endcap", _PF)
+    hcal_threshold: tuple[float, float] = _value(
+        (2.5, 2.5), "GeV", "softest neutral hadron, barrel and endcap", "assumed, of the size of arXiv:1706.04965"
+    )
     excess_sigma: float = _value(
         1.0, "", "n in: neutral where calorimeter - tracks > n (1 + exp(-p/100)) sigma", _PFALGO
     )
