@@ -23,6 +23,7 @@ reference: run  ## renew the committed figures and metrics
 	mkdir -p results/reference/figures
 	cp results/quick/metrics.json results/reference/
 	cp $(FIGURES:%=results/quick/figures/%.png) results/reference/figures/
+	$(BIN)/jetcorr compare-cms --study quick --out results/reference
 
 study: environment  ## the physics result: study `default`, resumable
 	$(BIN)/jetcorr run --study default --out results/default
