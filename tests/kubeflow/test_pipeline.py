@@ -126,26 +126,20 @@ def test_without_a_cluster_submit_says_what_is_missing():
 def test_the_compiled_pipeline_runs_to_success_with_the_outputs_of_the_batch_run(smoke_run, cli, tmp_path):
     run, original = tmp_path / "run", smoke_run.folder
     shutil.copytree(original.path, run)
-    # All steps run; those of notebooks 02 and 06 have work to do, and what 02 makes must be equal to the byte, or else
-    # the later ones would have to follow.
+    # All steps run; that of notebook 02 has work to do, and what it makes must be equal to the byte, or else the later
+    # ones would have to follow.
     state = read_json(run / "run.json")
-    for number in ("02", "06"):
-        for name in state["stages"].pop(number)["outputs"]:
-            (run / name).unlink()
+    for name in state["stages"].pop("02")["outputs"]:
+        (run / name).unlink()
     write_json(run / "run.json", state)
     data = original.path.parent / "data"
     output = cli("pipeline", "run", "--local", "--study", "smoke", "--run-dir", run, "--data-dir", data).stdout
     assert output.count("SUCCESS") == len(NOTEBOOKS) + 1
-    assert [name for name in NOTEBOOKS.values() if f"{name}: up to date" in output] == [
-        NOTEBOOKS[number] for number in ("01", "03", "04", "05")
-    ]
+    before, after = (read_json(folder / "run.json")["stages"] for folder in (original.path, run))
+    assert after.keys() == set(NOTEBOOKS)
+    assert [number for number in NOTEBOOKS if after[number] == before[number]] == ["01", "03", "04", "05", "06"]
     assert fingerprint(run / "model" / "pfn" / "checkpoint.pt") == fingerprint(original.model("pfn") / "checkpoint.pt")
-    assert fingerprint(run / "metrics" / "06.json") == fingerprint(original.path / "metrics" / "06.json")
-    artefacts = Path(f"{run}.pipeline")
-    metrics = next(artefacts.glob("*/physics-plots-step/executor_output.json"), None)
-    assert metrics is not None
-    for html in artefacts.glob("*/*/*_html_report"):
-        assert "<iframe srcdoc=" in html.read_text()
+    assert len(list(Path(f"{run}.pipeline").glob("*/*/executor_output.json"))) == len(NOTEBOOKS)
 
 
 @pytest.mark.slow
