@@ -1,14 +1,17 @@
+import gzip
+import json
+
 import numpy as np
 import pytest
 
 from jetcorr_utils.data import read_jets
 from jetcorr_utils.simulation import SIMULATION_VERSION, Parameters
-from jetcorr_utils.simulation.calibration import calibration_jets, simulation_correction
+from jetcorr_utils.simulation.calibration import CORRECTIONS, calibration_jets, simulation_correction
 from jetcorr_utils.simulation.parameters import Generator, Pileup
 
 
 def test_the_stored_corrections_belong_to_these_parameters():
-    description = simulation_correction().corrections.description
+    description = json.loads(gzip.decompress(CORRECTIONS.read_bytes()))["description"]
     assert f"version {SIMULATION_VERSION}, parameters {Parameters().key()}," in description
 
 
