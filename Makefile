@@ -14,7 +14,7 @@ export MALLOC_TOP_PAD_ := 500000000
 FIGURES := 06_resolution_0-1.3 06_resolution_1.3-2.5 06_resolution_gain 06_flavour_30-inf 06_flavour_300-1000 06_closure_0-1.3 \
   06_pull 02_history_pfn 05_throughput
 
-.PHONY: run reference study test bench lab lock environment clean
+.PHONY: run reference tuning-comparison study test bench lab lock environment clean
 
 run: environment  ## the main job: study `quick` from simulated collisions to figures
 	$(BIN)/jetcorr run --study quick --out results/quick
@@ -24,6 +24,11 @@ reference: run  ## renew the committed figures and metrics
 	cp results/quick/metrics.json results/reference/
 	cp $(FIGURES:%=results/quick/figures/%.png) results/reference/figures/
 	$(BIN)/jetcorr compare-cms --study quick --out results/reference
+
+tuning-comparison: environment  ## random search against TPE, five searches each
+	$(BIN)/jetcorr compare-searches --study quick --work results/tuning-comparison --out results/reference \
+	  -p data.simulation.jets 12000 -p data.split '{validation: 0.3, test: 0.1}' -p models.pfn.training.epochs 4 \
+	  -p tuning.max_jets 3000 -p tuning.epochs 4
 
 study: environment  ## the physics result: study `default`, resumable
 	$(BIN)/jetcorr run --study default --out results/default

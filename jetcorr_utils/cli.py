@@ -149,6 +149,30 @@ def tune(study: str, out: Path | None, parameters: tuple) -> None:
     click.echo(result.trials.to_string(index=False))
 
 
+@main.command("compare-searches")
+@STUDY
+@PARAMETER
+@click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, help="Searches of each method.")
+@click.option("--work", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the searches.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of table and figure."
+)
+def compare_searches(study: str, parameters: tuple, repeat: int, work: Path, out: Path) -> None:
+    """Compare random search with TPE and halving at the same compute, over repeated searches."""
+    from .data import load_clouds
+    from .files import write_text
+    from .style import save_figure
+    from .tuning.comparison import compare_searches as compare
+    from .tuning.plots import plot_comparison
+
+    settings = load_study(study, dict(parameters))
+    clouds = load_clouds(settings.data, settings.models[settings.tuning.model].features)
+    table = compare(settings, clouds.split("train"), clouds.split("validation"), work, range(1, repeat + 1))
+    write_text(out / "tuning_comparison.csv", table.to_csv(index=False))
+    save_figure(plot_comparison(table), out / "figures", "tuning_comparison")
+    click.echo(table.groupby(["method", "seed"])["best"].min().unstack("method").describe().to_string())
+
+
 @main.command()
 @STUDY
 @OUT
