@@ -199,17 +199,18 @@ def plot_pileup(jets: ak.Array) -> Figure:
 def plot_substructure(jets: ak.Array, pt_bin: Bin = PT_BINS[2]) -> Figure:
     """What tells quarks from gluons in a bin of gen pt: multiplicity, fragmentation and width, by flavour."""
     jets = jets[pt_bin.contains(ak.to_numpy(jets["genJetPt"]))]
+    # Bins of a whole number of particles: others would be filled unevenly.
     variables = {
-        "QG_mult": ("Multiplicity", 0, 60),
-        "QG_ptD": (r"$p_\mathrm{T}D$", 0, 1),
-        "QG_axis2": ("Minor axis", 0, 0.2),
+        "QG_mult": ("Multiplicity", -0.5, 59.5, 20),
+        "QG_ptD": (r"$p_\mathrm{T}D$", 0, 1, None),
+        "QG_axis2": ("Minor axis", 0, 0.2, None),
     }
     figure, axes = subplots(1, 3, figsize=(14.0, 5.4))
-    for ax, (name, (label, low, high)) in zip(axes, variables.items(), strict=True):
+    for ax, (name, (label, low, high, bins)) in zip(axes, variables.items(), strict=True):
         values = ak.to_numpy(jets[name])
         for group, mask in flavour_groups(jets).items():
             if mask.any():
-                density_steps(ax, values[mask], low, high, color=FLAVOUR_GROUPS[group][1], label=group)
+                density_steps(ax, values[mask], low, high, bins, color=FLAVOUR_GROUPS[group][1], label=group)
         ax.set(xlabel=label, xlim=(low, high))
         ax.set_ylim(bottom=0)
         ax.yaxis.set_major_locator(MaxNLocator(5))
