@@ -7,7 +7,6 @@ import os
 import pickle
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -61,13 +60,12 @@ _worker: _Worker  # one for each process of the executor, set by its initializer
 def _start(parameters: Parameters, seed: int) -> None:
     global _worker
     _worker = _Worker(parameters, seed)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with_parent(parent: int) -> None:
-    """A worker whose parent was killed has nobody to work for."""
-    while os.getppid() == parent:
-        time.sleep(1)
+def _end_with_parent() -> None:
+    """A worker whose parent was killed, even before the worker had started, has nobody to work for."""
+    multiprocessing.parent_process().join()
     os._exit(1)
 
 

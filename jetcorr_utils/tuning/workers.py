@@ -5,9 +5,10 @@ Any number of processes may work on one queue, also those of a second `jetcorr t
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -67,15 +68,33 @@ def run_queue(job: Job, workers: int, *, progress: bool = True) -> None:
 
 def _work(job: Job, queue: TrialQueue, bar: tqdm | None = None) -> None:
     """Run waiting trials until there are none."""
-    while True:
-        with queue.take() as taken:
-            if taken is None:
-                return
-            number, trial = taken
-            record = _run_one(job, queue, number, trial)
-            queue.tell(trial, record)
-        if bar is not None:
-            _advance(bar, job)
+    with _one_thread():
+        while True:
+            with queue.take() as taken:
+                if taken is None:
+                    return
+                number, trial = taken
+                record = _run_one(job, queue, number, trial)
+                queue.tell(trial, record)
+            if bar is not None:
+                _advance(bar, job)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch and our kernels compute on one thread.
+
+    The order of a sum depends on the number of threads. With one for each trial the trials are the same, bit for bit,
+    for any number of workers, and several cores are used by several workers, without overhead.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _run_one(job: Job, queue: TrialQueue, number: int, trial: optuna.Trial) -> TrialRecord:
@@ -106,10 +125,9 @@ def _run_one(job: Job, queue: TrialQueue, number: int, trial: optuna.Trial) -> T
 def _run_crew(job: Job, queue: TrialQueue, workers: int, bar: tqdm) -> None:
     """Let worker processes run the waiting trials; one that dies is replaced and its trial recorded as failed."""
     context = multiprocessing.get_context("spawn")
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
 
     def start() -> BaseProcess:
-        process = context.Process(target=_worker, args=(job, threads))
+        process = context.Process(target=_worker, args=(job,))
         process.start()
         return process
 
@@ -130,11 +148,8 @@ def _run_crew(job: Job, queue: TrialQueue, workers: int, bar: tqdm) -> None:
             worker.join()
 
 
-def _worker(job: Job, threads: int) -> None:
+def _worker(job: Job) -> None:
     """The main function of a worker process."""
-    import torch
-
-    torch.set_num_threads(threads)
     _work(job, job.queue())
 
 
