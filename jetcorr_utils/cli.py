@@ -230,6 +230,9 @@ def compare_cms(study: str, parameters: tuple, out: Path) -> None:
         save_figure(draw(comparison), out / "figures", f"cms_{name}")
     for row in comparison["resolution"]:
         click.echo(f"pt {row['pt']:5.0f} GeV: IQR/median {row['ours']:.3f}, CMS {row['cms']:.3f}")
+    for pt_bin, flavours in comparison["flavour"].items():
+        for flavour, row in flavours.items():
+            click.echo(f"pt {pt_bin} GeV, {flavour}: median response {row['ours']:.3f}, CMS {row['cms']:.3f}")
     for share, value in comparison["energy_fractions"].items():
         click.echo(f"{share} energy fraction: {value:.3f}")
 

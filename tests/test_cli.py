@@ -12,6 +12,7 @@ import uproot
 from tritonclient.http import InferenceServerClient
 
 from jetcorr_utils import __version__
+from jetcorr_utils.files import read_json
 
 
 def _one_line(result) -> str:
@@ -61,6 +62,18 @@ def test_info_says_why_a_file_cannot_be_used(cli, real_data):
     assert "NanoAOD" in result.stdout
     assert "candidates" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_compare_with_cms(cli, tmp_path):
+    arguments = ("--study", "smoke", "-p", "data.directory", tmp_path, "--out", tmp_path / "out")
+    text = cli("compare-cms", *arguments).stdout
+    comparison = read_json(tmp_path / "out" / "cms_comparison.json")
+    assert comparison["jets"] > 1000
+    for row in comparison["resolution"]:
+        assert f"{row['ours']:.3f}, CMS {row['cms']:.3f}" in text
+    shares = comparison["energy_fractions"]
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    assert {"cms_resolution.png", "cms_flavour.png"} <= {path.name for path in (tmp_path / "out" / "figures").iterdir()}
 
 
 @pytest.mark.slow
