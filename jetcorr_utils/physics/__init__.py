@@ -19,7 +19,6 @@ from .closure import apply_closure, derive_closure, load_closure, save_closure
 from .cms import cms_comparison, plot_cms_flavour, plot_cms_resolution
 from .explore import (
     data_quality,
-    flavour_table,
     plot_correlations,
     plot_flavour_fractions,
     plot_pileup,
@@ -73,7 +72,6 @@ __all__ = [
     "energy_fractions",
     "flavour_medians",
     "flavour_profile",
-    "flavour_table",
     "load_closure",
     "load_predictions",
     "measure",

@@ -30,10 +30,10 @@ from ..style import (
     styled,
     subplots,
 )
-from .binning import FLAVOURS, PT_BINS, PT_EDGES, Bin, selection_text
+from .binning import PT_BINS, PT_EDGES, Bin, selection_text
 
 __all__ = [
-    "FLAVOUR_GROUPS", "data_quality", "flavour_groups", "flavour_table", "plot_correlations", "plot_flavour_fractions",
+    "FLAVOUR_GROUPS", "data_quality", "flavour_groups", "plot_correlations", "plot_flavour_fractions",
     "plot_pileup", "plot_pt_eta", "plot_spectrum", "plot_substructure", "plot_target",
 ]  # fmt: skip
 
@@ -244,11 +244,3 @@ def plot_correlations(jets: ak.Array) -> Figure:
     figure.colorbar(image, ax=ax, label="Rank correlation", shrink=0.85, pad=0.02)
     experiment_label(ax)
     return figure
-
-
-def flavour_table(jets: ak.Array) -> pd.DataFrame:
-    """Number and share of jets of each flavour: columns ``jets, share``."""
-    flavour = paper_flavour(ak.to_numpy(jets["hadronFlav"]), ak.to_numpy(jets["partonFlav"]))
-    counts = {name: int(np.count_nonzero(flavour == code)) for code, name in FLAVOURS.items()}
-    counts["none"] = len(flavour) - sum(counts.values())
-    return pd.DataFrame({"jets": counts}).assign(share=lambda table: table["jets"] / max(len(flavour), 1))

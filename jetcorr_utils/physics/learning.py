@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -58,11 +59,15 @@ def plot_prediction(target: ArrayLike, prediction: ArrayLike, title: str = "") -
     known = np.isfinite(target)
     target, prediction = target[known], prediction[known]
     figure, ax = subplots()
-    low, high = np.quantile(target, [0.005, 0.995])
-    bottom, top = np.quantile(prediction, [0.002, 0.998])
-    *_, image = ax.hist2d(
-        target, prediction, bins=60, range=((low, high), (bottom, top)), cmap="Blues", norm="log", rasterized=True
+    # A margin, so that the axes have a width for a single jet, too
+    margin = np.array([-1e-3, 1e-3])
+    low, high = np.quantile(target, [0.005, 0.995]) + margin
+    bottom, top = np.quantile(prediction, [0.002, 0.998]) + margin
+    counts, *_, image = ax.hist2d(
+        target, prediction, bins=60, range=((low, high), (bottom, top)), cmap="Blues", rasterized=True
     )
+    # From one jet upwards, also where few jets leave all cells inside the range empty
+    image.set_norm(LogNorm(1, max(2, counts.max())))
     figure.colorbar(image, ax=ax, label="Jets")
     edges = np.linspace(low, high, 16)
     inside = np.digitize(target, edges)

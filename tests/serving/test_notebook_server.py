@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def _processes(text: str) -> list[psutil.Process]:
-    """Processes, other than this one and its ancestors, whose command line has `text`."""
+    """Processes whose command line has `text`."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         if text in " ".join(process.info["cmdline"] or []):
