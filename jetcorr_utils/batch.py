@@ -78,10 +78,10 @@ STAGES = (
     Stage("02", _MODEL, ("data", "models"), ("data.json",)),
     Stage("03", (*_MODEL, "tuning", "style.py"), ("data", "models", "tuning"), ("data.json", "model/*/checkpoint.pt")),
     # The histories hold wall times: what they say about the best network, its checkpoint says as well.
-    Stage("04", (*_MODEL, "export", "serving"), ("data", "models", "export"),
+    Stage("04", (*_MODEL, "export", "style.py"), ("data", "models", "export"),
           ("data.json", "model/*/checkpoint.pt", "model/*/settings.json", "tuning/best/checkpoint.pt",
            "tuning/best/settings.json")),
-    Stage("05", ("data", "serving"), ("data", "serving"), ("data.json", "model_repository/**/*")),
+    Stage("05", ("data", "export", "serving", "style.py"), ("data", "serving"), ("data.json", "model_repository/**/*")),
     Stage("06", ("physics", "style.py"), ("physics",), ("predictions.root", "metrics/05.json")),
 )  # fmt: skip
 

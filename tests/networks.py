@@ -7,12 +7,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings
 from jetcorr_utils.data.dataset import CloudDataset
 from jetcorr_utils.data.features import TABLE_COLUMNS
-from jetcorr_utils.export import export_model
+from jetcorr_utils.export import add_model, export_model
 from jetcorr_utils.models import CloudNetwork, build_model
 
 SETTINGS = {
@@ -88,3 +89,27 @@ def network(name: str) -> CloudNetwork:
 def exported(name: str) -> Path:
     """The ONNX file of a network, made once."""
     return export_model(network(name), Path(_FOLDER.name) / f"{name}.onnx", metadata={"name": name, **METADATA})
+
+
+@pytest.fixture(scope="session")
+def models():
+    """The networks by name."""
+    return {name: network(name) for name in SETTINGS}
+
+
+@pytest.fixture(scope="session")
+def files():
+    """Their ONNX files."""
+    return {name: exported(name) for name in SETTINGS}
+
+
+@pytest.fixture
+def make_repository(files, tmp_path):
+    """A function that makes a repository with the models named."""
+
+    def make(*names):
+        for name in names:
+            add_model(tmp_path / "repository", name, files[name])
+        return tmp_path / "repository"
+
+    return make

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from ..serving.padding import INPUT_NAMES, OUTPUT_NAMES
+from .padding import INPUT_NAMES, OUTPUT_NAMES
 
 __all__ = ["assemble"]
 

@@ -19,11 +19,11 @@ from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from ..errors import ParityError
 from ..files import atomic_path
 from ..models import CloudNetwork
-from ..serving.client import OnnxPredictor
-from ..serving.triton_releases import check_release
 from ..training import predict
 from .assembly import assemble
 from .graphs import Finish, padded_network
+from .predictor import OnnxPredictor
+from .triton_releases import check_release
 
 __all__ = ["check_parity", "export_model"]
 
@@ -48,7 +48,7 @@ def export_model(
     path
         The file to write.
     opset
-        Version of the ONNX operators, see `serving.triton_releases`.
+        Version of the ONNX operators, see `triton_releases`.
     metadata
         What else to note in the file, such as the study's name and the range of the training jets. Values that are not
         text are noted as JSON. The same network and metadata make the same bytes.

@@ -16,9 +16,10 @@ from ..data.features import JET_COLUMNS
 from ..errors import MissingStageError
 from ..files import fingerprint
 from ..run import RunFolder
-from ..serving.repository import add_model
 from ..training import load_model
+from .inspection import operators
 from .onnx import check_parity, export_model
+from .repository import add_model
 
 __all__ = ["best_checkpoint", "export_run", "training_range"]
 
@@ -90,30 +91,6 @@ def _export(study: Study, run: RunFolder, name: str) -> dict[str, Any]:
         return {
             "model": name, "from": str(folder.relative_to(run.path)),
             "parameters": sum(p.numel() for p in model.parameters()), "kilobytes": path.stat().st_size / 1000,
-            "nodes": count_nodes(path), **parity, "jets": len(jets),
+            "nodes": int(operators(path).sum()), **parity, "jets": len(jets),
             "file": str(run.model_repository / name / str(version) / "model.onnx"),
         }  # fmt: skip
-
-
-def count_nodes(path: Path) -> int:
-    """Operators in an ONNX file, those of subgraphs and functions included."""
-    return int(operators(path).sum())
-
-
-def operators(path: str | Path) -> pd.Series:
-    """How often each operator stands in an ONNX file, those of subgraphs and functions included."""
-    import onnx
-
-    model = onnx.load(str(path))
-    names: list[str] = []
-
-    def walk(nodes: Any) -> None:
-        for node in nodes:
-            names.append(node.op_type)
-            for attribute in node.attribute:
-                walk(attribute.g.node)
-
-    walk(model.graph.node)
-    for function in model.functions:
-        walk(function.node)
-    return pd.Series(names, dtype=str).value_counts()

@@ -1,4 +1,4 @@
-"""Serving: the model repository, a local Triton server, clients for it, and the correction of files.
+"""Serving: a local Triton server, clients for it, and the correction of files.
 
 Names are imported when they are first used: the client libraries take seconds.
 """
@@ -10,18 +10,13 @@ from typing import Any
 
 _HOME = {
     "CorrectionReport": "correct",
-    "Clouds": "padding",
-    "OnnxPredictor": "client",
-    "Predictor": "client",
     "Service": "service",
     "TritonPredictor": "client",
     "TritonServer": "server",
-    "add_model": "repository",
     "correct_files": "correct",
     "correct_jets": "correct",
     "inference_metrics": "statistics",
     "measure_inference": "statistics",
-    "model_metadata": "repository",
     "open_predictor": "client",
     "open_predictors": "client",
     "open_service": "service",

@@ -34,8 +34,9 @@ from ..data.features import (
 )
 from ..data.selection import own_particles, reasons
 from ..errors import InputError
-from .client import Predictor, open_predictors
-from .padding import Clouds
+from ..export.padding import Clouds
+from ..export.predictor import Predictor
+from .client import open_predictors
 from .predictions import IDENTIFIERS, corrected_columns, predictions_file
 
 __all__ = ["CorrectionReport", "clouds_from_jets", "correct_files", "correct_jets", "within_range"]

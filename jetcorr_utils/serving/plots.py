@@ -1,13 +1,11 @@
-"""Figures of the exported models: agreement with PyTorch, and where the time of a request goes."""
+"""Figures of serving: jets a second, and where the time of a request goes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
 from ..style import (
     COLOURS,
@@ -23,28 +21,7 @@ from ..style import (
 )
 from .statistics import PUBLISHED_JETS_PER_S
 
-__all__ = ["plot_parity", "plot_throughput", "plot_time_per_jet"]
-
-
-@styled
-def plot_parity(first: ArrayLike, second: ArrayLike, first_name: str, second_name: str) -> Figure:
-    """Distribution of the relative difference between the correction factors of two runtimes.
-
-    Parameters
-    ----------
-    first, second
-        `(B,)` each, log of the correction factor.
-    """
-    difference = np.expm1(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))
-    figure, ax = subplots()
-    largest = max(np.abs(difference).max(), np.finfo(np.float32).eps)
-    ax.hist(difference * 1e6, bins=61, range=(-largest * 1e6, largest * 1e6), color=COLOURS[0])
-    ax.set_yscale("log")
-    ax.set(xlabel=rf"Correction factor: {second_name} / {first_name} $-$ 1  [$10^{{-6}}$]", ylabel="Jets")
-    ax.set_ylim(bottom=0.5)
-    selection_label(ax, f"{len(difference):,} jets\nlargest difference {largest:.1e}".replace(",", " "))
-    experiment_label(ax)
-    return figure
+__all__ = ["plot_throughput", "plot_time_per_jet"]
 
 
 @styled

@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 from ..data.dataset import CloudDataset
 from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from ..errors import InputError
+from ..export.padding import Clouds
+from ..export.predictor import Predictor
 from ..files import atomic_path
-from .client import Predictor
-from .padding import Clouds
 
 __all__ = ["PredictionsWriter", "corrected_columns", "predictions_file", "write_predictions"]
 

@@ -1,8 +1,8 @@
 """A real Triton inference server on this machine, for notebooks, tests and `jetcorr serve`.
 
 The binary comes with the wheel nvidia-pytriton, which pins numpy below 2 and therefore lives in an environment of its
-own, made by ``make .venv-triton/.ready``. It has Triton's Python backend only; see `repository` for how one folder of a
-model serves here and in NVIDIA's container. It runs on Linux x86-64 with glibc 2.35 or newer.
+own, made by ``make .venv-triton/.ready``. It has Triton's Python backend only; see `export.repository` for how one
+folder of a model serves here and in NVIDIA's container. It runs on Linux x86-64 with glibc 2.35 or newer.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from pathlib import Path
 
 from ..config import project_root
 from ..errors import InputError, ServerError
+from ..export.repository import LOCAL_CONFIG
 from . import guard
 
 __all__ = ["ENVIRONMENT_VARIABLE", "TritonServer", "find_environment", "server_available"]
 
 ENVIRONMENT_VARIABLE = "JETCORR_TRITON_ENV"
 """Names a server environment (a virtual environment with nvidia-pytriton and onnxruntime) other than the default."""
-LOCAL_CONFIG = "local"
-"""Name of the model configuration for this server, beside the config.pbtxt for production."""
 
 
 def find_environment(environment: str | Path | None = None) -> Path:
@@ -70,7 +69,7 @@ class TritonServer:
     Parameters
     ----------
     repository
-        Folder of the models, as `repository.add_model` makes it.
+        Folder of the models, as `export.add_model` makes it.
     host
         Address to listen on; only this machine can reach the default.
     http_port, grpc_port, metrics_port

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import InputError
-from .client import Predictor, TritonPredictor, open_predictors
-from .repository import repository_models
+from ..export.predictor import Predictor
+from ..export.repository import repository_models
+from .client import TritonPredictor, open_predictors
 from .server import TritonServer, server_available
 from .statistics import usage
 

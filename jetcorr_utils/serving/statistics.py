@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from .client import Predictor, TritonPredictor
-from .padding import CloudLike, pad
+from ..export.padding import CloudLike, pad
+from ..export.predictor import Predictor
+from .client import TritonPredictor
 
 __all__ = ["PUBLISHED_JETS_PER_S", "inference_metrics", "measure_inference", "prometheus_metrics", "usage"]
 

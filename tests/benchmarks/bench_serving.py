@@ -22,10 +22,10 @@ import torch
 
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings
 from jetcorr_utils.data.dataset import CloudDataset
-from jetcorr_utils.export import export_model
+from jetcorr_utils.export import OnnxPredictor, add_model, export_model
+from jetcorr_utils.export.padding import INPUT_NAMES, pad
 from jetcorr_utils.models import build_model
-from jetcorr_utils.serving import OnnxPredictor, TritonPredictor, TritonServer, add_model, server_available
-from jetcorr_utils.serving.padding import INPUT_NAMES, pad
+from jetcorr_utils.serving import TritonPredictor, TritonServer, server_available
 from tests.benchmarks.weaver_peer import PeerParticleNet, PeerPfn
 from tests.networks import some_clouds
 

@@ -12,23 +12,13 @@ from hypothesis import strategies as st
 
 from jetcorr_utils.errors import InputError, ParityError
 from jetcorr_utils.export import check_parity, export_model
-from jetcorr_utils.serving.client import OnnxPredictor
-from jetcorr_utils.serving.padding import pad
-from jetcorr_utils.serving.repository import model_metadata
+from jetcorr_utils.export.inspection import model_metadata
+from jetcorr_utils.export.padding import pad
+from jetcorr_utils.export.predictor import OnnxPredictor
 from jetcorr_utils.training import predict
-from tests.networks import METADATA, SETTINGS, clouds_of, exported, network, some_clouds
+from tests.networks import METADATA, SETTINGS, clouds_of, network, some_clouds
 
 NAMES = list(SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def models():
-    return {name: network(name) for name in NAMES}
-
-
-@pytest.fixture(scope="module")
-def files():
-    return {name: exported(name) for name in NAMES}
 
 
 @pytest.fixture(scope="module")

@@ -4,32 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from jetcorr_utils.serving import TritonServer, add_model, server_available
-from tests.networks import SETTINGS, exported, network
+from jetcorr_utils.export import add_model
+from jetcorr_utils.serving import TritonServer, server_available
+from tests.networks import files, make_repository, models
 
-
-@pytest.fixture(scope="session")
-def models():
-    """The networks by name."""
-    return {name: network(name) for name in SETTINGS}
-
-
-@pytest.fixture(scope="session")
-def files():
-    """Their ONNX files."""
-    return {name: exported(name) for name in SETTINGS}
-
-
-@pytest.fixture
-def make_repository(files, tmp_path):
-    """A function that makes a repository with the models named."""
-
-    def make(*names):
-        for name in names:
-            add_model(tmp_path / "repository", name, files[name])
-        return tmp_path / "repository"
-
-    return make
+__all__ = ["files", "make_repository", "models", "server"]
 
 
 @pytest.fixture(scope="session")

@@ -15,15 +15,8 @@ import uproot
 from jetcorr_utils.data import iterate_jets, read_jets
 from jetcorr_utils.data.selection import own_particles
 from jetcorr_utils.errors import InputError, ServerError
-from jetcorr_utils.serving import (
-    Clouds,
-    OnnxPredictor,
-    TritonPredictor,
-    TritonServer,
-    correct_files,
-    correct_jets,
-    write_predictions,
-)
+from jetcorr_utils.export import Clouds, OnnxPredictor
+from jetcorr_utils.serving import TritonPredictor, TritonServer, correct_files, correct_jets, write_predictions
 from jetcorr_utils.serving.correct import clouds_from_jets
 from tests.networks import some_clouds
 

@@ -17,9 +17,9 @@ from tritonclient import grpc, http
 from tritonclient.utils import InferenceServerException
 
 from jetcorr_utils.errors import InputError, ServerError
-from jetcorr_utils.export import export_model
-from jetcorr_utils.serving import TritonPredictor, TritonServer, add_model
-from jetcorr_utils.serving.padding import INPUT_NAMES, pad
+from jetcorr_utils.export import add_model, export_model
+from jetcorr_utils.export.padding import INPUT_NAMES, pad
+from jetcorr_utils.serving import TritonPredictor, TritonServer
 from jetcorr_utils.serving.server import ENVIRONMENT_VARIABLE, find_environment
 from tests.networks import network, some_clouds
 

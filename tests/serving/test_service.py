@@ -28,7 +28,7 @@ def test_a_given_server(server, make_repository):
 
 
 def test_a_given_server_without_the_model(server, make_repository, files):
-    from jetcorr_utils.serving import add_model
+    from jetcorr_utils.export import add_model
 
     repository = make_repository("pfn")
     add_model(repository, "other", files["pfn"])

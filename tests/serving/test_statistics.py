@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jetcorr_utils.serving import (
-    OnnxPredictor,
-    TritonPredictor,
-    inference_metrics,
-    measure_inference,
-    prometheus_metrics,
-    usage,
-)
+from jetcorr_utils.export import OnnxPredictor
+from jetcorr_utils.serving import TritonPredictor, inference_metrics, measure_inference, prometheus_metrics, usage
 from jetcorr_utils.serving.statistics import _row
 from tests.networks import some_clouds
 

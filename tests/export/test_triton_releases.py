@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.serving.triton_releases import (
+from jetcorr_utils.export.triton_releases import (
     ONNX_RUNTIME,
     check_release,
     container_image,

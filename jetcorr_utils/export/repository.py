@@ -23,37 +23,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from ..errors import InputError
 from ..files import write_text
-from .padding import INPUT_NAMES, OUTPUT_NAMES, Clouds, pad
-from .server import LOCAL_CONFIG
+from .inspection import model_metadata
+from .padding import OUTPUT_NAMES, Clouds, pad
 from .triton_releases import container_image, first_release
 
-__all__ = ["add_model", "latest_version", "model_metadata", "repository_models"]
+__all__ = ["LOCAL_CONFIG", "add_model", "latest_version", "repository_models"]
 
+LOCAL_CONFIG = "local"
+"""Name of the model configuration for the server of this machine, beside the config.pbtxt for production."""
 NOTES = ("features", "candidates", "training_range", "selection", "study", "checkpoint")
 """What of a model's metadata stands in its configuration, where clients of a server find it."""
 MAX_PARTICLES = 2048
 """The local server refuses jets padded to more particles than this."""
-
-
-def model_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata that the export wrote into an ONNX file.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or is not a model that jetcorr exported.
-    """
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:
-        raise InputError(f"{path}: not a readable ONNX model: {' '.join(str(error).split())[:120]}") from None
-    names = {value.name for value in (*model.graph.input, *model.graph.output)}
-    missing = sorted(set(INPUT_NAMES + OUTPUT_NAMES) - names)
-    if missing:
-        raise InputError(f"{path}: not a model that jetcorr exported: no tensor {missing[0]!r}")
-    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def repository_models(repository: str | Path) -> dict[str, Path]:
