@@ -120,18 +120,22 @@ def info(files: tuple[str, ...]) -> None:
 def train(study: str, out: Path | None, parameters: tuple, name: str | None) -> None:
     """Train the models of a study (also under torchrun)."""
     from .data import load_clouds
+    from .training import process_group
     from .training import train as train_model
+    from .training.distributed import rank
 
     settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
     if name is not None and name not in settings.models:
         raise InputError(f"--model {name!r}: the study has {', '.join(settings.models)}")
-    for model in [name] if name else settings.models:
-        clouds = load_clouds(settings.data, settings.models[model].features)
-        result = train_model(
-            settings.models[model], clouds.split("train"), clouds.split("validation"), folder.model(model),
-            log_dir=folder.tensorboard / model,
-        )  # fmt: skip
-        click.echo(f"{model}: validation MAE {result.validation_mae:.5f} (constant {result.constant_mae:.5f})")
+    with process_group() as device:
+        for model in [name] if name else settings.models:
+            clouds = load_clouds(settings.data, settings.models[model].features)
+            result = train_model(
+                settings.models[model], clouds.split("train"), clouds.split("validation"), folder.model(model),
+                log_dir=folder.tensorboard / model, device=device,
+            )  # fmt: skip
+            if rank() == 0:
+                click.echo(f"{model}: validation MAE {result.validation_mae:.5f} (constant {result.constant_mae:.5f})")
 
 
 @main.command()
