@@ -1,17 +1,36 @@
-"""Files that are complete or absent: written beside their place, then renamed; and their checksums."""
+"""Files that are complete or absent: written beside their place, then renamed; and their checksums.
+
+A process that is killed cannot tidy up. Temporary files and folders are therefore marked by name and locked while they
+are in use, and whoever writes in the same folder next removes those that are left over.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "fingerprint", "read_json", "write_json", "write_text"]
+__all__ = [
+    "MARK",
+    "atomic_folder",
+    "atomic_path",
+    "fingerprint",
+    "read_json",
+    "remove_leftovers",
+    "scratch_folder",
+    "write_json",
+    "write_text",
+]
+
+MARK = ".jetcorr-"
+"""How the names of temporary files and folders begin."""
 
 
 @contextlib.contextmanager
@@ -22,15 +41,75 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _temporary(path.parent, lambda: tempfile.mkstemp(prefix=f"{MARK}{path.stem}-", suffix=path.suffix,
+                                                          dir=path.parent)) as temporary:  # fmt: skip
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, renamed to `path` on success and removed on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(path.parent) as temporary:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: str | Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder in `parent` (default: that of the system for temporary files), removed in the end."""
+    parent = Path(parent or tempfile.gettempdir())
+
+    def make() -> tuple[int, str]:
+        name = tempfile.mkdtemp(prefix=MARK, dir=parent)
+        return os.open(name, os.O_RDONLY), name
+
+    with _temporary(parent, make) as temporary:
+        yield temporary
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files and folders in `folder` whose process was killed before it could do so itself."""
+    for entry in [entry for entry in os.scandir(folder) if entry.name.startswith(MARK)]:
+        with contextlib.suppress(OSError):  # of another user, or removed by another process in this moment
+            handle = os.open(entry.path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(Path(entry.path))
+            finally:
+                os.close(handle)
+
+
+@contextlib.contextmanager
+def _temporary(parent: Path, make: Callable[[], tuple[int, str]]) -> Iterator[Path]:
+    """A temporary file or folder that `make` opens; locked while it is in use, so that one without a lock is left over.
+
+    The kernel frees the lock of a process that dies.
+    """
+    remove_leftovers(parent)
+    while True:
+        handle, name = make()
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is ever taken to be left over there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.lexists(name):
+            break
+        os.close(handle)  # another process took it for left over before it was locked
+    try:
+        yield Path(name)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(Path(name))
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -11,10 +11,8 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +22,7 @@ from tqdm.auto import tqdm
 
 from ..config import DataSettings
 from ..errors import InputError
-from ..files import read_json, write_json
+from ..files import atomic_folder, read_json, write_json
 from .dataset import CloudDataset
 from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS, TABLE_COLUMNS, Features
 from .fingerprints import Fingerprints
@@ -93,8 +91,11 @@ def load_clouds(
         recipe = _recipe(settings, features)
         key = _key({"files": prints, **recipe})
         folder = cache / key
+        parts = [cache / "parts" / _key({"file": sha256, **recipe}) for sha256 in prints]
         if not (folder / META).exists():
-            _build(cache, folder, files, prints, settings, features, recipe, progress, executor)
+            _build(folder, parts, files, prints, settings, features, recipe, progress, executor)
+        for part in parts:
+            shutil.rmtree(part, ignore_errors=True)
     return _open(folder, features, key)
 
 
@@ -122,24 +123,9 @@ def _refuse_twins(files: Sequence[str], prints: Sequence[str]) -> None:
         first[sha256] = file
 
 
-@contextmanager
-def _complete_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` on success and is removed on failure."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}.*"):  # of a run that was killed; nobody else builds it: the lock
-        shutil.rmtree(left)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def _build(
-    cache: Path,
     folder: Path,
+    parts: Sequence[Path],
     files: Sequence[str],
     prints: Sequence[str],
     settings: DataSettings,
@@ -148,8 +134,7 @@ def _build(
     progress: bool,
     executor: SubmitsTasks | None,
 ) -> None:
-    """Make the parts that are missing, join them, and remove them."""
-    parts = [cache / "parts" / _key({"file": sha256, **recipe}) for sha256 in prints]
+    """Make the parts that are missing and join them."""
     total, reported = 0, set()
     for file in files:
         with open_jets(file) as source:
@@ -166,14 +151,12 @@ def _build(
             for task in tasks:
                 bar.update(task.result())
     lost = sum((Counter(read_json(part / META)["left_out"]) for part in parts), Counter())
-    with _complete_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         meta = merge(parts, temporary, features)
         if sum(meta["jets"].values()) == 0:
             why = ", ".join(f"{count} {reason}" for reason, count in lost.items() if count)
             raise InputError(f"no jets are left by the selection: {why or 'the files are empty'}")
         write_json(temporary / META, {**meta, "left_out": dict(lost), "read": total, "recipe": recipe, "files": prints})
-    for part in parts:
-        shutil.rmtree(part)
     if lost[UNUSABLE]:
         log.warning("%d of %d jets were left out: %s", lost[UNUSABLE], total, UNUSABLE)
 
@@ -198,7 +181,7 @@ def _make_part(
     reported: set[str] | None = None,
 ) -> int:
     """Read one file into the folder `part`; returns the number of jets that were read."""
-    with _complete_folder(part) as temporary:
+    with atomic_folder(part) as temporary:
         return _write_part(temporary, file, settings, features, advance, reported)
 
 

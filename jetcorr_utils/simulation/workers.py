@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..files import scratch_folder
 from .events import Events, simulate_events
 from .generator import make_pythia, pythia_seed
 from .parameters import Parameters
@@ -49,7 +50,8 @@ class _Worker:
     def block(self, number: int, pool_file: Path, reduce: Reduce) -> tuple[Any, float]:
         if self.pythia is None:
             self.pythia = make_pythia(self.parameters.generator, self.parameters.detector)
-            self.pool = pickle.loads(pool_file.read_bytes())
+            with np.load(pool_file) as columns:
+                self.pool = Particles(**columns)
         events = simulate_events(self.pythia, self.pool, self.parameters, self.seed, number)
         return reduce(events, self.seed, number), events.pythia_seconds
 
@@ -93,8 +95,8 @@ class Blocks:
         self.pythia_seconds = 0.0
 
     def __enter__(self) -> Blocks:
-        self._folder = tempfile.TemporaryDirectory(prefix="jetcorr-")
-        self._pool_file = Path(self._folder.name) / "pool.pickle"
+        self._stack = ExitStack()
+        self._pool_file = self._stack.enter_context(scratch_folder()) / "pool.npz"
         self._executor = None
         self._local = _Worker(self.parameters, self.seed)
         if self.workers > 1:
@@ -108,13 +110,13 @@ class Blocks:
     def __exit__(self, *_: object) -> None:
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
-        self._folder.cleanup()
+        self._stack.close()
 
     def _make_pool(self) -> None:
         parts = range(-(-self.parameters.pileup.pool_events // _POOL_PART))
         make = map if self._executor is None else self._executor.map
         pool = join_pool(list(make(self._local.pool_part if self._executor is None else _pool_part, parts)))
-        self._pool_file.write_bytes(pickle.dumps(pool))
+        np.savez(self._pool_file, **asdict(pool))
 
     def run(self, reduce: Reduce, first: int, expected: int) -> Iterator[Any]:
         """Yield what `reduce` keeps of the blocks first, first + 1, …, in order, for as long as one asks.

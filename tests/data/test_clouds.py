@@ -15,6 +15,7 @@ from jetcorr_utils.data import ensure_files, load_clouds, read_jets
 from jetcorr_utils.data.features import jet_matrix, particle_matrix, regression_target
 from jetcorr_utils.data.split import SPLITS, split_of
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.files import MARK
 
 from .conftest import make_jets
 
@@ -150,13 +151,18 @@ def test_a_bad_file_read_elsewhere_is_named(ntuple, study):
         load_clouds(study(ntuple("good.root", seed=1), bad), progress=False, executor=executor)
 
 
-def test_what_a_killed_run_left_is_removed(ntuple, study, tmp_path):
+def test_what_a_killed_run_left_is_removed(ntuple, study, tmp_path, monkeypatch):
     settings = study(ntuple())
-    key = load_clouds(settings, progress=False).key
     cache = tmp_path / "data" / "cache"
-    (cache / key).rename(cache / f".{key}.killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "rmtree", lambda *_, **__: None)  # as if it were killed before it tidied up
+        key = load_clouds(settings, progress=False).key
+    assert list((cache / "parts").iterdir())
     load_clouds(settings, progress=False)
-    assert not (cache / f".{key}.killed").exists()
+    assert not list((cache / "parts").iterdir())
+    (cache / key).rename(cache / f"{MARK}killed")
+    load_clouds(settings, progress=False)
+    assert not (cache / f"{MARK}killed").exists()
 
 
 def test_globs_lists_and_relative_paths(ntuple, study, tmp_path, monkeypatch):
