@@ -25,8 +25,8 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..config import TuningSettings
-from .space import Parameters
-from .trial import TrialRecord, read_trial, write_record
+from .space import Parameters, draw
+from .trial import RECORD, TrialRecord, read_trial, write_record
 
 __all__ = ["TrialQueue", "quiet_optuna"]
 
@@ -74,17 +74,32 @@ class TrialQueue:
         """Where the trial `number` keeps its files."""
         return self.folder / f"{number:03d}"
 
-    def fill(self, own: Parameters) -> None:
+    def fill(self, own: Parameters, cost: Callable[[Parameters], float] | None = None) -> None:
         """Put in the queue each trial that is neither there nor done; take up those whose process has died.
 
-        The trial 0 has the parameters `own`: the study's own settings.
+        Parameters
+        ----------
+        own
+            The parameters of the trial 0: the study's own settings.
+        cost
+            How long a trial with these parameters takes, compared with others. Where the draws do not depend on other
+            trials, the long ones come first, so that no worker begins a long one while the others have nothing left.
         """
         with self._lock:
             fixed = self._bury_dead() | {0: own}
             living = (TrialState.WAITING, TrialState.RUNNING)
             there = {frozen.user_attrs[NUMBER] for frozen in self._trials(living)} | self.ended()
-            for number in sorted(set(range(self.tuning.trials)) - there):
+            numbers = sorted(set(range(self.tuning.trials)) - there)
+            if cost is not None and (self.tuning.sampler, self.tuning.pruner) == ("random", "none"):
+                numbers.sort(key=lambda number: -cost(fixed.get(number) or self._draw(number)))
+            for number in numbers:
                 self.study.enqueue_trial(fixed.get(number, {}), user_attrs={NUMBER: number})
+
+    def _draw(self, number: int) -> Parameters:
+        """What the random sampler will draw for a trial, because it looks at no other trial."""
+        with quiet_optuna():
+            study = optuna.create_study(sampler=_sampler(self.tuning, number))
+        return draw(study.ask(), self.tuning.space)
 
     def fail_dead(self, error: str) -> bool:
         """Record the running trials whose process has died as failed; whether there were any."""
@@ -129,7 +144,11 @@ class TrialQueue:
 
     def ended(self) -> set[int]:
         """The numbers of the trials that have ended, those that failed included."""
-        return {n for n in range(self.tuning.trials) if read_trial(self.trial_folder(n)) is not None}
+        return {n for n in range(self.tuning.trials) if (self.trial_folder(n) / RECORD).is_file()}
+
+    def waiting(self) -> int:
+        """How many trials nobody has begun."""
+        return len(self._trials((TrialState.WAITING,)))
 
     def _tell(self, optuna_number: int, record: TrialRecord | None) -> None:
         if record is None or record.state == "failed":

@@ -1,4 +1,4 @@
-"""The search for better hyperparameters: in this process, or in several worker processes that share its folder.
+"""The search for better hyperparameters: in this process, and in worker processes that share its folder.
 
 A search is its folder: `search.json` says what is searched, `journal.jsonl` is Optuna's storage, `000/`, `001/`, … are
 the trials, `trials.csv` the table of those that have ended. A second call with the same study goes on where the first
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from ..config import Study
@@ -33,6 +34,7 @@ def search(
     log_dir: str | Path | None = None,
     workers: int | None = None,
     progress: bool = True,
+    watch: Callable[[SearchResult], object] | None = None,
 ) -> SearchResult:
     """Search over `study.tuning.space`, starting from the settings of the model `study.tuning.model`.
 
@@ -50,9 +52,11 @@ def search(
     log_dir
         Folder for TensorBoard: one run a trial, with the parameters and metrics for its HParams page.
     workers
-        Worker processes; default: `study.tuning.workers`. With one, the trials run in this process.
+        Processes that run trials, this one included; default: `study.tuning.workers`. The trials do not depend on it.
     progress
         Show a progress bar with the best validation error so far.
+    watch
+        Called with the result so far whenever trials have ended, for example `plots.LiveTable()`.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def search(
     # Selected here, so that the worker processes are given no more than they need.
     training = training.select(sample_rows(len(training), study.tuning.max_jets or len(training), study.tuning.seed))
     workers = workers or study.tuning.workers
-    run_queue(Job(study, training, validation, folder, log_dir), workers, progress=progress)
+    run_queue(Job(study, training, validation, folder, log_dir), workers, progress=progress, watch=watch)
     result = load_search(folder)
     with atomic_path(folder / "trials.csv") as path:
         result.trials.to_csv(path)

@@ -1,4 +1,4 @@
-"""Who runs the trials of a search: this process, or worker processes beside it, on the same queue.
+"""Who runs the trials of a search: this process, and worker processes beside it, on the same queue.
 
 Any number of processes may work on one queue, also those of a second `jetcorr tune` on the same folder.
 """
@@ -6,26 +6,28 @@ Any number of processes may work on one queue, also those of a second `jetcorr t
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Self
 
 import optuna
 from tqdm.auto import tqdm
 
 from ..config import Study
 from ..data.clouds import CloudDataset
-from ..errors import TrainingError
 from .hparams import write_hparams
 from .queue import TrialQueue
-from .results import load_search
-from .space import draw, inside, own_parameters
-from .trial import PrunedTrial, TrialRecord, run_trial, trial_settings
+from .results import SearchResult, load_search
+from .space import Parameters, apply_parameters, draw, inside, own_parameters
+from .trial import PrunedTrial, TrialRecord, expected_cost, run_trial, trial_settings
 
 __all__ = ["Job", "run_queue"]
+
+_log = logging.getLogger(__name__)
 
 POLL = 0.3  # seconds between two looks at the workers
 
@@ -43,30 +45,51 @@ class Job:
     def queue(self) -> TrialQueue:
         return TrialQueue(self.folder, self.study.tuning)
 
+    def cost(self, values: Parameters) -> float:
+        """How long a trial with these parameters will take, compared with others."""
+        settings = apply_parameters(self.study.models[self.study.tuning.model], values)
+        return expected_cost(settings, len(self.training.particles) / max(len(self.training), 1))
 
-def run_queue(job: Job, workers: int, *, progress: bool = True) -> None:
+
+def run_queue(
+    job: Job, workers: int, *, progress: bool = True, watch: Callable[[SearchResult], object] | None = None
+) -> None:
     """Run trials until all have ended, with a progress bar over them.
 
-    Trials that another process is at work on are waited for, and run again here if that process dies.
+    This process is one of the workers, so that the time in which the others start is not lost. Trials that another
+    process is at work on are waited for, and run again here if that process dies.
+
+    Parameters
+    ----------
+    workers
+        Processes, this one included.
+    watch
+        Called with the result so far whenever trials have ended.
     """
     queue, total = job.queue(), job.study.tuning.trials
     settings = job.study.models[job.study.tuning.model]
     own = inside(own_parameters(settings, job.study.tuning.space), job.study.tuning.space)
-    with tqdm(total=total, desc=f"trials of {job.study.tuning.model}", disable=not progress) as bar:
-        queue.fill(own)
+    queue.fill(own, job.cost)
+    bar = tqdm(total=total, desc=f"trials of {job.study.tuning.model}", disable=not progress)
+    with bar, _Crew(job, queue, min(workers, queue.waiting()) - 1) as crew:
+        follow = _follow(job, queue, bar, watch)
         while len(queue.ended()) < total:
-            if workers == 1:
-                _work(job, queue, bar)
-            else:
-                _run_crew(job, queue, workers, bar)
-            _advance(bar, job)
+            _work(job, queue, follow, crew.tend)
+            while crew.tend():
+                follow()
+                time.sleep(POLL)
             if len(queue.ended()) < total:
                 time.sleep(POLL)
-                queue.fill(own)
-        _advance(bar, job)
+                queue.fill(own, job.cost)
+        follow()
 
 
-def _work(job: Job, queue: TrialQueue, bar: tqdm | None = None) -> None:
+def _work(
+    job: Job,
+    queue: TrialQueue,
+    each_epoch: Callable[[], object] = lambda: None,
+    each_trial: Callable[[], object] = lambda: None,
+) -> None:
     """Run waiting trials until there are none."""
     with _one_thread():
         while True:
@@ -74,10 +97,10 @@ def _work(job: Job, queue: TrialQueue, bar: tqdm | None = None) -> None:
                 if taken is None:
                     return
                 number, trial = taken
-                record = _run_one(job, queue, number, trial)
+                record = _run_one(job, queue, number, trial, each_epoch)
                 queue.tell(trial, record)
-            if bar is not None:
-                _advance(bar, job)
+            each_epoch()
+            each_trial()
 
 
 @contextlib.contextmanager
@@ -97,7 +120,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _run_one(job: Job, queue: TrialQueue, number: int, trial: optuna.Trial) -> TrialRecord:
+def _run_one(
+    job: Job, queue: TrialQueue, number: int, trial: optuna.Trial, each_epoch: Callable[[], object]
+) -> TrialRecord:
     tuning, settings = job.study.tuning, job.study.models[job.study.tuning.model]
     own = own_parameters(settings, tuning.space)
     if number == 0:
@@ -109,6 +134,7 @@ def _run_one(job: Job, queue: TrialQueue, number: int, trial: optuna.Trial) -> T
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             raise SystemExit("the process that started the search has died")
+        each_epoch()
         if number and trial.should_prune():
             raise PrunedTrial
 
@@ -122,30 +148,43 @@ def _run_one(job: Job, queue: TrialQueue, number: int, trial: optuna.Trial) -> T
     return record
 
 
-def _run_crew(job: Job, queue: TrialQueue, workers: int, bar: tqdm) -> None:
-    """Let worker processes run the waiting trials; one that dies is replaced and its trial recorded as failed."""
-    context = multiprocessing.get_context("spawn")
+class _Crew:
+    """Worker processes; one that dies is replaced and its trial recorded as failed.
 
-    def start() -> BaseProcess:
-        process = context.Process(target=_worker, args=(job,))
-        process.start()
-        return process
+    They are forked from a server process that has imported this module, and nothing else: the imports take seconds and
+    are made once for all of them, and no threads or locks of this process are copied.
+    """
 
-    crew = [start() for _ in range(workers)]
-    try:
-        while crew:
-            time.sleep(POLL)
-            _advance(bar, job)
-            for worker in [w for w in crew if not w.is_alive()]:
-                crew.remove(worker)
-                if worker.exitcode:
-                    if not queue.fail_dead(f"the worker process ended with exit code {worker.exitcode}"):
-                        raise TrainingError(f"a worker process of the search ended with exit code {worker.exitcode}")
-                    crew.append(start())
-    finally:
-        for worker in crew:
+    def __init__(self, job: Job, queue: TrialQueue, size: int) -> None:
+        self._job, self._queue, self._size = job, queue, size
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([__name__])
+
+    def __enter__(self) -> Self:
+        self._workers = [self._start() for _ in range(self._size)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
             worker.terminate()
             worker.join()
+
+    def tend(self) -> bool:
+        """Replace those that have died in a trial; whether any is at work."""
+        for worker in [w for w in self._workers if not w.is_alive()]:
+            self._workers.remove(worker)
+            if not worker.exitcode:
+                continue
+            if self._queue.fail_dead(f"the worker process ended with exit code {worker.exitcode}"):
+                self._workers.append(self._start())
+            else:  # the next one would not come farther
+                _log.warning("a worker process ended with exit code %s; the search goes on without", worker.exitcode)
+        return bool(self._workers)
+
+    def _start(self) -> multiprocessing.process.BaseProcess:
+        worker = self._context.Process(target=_worker, args=(self._job,))
+        worker.start()
+        return worker
 
 
 def _worker(job: Job) -> None:
@@ -153,10 +192,20 @@ def _worker(job: Job) -> None:
     _work(job, job.queue())
 
 
-def _advance(bar: tqdm, job: Job) -> None:
-    """Move the progress bar to the number of trials that have ended."""
-    result = load_search(job.folder)
-    if len(result.trials) > bar.n:
-        bar.update(len(result.trials) - bar.n)
+def _follow(
+    job: Job, queue: TrialQueue, bar: tqdm, watch: Callable[[SearchResult], object] | None
+) -> Callable[[], None]:
+    """A function that moves the bar to the number of trials that have ended, and shows what they gave."""
+
+    def follow() -> None:
+        ended = len(queue.ended())
+        if ended <= bar.n:
+            return
+        bar.update(ended - bar.n)
+        result = load_search(job.folder)
         if not result.complete.empty:
             bar.set_postfix(best=result.best, mae=f"{result.complete['mae'].min():.5f}")
+        if watch is not None:
+            watch(result)
+
+    return follow

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter
 
+from jetcorr_utils.config import ModelSettings
 from jetcorr_utils.errors import InputError, TrainingError
 from jetcorr_utils.files import read_json
 from jetcorr_utils.models.inputs import sample_rows
 from jetcorr_utils.training import load_model, predict
-from jetcorr_utils.tuning import load_search, search, train_best
+from jetcorr_utils.tuning import load_search, search, train_best, workers
 from jetcorr_utils.tuning.metrics import constant_error
-from jetcorr_utils.tuning.space import own_parameters
+from jetcorr_utils.tuning.space import draw, own_parameters
+from jetcorr_utils.tuning.trial import expected_cost
+from jetcorr_utils.tuning.workers import Job
 
 TIMES = ["seconds", "jets_per_s", "train_jets_per_s"]  # what the clock decides
 
@@ -70,7 +82,85 @@ def test_a_search_that_is_done_is_not_done_again(result, study, clouds):
 
 def test_two_processes_give_the_trials_of_one(result, study, clouds, tmp_path):
     both = search(study, *clouds, tmp_path / "tuning", workers=2, progress=False)
-    pd.testing.assert_frame_equal(both.trials.drop(columns=TIMES), result.trials.drop(columns=TIMES), rtol=1e-4)
+    pd.testing.assert_frame_equal(both.trials.drop(columns=TIMES), result.trials.drop(columns=TIMES), check_exact=True)
+    for folder in ("000", "003"):
+        checkpoints = [(search.folder / folder / "checkpoint.pt").read_bytes() for search in (both, result)]
+        assert checkpoints[0] == checkpoints[1]
+
+
+def test_long_trials_come_first_where_the_draws_do_not_depend_on_others(study, clouds, tmp_path):
+    job = Job(study, *clouds, tmp_path)
+    queue = job.queue()
+    queue.fill({}, job.cost)
+    taken, drawn = [], []
+    for _ in range(study.tuning.trials):
+        with queue.take() as (number, trial):
+            taken.append(number)
+            drawn.append(job.cost(draw(trial, study.tuning.space)))
+    assert sorted(taken) == list(range(study.tuning.trials)) != taken
+    assert drawn == sorted(drawn, reverse=True)
+
+
+def test_trials_that_learn_from_others_keep_their_order(study, clouds, tmp_path):
+    job = Job(with_tuning(study, sampler="tpe"), *clouds, tmp_path)
+    queue = job.queue()
+    queue.fill({}, job.cost)
+    for number in range(3):
+        with queue.take() as taken:
+            assert taken[0] == number
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        ("pfn", {"conv_dim": 128}),
+        ("pfn", {"conv_layers": 5}),
+        ("pfn", {"fc_dim": 400}),
+        ("particlenet", {"k": 20}),
+        ("particlenet", {"blocks": 4}),
+    ],
+)
+def test_a_larger_network_is_expected_to_take_longer(less, more):
+    settings = TypeAdapter(ModelSettings).validate_python({"architecture": less})
+    assert expected_cost(settings.model_copy(update=more), 25) > expected_cost(settings, 25)
+    assert expected_cost(settings, 50) > expected_cost(settings, 25)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
+def test_a_worker_that_dies_is_replaced_and_its_trial_recorded(study, clouds, tmp_path):
+    killer = threading.Thread(target=kill_a_worker_in_its_trial, args=(tmp_path,))
+    killer.start()
+    trials = search(with_tuning(study, trials=8, epochs=8), *clouds, tmp_path, workers=2, progress=False).trials
+    killer.join()
+    assert list(trials.index) == list(range(8))
+    failed = trials[trials["state"] == "failed"]
+    assert list(failed["error"]) == ["the worker process ended with exit code -9"]
+    assert set(trials["state"].drop(failed.index)) == {"complete"}
+
+
+def kill_a_worker_in_its_trial(folder: Path) -> None:
+    """SIGKILL for the first worker process that is seen in an epoch of a trial."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        for worker in multiprocessing.active_children():
+            with contextlib.suppress(OSError):
+                locks = [Path(os.readlink(file)) for file in Path(f"/proc/{worker.pid}/fd").iterdir()]
+                place = next((lock.parent for lock in locks if lock.name == "trial.lock"), None)
+                if place and (place / "history.csv").exists() and not (place / "trial.json").exists():
+                    worker.kill()
+                    return
+        time.sleep(0.01)
+
+
+def test_a_search_goes_on_without_a_worker_that_cannot_start(study, clouds, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(workers, "_worker", fail)
+    trials = search(with_tuning(study, trials=2, epochs=1), *clouds, tmp_path, workers=2, progress=False).trials
+    assert set(trials["state"]) == {"complete"}
+    assert "a worker process ended with exit code 3; the search goes on without" in caplog.text
+
+
+def fail(_job) -> None:
+    sys.exit(3)
 
 
 def test_another_seed_draws_other_trials_and_replaces_the_search(study, clouds, tmp_path, capsys):
