@@ -14,7 +14,7 @@ export MALLOC_TOP_PAD_ := 500000000
 FIGURES := 06_resolution_0-1.3 06_resolution_1.3-2.5 06_resolution_gain 06_flavour_30-inf 06_flavour_300-1000 06_closure_0-1.3 \
   06_pull 02_history_pfn 05_throughput
 
-.PHONY: run reference tuning-comparison study test bench lab lock environment clean
+.PHONY: run reference tuning-comparison study test bench reliability lab lock environment clean
 
 run: environment  ## the main job: study `quick` from simulated collisions to figures
 	$(BIN)/jetcorr run --study quick --out results/quick
@@ -38,6 +38,9 @@ test: environment
 
 bench: environment
 	$(BIN)/python -m tests.benchmarks
+
+reliability: environment  ## kills, full disks, broken files, load (hours): writes results/reference/reliability.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability
 
 lab: environment  ## JupyterLab on the notebooks, with the project's kernel
 	$(BIN)/jupyter lab notebooks
