@@ -59,6 +59,11 @@ class RunFolder:
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
 
+    @property
+    def source(self) -> str:
+        """What made the jets, for the label of figures; empty before notebook 01 has recorded it."""
+        return read_json(self.data).get("made_by", "") if self.data.exists() else ""
+
     def model(self, name: str) -> Path:
         """The folder of the trained model `name`."""
         return self.path / "model" / name

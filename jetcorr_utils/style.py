@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import hist
 import matplotlib.pyplot as plt
@@ -30,8 +30,6 @@ __all__ = [
     "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure", "selection_label", "styled",
     "subplots", "title_of",
 ]  # fmt: skip
-
-P = ParamSpec("P")
 
 #: the ten colours of M. Petroff, arXiv:2107.02270, which CMS recommends
 COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd", "#94a4a2")
@@ -72,16 +70,20 @@ _SIZES = {
 _STYLE = [mplhep.style.CMS, _SIZES]
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[..., StyledFigure]) -> Callable[..., Figure]:
     """Decorator of a function that returns a figure made by `subplots`.
 
-    The figure is drawn in the project's style, with room for its legends and texts above the data, and closed.
+    The figure is drawn in the project's style, with room for its legends and texts above the data, and closed. The
+    function gets one more argument, ``source``: what made the jets, written where `experiment_label` says (see
+    `RunFolder.source`). Without it the figure does not say whose jets it shows.
     """
 
     @functools.wraps(draw)
-    def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def in_style(*args: Any, source: str = "", **kwargs: Any) -> Figure:
         with plt.style.context(_STYLE):
             figure = draw(*args, **kwargs)
+            for ax, right in figure.labels:
+                mplhep.label.exp_label(exp="", llabel=source, rlabel=right, ax=ax, loc=0, fontsize=17)
             _uncover_data(figure)
         plt.close(figure)
         return figure
@@ -91,6 +93,10 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 class StyledFigure(Figure):
     """A figure that keeps the project's style when it is drawn later: fonts and ticks are looked up only then."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.labels: list[tuple[Axes, str]] = []  # where it says what made the jets, and what it says to the right
 
     def draw(self, renderer) -> None:
         """Draw in the project's style."""
@@ -103,7 +109,7 @@ class StyledFigure(Figure):
             return super().get_tightbbox(*args, **kwargs)
 
 
-def subplots(rows: int = 1, columns: int = 1, **options) -> tuple[Figure, Any]:
+def subplots(rows: int = 1, columns: int = 1, **options) -> tuple[StyledFigure, Any]:
     """``plt.subplots`` for a figure that keeps the project's style."""
     return plt.subplots(rows, columns, FigureClass=StyledFigure, **options)
 
@@ -120,8 +126,8 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
 
 
 def experiment_label(ax: Axes, right: str = "13 TeV") -> None:
-    """Say above the axes what made the jets; the simulation is our own and must never look like CMS's."""
-    mplhep.label.exp_label(exp="", llabel="jetcorr simulation", rlabel=right, ax=ax, loc=0, fontsize=17)
+    """Have it said above the axes what made the jets: the ``source`` of `styled`, and `right` at the other end."""
+    ax.figure.labels.append((ax, right))
 
 
 def selection_label(ax: Axes, text: str, x: float = 0.04, y: float = 0.96) -> None:

@@ -10,14 +10,17 @@ import uproot
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .baskets import AsPieces, Jagged
 from .quark_gluon import quark_gluon
-from .schema import CORE, GENERATOR, JET_TYPES, NECESSARY, PARTICLE_TYPES, PARTICLES, RICH
+from .schema import CORE, GENERATOR, JET_TYPES, NECESSARY, PARTICLE_TYPES, PARTICLES, RICH, Candidates
 
 __all__ = ["TREE", "JetNTuple"]
 
 TREE = "AK4jets/jetTree"
 
 _COUNTER = "nPF"
+_MAKERS = {"Jets (JetNTuple)": "jetcorr simulation", "jetTree": "CMS open simulation"}
+"""Who gives the tree which title: our simulation, and CMS's tool."""
 
 
 class JetNTuple:
@@ -59,6 +62,11 @@ class JetNTuple:
         return self.tree.num_entries
 
     @property
+    def made_by(self) -> str:
+        """What made the jets, for figures."""
+        return _MAKERS.get(self.tree.title, "JetNTuple")
+
+    @property
     def has_generator(self) -> bool:
         """Whether there are generator jets to train on."""
         return "genJetPt" in self.scalars
@@ -74,7 +82,11 @@ class JetNTuple:
         return set(RICH) <= set(self.particles)
 
     def iterate(
-        self, step: int | str, scalars: Sequence[str] | None = None, particles: Sequence[str] | None = None
+        self,
+        step: int | str,
+        scalars: Sequence[str] | None = None,
+        particles: Sequence[str] | None = None,
+        candidates: Candidates = "window",
     ) -> Iterator[ak.Array]:
         """Yield the jets in their order.
 
@@ -84,6 +96,8 @@ class JetNTuple:
             Jets at once, or a size such as "50 MB".
         scalars, particles
             Columns to read; default: all of the format that the file has, and the core columns.
+        candidates
+            All that are stored, or only those that were clustered into the jet (PF_fromAK4Jet).
         """
         wanted = list(dict.fromkeys((*self.scalars, *CORE) if scalars is None else scalars))
         columns = self.particles if particles is None else [name for name in particles if name in self.particles]
@@ -93,41 +107,58 @@ class JetNTuple:
         read = [name for name in dict.fromkeys((*wanted, *needed)) if name in self.scalars]
         if any(name.startswith("QG_") for name in filled):
             columns = list(dict.fromkeys((*columns, *PARTICLES)))
-        branches = [*read, *columns, *self.counter]
+        arrays = dict.fromkeys((*columns, "PF_fromAK4Jet") if candidates == "jet" else columns)
+        branches = {name: self.tree[name].interpretation for name in (*read, *self.counter)}
+        branches |= {name: _as_pieces(self.tree[name].interpretation) for name in arrays}
         previous = None
-        for chunk in self.tree.iterate(branches, step_size=step, library="ak", how=dict):
-            record = {name: ak.to_numpy(chunk[name]).astype(JET_TYPES[name], copy=False) for name in read}
-            cloud = self._particles(chunk, columns)
+        for chunk in self.tree.iterate(branches, step_size=step, library="np", how=dict):
+            record = {name: chunk[name].astype(JET_TYPES[name], copy=False) for name in read}
+            offsets = self._offsets({name: chunk[name] for name in arrays}, chunk)
+            cloud = _cloud(chunk, columns, offsets, candidates)
             previous = _fill(record, filled, cloud, previous)
             yield ak.zip({**{name: record[name] for name in wanted}, "particles": cloud}, depth_limit=1)
 
-    def _particles(self, chunk: dict[str, ak.Array], columns: Sequence[str]) -> ak.Array:
-        """The arrays of the candidates as one list of records a jet; all must have the same lengths."""
-        offsets, contents = None, []
-        for name in columns:
-            layout = chunk[name].layout.to_ListOffsetArray64(True)
-            own = np.asarray(layout.offsets.data)
-            if offsets is None:
-                offsets = own
-            elif not np.array_equal(own, offsets):
-                jet = int(np.flatnonzero(np.diff(own) != np.diff(offsets))[0])
+    def _offsets(self, arrays: dict[str, Jagged], chunk: dict[str, NDArray]) -> NDArray[np.int64]:
+        """Where the candidates of each jet begin and end, `(b + 1,)`; all arrays must have the same lengths."""
+        (first, reference), *others = arrays.items()
+        offsets = reference.offsets
+        for name, column in others:
+            if not np.array_equal(column.offsets, offsets):
+                jet = _first_difference(column.offsets, offsets)
                 raise InputError(
-                    f"{self.path}: branches {columns[0]} and {name} have different numbers of candidates, "
-                    f"first {offsets[jet + 1] - offsets[jet]} and {own[jet + 1] - own[jet]}"
+                    f"{self.path}: branches {first} and {name} have different numbers of candidates, first "
+                    f"{offsets[jet] - offsets[jet - 1]} and {column.offsets[jet] - column.offsets[jet - 1]}"
                 )
-            contents.append(ak.contents.NumpyArray(_flat(layout, own).astype(PARTICLE_TYPES[name], copy=False)))
-        counts = np.diff(offsets)
-        if self.counter and not np.array_equal(counts, ak.to_numpy(chunk[_COUNTER])):
-            jet = int(np.flatnonzero(counts != ak.to_numpy(chunk[_COUNTER]))[0])
+        if self.counter and not np.array_equal(np.diff(offsets), chunk[_COUNTER]):
+            jet = _first_difference(np.diff(offsets), chunk[_COUNTER])
             raise InputError(
-                f"{self.path}: branch {_COUNTER} says {chunk[_COUNTER][jet]} candidates, the arrays have {counts[jet]}"
+                f"{self.path}: branch {_COUNTER} says {chunk[_COUNTER][jet]} candidates, "
+                f"the arrays have {offsets[jet + 1] - offsets[jet]}"
             )
-        record = ak.contents.RecordArray(contents, list(columns))
-        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), record))
+        return offsets
 
 
-def _flat(layout: ak.contents.ListOffsetArray, offsets: NDArray) -> NDArray:
-    return np.asarray(layout.content.data)[: offsets[-1]]
+def _first_difference(a: NDArray, b: NDArray) -> int:
+    return int(np.flatnonzero(a != b)[0])
+
+
+def _as_pieces(interpretation: uproot.AsJagged) -> AsPieces:
+    """The same branch, with its bytes left as they are in the file."""
+    return AsPieces(uproot.AsDtype(interpretation.content.from_dtype, interpretation.content.from_dtype))
+
+
+def _cloud(
+    chunk: dict[str, Jagged], columns: Sequence[str], offsets: NDArray[np.int64], candidates: Candidates
+) -> ak.Array:
+    """The candidates as one list of records a jet, `(b, var)`."""
+    rows = None
+    if candidates == "jet":
+        inside = chunk["PF_fromAK4Jet"].values(np.int32) > 0
+        rows = np.flatnonzero(inside)
+        offsets = np.searchsorted(rows, offsets)
+    contents = [ak.contents.NumpyArray(chunk[name].values(PARTICLE_TYPES[name], rows)) for name in columns]
+    record = ak.contents.RecordArray(contents, list(columns))
+    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), record))
 
 
 def _check_type(path: str, name: str, found: str, expected: str, *, array: bool) -> None:

@@ -83,14 +83,15 @@ def _simulated(settings: DataSettings, progress: bool) -> list[str]:
 
 
 def record_files(files: Sequence[str | Path], path: str | Path) -> None:
-    """Write which files a run used: ``{"files": [{"path", "jets", "bytes", "sha256"}, …]}``.
+    """Write which files a run used: ``{"made_by": …, "files": [{"path", "jets", "bytes", "sha256"}, …]}``.
 
-    The path of a local copy is the URL that it came from.
+    ``made_by`` is what figures say made the jets. The path of a local copy is the URL that it came from.
     """
     known = Fingerprints()
-    rows = []
+    rows, makers = [], []
     for file in files:
         with open_jets(file) as source:
+            makers.append(source.made_by)
             rows.append(
                 {
                     "path": origin(file),
@@ -99,4 +100,4 @@ def record_files(files: Sequence[str | Path], path: str | Path) -> None:
                     "sha256": known.of(file),
                 }
             )
-    write_json(path, {"files": rows})
+    write_json(path, {"made_by": " and ".join(dict.fromkeys(makers)), "files": rows})

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .quark_gluon import quark_gluon
-from .schema import CORE, GENERATOR, JET_TYPES, PARTICLE_TYPES, PARTICLES
+from .schema import CORE, GENERATOR, JET_TYPES, PARTICLE_TYPES, PARTICLES, Candidates
 
 __all__ = ["TREE", "NanoAOD"]
 
@@ -85,6 +85,11 @@ class NanoAOD:
         # Run 3 names go with PUPPI jets; files without the weight have it in the candidates' pt and mass already
         self.puppi = self.rho == _RHO[1] and f"{table}_puppiWeight" in names
 
+    @property
+    def made_by(self) -> str:
+        """What made the jets, for figures."""
+        return f"NanoAOD {'simulation' if self.has_generator else 'data'}"
+
     @cached_property
     def jets(self) -> int:
         """The number of jets."""
@@ -101,7 +106,11 @@ class NanoAOD:
         return False
 
     def iterate(
-        self, step: int | str, scalars: Sequence[str] | None = None, particles: Sequence[str] | None = None
+        self,
+        step: int | str,
+        scalars: Sequence[str] | None = None,
+        particles: Sequence[str] | None = None,
+        candidates: Candidates = "window",
     ) -> Iterator[ak.Array]:
         """Yield the jets in their order, those without candidates with an empty list.
 
@@ -111,6 +120,8 @@ class NanoAOD:
             About so many jets at once, or a size such as "50 MB".
         scalars, particles
             Columns to give; default: all.
+        candidates
+            NanoAOD links only those that were clustered into a jet, so both give the same.
         """
         scalars = CORE if scalars is None else scalars
         particles = PARTICLES if particles is None else [name for name in particles if name in PARTICLES]

@@ -17,7 +17,7 @@ from ..errors import InputError
 from . import jetntuple, nanoaod
 from .jetntuple import JetNTuple
 from .nanoaod import NanoAOD
-from .schema import DEFAULTS
+from .schema import DEFAULTS, Candidates
 from .selection import select_jets
 
 __all__ = ["FileInfo", "JetSource", "describe", "iterate_jets", "open_jets", "read_jets"]
@@ -40,6 +40,10 @@ class JetSource(Protocol):
         """The number of jets."""
 
     @property
+    def made_by(self) -> str:
+        """What made the jets, for figures."""
+
+    @property
     def has_generator(self) -> bool:
         """Whether there are generator jets to train on."""
 
@@ -52,7 +56,11 @@ class JetSource(Protocol):
         """Whether the candidates have calorimeter fractions."""
 
     def iterate(
-        self, step: int | str, scalars: Sequence[str] | None = None, particles: Sequence[str] | None = None
+        self,
+        step: int | str,
+        scalars: Sequence[str] | None = None,
+        particles: Sequence[str] | None = None,
+        candidates: Candidates = "window",
     ) -> Iterator[ak.Array]:
         """Yield the jets in chunks of about `step`, with all columns or with some."""
 
@@ -157,6 +165,7 @@ def iterate_jets(
     *,
     scalars: Sequence[str] | None = None,
     particles: Sequence[str] | None = None,
+    candidates: Candidates = "window",
     reported: set[str] | None = None,
 ) -> Iterator[ak.Array]:
     """Yield all jets of some files in their order, a chunk at a time; nothing is selected.
@@ -169,6 +178,8 @@ def iterate_jets(
         Jets a chunk, or a size such as "50 MB".
     scalars, particles
         Columns; default: all.
+    candidates
+        All that are stored with a jet, or only those that were clustered into it, which is faster.
     reported
         Remarks that need not be made again; new ones are added.
 
@@ -185,7 +196,7 @@ def iterate_jets(
                     reported.add(note)
                     log.warning("%s: %s", path, note)
             with _reading(str(path)):
-                yield from source.iterate(step_size, scalars, particles)
+                yield from source.iterate(step_size, scalars, particles, candidates)
 
 
 def read_jets(

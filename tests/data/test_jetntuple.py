@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetcorr_utils.data import describe, iterate_jets, read_jets
-from jetcorr_utils.data.jetntuple import _order
+from jetcorr_utils.data.jetntuple import TREE, _order
 from jetcorr_utils.data.reading import open_jets
 from jetcorr_utils.data.schema import CORE, JET_TYPES, NECESSARY, PARTICLE_TYPES, PARTICLES
 from jetcorr_utils.errors import InputError
@@ -215,3 +215,13 @@ def test_the_committed_sample(sample):
     assert "features: open and rich" in info.text()
     with open_jets(sample) as source:
         assert source.jets == info.jets == len(read_jets(sample))
+        assert source.made_by == "jetcorr simulation"
+
+
+def test_a_tree_of_another_maker_is_not_taken_for_ours(sample, tmp_path):
+    with uproot.open(sample) as file, uproot.recreate(tmp_path / "jets.root") as copy:
+        tree = file[TREE]
+        columns = {name: tree[name].array(entry_stop=5) for name in NECESSARY + PARTICLES}
+        copy.mktree(TREE, {name: column.type for name, column in columns.items()}, title="jetTree").extend(columns)
+    with open_jets(tmp_path / "jets.root") as source:
+        assert source.made_by == "CMS open simulation"

@@ -10,6 +10,7 @@ import uproot
 from jetcorr_utils.config import DataSettings
 from jetcorr_utils.data import describe, iterate_jets, load_clouds, read_jets
 from jetcorr_utils.data.nanoaod import _from_pv
+from jetcorr_utils.data.reading import open_jets
 from jetcorr_utils.errors import InputError
 
 
@@ -20,6 +21,8 @@ def pfnano(real_data):
 
 def test_jets_and_events_of_the_official_file(pfnano):
     assert describe(pfnano).usable
+    with open_jets(pfnano) as source:
+        assert source.made_by == "NanoAOD simulation"
     jets = read_jets(pfnano)
     assert len(jets) == 64
     assert len(np.unique(jets["event"])) == 10

@@ -170,8 +170,10 @@ def test_a_damaged_copy_is_made_again(ntuple, study, http, tmp_path):
 def test_the_record_of_a_run_has_the_url(ntuple, study, http, tmp_path):
     url = http.put(ntuple())
     record_files(ensure_files(study(url), progress=False), tmp_path / "data.json")
-    (entry,) = read_json(tmp_path / "data.json")["files"]
+    record = read_json(tmp_path / "data.json")
+    (entry,) = record["files"]
     assert (entry["path"], entry["jets"]) == (url, 60)
+    assert record["made_by"] == "JetNTuple"
 
 
 def test_an_unknown_protocol_is_named(study):

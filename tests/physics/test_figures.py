@@ -154,10 +154,12 @@ def test_the_style_survives_the_change_of_settings(predictions):
     assert np.array_equal(np.frombuffer(inside.getvalue(), np.uint8), np.frombuffer(outside.getvalue(), np.uint8))
 
 
-def test_no_figure_claims_to_be_cms(predictions):
-    figure = FIGURES["median"](predictions)
+@pytest.mark.parametrize("source", ["jetcorr simulation", ""])
+def test_a_figure_says_what_made_its_jets_and_nothing_where_it_is_not_told(predictions, source):
+    figure = physics.plot_pull(predictions, MODELS, source=source)
     texts = [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
-    assert any("jetcorr simulation" in text for text in texts)
+    assert [text for text in texts if "simulation" in text] == ([source] if source else [])
+    assert any("13 TeV" in text for text in texts)
     assert not any("CMS" in text for text in texts)
 
 
