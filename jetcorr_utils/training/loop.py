@@ -116,7 +116,7 @@ def train(
     InputError
         If there are no jets to train or to validate on, or some of them have no generator jet.
     TrainingError
-        If the loss is not finite; the batch is saved beside the checkpoint.
+        If a loss or a gradient is not finite; the batch is saved beside the checkpoint.
     """
     if not len(train) or not len(validation):
         raise InputError(f"cannot train on {len(train)} jets and validate on {len(validation)}: both need some")
@@ -224,6 +224,10 @@ class _Run:
         row = {"epoch": self.epoch, **self._train_epoch(folder)}
         self.train_seconds += time.perf_counter() - start
         row |= self._validate()
+        if not np.isfinite(row["validation_loss"]):
+            raise TrainingError(
+                f"the validation loss of epoch {self.epoch} is {row['validation_loss']}; lower training.learning_rate"
+            )
         row |= {"learning_rate": rate, "seconds": time.perf_counter() - start}
         self.schedule.end_epoch(row["validation_loss"])
         if row["validation_loss"] < self.best_loss:
@@ -251,10 +255,12 @@ class _Run:
         loss = self.loss.total(terms)
         value = loss.item()
         if not np.isfinite(value):
-            raise _not_finite(value, batch, folder, self.epoch)
+            raise _not_finite(f"the loss of a batch in epoch {self.epoch} is {value}", batch, folder)
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip).item()
+        if not np.isfinite(norm):
+            raise _not_finite(f"the gradient of a batch in epoch {self.epoch} has the norm {norm}", batch, folder)
         self.optimizer.step()
         self.schedule.step()
         return value, terms["mae"].item()
@@ -307,11 +313,10 @@ def _labels(dataset: CloudDataset) -> tuple[Tensor, Tensor, Tensor]:
     return target, torch.from_numpy(np.array(flavour, dtype=np.int64)), gen_pt
 
 
-def _not_finite(value: float, batch: CloudBatch, folder: Path, epoch: int) -> TrainingError:
+def _not_finite(what: str, batch: CloudBatch, folder: Path) -> TrainingError:
     path = folder / "bad_batch.pt"
     with atomic_path(path) as temporary:
         torch.save(dataclasses.asdict(batch), temporary)
     return TrainingError(
-        f"the loss of a batch in epoch {epoch} is {value}; the batch is in {path}; "
-        "look for values that are not finite in it, or lower training.learning_rate"
+        f"{what}; the batch is in {path}; look for values that are not finite in it, or lower training.learning_rate"
     )

@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings, TrainingSettings
 from jetcorr_utils.errors import InputError, TrainingError
+from jetcorr_utils.models.losses import CorrectionLoss
 from jetcorr_utils.training import find_learning_rate, load_model, predict, train
 from tests.clouds import random_clouds
 
@@ -219,6 +220,23 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_batch(tmp_pat
         train(settings(learning_rate=1e30, warmup=0), data, VALIDATION, tmp_path, progress=False)
     batch = torch.load(tmp_path / "bad_batch.pt", weights_only=True)
     np.testing.assert_array_equal(batch["target"], data.target[batch["index"]])
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training_and_keeps_the_batch(tmp_path, monkeypatch):
+    total = CorrectionLoss.total
+    monkeypatch.setattr(CorrectionLoss, "total", lambda self, terms: total(self, terms) + (0 * terms["mae"]).sqrt())
+    with pytest.raises(TrainingError, match=r"gradient of a batch in epoch 1 has the norm nan; .*bad_batch.pt"):
+        train(settings(), random_clouds(60), VALIDATION, tmp_path, progress=False)
+    assert (tmp_path / "bad_batch.pt").is_file()
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_training(tmp_path):
+    """One step an epoch: it is the validation that first sees what this step has done."""
+    options = settings(learning_rate=1e30, warmup=0, batch_size=1000)
+    with pytest.raises(TrainingError, match="validation loss of epoch 1 is nan"):
+        train(options, random_clouds(60), VALIDATION, tmp_path, progress=False)
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_jets_without_generator_jet_are_refused(tmp_path):
