@@ -28,7 +28,7 @@ from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS, TABLE_COLUMN
 from .fingerprints import Fingerprints
 from .locations import data_directory, ensure_files
 from .reading import STEP, iterate_jets, open_jets
-from .selection import UNUSABLE, own_particles, reasons
+from .selection import UNUSABLE, reasons
 from .split import SPLITS, split_of
 from .store import LEFT_OUT, META, PartWriter, columns, merge
 
@@ -196,15 +196,15 @@ def _write_part(
     lost, read = Counter(), 0
     wanted = POINT_COLUMNS + PARTICLE_COLUMNS[features]
     with PartWriter(folder, features) as writer:
-        for chunk in iterate_jets(file, STEP, scalars=_SCALARS, particles=wanted, reported=reported):
-            jets = own_particles(chunk) if settings.candidates == "jet" else chunk
+        options = {"scalars": _SCALARS, "particles": wanted, "candidates": settings.candidates, "reported": reported}
+        for jets in iterate_jets(file, STEP, **options):
             part = split_of(jets["run"], jets["lumi"], jets["event"], settings.split)
             for reason, mask in reasons(jets, settings.selection).items():
                 part[mask] = LEFT_OUT  # cheaper than to cut the particles of these jets out of the chunk
                 lost[reason] += int(mask.sum())
             writer.append(jets, part)
-            read += len(chunk)
-            advance(len(chunk))
+            read += len(jets)
+            advance(len(jets))
     if lost[UNUSABLE] > TOLERATED * read:
         raise InputError(f"{file}: {lost[UNUSABLE]} of {read} jets have {UNUSABLE}; is the file corrupted?")
     writer.complete(left_out=dict(lost), read=read)

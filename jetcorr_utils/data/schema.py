@@ -6,9 +6,15 @@ the core columns and its `particles`; further scalars of the format are passed o
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .features import PARTICLE_COLUMNS, POINT_COLUMNS
 
-__all__ = ["CORE", "DEFAULTS", "GENERATOR", "JET_TYPES", "NECESSARY", "PARTICLES", "PARTICLE_TYPES", "RICH"]
+__all__ = ["CORE", "DEFAULTS", "GENERATOR", "JET_TYPES", "NECESSARY", "PARTICLES", "PARTICLE_TYPES", "RICH",
+           "Candidates"]  # fmt: skip
+
+Candidates = Literal["jet", "window"]
+"""Which candidates a jet is given: those clustered in it (PF_fromAK4Jet), or all that are stored."""
 
 _FLOATS = """jetPt jetEta jetPhi jetMass jetGirth jetArea jetRawPt jetRawMass jetQGl QG_ptD QG_axis2 genJetPt genJetEta
 genJetPhi genJetMass dPhiJetsLO dEtaJetsLO alpha pthat eventWeight rhoAll rhoCentral rhoCentralNeutral
