@@ -22,6 +22,7 @@ from pydantic import (
     Discriminator,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Tag,
@@ -32,6 +33,7 @@ from pydantic import (
 from .errors import StudyError
 
 __all__ = [
+    "ClusterSettings",
     "DataSettings",
     "ExportSettings",
     "ModelSettings",
@@ -231,6 +233,34 @@ class ServingSettings(Settings):
     seconds_per_batch_size: PositiveFloat = 2.0
 
 
+class ClusterSettings(Settings):
+    """The Kubeflow cluster that runs the study where one does: names, images and sizes. No result depends on them."""
+
+    namespace: str | None = Field(None, description="default: that of the pod or of the kubeconfig")
+    image: str = Field("jetcorr:latest", description="of the notebook server, the steps and the trainings")
+    triton_image: str = Field(
+        "nvcr.io/nvidia/tritonserver:24.10-py3",
+        description="NVIDIA's server; its ONNX Runtime must know the opset of the exported models: 24.10 has 1.19, "
+        "which knows opsets up to 21 and is the release that the notebooks run locally",
+    )
+    volume: str = Field("jetcorr", description="the volume claim with data and run folders")
+    mount: str = Field("/mnt/jetcorr", description="where every pod mounts the volume")
+    size: str = Field("100Gi", description="asked for the volume")
+    storage_class: str | None = Field(None, description="of the volume; default: the cluster's own default")
+    secret: str = Field(
+        "jetcorr-s3", description="with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL; may be absent"
+    )
+    s3_endpoint: str | None = Field(None, description="address of the S3 server; default: as the secret says")
+    cpu: str = Field("4", description="of a pod that trains")
+    memory: str = Field("16Gi", description="of a pod that trains")
+    gpus: NonNegativeInt = Field(0, description="of a pod that trains")
+    nodes: PositiveInt = Field(2, description="pods of a distributed training")
+    parallel_trials: PositiveInt = Field(5, description="trials of an experiment at the same time")
+    runtime: str = Field("torch-distributed", description="the ClusterTrainingRuntime that TrainJobs refer to")
+    timeout: PositiveFloat = Field(86_400.0, description="seconds within which a training or a search must end")
+    start_timeout: PositiveFloat = Field(900.0, description="seconds within which an inference service must be ready")
+
+
 class PhysicsSettings(Settings):
     """How the response is measured."""
 
@@ -250,6 +280,7 @@ class Study(Settings):
     export: ExportSettings = ExportSettings()
     serving: ServingSettings = ServingSettings()
     physics: PhysicsSettings = PhysicsSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")
     def _names_fit(self) -> Study:

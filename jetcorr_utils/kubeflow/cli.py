@@ -73,22 +73,24 @@ def submit_command(
 @click.command()
 @click.option("--study", default="default", show_default=True, help="Name of a study, or a YAML file.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default="pipelines/manifests", show_default=True
+    "--out", type=click.Path(path_type=Path, file_okay=False), default="pipelines/manifests/base", show_default=True
 )
-@click.option("--namespace", default="jetcorr", show_default=True)
-@click.option("--image", default="jetcorr:latest", show_default=True, help="Image of notebook server and trainings.")
-@click.option("--gpus", type=click.IntRange(min=0), default=0, show_default=True, help="Of a training or trial.")
-@click.option("--nodes", type=click.IntRange(min=1), default=2, show_default=True, help="Of a distributed training.")
-@click.option("--storage-class", help="Of the volume; default: the cluster's own default.")
-def manifests(
-    study: str, out: Path, namespace: str, image: str, gpus: int, nodes: int, storage_class: str | None
-) -> None:
-    """Write the cluster's resources for a study: Katib, Trainer, KServe, TensorBoard, notebook server, volume."""
+@click.option("--namespace", help="Of the user's profile.")
+@click.option("--image", help="Image of notebook server and trainings.")
+@click.option("--gpus", type=click.IntRange(min=0), help="Of a training or trial.")
+@click.option("--nodes", type=click.IntRange(min=1), help="Of a distributed training.")
+@click.option("--storage-class", help="Of the volume.")
+@click.option("--s3-endpoint", help="Address of the S3 server.")
+def manifests(study: str, out: Path, **changes: str | int | None) -> None:
+    """Write the cluster's resources for a study: Katib, Trainer, KServe, TensorBoard, notebook server, volume.
+
+    What is not given is as `cluster` in the study says.
+    """
     from ..config import load_study
     from .manifests import Cluster, write_manifests
 
-    cluster = Cluster(namespace=namespace, image=image, gpus=gpus, nodes=nodes, storage_class=storage_class)
-    for path in write_manifests(load_study(study), out, cluster):
+    settings = load_study(study)
+    for path in write_manifests(settings, out, Cluster.of(settings.cluster, **changes)):
         click.echo(path)
 
 

@@ -14,7 +14,7 @@ from jetcorr_utils.errors import InputError
 from jetcorr_utils.kubeflow.manifests import Cluster, write_manifests
 from jetcorr_utils.kubeflow.manifests.experiment import experiment
 
-COMMITTED = project_root() / "pipelines" / "manifests"
+COMMITTED = project_root() / "pipelines" / "manifests" / "base"
 BUILT_IN = {"volume.yaml", "secret.template.yaml", "kustomization.yaml"}
 OURS = sorted(path.name for path in COMMITTED.glob("*.yaml") if path.name not in BUILT_IN)
 

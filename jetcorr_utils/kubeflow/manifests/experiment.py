@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...tuning.cluster import REPORTED
 from .pytorchjob import CONTAINER as PYTORCH_CONTAINER
 from .pytorchjob import pytorch_job
-from .settings import Cluster
+from .settings import Cluster, Place
 from .trainjob import CONTAINER as TRAINER_CONTAINER
 from .trainjob import train_job
 
@@ -24,22 +24,35 @@ EPOCHS = "epochs"  # what hyperband gives more of to the better trials
 
 
 def experiment(
-    study: Study, cluster: Cluster, job: Literal["TrainJob", "PyTorchJob"] = "TrainJob", algorithm: str | None = None
+    study: Study,
+    cluster: Cluster,
+    job: Literal["TrainJob", "PyTorchJob"] = "TrainJob",
+    algorithm: str | None = None,
+    *,
+    name: str | None = None,
+    place: Place | None = None,
+    folder: str = "katib",
 ) -> dict[str, Any]:
     """An Experiment over `study.tuning.space`.
 
     Parameters
     ----------
     study
-        The study, whose name must be one that the image knows.
+        The study.
     cluster
         Names, images and sizes.
     job
         What a trial is.
     algorithm
         "random", "tpe" or "hyperband"; default: `study.tuning.sampler`.
+    name
+        Of the experiment; default: that of the study.
+    place
+        Where the trials find the study; default: in the image, by its name.
+    folder
+        Folder of the search in the run's folder.
     """
-    algorithm = algorithm or study.tuning.sampler
+    algorithm, place = algorithm or study.tuning.sampler, place or cluster.place(study.name)
     if algorithm not in ALGORITHMS:
         raise InputError(f"Katib algorithm {algorithm!r}: there are {', '.join(ALGORITHMS)}")
     spec = models.V1beta1ExperimentSpec(
@@ -51,11 +64,11 @@ def experiment(
         resume_policy="LongRunning",
         metrics_collector_spec=_collector(),
         parameters=_parameters(study, algorithm),
-        trial_template=_template(study, cluster, job, algorithm),
+        trial_template=_template(study, cluster, job, trial_command(study, place, algorithm, folder)),
     )
     variant = "" if job == "TrainJob" else "-pytorchjob"
     metadata = models.IoK8sApimachineryPkgApisMetaV1ObjectMeta(
-        name=f"jetcorr-{study.name}{variant}", namespace=cluster.namespace
+        name=name or f"jetcorr-{study.name}{variant}", namespace=cluster.namespace
     )
     found = models.V1beta1Experiment(
         api_version="kubeflow.org/v1beta1", kind="Experiment", metadata=metadata, spec=spec
@@ -63,12 +76,11 @@ def experiment(
     return found.to_dict()
 
 
-def trial_command(study: Study, cluster: Cluster, algorithm: str = "random") -> list[str]:
+def trial_command(study: Study, place: Place, algorithm: str = "random", folder: str = "katib") -> list[str]:
     """The command of a trial, with Katib's placeholders for its name and parameters (and its epochs, by hyperband)."""
     command = [
-        "jetcorr", "trial", "--study", study.name, "--out", f"{cluster.run_dir(study.name)}/katib",
-        "--name", "${trialParameters.trialName}", "--metrics", METRICS_FILE,
-        "-p", "data.directory", f"{cluster.mount}/data",
+        "jetcorr", "trial", "--study", place.study, "--out", f"{place.run_dir}/{folder}",
+        "--name", "${trialParameters.trialName}", "--metrics", METRICS_FILE, *place.arguments,
     ]  # fmt: skip
     for name in study.tuning.space:
         command += ["--set", name, "${trialParameters." + _placeholder(name) + "}"]
@@ -77,15 +89,14 @@ def trial_command(study: Study, cluster: Cluster, algorithm: str = "random") -> 
     return command
 
 
-def _template(study: Study, cluster: Cluster, job: str, algorithm: str) -> models.V1beta1TrialTemplate:
-    command = trial_command(study, cluster, algorithm)
+def _template(study: Study, cluster: Cluster, job: str, command: list[str]) -> models.V1beta1TrialTemplate:
     _check_words(command, study)
     make = train_job if job == "TrainJob" else pytorch_job
     spec = make("", command, cluster)
     del spec["metadata"]  # Katib names the trials
     names = [models.V1beta1TrialParameterSpec(name="trialName", reference="${trialSpec.Name}")]
     names += [models.V1beta1TrialParameterSpec(name=_placeholder(n), reference=n) for n in study.tuning.space]
-    if algorithm == "hyperband":
+    if "${trialParameters." + EPOCHS + "}" in command:
         names.append(models.V1beta1TrialParameterSpec(name=EPOCHS, reference=EPOCHS))
     success = "Complete" if job == "TrainJob" else "Succeeded"
     return models.V1beta1TrialTemplate(

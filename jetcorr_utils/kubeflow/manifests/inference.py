@@ -13,27 +13,30 @@ from .settings import Cluster
 __all__ = ["inference_service", "serving_runtime"]
 
 RUNTIME = "jetcorr-triton"
+MODELS = "/mnt/models"  # where KServe mounts the model folder
+TRITON_USER = 1000  # triton-server, the user of NVIDIA's image, which starts as root
 
 
-def serving_runtime(cluster: Cluster) -> dict[str, Any]:
+def serving_runtime(cluster: Cluster, name: str = RUNTIME) -> dict[str, Any]:
     """Triton with its image pinned; it serves the whole model repository that KServe mounts under /mnt/models."""
     container = {
         "name": "kserve-container",
         "image": cluster.triton_image,
         "args": [
             "tritonserver",
-            "--model-store=/mnt/models",
+            f"--model-store={MODELS}",
             "--grpc-port=9000",
             "--http-port=8080",
             "--allow-grpc=true",
             "--allow-http=true",
         ],
         "resources": {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "4Gi"}},
+        "securityContext": cluster.container_security() | {"runAsUser": TRITON_USER},
     }
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ServingRuntime",
-        "metadata": {"name": RUNTIME, "namespace": cluster.namespace},
+        "metadata": {"name": name, "namespace": cluster.namespace},
         "spec": {
             "protocolVersions": ["v2", "grpc-v2"],
             "supportedModelFormats": [{"name": "triton", "version": "2", "autoSelect": False}],
@@ -42,18 +45,18 @@ def serving_runtime(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def inference_service(study: str, cluster: Cluster) -> dict[str, Any]:
-    """An InferenceService for the models of a run, asked for over the v2 protocol."""
-    repository = f"{cluster.run_dir(study).removeprefix(cluster.mount).strip('/')}/model_repository"
+def inference_service(name: str, repository: str, cluster: Cluster, runtime: str = RUNTIME) -> dict[str, Any]:
+    """An InferenceService for the models of a repository on the volume, asked for over the v2 protocol."""
     model = {
         "modelFormat": {"name": "triton", "version": "2"},
         "protocolVersion": "v2",
-        "runtime": RUNTIME,
-        "storageUri": f"pvc://{cluster.volume}/{repository}",
+        "runtime": runtime,
+        "storageUri": f"pvc://{cluster.volume}/{cluster.on_volume(repository)}",
     }
+    predictor = {"minReplicas": 1, "maxReplicas": 2, "securityContext": cluster.pod_security(), "model": model}
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {"name": f"jetcorr-{study}", "namespace": cluster.namespace},
-        "spec": {"predictor": {"minReplicas": 1, "maxReplicas": 2, "model": model}},
+        "metadata": {"name": name, "namespace": cluster.namespace},
+        "spec": {"predictor": predictor},
     }

@@ -23,12 +23,14 @@ def pytorch_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1)
         env=cluster.environment(),
         resources=cluster.resources,
         volume_mounts=cluster.mounts(),
+        security_context=cluster.container_security(),
     )
 
     def replicas(number: int) -> models.KubeflowOrgV1ReplicaSpec:
         # Without the sidecar of a service mesh, which would keep the pod alive after the training.
         metadata = V1ObjectMeta(annotations={"sidecar.istio.io/inject": "false"})
-        pod = V1PodTemplateSpec(metadata=metadata, spec=V1PodSpec(containers=[container], volumes=cluster.volumes()))
+        spec = V1PodSpec(containers=[container], volumes=cluster.volumes(), security_context=cluster.pod_security())
+        pod = V1PodTemplateSpec(metadata=metadata, spec=spec)
         return models.KubeflowOrgV1ReplicaSpec(replicas=number, restart_policy="OnFailure", template=pod)
 
     roles = {"Master": replicas(1)} | ({"Worker": replicas(nodes - 1)} if nodes > 1 else {})
@@ -38,6 +40,7 @@ def pytorch_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1)
         metadata=V1ObjectMeta(name=name, namespace=cluster.namespace),
         spec=models.KubeflowOrgV1PyTorchJobSpec(
             pytorch_replica_specs=roles,
+            nproc_per_node=str(max(cluster.gpus, 1)),
             run_policy=models.KubeflowOrgV1RunPolicy(clean_pod_policy="None", backoff_limit=3),
         ),
     )

@@ -1,53 +1,55 @@
-"""What differs from cluster to cluster: names, images, sizes. Everything else follows from the study."""
+"""What the manifests are made for: a cluster, and a study's files on its volume. The rest follows from the study."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
 
-__all__ = ["Cluster"]
+from ...config import ClusterSettings
+
+__all__ = ["Cluster", "Place"]
+
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """Settings of the manifests.
+class Place:
+    """Where the programs of a pod find the study, and put what they make.
 
     Attributes
     ----------
-    namespace
-        The user's profile namespace.
-    image
-        Image of the notebook server, of all steps and of all trainings, see pipelines/image.
-    triton_image
-        NVIDIA's server. Its ONNX Runtime must know the opset of the exported model: 24.10 has ONNX Runtime 1.19, which
-        knows opsets up to 21 and is the release that the notebooks run locally.
-    volume, mount, size, storage_class
-        The volume claim with data and run folders, where it is mounted, and what is asked for it.
-    secret
-        Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL; may be absent.
-    cpu, memory, gpus
-        Of a training or trial.
-    nodes
-        Pods of a distributed training.
-    parallel_trials
-        Trials of an experiment at the same time.
-    runtime
-        The ClusterTrainingRuntime that TrainJobs refer to.
+    study
+        Name of a study that the image knows, or its file on the volume.
+    run_dir
+        The run's folder on the volume.
+    parameters
+        Settings of the study that the pod overrides, as the command line's ``-p KEY VALUE``.
+    """
+
+    study: str
+    run_dir: str
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def arguments(self) -> list[str]:
+        """The settings on the command line."""
+        return [word for key, value in self.parameters for word in ("-p", key, value)]
+
+
+class Cluster(ClusterSettings):
+    """The study's settings of the cluster, and the parts of a pod that follow from them.
+
+    `user` is the number of the user that trainings run as, where it is not for the image to say.
     """
 
     namespace: str = "jetcorr"
-    image: str = "jetcorr:latest"
-    triton_image: str = "nvcr.io/nvidia/tritonserver:24.10-py3"
-    volume: str = "jetcorr"
-    mount: str = "/mnt/jetcorr"
-    size: str = "100Gi"
-    storage_class: str | None = None
-    secret: str = "jetcorr-s3"
-    cpu: str = "4"
-    memory: str = "16Gi"
-    gpus: int = 0
-    nodes: int = 2
-    parallel_trials: int = 5
-    runtime: str = "torch-distributed"
+    user: int | None = None
+
+    @classmethod
+    def of(cls, settings: ClusterSettings, **changes: Any) -> Self:
+        """The cluster of these settings; `changes` that are None leave them as they are."""
+        changed = {name: value for name, value in changes.items() if value is not None}
+        return cls(**settings.model_dump(exclude_none=True) | changed)
 
     @property
     def resources(self) -> dict[str, dict[str, str]]:
@@ -57,10 +59,11 @@ class Cluster:
 
     def environment(self) -> list[dict]:
         """Environment variables of every container of ours: the S3 secret, and a home that any user can write."""
-        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
         source = {"name": self.secret, "optional": True}
-        from_secret = [{"name": key, "valueFrom": {"secretKeyRef": {**source, "key": key}}} for key in keys]
-        return [{"name": "HOME", "value": "/tmp"}, *from_secret]
+        s3 = {key: {"name": key, "valueFrom": {"secretKeyRef": {**source, "key": key}}} for key in KEYS}
+        if self.s3_endpoint:
+            s3["AWS_ENDPOINT_URL"] = {"name": "AWS_ENDPOINT_URL", "value": self.s3_endpoint}
+        return [{"name": "HOME", "value": "/tmp"}, *s3.values()]
 
     def volumes(self) -> list[dict]:
         """The volume of a pod."""
@@ -70,6 +73,19 @@ class Cluster:
         """Where a container sees the volume."""
         return [{"name": "jetcorr", "mountPath": self.mount}]
 
-    def run_dir(self, study: str) -> str:
-        """The run's folder on the volume."""
-        return f"{self.mount}/results/{study}"
+    def pod_security(self) -> dict[str, Any]:
+        """A pod of ours is nobody in particular; what it writes on the volume belongs to the group of all our pods."""
+        user = {"runAsUser": self.user} if self.user else {}
+        return {"runAsNonRoot": True, **user, "fsGroup": 100, "seccompProfile": {"type": "RuntimeDefault"}}
+
+    def container_security(self) -> dict[str, Any]:
+        """Nor can a container of ours become more than that."""
+        return {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+    def place(self, study: str) -> Place:
+        """The files of a study that the image knows by name."""
+        return Place(study, f"{self.mount}/results/{study}", (("data.directory", f"{self.mount}/data"),))
+
+    def on_volume(self, path: str) -> str:
+        """The part of a path below the mount: the path on the volume itself."""
+        return path.removeprefix(self.mount).strip("/")

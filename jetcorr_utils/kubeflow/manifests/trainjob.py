@@ -6,29 +6,31 @@ from typing import Any
 
 from kubeflow_trainer_api import models
 
-from .settings import Cluster
+from .settings import Cluster, Place
 
 __all__ = ["train_command", "train_job"]
 
 CONTAINER = "node"  # what the runtimes of Kubeflow Trainer call the container that trains
 
 
-def train_command(study: str, cluster: Cluster) -> list[str]:
+def train_command(place: Place, model: str) -> list[str]:
     """The command of each pod of a distributed training; torchrun finds its peers by the PET_ variables."""
-    script = ["--module", "jetcorr_utils.cli", "train", "--study", study, "--out", cluster.run_dir(study)]
-    return ["torchrun", *script, "-p", "data.directory", f"{cluster.mount}/data"]
+    script = ["--module", "jetcorr_utils.cli", "train", "--study", place.study, "--model", model]
+    return ["torchrun", *script, "--out", place.run_dir, *place.arguments]
 
 
 def train_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1) -> dict[str, Any]:
-    """A TrainJob that runs `command` on `nodes` pods with the volume mounted."""
+    """A TrainJob that runs `command` on `nodes` pods with the volume mounted, one process a pod or a GPU."""
+    volumes = [models.IoK8sApiCoreV1Volume.from_dict(volume) for volume in cluster.volumes()]
+    container = models.TrainerV1alpha1ContainerPatch(
+        name=CONTAINER,
+        volume_mounts=[models.IoK8sApiCoreV1VolumeMount.from_dict(mount) for mount in cluster.mounts()],
+        security_context=models.IoK8sApiCoreV1SecurityContext.from_dict(cluster.container_security()),
+    )
     pod = models.TrainerV1alpha1PodSpecPatch(
-        volumes=[models.IoK8sApiCoreV1Volume.from_dict(volume) for volume in cluster.volumes()],
-        containers=[
-            models.TrainerV1alpha1ContainerPatch(
-                name=CONTAINER,
-                volume_mounts=[models.IoK8sApiCoreV1VolumeMount.from_dict(mount) for mount in cluster.mounts()],
-            )
-        ],
+        volumes=volumes,
+        containers=[container],
+        security_context=models.IoK8sApiCoreV1PodSecurityContext.from_dict(cluster.pod_security()),
     )
     spec = models.TrainerV1alpha1TrainJobSpec(
         runtime_ref=models.TrainerV1alpha1RuntimeRef(name=cluster.runtime),
@@ -36,6 +38,7 @@ def train_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1) -
             image=cluster.image,
             command=command,
             num_nodes=nodes,
+            num_proc_per_node=max(cluster.gpus, 1),
             env=[models.IoK8sApiCoreV1EnvVar.from_dict(variable) for variable in cluster.environment()],
             resources_per_node=models.IoK8sApiCoreV1ResourceRequirements.from_dict(cluster.resources),
         ),

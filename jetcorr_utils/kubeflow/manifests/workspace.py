@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .settings import Cluster
+from .settings import KEYS, Cluster
 
 __all__ = ["notebook_server", "pod_default", "s3_secret_template", "tensorboard", "volume_claim"]
 
@@ -19,13 +19,12 @@ def volume_claim(cluster: Cluster) -> dict[str, Any]:
 
 def s3_secret_template(cluster: Cluster) -> dict[str, Any]:
     """The secret for S3 with its values left to be filled in; nothing of ours needs it if no data lie on S3."""
-    values = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL": ""}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": cluster.secret, "namespace": cluster.namespace},
         "type": "Opaque",
-        "stringData": values,
+        "stringData": dict.fromkeys(KEYS, ""),
     }
 
 
@@ -37,7 +36,7 @@ def pod_default(cluster: Cluster) -> dict[str, Any]:
         "selector": {"matchLabels": {"access-jetcorr": "true"}},
         "env": [
             {"name": "KF_PIPELINES_SA_TOKEN_PATH", "value": "/var/run/secrets/kubeflow/pipelines/token"},
-            *[v for v in cluster.environment() if "valueFrom" in v],
+            *[variable for variable in cluster.environment() if variable["name"] in KEYS],
         ],
         "volumeMounts": [
             {"name": "pipelines-token", "mountPath": "/var/run/secrets/kubeflow/pipelines", "readOnly": True}
@@ -56,8 +55,9 @@ def notebook_server(cluster: Cluster) -> dict[str, Any]:
         "image": cluster.image,
         "resources": cluster.resources,
         "volumeMounts": cluster.mounts(),
+        "securityContext": cluster.container_security(),
     }
-    pod = {"containers": [container], "volumes": cluster.volumes()}
+    pod = {"containers": [container], "volumes": cluster.volumes(), "securityContext": cluster.pod_security()}
     found = _resource("kubeflow.org/v1", "Notebook", "jetcorr", cluster, {"template": {"spec": pod}})
     found["metadata"]["labels"] = {"access-jetcorr": "true"}
     return found
@@ -65,7 +65,7 @@ def notebook_server(cluster: Cluster) -> dict[str, Any]:
 
 def tensorboard(study: str, cluster: Cluster, logs: str | None = None) -> dict[str, Any]:
     """TensorBoard on the run's logs: `logs` is a ``pvc://`` or ``s3://`` folder; default: that of the run."""
-    run = cluster.run_dir(study).removeprefix(cluster.mount).strip("/")
+    run = cluster.on_volume(cluster.place(study).run_dir)
     spec = {"logspath": logs or f"pvc://{cluster.volume}/{run}/tensorboard"}
     return _resource("tensorboard.kubeflow.org/v1alpha1", "Tensorboard", f"jetcorr-{study}", cluster, spec)
 

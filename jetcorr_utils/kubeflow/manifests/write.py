@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ...files import write_text
 from .experiment import experiment
 from .inference import inference_service, serving_runtime
 from .pytorchjob import pytorch_job
-from .settings import Cluster
+from .settings import Cluster, Place
 from .trainjob import train_command, train_job
 from .workspace import notebook_server, pod_default, s3_secret_template, tensorboard, volume_claim
 
@@ -34,34 +35,34 @@ def write_manifests(study: Study, out: str | Path, cluster: Cluster | None = Non
     out
         Folder to write to.
     cluster
-        Names, images and sizes; default: those of `Cluster`.
+        Names, images and sizes; default: as the study says.
 
     Returns
     -------
     list of Path
-        The files, one a resource, and `kustomization.yaml`.
+        The files, one a resource, and `kustomization.yaml`, which applies the workspace.
 
     Raises
     ------
     InputError
         If the study's name cannot be part of a resource's name.
     """
-    cluster = cluster or Cluster()
+    cluster = cluster or Cluster.of(study.cluster)
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?", study.name):
         raise InputError(f"study {study.name!r}: resources need a name of lower-case letters, digits and '-' only")
-    command = train_command(study.name, cluster)
+    place, name = cluster.place(study.name), f"jetcorr-{study.name}"
     resources: dict[str, dict[str, Any]] = {
         "volume.yaml": volume_claim(cluster),
         "poddefault.yaml": pod_default(cluster),
         "secret.template.yaml": s3_secret_template(cluster),
         "notebook.yaml": notebook_server(cluster),
         "tensorboard.yaml": tensorboard(study.name, cluster),
-        "trainjob.yaml": train_job(f"jetcorr-{study.name}", command, cluster, cluster.nodes),
-        "pytorchjob.yaml": pytorch_job(f"jetcorr-{study.name}", command, cluster, cluster.nodes),
+        **_trainings("trainjob", train_job, study, place, cluster),
+        **_trainings("pytorchjob", pytorch_job, study, place, cluster),
         "experiment.yaml": experiment(study, cluster),
         "experiment-pytorchjob.yaml": experiment(study, cluster, "PyTorchJob"),
         "servingruntime.yaml": serving_runtime(cluster),
-        "inferenceservice.yaml": inference_service(study.name, cluster),
+        "inferenceservice.yaml": inference_service(name, f"{place.run_dir}/model_repository", cluster),
         "kustomization.yaml": {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
@@ -70,6 +71,17 @@ def write_manifests(study: Study, out: str | Path, cluster: Cluster | None = Non
         },
     }
     return [write_text(Path(out) / name, _yaml(resource)) for name, resource in resources.items()]
+
+
+def _trainings(
+    kind: str, make: Callable[..., dict[str, Any]], study: Study, place: Place, cluster: Cluster
+) -> dict[str, dict[str, Any]]:
+    """A job for each model: one that is started again must not train anew what another one has finished."""
+    names = {model: model.replace("_", "-") for model in study.models}
+    return {
+        f"{kind}-{name}.yaml": make(f"jetcorr-{study.name}-{name}", train_command(place, model), cluster, cluster.nodes)
+        for model, name in names.items()
+    }
 
 
 class _Dumper(yaml.SafeDumper):
