@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+MAX_SEEDS = 20
 
 
 class Settings(BaseModel):
@@ -270,17 +271,44 @@ class PhysicsSettings(Settings):
     min_flavour_jets: PositiveInt = Field(20, description="nor has a bin with fewer jets of any flavour")
 
 
+def _further_seeds(name: str, model: dict[str, Any], number: int) -> dict[str, Any]:
+    """The settings of the 2nd to the last of `number` trainings of a model, by name."""
+    training = model.get("training", {})
+    first = training.get("seed", TrainingSettings().seed) if isinstance(training, dict) else None
+    if not isinstance(first, int):
+        return {}
+    return {f"{name}_seed{n}": model | {"training": training | {"seed": first + n - 1}} for n in range(2, number + 1)}
+
+
 class Study(Settings):
     """All settings of one analysis, from its data to its figures."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     data: DataSettings = DataSettings()
     models: Annotated[dict[str, ModelSettings], Field(min_length=1)]
+    seeds: dict[str, Annotated[int, Field(ge=1, le=MAX_SEEDS)]] = Field(
+        {}, description="how often to train a model, from seeds that follow each other; the further ones are models "
+        "of their own, <model>_seed2 and so on, and their spread is a part of the errors",
+    )  # fmt: skip
     tuning: TuningSettings = TuningSettings()
     export: ExportSettings = ExportSettings()
     serving: ServingSettings = ServingSettings()
     physics: PhysicsSettings = PhysicsSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_seeds(cls, settings: Any) -> Any:
+        """Spell out the trainings from further seeds as models; what is mistyped is left to the other checks."""
+        if not isinstance(settings, dict) or not isinstance(settings.get("seeds"), dict) or not settings["seeds"]:
+            return settings
+        models, added = settings.get("models"), {}
+        for name, number in settings["seeds"].items():
+            if not isinstance(models, dict) or name not in models:
+                raise ValueError(f"seeds.{name}: there is no model of this name")
+            if isinstance(models[name], dict) and isinstance(number, int):
+                added |= _further_seeds(name, models[name], min(number, MAX_SEEDS))
+        return settings | {"models": {**models, **added, **models}}  # those that are there already stay as they are
 
     @model_validator(mode="after")
     def _names_fit(self) -> Study:

@@ -58,6 +58,8 @@ def test_settings_cannot_change_after_reading(study_file):
         ({"tuning.space": {"k": {"min": 5, "max": 2}}}, "min 5 is above max 2"),
         ({"tuning.space": {"lr": {"min": 0, "max": 2, "log": True}}}, "min above 0"),
         ({"data.split.test": 0.95}, "leave a share"),
+        ({"seeds": {"gnn": 2}}, r"seeds\.gnn: there is no model"),
+        ({"seeds": {"pfn": 0}}, r"seeds\.pfn"),
         ({"name.first": "x"}, "no settings of its own"),
         ({"name": "../x"}, "name"),
     ],
@@ -101,3 +103,11 @@ def test_key_depends_on_values_alone():
     one, two = (Study.model_validate({"name": "a", **PFN}) for _ in range(2))
     assert one.key() == two.key()
     assert one.key() != Study.model_validate({"name": "b", **PFN}).key()
+
+
+def test_further_seeds_are_models_of_their_own(study_file):
+    study = load_study(study_file, {"seeds": "{pfn: 3}", "models.pfn.training": "{epochs: 7, seed: 5}"})
+    assert list(study.models) == ["pfn", "pfn_seed2", "pfn_seed3"]
+    assert [model.training.seed for model in study.models.values()] == [5, 6, 7]
+    assert {model.training.epochs for model in study.models.values()} == {7}
+    assert Study.model_validate(study.model_dump(mode="json")) == study
