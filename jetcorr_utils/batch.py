@@ -16,6 +16,7 @@ import logging
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from .config import Study, load_study, project_root
 from .errors import InputError, JetcorrError
-from .files import fingerprint, read_json, write_json, write_text
+from .files import MARK, fingerprint, read_json, remove_leftovers, write_json, write_text
 from .report import write_report
 from .run import NOTEBOOKS, RunFolder
 
@@ -101,11 +102,12 @@ def _code_digest(entries: Sequence[str]) -> str:
 def _files(run: RunFolder) -> dict[str, Path]:
     """The files of the run folder that stages own, by relative name."""
     found = {str(path.relative_to(run.path)): path for path in run.path.rglob("*") if path.is_file()}
-    return {name: path for name, path in found.items() if name not in SHARED and not path.name.endswith(".lock")}
+    own = {name: path for name, path in found.items() if name not in SHARED and not path.name.endswith(".lock")}
+    return {name: path for name, path in own.items() if MARK not in name}
 
 
-def _snapshot(run: RunFolder) -> dict[str, tuple[int, int]]:
-    return {name: (path.stat().st_mtime_ns, path.stat().st_size) for name, path in _files(run).items()}
+def _snapshot(run: RunFolder) -> dict[str, list[int]]:
+    return {name: [path.stat().st_mtime_ns, path.stat().st_size] for name, path in _files(run).items()}
 
 
 def _source_digest(notebook: Path) -> str:
@@ -188,22 +190,29 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
     run.notebooks.mkdir(exist_ok=True)
     names = papermill.inspect_notebook(str(stage.notebook))
     known = {name: value for name, value in parameters.items() if name in names}
-    # Sockets in the file system rather than TCP ports: nobody else on the machine can talk to the kernel.
-    config = Config({"KernelManager": {"transport": "ipc"}}) if os.name == "posix" else Config()
-    try:
-        papermill.execute_notebook(
-            str(stage.notebook),
-            str(output),
-            parameters=known,
-            cwd=str(stage.notebook.parent),
-            kernel_name="python3",
-            config=config,
-        )
-    except papermill.PapermillExecutionError as error:
-        raise NotebookError(
-            f"notebook {NOTEBOOKS[stage.number]} stopped at cell {error.exec_count}: {error.ename}: {error.evalue}\n"
-            f"  the executed notebook with the error: {output}"
-        ) from None
+    with tempfile.TemporaryDirectory(prefix="jetcorr-kernel-") as sockets:
+        try:
+            papermill.execute_notebook(
+                str(stage.notebook),
+                str(output),
+                parameters=known,
+                cwd=str(stage.notebook.parent),
+                kernel_name="python3",
+                config=Config({"KernelManager": _transport(sockets)}),
+            )
+        except papermill.PapermillExecutionError as error:
+            raise NotebookError(
+                f"notebook {NOTEBOOKS[stage.number]} stopped at cell {error.exec_count}: {error.ename}: {error.evalue}\n"
+                f"  the executed notebook with the error: {output}"
+            ) from None
+
+
+def _transport(folder: str) -> dict[str, str]:
+    """Sockets in a folder of this user's rather than TCP ports: nobody else on the machine can talk to the kernel.
+
+    By default they would lie beside the notebook, which may be read-only: in a container image, for example.
+    """
+    return {"transport": "ipc", "ip": str(Path(folder) / "kernel")} if os.name == "posix" else {}
 
 
 def run_notebook(
@@ -286,6 +295,8 @@ def _locked(run: RunFolder) -> Iterator[None]:
     except Timeout:
         raise InputError(f"{run.path}: another run is at work in this folder; wait for it or choose another") from None
     try:
+        for folder in (run.path, *(path for path in run.path.rglob("*") if path.is_dir())):
+            remove_leftovers(folder)
         yield
     finally:
         lock.release()
@@ -300,13 +311,19 @@ def _run_stage(stage: Stage, study: Study, run: RunFolder, own: Mapping[str, Any
     print(f"{label}: {reason}", flush=True)
     write_text(run.study, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
     state = _read_state(run)
+    before, start = _snapshot(run), time.monotonic()
     earlier = state["stages"].pop(stage.number, {"outputs": {}})["outputs"]
+    # Kept until the stage has ended: after a kill, what it had made before that is its output, too
+    begun = state.setdefault("begun", {}).setdefault(stage.number, {"outputs": sorted(earlier), "before": before})
     write_json(run.state, state | _describe_run(study, run, own))
-    key, before, start = _key(stage, study, run, own), _snapshot(run), time.monotonic()
+    key = _key(stage, study, run, own)
     _execute(stage, run, {"STUDY": str(run.study), "RUN_DIR": str(run.path), **own})
-    # What a resumed stage found complete and left alone is its output as well.
     after = _snapshot(run)
-    outputs = {name for name, stamp in after.items() if before.get(name) != stamp or name in earlier}
+    others = {name for other in state["stages"].values() for name in other["outputs"]}
+    # What a resumed stage found complete and left alone is its output as well.
+    outputs = {name for name, stamp in after.items() if before.get(name) != stamp or name in begun["outputs"]}
+    outputs |= {name for name, stamp in after.items() if begun["before"].get(name) != stamp and name not in others}
+    state["begun"] = {number: entry for number, entry in state["begun"].items() if number != stage.number}
     state["stages"][stage.number] = {
         "key": key,
         "outputs": {name: fingerprint(run.path / name) for name in sorted(outputs)},

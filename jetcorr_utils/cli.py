@@ -13,7 +13,7 @@ import click
 
 from . import __version__
 from .config import load_study
-from .errors import InputError, JetcorrError
+from .errors import MACHINE_FAULTS, InputError, JetcorrError
 from .kubeflow.cli import manifests, pipeline, trial
 from .run import RunFolder
 
@@ -39,6 +39,14 @@ class Group(click.Group):
             ctx.exit(2)
         except JetcorrError as error:
             click.echo(f"jetcorr: {error}", err=True)
+            ctx.exit(1)
+        except OSError as error:
+            if error.errno not in MACHINE_FAULTS:
+                raise
+            click.echo(f"jetcorr: {error.filename or 'a file'}: {error.strerror}", err=True)
+            ctx.exit(1)
+        except MemoryError:
+            click.echo("jetcorr: the memory of this machine (or of its limit) is not enough", err=True)
             ctx.exit(1)
 
 

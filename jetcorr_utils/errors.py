@@ -3,7 +3,10 @@
 The command line turns an `InputError` into exit code 2 and one line on stderr, anything else into exit code 1.
 """
 
+import errno
+
 __all__ = [
+    "MACHINE_FAULTS",
     "InputError",
     "JetcorrError",
     "MissingStageError",
@@ -12,6 +15,11 @@ __all__ = [
     "StudyError",
     "TrainingError",
 ]
+
+MACHINE_FAULTS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
+)
+"""Error numbers of the system that are no fault of the program: a full or read-only disk, a missing permission."""
 
 
 class JetcorrError(Exception):

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .errors import InputError
+
 __all__ = [
     "MARK",
     "atomic_folder",
@@ -43,7 +45,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(path.parent, lambda: tempfile.mkstemp(prefix=f"{MARK}{path.stem}-", suffix=path.suffix,
                                                           dir=path.parent)) as temporary:  # fmt: skip
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            if error.filename in (None, str(temporary)):
+                error.filename = str(path)  # a full disk should name the file that does not fit
+            raise
         temporary.chmod(0o644)
         temporary.replace(path)
 
@@ -125,8 +132,17 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 
 def read_json(path: str | Path) -> Any:
-    """The JSON value in the file `path`."""
-    return json.loads(Path(path).read_text())
+    """The JSON value in the file `path`.
+
+    Raises
+    ------
+    InputError
+        If it is not JSON: we write no such file, so it was damaged later.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise InputError(f"{path}: damaged, it is not JSON; delete it to have it made again") from None
 
 
 def fingerprint(path: str | Path) -> str:

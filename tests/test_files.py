@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import (
     MARK,
     atomic_folder,
@@ -81,3 +82,16 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next_and_what_a_living_o
     assert len(_hidden(tmp_path)) == 2
     write_text(tmp_path / "b.txt", "whole")
     assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    path = write_text(tmp_path / "run.json", '{"stages": ')
+    with pytest.raises(InputError, match=r"run\.json: damaged"):
+        read_json(path)
+
+
+def test_a_disk_without_room_is_reported_with_the_file_that_does_not_fit(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, atomic_path(tmp_path / "a.txt"):
+        Path("/dev/full").write_text("x" * 10**6)
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert list(tmp_path.iterdir()) == []

@@ -1,21 +1,24 @@
 """Checksums of files, remembered: reading 10 GB only to see that nothing has changed takes longer than mapping a cache.
 
-A checksum is taken again when the size or the time of change of a file differs from what was remembered.
+A checksum is taken again when the size or the time of change of a file differs from what was remembered. It is XXH3,
+which is as fast as the memory: SHA-256 takes a quarter as long as decompressing the file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 
-from ..files import fingerprint, read_json, write_json
+import xxhash
+
+from ..errors import InputError
+from ..files import read_json, write_json
 
 __all__ = ["Fingerprints"]
 
 
 class Fingerprints:
-    """SHA-256 by file.
+    """XXH3 (128 bits) by file.
 
     Parameters
     ----------
@@ -27,7 +30,7 @@ class Fingerprints:
         self.path = path
         self.known: dict[str, list] = {}
         if path is not None:
-            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            with contextlib.suppress(FileNotFoundError, InputError):
                 self.known = read_json(path)
 
     def of(self, file: str | Path) -> str:
@@ -36,7 +39,15 @@ class Fingerprints:
         status = Path(file).stat()
         state = [status.st_size, status.st_mtime_ns, status.st_ino]
         if self.known.get(name, [None])[:-1] != state:
-            self.known[name] = [*state, fingerprint(file)]
+            self.known[name] = [*state, _checksum(file)]
             if self.path is not None:
                 write_json(self.path, self.known)
         return self.known[name][-1]
+
+
+def _checksum(path: str | Path) -> str:
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,63 @@
+"""Faults, bad input and load at length: `python -m tests.reliability [NAME…] [--tries N] [--seed S] [--seconds T]`.
+
+Writes results/reference/reliability.md. The tests of this folder run a small part of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from .jobs import JOBS
+from .kills import killed
+from .processes import Sandbox
+from .report import Row, keep
+
+__all__ = ["main"]
+
+Check = Callable[[argparse.Namespace, Sandbox], list[Row]]
+
+
+def _checks() -> dict[str, Check]:
+    """All checks by name."""
+
+    def kill(name: str) -> Check:
+        return lambda options, sandbox: [killed(name, options.tries or 20, options.seed, sandbox)]
+
+    return {f"kill-{name}": kill(name) for name in JOBS}
+
+
+def main() -> int:
+    """Run the checks that are named, or all; 1 if something was lost, wrong or left."""
+    checks = _checks()
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(checks)}; default: all")
+    parser.add_argument("--tries", type=int, help="of each; default: as many as the report needs")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=300.0, help="of each load")
+    parser.add_argument("--no-report", action="store_true", help="print only")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(checks):
+        parser.error(f"no check {', '.join(sorted(unknown))}; there are {', '.join(checks)}")
+    good = True
+    for name in options.names or checks:
+        with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
+            rows = checks[name](options, Sandbox(Path(folder)))
+        for row in rows:
+            row.command = f"python -m tests.reliability {name} --seed {options.seed}"
+            row.command += f" --tries {options.tries}" if options.tries else ""
+            print(f"{row.fault}, {row.subject}: {row.tries} tries, {row.lost} lost, {row.wrong} wrong, {row.left} left "
+                  f"behind. {row.note}", flush=True)  # fmt: skip
+            for problem in row.problems:
+                print(f"  {problem}", flush=True)
+            good &= row.good
+        if not options.no_report:
+            keep(rows)
+    return int(not good)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

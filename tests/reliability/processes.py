@@ -1,0 +1,102 @@
+"""Commands in processes of their own that can be killed, and whether anything of them is left afterwards.
+
+Every process that a command starts inherits a mark in its environment, also a notebook's kernel or a server, which have
+sessions of their own; so those that stay behind are found in /proc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jetcorr_utils.config import project_root
+
+__all__ = ["Process", "Sandbox"]
+
+MARK = "JETCORR_RELIABILITY_MARK"
+PATIENCE = 30.0
+"""Seconds within which the processes of a killed command must have gone."""
+
+
+class Sandbox:
+    """A folder for one command at a time: `work` for its files, `temporary` for what it puts aside."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.work, self.temporary = folder, folder / "work", folder / "tmp"
+        for path in (self.work, self.temporary):
+            path.mkdir(parents=True, exist_ok=True)
+
+    def start(
+        self, command: Sequence[str], *, variables: Mapping[str, str] | None = None, user: int | None = None
+    ) -> Process:
+        """Start `python …` in the project's folder; its temporary files go to `temporary`."""
+        mark = uuid.uuid4().hex
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(project_root()), "TMPDIR": str(self.temporary), MARK: mark,
+            "JUPYTER_RUNTIME_DIR": str(self.temporary / "jupyter"), "PYTHONWARNINGS": "ignore",
+            **(variables or {}),
+        }  # fmt: skip
+        log = self.folder / "log.txt"
+        with open(log, "wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, *command], cwd=project_root(), env=environment, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True, user=user,
+            )  # fmt: skip
+        return Process(process, mark, log)
+
+    def run(self, command: Sequence[str], **options) -> Process:
+        """Run a command to its end."""
+        process = self.start(command, **options)
+        process.wait()
+        return process
+
+
+class Process:
+    """A started command."""
+
+    def __init__(self, process: subprocess.Popen, mark: str, log: Path) -> None:
+        self._process, self._mark, self._log = process, f"{MARK}={mark}".encode(), log
+        self.output = ""
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout: float | None = 3600) -> int:
+        """Wait for its end and read what it printed."""
+        code = self._process.wait(timeout)
+        self.output = self._log.read_text(errors="replace")
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL to the command alone: its helpers have to notice by themselves."""
+        self._process.send_signal(signal.SIGKILL)
+        self.wait()
+
+    def family(self) -> list[int]:
+        """The processes that the command started and that live (zombies do not)."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                if state != "Z" and self._mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+        return found
+
+    def left(self) -> list[int]:
+        """The processes that are there long after the end of the command; they are killed."""
+        deadline = time.monotonic() + PATIENCE
+        while (family := self.family()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return family

@@ -1,0 +1,93 @@
+"""The table of faults, kept as JSON lines and written as Markdown: results/reference/reliability.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jetcorr_utils.config import project_root
+from jetcorr_utils.files import write_text
+
+__all__ = ["REPORT", "Row", "keep"]
+
+REPORT = project_root() / "results" / "reference" / "reliability.md"
+ROWS = project_root() / "results" / "reliability.jsonl"
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    fault, subject
+        What was done, to which command.
+    tries, lost, wrong, left
+        How often; after how many of them something was lost, was wrong, or stayed behind.
+    seed
+        Of the random moments.
+    note
+        What was measured, or why nothing was.
+    problems
+        What was seen where something was lost, wrong or left.
+    """
+
+    fault: str
+    subject: str
+    tries: int = 0
+    lost: int = 0
+    wrong: int = 0
+    left: int = 0
+    seed: int = 0
+    note: str = ""
+    problems: list[str] = field(default_factory=list)
+    command: str = ""
+    date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M"))
+
+    def add(self, *, lost: bool = False, wrong: bool = False, left: bool = False) -> None:
+        """Count one try's outcome."""
+        self.lost, self.wrong, self.left = self.lost + lost, self.wrong + wrong, self.left + left
+
+    def remember(self, *problems: str) -> None:
+        """Keep what was seen."""
+        self.problems += [problem for problem in problems if problem]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost, wrong or left."""
+        return not (self.lost or self.wrong or self.left)
+
+
+def keep(rows: list[Row], rows_file: Path = ROWS, report: Path = REPORT) -> Path:
+    """Add rows to those of earlier runs (a newer one of the same fault and subject replaces it); write the table."""
+    known = {}
+    if rows_file.exists():
+        for line in rows_file.read_text().splitlines():
+            row = Row(**json.loads(line))
+            known[row.fault, row.subject] = row
+    known |= {(row.fault, row.subject): row for row in rows}
+    write_text(rows_file, "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in known.values()))
+    return write_text(report, _markdown(list(known.values())))
+
+
+def _markdown(rows: list[Row]) -> str:
+    table = ["fault", "command", "tries", "lost", "wrong", "left", "remark", "made by", "when (UTC)"]
+    lines = [f"| {' | '.join(table)} |", f"|{'---|' * len(table)}"]
+    for row in rows:
+        cells = [row.fault, row.subject, row.tries, row.lost, row.wrong, row.left, row.note, f"`{row.command}`",
+                 row.date]  # fmt: skip
+        lines.append(f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |")
+    text = "\n".join(lines)
+    return f"""# Reliability
+
+Made by `make reliability` (`python -m tests.reliability`); each row names the command that makes it alone. The seed of
+all random moments and faults is in that command.
+
+*lost*: a result was missing or the next run failed; *wrong*: a result, or a message, was not what it must be; *left*: a
+temporary file, or a process, stayed behind.
+
+{text}
+"""
