@@ -22,6 +22,7 @@ from .trial import RECORD, TrialRecord, read_trial
 __all__ = ["METRICS", "SearchResult", "describe_search", "load_search", "pareto_front"]
 
 SEARCH = "search.json"
+OWN = "000"  # the folder of the trial with the study's own settings
 METRICS = (
     "mae", "constant_mae", "resolution_gain", "flavour_spread", "closure", "jets_per_s", "train_jets_per_s",
     "parameters", "epochs", "seconds",
@@ -82,6 +83,17 @@ class SearchResult:
     def best_settings(self) -> ModelSettings:
         """The model's settings with the best trial's parameters, and else as in the study."""
         return apply_parameters(self.settings, self.best_values)
+
+    def table(self) -> pd.DataFrame:
+        """The trials for a reader: best first, without what all have in common; the errors of those that failed."""
+        table = self.trials.drop(columns=["constant_mae", "folder"]).sort_values("mae")
+        if table["error"].isna().all():
+            table = table.drop(columns="error")
+        table.columns = [name.removeprefix("training.") for name in table.columns]
+        digits = {name: 5 if name == "mae" else 4 for name in table.select_dtypes(float)}
+        table = table.round(digits | {name: 0 for name in ("jets_per_s", "train_jets_per_s") if name in table})
+        whole = ["jets_per_s", "train_jets_per_s", "parameters", "epochs"]
+        return table.astype(dict.fromkeys(whole, "Int64"))
 
     def correlations(self, metric: str = "mae") -> pd.DataFrame:
         """Correlation of each numeric parameter with a metric: one row a parameter; pearson, kendall, spearman.
@@ -172,9 +184,13 @@ def _local_records(folder: Path, trials: int) -> dict[str, TrialRecord]:
 
 
 def _katib_records(folder: Path) -> dict[str, TrialRecord]:
-    """The records of a Katib experiment, which names its trials; they are numbered in the order in which they ended."""
-    paths = sorted(folder.glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime_ns)
-    return {path.parent.name: replace(read_trial(path.parent), number=n) for n, path in enumerate(paths)}
+    """The records of a Katib experiment, which names its trials: numbered from 1 in the order in which they ended.
+
+    0 is the trial of the study's own settings, as in a local search, where it was run beside the experiment.
+    """
+    paths = sorted(folder.glob(f"*/{RECORD}"), key=lambda path: (path.parent.name != OWN, path.stat().st_mtime_ns))
+    first = 0 if paths and paths[0].parent.name == OWN else 1
+    return {path.parent.name: replace(read_trial(path.parent), number=n) for n, path in enumerate(paths, first)}
 
 
 def _table(records: Mapping[str, TrialRecord], names: Sequence[str]) -> pd.DataFrame:
