@@ -4,5 +4,6 @@ from .checkpoint import load_model
 from .distributed import process_group
 from .loop import TrainingResult, predict, train
 from .rate_finder import find_learning_rate
+from .several import train_models
 
-__all__ = ["TrainingResult", "find_learning_rate", "load_model", "predict", "process_group", "train"]
+__all__ = ["TrainingResult", "find_learning_rate", "load_model", "predict", "process_group", "train", "train_models"]

@@ -20,9 +20,10 @@ from ..errors import InputError
 from ..files import atomic_path, write_json
 from ..models import CloudNetwork, build_model
 
-__all__ = ["CHECKPOINT", "load_model", "read_state", "save_model", "write_state"]
+__all__ = ["CHECKPOINT", "STATE", "load_model", "read_state", "save_model", "write_state"]
 
 CHECKPOINT = "checkpoint.pt"
+STATE = "state.pt"
 _FORMAT = 1
 _log = logging.getLogger(__name__)
 

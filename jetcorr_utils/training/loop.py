@@ -27,7 +27,6 @@ from ..models.allocator import keep_memory as keep_freed_memory
 from ..models.distributed import process_count, total_over_processes
 from ..models.inputs import sample_rows
 from ..models.losses import CorrectionLoss
-from .checkpoint import read_state
 from .distributed import from_first_process, in_parallel, rank, share_of
 from .optimizers import Schedule, build_optimizer
 from .records import Reports
@@ -83,6 +82,7 @@ def train(
     metrics_file: str | Path | None = None,
     callback: Callable[[int, dict[str, float]], None] | None = None,
     resume: bool = True,
+    keep_state: bool = False,
     device: str = "cpu",
     amp: bool = False,
     compile: bool = False,
@@ -106,6 +106,8 @@ def train(
         Called after each epoch with its number, from 1, and its row of the history; what it raises ends the training.
     resume
         Go on from state.pt in `folder` if it belongs to the same settings and data.
+    keep_state
+        Keep state.pt after the last epoch: the same call then finds the training done. See `train_models`.
     device, amp, compile
         Where to train; whether in bfloat16 where that is safe; whether to compile the network with torch.compile.
     keep_memory
@@ -133,7 +135,7 @@ def train(
     with torch.random.fork_rng():  # leaves the random state of the caller as it was
         run = _Run(settings, train, validation, device, amp, compile)
         reports = Reports(Path(folder), run, log_dir, metrics_file, progress)
-        state = from_first_process(lambda: read_state(reports.state, run.key) if resume else None)
+        state = from_first_process(lambda: reports.saved_state(run.key) if resume else None)
         if state is not None:
             run.load_state(state)
             _log.info("resumed the training in %s after epoch %d", folder, run.epoch)
@@ -144,7 +146,7 @@ def train(
                 if callback is not None and reports.first:
                     callback(run.epoch, row)
             result = run.result()
-            reports.end(result)
+            reports.end(result, keep_state=keep_state)
     return result
 
 

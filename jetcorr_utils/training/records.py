@@ -1,4 +1,4 @@
-"""Where the training reports to while it runs: TensorBoard, a metrics file for Katib, and the model card at its end."""
+"""Where the training reports to while it runs: TensorBoard, a metrics file for Katib, and its files at the end."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tqdm.auto import tqdm
 
-from ..files import atomic_path, write_text
-from .checkpoint import save_model, write_state
+from ..files import atomic_path
+from .card import write_model_card
+from .checkpoint import CHECKPOINT, STATE, read_state, save_model, write_state
 from .distributed import rank
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..config import ModelSettings
     from .loop import TrainingResult, _Run
 
-__all__ = ["MetricsFile", "Reports", "TensorBoardLog", "write_model_card"]
+__all__ = ["MetricsFile", "Reports", "TensorBoardLog"]
 
 
 class Reports:
@@ -30,7 +30,7 @@ class Reports:
         self, folder: Path, run: _Run, log_dir: str | Path | None, metrics_file: str | Path | None, progress: bool
     ) -> None:
         self.first = rank() == 0
-        self.folder, self.state = folder, folder / "state.pt"
+        self.folder, self.state = folder, folder / STATE
         self._run, self._log_dir = run, log_dir
         self._metrics = MetricsFile(metrics_file if self.first else None)
         self._progress = progress and self.first
@@ -45,6 +45,10 @@ class Reports:
         self._board.close()
         self._bar.close()
 
+    def saved_state(self, key: str) -> dict[str, Any] | None:
+        """The state of the training `key` that was interrupted here, if its best network lies beside it."""
+        return read_state(self.state, key) if (self.folder / CHECKPOINT).is_file() else None
+
     def epoch(self, row: dict[str, float]) -> None:
         """After each epoch: logs, the best checkpoint, and the state to resume from."""
         run = self._run
@@ -58,16 +62,16 @@ class Reports:
             save_model(run.model, self.folder)
         write_state(self.state, run.state())
 
-    def end(self, result: TrainingResult) -> None:
-        """After the last epoch: history and model card; nothing is left to resume."""
+    def end(self, result: TrainingResult, *, keep_state: bool = False) -> None:
+        """After the last epoch: history and model card; nothing is left to resume, unless the state is kept."""
         if not self.first:
             return
         run = self._run
         with atomic_path(self.folder / "history.csv") as path:
             result.history.to_csv(path, index=False)
-        data = {"jets": len(run.train), "validation_jets": len(run.validation), "key": run.train.key}
-        write_model_card(self.folder / "model_card.md", run.model.settings, result, data)
-        self.state.unlink()
+        write_model_card(self.folder / "model_card.md", run.model.settings, result, run.train, run.validation)
+        if not keep_state:
+            self.state.unlink()
 
 
 class TensorBoardLog:
@@ -125,50 +129,3 @@ class MetricsFile:
             text = "".join(f"{now} {name}={value}\n" for name, value in finite.items())
         with self._path.open("a") as file:
             file.write(text)
-
-
-def write_model_card(path: Path, settings: ModelSettings, result: TrainingResult, data: dict[str, Any]) -> None:
-    """Write what a user of the trained model must know, as Markdown.
-
-    Parameters
-    ----------
-    path
-        The file to write.
-    settings, result
-        What was trained, and how it went.
-    data
-        `jets` and `validation_jets`, and the `key` of the data set.
-    """
-    training = settings.training
-    loss = f"mean absolute error + {training.resolution_weight:g} × quantile loss"
-    if training.flavour_balance:
-        loss += f" + {training.flavour_balance:g} × flavour balance"
-    shape = settings.model_dump(mode="json", exclude={"training", "architecture", "features"})
-    rows = "\n".join(f"| {name} | {value} |" for name, value in shape.items())
-    text = f"""# Model card: {settings.architecture}
-
-**What it does.** Corrects the momentum of a jet: it predicts log(pt_gen/pt) from the particles of the jet and from the
-jet itself, where pt is the standard-corrected one (L1 + L2L3), and how well the pt of this jet is known.
-
-**Input.** Feature set `{settings.features}`, physical units (GeV, PDG ids); all transformations are inside the model.
-
-**Output.** Median of log(pt_gen/pt), and the distances to its 16 % and 84 % quantiles.
-
-| setting | value |
-|---|---|
-{rows}
-| parameters | {result.parameters} |
-
-**Training.** {data["jets"]} jets (data `{data["key"]}`), {loss}, {training.optimizer} with learning rate
-{training.learning_rate:g} ({training.schedule}), batch size {training.batch_size}, seed {training.seed}. Best epoch
-{result.best_epoch} of {len(result.history)}.
-
-**Quality.** Mean absolute error of log(pt_gen/pt) on {data["validation_jets"]} validation jets:
-{result.validation_mae:.5f}; the best constant gives {result.constant_mae:.5f}. Resolution, closure and flavour
-dependence on the test jets are in `metrics.json` of the run.
-
-**Limits.** Learned from simulation, for jets like those of the training: its range of pt and eta, its clustering radius
-(0.4) and its pileup. The correction inherits the training spectrum (arXiv:2205.05084). Data need a residual correction
-on top. One jet of a batch does not influence another.
-"""
-    write_text(path, text)
