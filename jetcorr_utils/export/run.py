@@ -6,22 +6,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..config import Study
 from ..data import load_clouds
-from ..data.dataset import CloudDataset
-from ..data.features import JET_COLUMNS
 from ..errors import MissingStageError
 from ..files import fingerprint
 from ..run import RunFolder
 from ..training import load_model
+from ..training.card import training_range
 from .inspection import operators
 from .onnx import check_parity, export_model
 from .repository import add_model
 
-__all__ = ["best_checkpoint", "export_run", "training_range"]
+__all__ = ["best_checkpoint", "export_run"]
 
 PARITY_JETS = 1000
 
@@ -39,17 +37,6 @@ def best_checkpoint(study: Study, run: RunFolder, name: str) -> Path:
 
 def _validation_mae(folder: Path) -> float:
     return float(pd.read_csv(folder / "history.csv")["validation_mae"].min())
-
-
-def training_range(dataset: CloudDataset) -> dict[str, list[float]]:
-    """The range of the training jets: pt (GeV), abs(eta), multiplicity; a correction beyond it is an extrapolation."""
-    jets = np.asarray(dataset.jets)
-    columns = {
-        "jetPt": jets[:, JET_COLUMNS.index("jetPt")],
-        "abs(jetEta)": np.abs(jets[:, JET_COLUMNS.index("jetEta")]),
-        "particles": np.diff(dataset.ptr),
-    }
-    return {name: [float(values.min()), float(values.max())] for name, values in columns.items()}
 
 
 def export_run(study: Study, run: RunFolder) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 Numbers: `predictions` (reading), `statistics` (bootstrap), `metrics` (metrics.json), `profiles` (against any variable),
 `results` (the table beside the `published` figures), `closure` (residual correction), `limits` (trees and oracles),
 `prior` (other spectra), `seeds` (several trainings), `cms` (our simulation beside CMS's). Figures of the data:
-`explore`, `explore_particles`, `browse`; of a training: `learning`; of the corrected jets: `plots`, `flavour_plots`,
+`explore`, `explore_particles`, `browse`; of a training: `learning`, `attention`; of the corrected jets: `plots`, `flavour_plots`,
 `check_plots`, `uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a figure, and
 `save_figure` writes it.
 
@@ -12,6 +12,7 @@ seconds to import.
 """
 
 from ..style import save_figure
+from .attention import class_shares, input_importance, plot_class_dependence, plot_input_importance
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, PT_EDGES, Bin
 from .browse import browse_jets
 from .check_plots import plot_median_against, plot_response_checks
@@ -35,7 +36,7 @@ from .explore_particles import (
     plot_particle_multiplicities,
 )
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
-from .learning import plot_history, plot_prediction
+from .learning import overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
 from .limits import LIMITS, add_limits
 from .metrics import measure
 from .plots import (
@@ -65,6 +66,7 @@ __all__ = [
     "add_limits",
     "apply_closure",
     "browse_jets",
+    "class_shares",
     "cms_comparison",
     "coverage_profile",
     "data_quality",
@@ -72,10 +74,13 @@ __all__ = [
     "energy_fractions",
     "flavour_medians",
     "flavour_profile",
+    "input_importance",
     "load_closure",
     "load_predictions",
     "measure",
     "model_names",
+    "overfitting",
+    "plot_class_dependence",
     "plot_cms_flavour",
     "plot_cms_resolution",
     "plot_correlations",
@@ -87,11 +92,14 @@ __all__ = [
     "plot_frontier",
     "plot_gain",
     "plot_history",
+    "plot_input_importance",
     "plot_jet_images",
     "plot_learning_curve",
+    "plot_learning_rate",
     "plot_limits",
     "plot_median_against",
     "plot_median_response",
+    "plot_overfitting",
     "plot_particle_cloud",
     "plot_particle_multiplicities",
     "plot_pileup",

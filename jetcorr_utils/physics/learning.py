@@ -1,4 +1,4 @@
-"""Figures of a training: its learning curves, and predictions against truth."""
+"""Figures of a training: learning rate, learning curves, overfitting, and predictions against truth."""
 
 from __future__ import annotations
 
@@ -9,9 +9,48 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from ..style import COLOURS, experiment_label, figure_with_ratio, legend, room_on_top, selection_label, styled, subplots
+from ..style import (
+    COLOURS,
+    experiment_label,
+    figure_with_ratio,
+    legend,
+    log_pt_axis,
+    room_on_top,
+    selection_label,
+    styled,
+    subplots,
+)
 
-__all__ = ["plot_history", "plot_prediction"]
+__all__ = ["overfitting", "plot_history", "plot_learning_rate", "plot_overfitting", "plot_prediction"]
+
+
+@styled
+def plot_learning_rate(curve: pd.DataFrame, suggested: float, chosen: float, title: str = "") -> Figure:
+    """The loss of a few steps whose learning rate grows (arXiv:1506.01186), with two rates marked.
+
+    Parameters
+    ----------
+    curve
+        Columns learning_rate, loss and smooth, of `training.find_learning_rate`.
+    suggested, chosen
+        What the finder suggests, and the rate of the study.
+    """
+    figure, ax = subplots()
+    ax.plot(curve["learning_rate"], curve["loss"], color=COLOURS[0], alpha=0.35, linewidth=1, label="Loss of a batch")
+    ax.plot(curve["learning_rate"], curve["smooth"], color=COLOURS[0], linewidth=2.4, label="Smoothed")
+    for rate, label, color, style in (
+        (suggested, "Suggested", COLOURS[1], "--"),
+        (chosen, "In the study", "black", ":"),
+    ):
+        ax.axvline(rate, color=color, linestyle=style, label=f"{label}: {rate:.2g}")
+    low, high = curve["smooth"].min(), max(1.0, curve["smooth"].iloc[0])
+    ax.set_ylim(low - 0.5 * (high - low), high + 0.5 * (high - low))
+    ax.set(xscale="log", xlabel="Learning rate", ylabel="Loss / loss of the untrained network")
+    room_on_top(ax, 0.3)
+    selection_label(ax, title)
+    legend(ax)
+    experiment_label(ax)
+    return figure
 
 
 @styled
@@ -89,3 +128,75 @@ def plot_prediction(target: ArrayLike, prediction: ArrayLike, title: str = "") -
     legend(ax)
     experiment_label(ax)
     return figure
+
+
+def overfitting(training: tuple[ArrayLike, ArrayLike], validation: tuple[ArrayLike, ArrayLike]) -> dict[str, float]:
+    """The mean absolute error on jets that the network was trained on, and on jets that it has never seen.
+
+    Unlike the curve of the training, both are of the same weights and without dropout.
+
+    Parameters
+    ----------
+    training, validation
+        Truth and prediction of log(pt_gen/pt), `(B,)` each.
+
+    Returns
+    -------
+    dict
+        `training`, `validation`, their difference `gap`, its statistical `error`, and `significance` = gap / error.
+    """
+    errors = [np.abs(np.subtract(*map(np.asarray, pair))) for pair in (training, validation)]
+    means = [float(values.mean()) for values in errors]
+    error = float(np.hypot(*(values.std() / np.sqrt(len(values)) for values in errors)))
+    gap = means[1] - means[0]
+    return {
+        "training": means[0], "validation": means[1], "gap": gap, "error": error,
+        "significance": gap / error if error else 0.0,
+    }  # fmt: skip
+
+
+@styled
+def plot_overfitting(
+    training: tuple[ArrayLike, ArrayLike, ArrayLike],
+    validation: tuple[ArrayLike, ArrayLike, ArrayLike],
+    title: str = "",
+) -> Figure:
+    """The mean absolute error against gen pt, of jets that the network was trained on and of others, and their ratio.
+
+    Parameters
+    ----------
+    training, validation
+        Gen pt (GeV), truth and prediction of log(pt_gen/pt), `(B,)` each.
+    """
+    figure, main, ratio = figure_with_ratio()
+    everything = np.concatenate([np.asarray(training[0], float), np.asarray(validation[0], float)])
+    edges = np.unique(np.quantile(everything, np.linspace(0, 1, 9)))
+    centers = np.sqrt(edges[1:] * edges[:-1])
+    profiles = []
+    for (pt, truth, prediction), label, color, marker in (
+        (training, "Training jets", COLOURS[0], "o"),
+        (validation, "Validation jets", COLOURS[1], "^"),
+    ):
+        profiles.append(_mean_errors(np.asarray(pt, float), np.abs(np.subtract(truth, prediction)), edges))
+        main.errorbar(centers, *profiles[-1], fmt=marker, color=color, label=label)
+    (first, first_error), (second, second_error) = profiles
+    error = second / first * np.hypot(first_error / first, second_error / second)
+    ratio.errorbar(centers, second / first, error, fmt="o", color="black")
+    ratio.axhline(1, color="0.5", linestyle="--", linewidth=1)
+    main.set_ylabel("Mean absolute error")
+    room_on_top(main, 0.25)
+    selection_label(main, title)
+    legend(main)
+    ratio.set_ylabel("Validation\n/ training", fontsize=15)
+    log_pt_axis(ratio, edges[0] * 0.95, edges[-1] * 1.05)
+    experiment_label(main)
+    return figure
+
+
+def _mean_errors(pt: np.ndarray, errors: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the errors in bins of pt, and its statistical error; NaN for a bin with fewer than two jets."""
+    inside = np.clip(np.searchsorted(edges, pt, side="right") - 1, 0, len(edges) - 2)
+    groups = [errors[inside == number] for number in range(len(edges) - 1)]
+    means = [group.mean() if len(group) > 1 else np.nan for group in groups]
+    spreads = [group.std() / np.sqrt(len(group)) if len(group) > 1 else np.nan for group in groups]
+    return np.array(means), np.array(spreads)

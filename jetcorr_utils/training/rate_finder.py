@@ -5,6 +5,7 @@ Train a few steps while the rate grows exponentially; below a good rate the loss
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +42,8 @@ def find_learning_rate(
     -------
     rate, curve
         A tenth of the rate with the lowest smoothed loss, and the curve behind it: columns learning_rate, loss, smooth.
+        The loss is divided by that of the untrained network on the same jets, because batches differ more than the
+        network changes.
 
     Raises
     ------
@@ -58,15 +61,19 @@ def find_learning_rate(
         torch.manual_seed(options.seed)
         model = build_model(settings).train()
         model.fit_constants(train)
+        untrained = copy.deepcopy(model).eval()
         loss_of = CorrectionLoss(options)
         optimizer = build_optimizer(model, options)
         batches = _endless(BatchLoader(train, options.batch_size, shuffle=True, seed=options.seed))
         for rate, batch in tqdm(zip(rates, batches, strict=False), total=steps, disable=not progress, unit="step"):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            outputs = model(batch.particles, batch.jets, batch.ptr)
-            loss = loss_of.total(loss_of(outputs, batch.target, batch.flavour, batch.gen_pt))
-            losses.append(loss.item())
+            inputs, labels = (batch.particles, batch.jets, batch.ptr), (batch.target, batch.flavour, batch.gen_pt)
+            loss = loss_of.total(loss_of(model(*inputs), *labels))
+            with torch.no_grad():
+                reference = CorrectionLoss(options)
+                start = reference.total(reference(untrained(*inputs), *labels))
+            losses.append(loss.item() / start.item())
             if not np.isfinite(losses[-1]) or losses[-1] > 4 * min(losses):
                 break
             optimizer.zero_grad()

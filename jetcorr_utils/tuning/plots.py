@@ -62,8 +62,7 @@ def plot_history(result: SearchResult) -> Figure:
         ax.plot(part.index, part["mae"], marker, color=colour, label=label if len(part) else None)
     best = trials["mae"].where(trials["state"] == "complete").cummin().ffill()
     ax.step(trials.index, best, where="post", color="black", label="best so far")
-    constant = trials["constant_mae"].max()
-    ax.axhline(constant, color=COLOURS[9], linestyle="--", label="constant predictor")
+    constant = _constant(ax, trials)
     _ring(ax, 0, trials["mae"].get(0, np.nan), "study's own settings")
     _limit_above(ax, trials["mae"], constant)
     ax.set(xlabel="trial", ylabel=MAE)
@@ -86,8 +85,7 @@ def plot_learning_curves(result: SearchResult) -> Figure:
     for state, (colour, _, label) in STATES.items():
         if state in set(result.trials["state"]):
             ax.plot([], [], color=colour, label=label)
-    constant = result.trials["constant_mae"].max()
-    ax.axhline(constant, color=COLOURS[9], linestyle="--", label="constant predictor")
+    constant = _constant(ax, result.trials)
     _limit_above(ax, histories["validation_mae"], constant)
     ax.set(xlabel="epoch", ylabel=MAE)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -101,7 +99,7 @@ def plot_parallel_coordinates(
 ) -> Figure:
     """Each complete trial as a line through its parameters and metrics, coloured by its validation error."""
     table = result.complete
-    columns = [*result.space, *metrics]
+    columns = [*result.space, *_measured(table, metrics)]
     figure, ax = subplots(figsize=(1.7 * len(columns) + 1.5, 6.6))
     scaled = pd.DataFrame({name: _axis(ax, i, table[name], result) for i, name in enumerate(columns)})
     norm = Normalize(table["mae"].min(), table["mae"].max())
@@ -127,6 +125,7 @@ def plot_correlations(
     result: SearchResult, metrics: Sequence[str] = ("mae", "resolution_gain", "jets_per_s")
 ) -> Figure:
     """Pearson, Kendall and Spearman correlation of each parameter with the metrics, a panel each."""
+    metrics = _measured(result.complete, metrics)
     tables = [result.correlations(metric) for metric in metrics]
     names = list(tables[0].index)
     figure, axes = subplots(1, len(metrics), figsize=(4.6 * len(metrics) + 1.5, 0.75 * len(names) + 3.2), sharey=True)
@@ -186,8 +185,7 @@ def plot_optimizers(result: SearchResult, metric: str = "mae", by: str = "traini
         boxprops={"linewidth": 1.5}, whiskerprops={"linewidth": 1.5}, capprops={"linewidth": 1.5},
     )  # fmt: skip
     if metric == "mae":
-        ax.axhline(table["constant_mae"].max(), color=COLOURS[9], linestyle="--", label="constant predictor")
-        _limit_above(ax, table["mae"], table["constant_mae"].max())
+        _limit_above(ax, table["mae"], _constant(ax, table))
     top = ax.get_ylim()[1] if metric == "mae" else np.inf
     for state, (colour, marker, label) in STATES.items():
         part = table[table["state"] == state]
@@ -240,6 +238,19 @@ def plot_comparison(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def _measured(trials: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Those of the metrics that the trials have."""
+    return [metric for metric in metrics if trials[metric].notna().any()]
+
+
+def _constant(ax: Axes, trials: pd.DataFrame) -> float:
+    """Draw the constant predictor's error and return it; NaN for a search that does not tell (Katib's trials)."""
+    constant = float(trials["constant_mae"].max())
+    if np.isfinite(constant):
+        ax.axhline(constant, color=COLOURS[9], linestyle="--", label="constant predictor")
+    return constant
+
+
 def _ring(ax: Axes, x: float, y: float, label: str, size: float = 200, colour: str = "black") -> None:
     """Draw a ring around a point that the legend names."""
     ax.scatter(x, y, s=size, facecolors="none", edgecolors=colour, linewidths=2, label=label, zorder=4)
@@ -278,7 +289,7 @@ def _short(value: float) -> str:
 def _limit_above(ax: Axes, errors: pd.Series, constant: float) -> None:
     """Keep a few hopeless trials from squeezing all others: the axis ends at twice the constant's distance."""
     errors = errors[np.isfinite(errors)]
-    if len(errors):
+    if len(errors) and np.isfinite(constant):
         low = errors.min()
         high = min(errors.max(), constant + max(constant - low, 0.02 * constant))
         margin = 0.08 * (max(high, constant) - low)

@@ -1,0 +1,78 @@
+"""What a notebook shows while a cell is at work: the curve of a training, the table of a search, drawn again in place.
+
+In a batch run the last state is what stays in the executed notebook.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from IPython.display import display
+
+from .physics.learning import plot_history
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .tuning import SearchResult
+
+__all__ = ["LiveHistory", "LiveTable"]
+
+SHARE = 0.05  # of the time that may go into drawing
+
+
+class _Live:
+    """One output of a cell, replaced by what is shown next."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._next = 0.0
+
+    def show(self, content: Any) -> None:
+        """Put `content` in the place of what is shown."""
+        if self._handle is None:
+            self._handle = display(content, display_id=True)
+        else:
+            self._handle.update(content)
+
+    def _now_and_then(self, draw: Callable[[], Any]) -> None:
+        """Show what `draw` makes, unless it was done so lately that drawing would slow the work down."""
+        start = time.monotonic()
+        if start >= self._next:
+            self.show(draw())
+            self._next = start + (time.monotonic() - start) / SHARE
+
+
+class LiveHistory(_Live):
+    """The learning curve of a training that goes on: a callback of `jetcorr_utils.training.train`.
+
+    Parameters
+    ----------
+    constant_mae
+        The error of the best constant.
+    title, source
+        What is trained, and what made its jets.
+    """
+
+    def __init__(self, constant_mae: float, title: str = "", source: str = "") -> None:
+        super().__init__()
+        self._rows: list[dict[str, float]] = []
+        self._draw = lambda: plot_history(pd.DataFrame(self._rows), constant_mae, title, source=source)
+
+    def __call__(self, epoch: int, row: dict[str, float]) -> None:
+        self._rows.append(row)
+        self._now_and_then(self._draw)
+
+    def end(self, figure: Figure) -> None:
+        """Leave the figure of the whole training, also of the epochs before it was resumed."""
+        self.show(figure)
+
+
+class LiveTable(_Live):
+    """The trials of a search that have ended, best first: its `watch`, see `jetcorr_utils.tuning.search`."""
+
+    def __call__(self, result: SearchResult) -> None:
+        self.show(result.table())

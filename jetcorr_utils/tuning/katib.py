@@ -1,0 +1,106 @@
+"""Finished Katib experiments: their Trial objects as a search that all figures and the full-length training can read.
+
+What a trial on the shared volume leaves (`tuning.cluster`) has its learning curve, too; the Trial objects of the
+cluster's API have the parameters, the metrics and the state, and are enough where the volume is out of reach:
+`kubectl get trials -l katib.kubeflow.org/experiment=NAME -o json > trials.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config import Study
+from ..errors import InputError
+from ..files import write_json
+from .cluster import parse_values
+from .results import SEARCH, SearchResult, describe_search, load_search
+from .trial import TrialRecord, read_trial, write_record
+
+__all__ = ["import_experiment"]
+
+#: condition of a Trial that is true → state of ours; a trial without metrics has failed for us
+_STATES = {"Succeeded": "complete", "EarlyStopped": "pruned", "Failed": "failed", "MetricsUnavailable": "failed"}
+
+
+def import_experiment(
+    trials: str | Path | Sequence[Mapping[str, Any]], study: Study, folder: str | Path
+) -> SearchResult:
+    """Write the trials of a finished experiment into a search's folder, and read it.
+
+    Parameters
+    ----------
+    trials
+        Trial objects of `kubeflow.org/v1beta1`, or the JSON file that `kubectl get trials … -o json` wrote.
+    study
+        Its model and space must be those of the experiment.
+    folder
+        The search's folder. Trials that are there already, and those that still run, are left out.
+
+    Raises
+    ------
+    InputError
+        If the file is no list of trials, a parameter is not one of the space, or no trial has ended.
+    """
+    folder = Path(folder)
+    records = _records(_read(trials) if isinstance(trials, str | Path) else trials, study)
+    if not records:
+        raise InputError(f"{trials if isinstance(trials, str | Path) else 'Katib'}: none of the trials has ended")
+    for name, record in records.items():  # in the order in which they ended, which is how `load_search` numbers them
+        if read_trial(folder / name) is None:
+            write_record(folder / name, record)
+    write_json(folder / SEARCH, describe_search(study, source="katib"))
+    return load_search(folder)
+
+
+def _read(path: str | Path) -> Sequence[Mapping[str, Any]]:
+    try:
+        content = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file of Katib trials") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not JSON: {error}; write it by `kubectl get trials … -o json`") from None
+    items = content.get("items") if isinstance(content, dict) else content
+    if not isinstance(items, list) or not all(isinstance(item, dict) and item.get("kind") == "Trial" for item in items):
+        raise InputError(f"{path}: not a list of Katib trials; write it by `kubectl get trials … -o json`")
+    return items
+
+
+def _name(trial: Mapping[str, Any]) -> str:
+    return trial["metadata"]["name"]
+
+
+def _records(trials: Iterable[Mapping[str, Any]], study: Study) -> dict[str, TrialRecord]:
+    """The records of the trials that have ended, by name, in the order in which they did."""
+    ended = sorted(trials, key=lambda trial: trial.get("status", {}).get("completionTime") or "")
+    records = ((_name(trial), _record(number, trial, study)) for number, trial in enumerate(ended))
+    return {name: record for name, record in records if record is not None}
+
+
+def _record(number: int, trial: Mapping[str, Any], study: Study) -> TrialRecord | None:
+    status = trial.get("status", {})
+    conditions = [c for c in status.get("conditions", ()) if c["status"] == "True" and c["type"] in _STATES]
+    if not conditions:
+        return None
+    assigned = {one["name"]: one["value"] for one in trial["spec"]["parameterAssignments"]}
+    try:
+        values = parse_values(assigned, study.tuning.space)
+    except InputError as error:
+        raise InputError(f"{_name(trial)}: {error}") from None
+    observed = status.get("observation", {}).get("metrics", ())
+    metrics = {one["name"]: float(one["latest"]) for one in observed if _is_number(one["latest"])}
+    state = _STATES[conditions[-1]["type"]]
+    if state == "complete" and "resolution_gain" not in metrics:
+        state = "constant"  # only these end well without the metrics of a trained network
+    error = f"{conditions[-1]['type']}: {conditions[-1].get('message', '')}" if state == "failed" else None
+    return TrialRecord(number, state, values, metrics, error)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:  # Katib writes "unavailable"
+        return False
