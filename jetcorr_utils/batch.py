@@ -16,7 +16,6 @@ import logging
 import os
 import platform
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from filelock import FileLock, Timeout
 
 from .config import Study, load_study, project_root
 from .errors import InputError, JetcorrError
-from .files import MARK, fingerprint, read_json, remove_leftovers, write_json, write_text
+from .files import MARK, fingerprint, read_json, remove_leftovers, scratch_folder, write_json, write_text
 from .report import write_report
 from .run import NOTEBOOKS, RunFolder
 
@@ -83,7 +82,7 @@ STAGES = (
           ("data.json", "model/*/checkpoint.pt", "model/*/settings.json", "tuning/best/checkpoint.pt",
            "tuning/best/settings.json")),
     Stage("05", ("data", "export", "serving", "style.py"), ("data", "serving"), ("data.json", "model_repository/**/*")),
-    Stage("06", ("physics", "style.py"), ("physics",), ("predictions.root", "metrics/05.json")),
+    Stage("06", ("physics", "style.py"), ("physics",), ("predictions.root", "validation.root", "metrics/05.json")),
 )  # fmt: skip
 
 
@@ -190,7 +189,7 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
     run.notebooks.mkdir(exist_ok=True)
     names = papermill.inspect_notebook(str(stage.notebook))
     known = {name: value for name, value in parameters.items() if name in names}
-    with tempfile.TemporaryDirectory(prefix="jetcorr-kernel-") as sockets:
+    with scratch_folder() as sockets:
         try:
             papermill.execute_notebook(
                 str(stage.notebook),
@@ -202,17 +201,17 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookError(
-                f"notebook {NOTEBOOKS[stage.number]} stopped at cell {error.exec_count}: {error.ename}: {error.evalue}\n"
-                f"  the executed notebook with the error: {output}"
+                f"notebook {NOTEBOOKS[stage.number]} stopped at cell {error.exec_count}: {error.ename}: "
+                f"{error.evalue}\n  the executed notebook with the error: {output}"
             ) from None
 
 
-def _transport(folder: str) -> dict[str, str]:
+def _transport(folder: Path) -> dict[str, str]:
     """Sockets in a folder of this user's rather than TCP ports: nobody else on the machine can talk to the kernel.
 
     By default they would lie beside the notebook, which may be read-only: in a container image, for example.
     """
-    return {"transport": "ipc", "ip": str(Path(folder) / "kernel")} if os.name == "posix" else {}
+    return {"transport": "ipc", "ip": str(folder / "kernel")} if os.name == "posix" else {}
 
 
 def run_notebook(
