@@ -2,8 +2,12 @@
 
 from .checkpoint import load_model
 from .distributed import process_group
-from .loop import TrainingResult, predict, train
+from .loop import predict, train
 from .rate_finder import find_learning_rate
+from .result import TrainingResult, load_result
 from .several import train_models
 
-__all__ = ["TrainingResult", "find_learning_rate", "load_model", "predict", "process_group", "train", "train_models"]
+__all__ = [
+    "TrainingResult", "find_learning_rate", "load_model", "load_result", "predict", "process_group", "train",
+    "train_models",
+]  # fmt: skip

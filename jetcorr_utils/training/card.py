@@ -13,7 +13,7 @@ from ..files import write_text
 if TYPE_CHECKING:
     from ..config import ModelSettings, TrainingSettings
     from ..data.dataset import CloudDataset
-    from .loop import TrainingResult
+    from .result import TrainingResult
 
 __all__ = ["training_range", "write_model_card"]
 

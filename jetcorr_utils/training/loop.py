@@ -30,45 +30,16 @@ from ..models.losses import CorrectionLoss
 from .distributed import from_first_process, in_parallel, rank, share_of
 from .optimizers import Schedule, build_optimizer
 from .records import Reports
+from .result import TrainingResult
 
 if TYPE_CHECKING:
     from ..config import ModelSettings
     from ..data.clouds import CloudDataset
 
-__all__ = ["TrainingResult", "predict", "train"]
+__all__ = ["predict", "train"]
 
 _log = logging.getLogger(__name__)
 _EVALUATION_BATCH = 1000
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingResult:
-    """How a training went.
-
-    Attributes
-    ----------
-    history
-        One row an epoch: epoch, train_loss, train_mae, validation_loss, validation_mae, validation_quantiles,
-        learning_rate, seconds; validation_flavour if the flavour term is switched on.
-    best_epoch, validation_mae
-        The epoch of the checkpoint, counted from 1, and its mean absolute error of log(pt_gen/pt).
-    constant_mae
-        The same for the best constant, which a network has to beat.
-    seconds
-        Wall time of all epochs, validation included.
-    jets_per_s
-        Training jets a second, validation excluded.
-    parameters
-        Number of trained parameters.
-    """
-
-    history: pd.DataFrame
-    best_epoch: int
-    validation_mae: float
-    constant_mae: float
-    seconds: float
-    jets_per_s: float
-    parameters: int
 
 
 def train(
@@ -97,7 +68,7 @@ def train(
     train, validation
         Jets with a generator jet.
     folder
-        Gets checkpoint.pt, settings.json, history.csv and model_card.md; while the training runs also state.pt.
+        Gets checkpoint.pt, settings.json, history.csv, result.json, model_card.md; while the training runs state.pt.
     log_dir
         Folder or URL of the TensorBoard log.
     metrics_file

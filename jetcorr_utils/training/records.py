@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tqdm.auto import tqdm
 
-from ..files import atomic_path
 from .card import write_model_card
 from .checkpoint import CHECKPOINT, STATE, read_state, save_model, write_state
 from .distributed import rank
+from .result import TrainingResult, save_result
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .loop import TrainingResult, _Run
+    from .loop import _Run
 
 __all__ = ["MetricsFile", "Reports", "TensorBoardLog"]
 
@@ -67,8 +67,7 @@ class Reports:
         if not self.first:
             return
         run = self._run
-        with atomic_path(self.folder / "history.csv") as path:
-            result.history.to_csv(path, index=False)
+        save_result(result, self.folder)
         write_model_card(self.folder / "model_card.md", run.model.settings, result, run.train, run.validation)
         if not keep_state:
             self.state.unlink()

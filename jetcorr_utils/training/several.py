@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ModelSettings
 from ..run import RunFolder
 from .checkpoint import STATE
-from .loop import TrainingResult, train
+from .loop import train
+from .result import TrainingResult
 
 if TYPE_CHECKING:
     from ..data.clouds import CloudDataset
@@ -17,7 +19,13 @@ __all__ = ["train_models"]
 
 
 def train_models(
-    models: Mapping[str, ModelSettings], clouds: Mapping[str, CloudDataset], run: RunFolder, *, progress: bool = True
+    models: Mapping[str, ModelSettings],
+    clouds: Mapping[str, CloudDataset],
+    run: RunFolder,
+    *,
+    log_dir: str | Path | None = None,
+    watch: Callable[[str], Callable[[int, dict[str, float]], None]] | None = None,
+    progress: bool = True,
 ) -> dict[str, TrainingResult]:
     """Train all models of a study.
 
@@ -28,7 +36,11 @@ def train_models(
     clouds
         For each name the jets, with the features that the model takes.
     run
-        Gets each model in its folder, and its TensorBoard log.
+        Gets each model in its folder.
+    log_dir
+        Folder or URL of the TensorBoard logs, one of each model; default: that of the run.
+    watch
+        Makes the callback of a training, by the name of its model: see `train`.
 
     Returns
     -------
@@ -38,8 +50,10 @@ def train_models(
     results = {}
     for name, settings in models.items():
         parts = clouds[name].split("train"), clouds[name].split("validation")
-        log = run.tensorboard / name
-        results[name] = train(settings, *parts, run.model(name), log_dir=log, progress=progress, keep_state=True)
+        results[name] = train(
+            settings, *parts, run.model(name), log_dir=f"{log_dir or run.tensorboard}/{name}", progress=progress,
+            callback=watch(name) if watch else None, keep_state=True,
+        )  # fmt: skip
     for name in models:
         (run.model(name) / STATE).unlink()
     return results

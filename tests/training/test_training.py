@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -20,7 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings, TrainingSettings
 from jetcorr_utils.errors import InputError, TrainingError
 from jetcorr_utils.models.losses import CorrectionLoss
-from jetcorr_utils.training import find_learning_rate, load_model, predict, train
+from jetcorr_utils.training import find_learning_rate, load_model, load_result, predict, train
+from jetcorr_utils.training.card import training_range
 from tests.clouds import random_clouds
 
 VALIDATION = random_clouds(200, seed=2)
@@ -52,7 +54,11 @@ def test_learns_what_can_be_learned(architecture, tmp_path):
 
 def test_files_of_a_finished_training(tmp_path):
     result = train(settings(), random_clouds(200), VALIDATION, tmp_path, progress=False)
-    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "settings.json", "history.csv", "model_card.md"}
+    files = {"checkpoint.pt", "settings.json", "history.csv", "result.json", "model_card.md"}
+    assert {p.name for p in tmp_path.iterdir()} == files
+    again = load_result(tmp_path)
+    pd.testing.assert_frame_equal(again.history, result.history)
+    assert dataclasses.replace(again, history=None) == dataclasses.replace(result, history=None)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "history.csv"), result.history)
     columns = {"epoch", "train_loss", "train_mae", "validation_loss", "validation_mae", "validation_quantiles",
                "learning_rate", "seconds"}  # fmt: skip
@@ -61,6 +67,14 @@ def test_files_of_a_finished_training(tmp_path):
     card = (tmp_path / "model_card.md").read_text()
     assert f"{result.validation_mae:.5f}" in card
     assert "200 jets" in card
+    low, high = VALIDATION.multiplicity.min(), VALIDATION.multiplicity.max()
+    assert training_range(VALIDATION)["particles"] == [low, high]
+    assert "| particles |" in card
+
+
+def test_a_training_that_has_not_ended_has_no_result(tmp_path):
+    with pytest.raises(InputError, match=r"no training has ended here; train a model first"):
+        load_result(tmp_path)
 
 
 @pytest.mark.parametrize("architecture", ["pfn", "particlenet"])
