@@ -36,7 +36,7 @@ from ..data.selection import own_particles, reasons
 from ..errors import InputError
 from ..export.padding import Clouds
 from ..export.predictor import Predictor
-from .client import open_predictors
+from .opening import open_predictors
 from .predictions import IDENTIFIERS, corrected_columns, predictions_file
 
 __all__ = ["CorrectionReport", "clouds_from_jets", "correct_files", "correct_jets", "within_range"]

@@ -13,7 +13,8 @@ import pandas as pd
 from ..errors import InputError
 from ..export.predictor import Predictor
 from ..export.repository import repository_models
-from .client import TritonPredictor, open_predictors
+from .client import TritonPredictor
+from .opening import open_predictors
 from .server import TritonServer, server_available
 from .statistics import usage
 

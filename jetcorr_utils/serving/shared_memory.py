@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MEMORY_FOLDER", "Region", "forget_regions", "remove_leftovers"]
+from ..errors import InputError
 
-MEMORY_FOLDER = Path("/dev/shm")
+__all__ = ["Region", "bytes_needed", "remove_leftovers", "unregister"]
+
+FOLDER = Path("/dev/shm")
 _PREFIX = "jetcorr-client-"
 _ALIGNMENT = 64  # bytes; a processor's cache line
 _SMALLEST = 1 << 20  # bytes
@@ -37,13 +39,13 @@ class Region:
     Parameters
     ----------
     client
-        A connection of tritonclient.
+        A client of tritonclient.
     size
-        Bytes; what is made is a power of two.
+        Bytes; made are at least these, rounded up so that a few sizes serve all requests.
 
     Raises
     ------
-    OSError
+    InputError
         If the memory cannot be had.
     InferenceServerException
         If the server cannot map it: it runs on another machine or in another container, as another user, or without
@@ -53,65 +55,87 @@ class Region:
     def __init__(self, client: Any, size: int) -> None:
         self.name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
         self.size = max(_SMALLEST, 1 << (size - 1).bit_length())
-        path = MEMORY_FOLDER / self.name
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        path = FOLDER / self.name
         try:
-            os.posix_fallocate(handle, 0, self.size)
-            self._memory = mmap.mmap(handle, self.size)
+            self._memory = _allocate(path, self.size)
             client.register_system_shared_memory(self.name, f"/{self.name}", self.size)
         finally:
-            os.close(handle)
             path.unlink(missing_ok=True)
-        self._end = 0
 
-    def put(self, tensors: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Copy arrays into the memory, and have tritonclient's input tensors point there."""
-        self._end = 0
+    def lend(
+        self, tensors: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, Any]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Copy a request's arrays into the memory, and have tritonclient's tensors point there.
+
+        Parameters
+        ----------
+        tensors, arrays
+            The inputs, by name.
+        outputs
+            The outputs, by name; each has one number a jet.
+
+        Returns
+        -------
+        dict
+            Views `(jets,)` of where the outputs will be, valid until the next request.
+        """
+        offset, answers = 0, {}
         for name, array in arrays.items():
-            view = self._view(array.shape)
-            view[...] = array
-            tensors[name].set_shared_memory(self.name, array.nbytes, offset=self._end)
-            self._end += _aligned(array.nbytes)
+            self._view(array.shape, offset)[...] = array
+            tensors[name].set_shared_memory(self.name, array.nbytes, offset)
+            offset += _aligned(array.nbytes)
+        jets = len(next(iter(arrays.values())))
+        for name, output in outputs.items():
+            answers[name] = self._view((jets,), offset)
+            output.set_shared_memory(self.name, answers[name].nbytes, offset)
+            offset += _aligned(answers[name].nbytes)
+        return answers
 
-    def expect(self, output: Any, jets: int) -> NDArray[np.float32]:
-        """Have an output go to the memory; a view `(jets,)` of where it will be."""
-        view = self._view((jets,))
-        output.set_shared_memory(self.name, view.nbytes, offset=self._end)
-        self._end += _aligned(view.nbytes)
-        return view
-
-    def _view(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        return np.ndarray(shape, np.float32, buffer=self._memory, offset=self._end)
+    def _view(self, shape: tuple[int, ...], offset: int) -> NDArray[np.float32]:
+        return np.ndarray(shape, np.float32, buffer=self._memory, offset=offset)
 
 
-def needed(arrays: Mapping[str, NDArray[np.float32]], outputs: int) -> int:
-    """Bytes that a request needs: its arrays and so many outputs, one number a jet."""
+def bytes_needed(arrays: Mapping[str, NDArray[np.float32]], outputs: int) -> int:
+    """The size of a region for these inputs and so many outputs of one number a jet."""
     jets = len(next(iter(arrays.values())))
     return sum(_aligned(array.nbytes) for array in arrays.values()) + outputs * _aligned(4 * jets)
 
 
-def forget_regions(client: Any, names: list[str]) -> None:
-    """Have a server unmap regions; one that cannot be reached, or has forgotten them, needs nothing."""
+def unregister(client: Any, names: list[str]) -> None:
+    """Have a server unmap regions, and empty the list; where it is gone or has forgotten them, nothing is to do."""
     while names:
         with contextlib.suppress(Exception):
             client.unregister_system_shared_memory(names.pop())
 
 
 def remove_leftovers(client: Any) -> None:
-    """Take away what clients of this machine that are gone have left: mappings of the server, names of memory."""
-    for path in MEMORY_FOLDER.glob(f"{_PREFIX}*"):
-        if not _alive(path.name):
-            path.unlink(missing_ok=True)
+    """Take away what processes of this machine that are gone have left: mappings of the server, names of memory."""
+    for path in FOLDER.glob(f"{_PREFIX}*"):
+        if not _in_use(path.name):
+            with contextlib.suppress(OSError):  # another user's
+                path.unlink()
     known = client.get_system_shared_memory_status()
     # HTTP gives a list, gRPC a message
     names = list(known.regions) if hasattr(known, "regions") else [entry["name"] for entry in known]
-    forget_regions(client, [name for name in names if name.startswith(_PREFIX) and not _alive(name)])
+    unregister(client, [name for name in names if name.startswith(_PREFIX) and not _in_use(name)])
 
 
-def _alive(name: str) -> bool:
+def _in_use(name: str) -> bool:
     """Whether the process that made a region still runs."""
-    process = name.removeprefix(_PREFIX).partition("-")[0]
-    return Path("/proc", process).exists()
+    return Path("/proc", name.removeprefix(_PREFIX).partition("-")[0]).exists()
+
+
+def _allocate(path: Path, size: int) -> mmap.mmap:
+    """New memory that has a name, all of it reserved."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.posix_fallocate(handle, 0, size)
+            return mmap.mmap(handle, size)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise InputError(f"{path}: no {size >> 20} MiB of shared memory ({error.strerror}); switch it off") from None
 
 
 def _aligned(size: int) -> int:

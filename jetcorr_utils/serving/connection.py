@@ -1,0 +1,147 @@
+"""Connections to a Triton server, over HTTP or gRPC: one for each thread, and calls that survive a lost connection.
+
+A call is tried again, at growing intervals, while the server cannot be reached, starts, or has too much to do. It is
+given up at once when the request is at fault.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import InputError, JetcorrError, ServerError
+
+if TYPE_CHECKING:
+    from .server import TritonServer
+
+__all__ = ["Connection", "may_pass"]
+
+T = TypeVar("T")
+
+_TRANSIENT_GRPC = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED")
+_TRANSIENT_HTTP = ("429", "502", "503", "504")
+_TRANSIENT_TEXT = (
+    "unavailable", "not ready", "exceeds maximum queue size", "no available versions", "shutting down",
+    "unable to find shared memory region",  # the server was started again and does not know it
+)  # fmt: skip
+_LONGEST_PAUSE = 2.0  # seconds between two attempts
+
+
+class Connection:
+    """A Triton server, on this machine or elsewhere.
+
+    Parameters
+    ----------
+    url
+        ``host:port``.
+    protocol
+        ``"http"`` or ``"grpc"``.
+    patience
+        Seconds to go on trying when the connection is lost or the server is overloaded.
+    timeout
+        Seconds that one call may take.
+    server
+        The server itself, if it was started here: when it dies, errors come at once and name its log.
+
+    Raises
+    ------
+    InputError
+        If there is no such protocol.
+    """
+
+    def __init__(
+        self, url: str, protocol: str = "http", *, patience: float = 30.0, timeout: float = 120.0,
+        server: TritonServer | None = None,
+    ) -> None:  # fmt: skip
+        if protocol not in ("http", "grpc"):
+            raise InputError(f"protocol {protocol!r}: must be http or grpc")
+        self.url, self.protocol, self.patience, self.timeout, self.server = url, protocol, patience, timeout, server
+        self.api = _api(protocol)
+        self._clients: list[Any] = []
+        self._own = threading.local()
+
+    @property
+    def client(self) -> Any:
+        """This thread's client of tritonclient: that for HTTP is made of greenlets, which threads must not share."""
+        if not hasattr(self._own, "client"):
+            self._own.client = self.new_client(self.timeout)
+            self._clients.append(self._own.client)
+        return self._own.client
+
+    def new_client(self, timeout: float) -> Any:
+        """A client of one's own, to be closed by the caller."""
+        limits = {"connection_timeout": timeout, "network_timeout": timeout} if self.protocol == "http" else {}
+        return self.api.InferenceServerClient(self.url, **limits)
+
+    @property
+    def as_json(self) -> dict[str, bool]:
+        """What makes tritonclient's answers dictionaries with either protocol."""
+        return {"as_json": True} if self.protocol == "grpc" else {}
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for client in self._clients:
+            client.close()
+
+    def call(self, function: Callable[[], T], about: str) -> T:
+        """Call until it succeeds; give up at once if the request is at fault, or when patience is at its end.
+
+        Parameters
+        ----------
+        function
+            What to do with the client.
+        about
+            What it concerns, for messages.
+
+        Raises
+        ------
+        InputError
+            If the server says that the request is wrong.
+        ServerError
+            If the server does not answer.
+        """
+        deadline, pause = time.monotonic() + self.patience, 0.05
+        while True:
+            try:
+                return function()
+            except JetcorrError:
+                raise
+            except Exception as error:
+                if not may_pass(error):
+                    raise InputError(f"Triton server at {self.url}, {about}: {_reason(error)}") from None
+                if self.server is not None and not self.server.running:
+                    raise ServerError(f"{self.server.describe()} died; its log: {self.server.log}") from None
+                if time.monotonic() + pause > deadline:
+                    raise ServerError(
+                        f"Triton server at {self.url} does not answer, {about} ({self.patience:g} s of trying): "
+                        f"{_reason(error)}{f'; its log: {self.server.log}' if self.server else ''}"
+                    ) from None
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a call may succeed later: the connection was lost, or the server is starting or overloaded."""
+    from tritonclient.utils import InferenceServerException
+
+    if not isinstance(error, InferenceServerException):
+        return True
+    status = str(error.status() or "")
+    if status.removeprefix("StatusCode.") in _TRANSIENT_GRPC or status in _TRANSIENT_HTTP:
+        return True
+    return any(text in str(error.message()).lower() for text in _TRANSIENT_TEXT)
+
+
+def _api(protocol: str) -> Any:
+    if protocol == "grpc":
+        from tritonclient import grpc as api
+    else:
+        from tritonclient import http as api
+    return api
+
+
+def _reason(error: Exception) -> str:
+    message = getattr(error, "message", lambda: str(error))()
+    return " ".join(str(message).split())[:300] or type(error).__name__
