@@ -1,0 +1,290 @@
+"""A Kubernetes cluster, and the resources that are ours for a while: made, followed to their end, removed.
+
+A resource lives as long as its `with` block, however that ends: done, failed, too late, or interrupted. One that a
+process left behind because it was killed is replaced by the next one of the same run folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from kubernetes import client, config, watch
+from tqdm.auto import tqdm
+from urllib3.exceptions import HTTPError
+
+from ..errors import InputError, JetcorrError
+from .states import KINDS, progress
+
+__all__ = ["ClusterError", "Connection", "Resource", "connect", "exit_when_terminated"]
+
+T = TypeVar("T")
+
+OWNER = "jetcorr/run-dir"
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+PATIENCE = 120.0  # seconds to go on asking an API server that does not answer
+REQUEST_TIMEOUT = (5.0, 30.0)  # seconds to connect, and to wait for an answer
+
+
+class ClusterError(JetcorrError):
+    """What was started on the cluster has failed, has taken too long, or was removed by someone else."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A cluster's API, and the namespace to work in."""
+
+    custom: client.CustomObjectsApi
+    core: client.CoreV1Api
+    host: str
+    namespace: str
+
+    def require_volume(self, name: str) -> None:
+        """Raise an `InputError` if there is no such volume claim, without which every pod would wait for ever."""
+        try:
+            self.core.read_namespaced_persistent_volume_claim(name, self.namespace, _request_timeout=REQUEST_TIMEOUT)
+        except client.ApiException as error:
+            if error.status == 404:
+                raise InputError(
+                    f"no volume claim {name!r} in namespace {self.namespace!r}: make it with "
+                    "`kubectl apply -k pipelines/manifests/base`, or name another one in cluster.volume"
+                ) from None
+            if error.status != 403:  # who may not look may still be right
+                raise self.explain(error, "read", "persistentvolumeclaims") from None
+        except HTTPError as error:
+            raise self.explain(error, "read", "persistentvolumeclaims") from None
+
+    def explain(self, error: Exception, verb: str, what: str) -> JetcorrError:
+        """The error of a request in one line: an `InputError` where something is missing."""
+        if isinstance(error, HTTPError):
+            reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2]
+            return InputError(f"no Kubernetes cluster answers at {self.host}: {reason}; or use BACKEND = 'local'")
+        message = _message(error)
+        if error.status in (401, 403):
+            return InputError(
+                f"this account may not {verb} {what} in namespace {self.namespace!r} ({error.status}): it needs the "
+                f"role kubeflow-edit there: {message}"
+            )
+        return ClusterError(f"the cluster could not {verb} {what}: {error.status} {message}")
+
+
+def connect(namespace: str | None = None) -> Connection:
+    """The cluster that this pod is part of, or else that of the kubeconfig; credentials as these give them.
+
+    Raises
+    ------
+    InputError
+        If there is neither.
+    """
+    settings = client.Configuration()
+    settings.retries = False  # the requests below say how patient they are
+    try:
+        config.load_incluster_config(client_configuration=settings)
+        own = NAMESPACE_FILE.read_text().strip()
+    except (config.ConfigException, OSError):
+        try:
+            config.load_kube_config(client_configuration=settings)
+            own = config.list_kube_config_contexts()[1]["context"].get("namespace", "default")
+        except (config.ConfigException, OSError) as error:
+            raise InputError(
+                f"no Kubernetes cluster: this is not a pod of one, and there is no usable kubeconfig ({error}); run it "
+                "in a Kubeflow notebook server, or use BACKEND = 'local'"
+            ) from None
+    api = client.ApiClient(settings)
+    return Connection(client.CustomObjectsApi(api), client.CoreV1Api(api), settings.host, namespace or own)
+
+
+class Resource:
+    """A resource of the cluster for the time of a `with` block.
+
+    Parameters
+    ----------
+    connection
+        The cluster.
+    manifest
+        What to make.
+    run_dir
+        The run's folder, which tells ours from those of others.
+    """
+
+    def __init__(self, connection: Connection, manifest: dict[str, Any], run_dir: str) -> None:
+        self.connection, self.run_dir = connection, run_dir
+        metadata = {**manifest["metadata"], "namespace": connection.namespace, "annotations": {OWNER: run_dir}}
+        self.manifest = {**manifest, "metadata": metadata}
+        self.name, self.kind = metadata["name"], KINDS[manifest["kind"]]
+        self._place = (*manifest["apiVersion"].split("/"), connection.namespace, self.kind.plural)
+
+    def __str__(self) -> str:
+        return f"{self.manifest['kind']} {self.name}"
+
+    def __enter__(self) -> Self:
+        """Make it, in place of one that an earlier run of this folder has left behind."""
+        try:
+            if self._create() is None:
+                self._remove()
+                self._wait_until_gone()
+                if self._create() is None:
+                    raise InputError(f"{self} exists, and is not of {self.run_dir}: remove it, or rename the study")
+        except (KeyboardInterrupt, SystemExit):
+            self._remove()  # the request may have arrived
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def wait(self, timeout: float) -> dict[str, Any]:
+        """Follow it until it is done, with a line of progress; the resource as it then is.
+
+        Raises
+        ------
+        ClusterError
+            If it fails, is not done within `timeout` seconds, or is removed by someone else.
+        """
+        state = "no status yet"
+        with tqdm(desc=str(self), bar_format="{desc}: {postfix} [{elapsed}]") as bar:
+            for resource in self._versions(time.monotonic() + timeout):
+                status = resource.get("status") or {}
+                why = self.kind.why_failed(status)
+                if why is not None:
+                    raise ClusterError(f"{self} failed: {why}{self._last_words()}")
+                state = progress(self.kind, status)
+                bar.set_postfix_str(state)
+                if self.kind.is_done(status):
+                    return resource
+        raise ClusterError(f"{self} is not done after {timeout:g} s ({state}){self._last_words()}; it is removed")
+
+    def _create(self) -> dict[str, Any] | None:
+        """The new resource; None if the name is taken."""
+        api, product = self.connection.custom, self.kind.product
+        try:
+            return api.create_namespaced_custom_object(*self._place, self.manifest, _request_timeout=REQUEST_TIMEOUT)
+        except client.ApiException as error:
+            if error.status == 409:
+                return None
+            if error.status == 404 and _details(error).get("kind") == "namespaces":
+                raise InputError(f"the cluster has no namespace {self.connection.namespace!r}") from None
+            if error.status == 404:
+                missing = f"{self.manifest['kind']} ({self.manifest['apiVersion']})"
+                raise InputError(f"the cluster has no {missing}: {product} has to be installed in it") from None
+            if error.status in (400, 422):
+                raise InputError(f"the cluster refuses {self}: {_message(error)}") from None
+            raise self.connection.explain(error, "create", self.kind.plural) from None
+        except HTTPError as error:
+            raise self.connection.explain(error, "create", self.kind.plural) from None
+
+    def _get(self) -> dict[str, Any] | None:
+        """The resource as it is; None if there is none."""
+        api = self.connection.custom
+        try:
+            return self._patiently(
+                lambda: api.get_namespaced_custom_object(*self._place, self.name, _request_timeout=REQUEST_TIMEOUT)
+            )
+        except client.ApiException as error:
+            if error.status == 404:
+                return None
+            raise self.connection.explain(error, "get", self.kind.plural) from None
+
+    def _versions(self, deadline: float) -> Iterator[dict[str, Any]]:
+        """The resource as it is now, then after each change, until the deadline."""
+        while (left := deadline - time.monotonic()) > 0:
+            resource = self._get()
+            if resource is None:
+                raise ClusterError(f"{self} was removed by someone else")
+            yield resource
+            seconds = max(1, min(60, round(left)))
+            try:
+                for event in watch.Watch().stream(
+                    self.connection.custom.list_namespaced_custom_object, *self._place,
+                    field_selector=f"metadata.name={self.name}", timeout_seconds=seconds,
+                    resource_version=resource["metadata"]["resourceVersion"], _request_timeout=(5, seconds + 5),
+                ):  # fmt: skip
+                    if event["type"] == "DELETED":
+                        break
+                    yield event["object"]
+            except (client.ApiException, HTTPError):
+                time.sleep(min(1.0, max(0.0, left)))  # too old a version, or a lost connection: look again
+
+    def _remove(self) -> None:
+        """Remove it with all that it has made, if it is ours."""
+        with contextlib.suppress(client.ApiException):
+            resource = self._get()
+            owner = ((resource or {}).get("metadata", {}).get("annotations") or {}).get(OWNER)
+            if owner == self.run_dir:
+                delete = self.connection.custom.delete_namespaced_custom_object
+                self._patiently(
+                    lambda: delete(
+                        *self._place, self.name, propagation_policy="Background", _request_timeout=REQUEST_TIMEOUT
+                    )
+                )
+
+    def _wait_until_gone(self, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and ((self._get() or {}).get("metadata", {}).get("deletionTimestamp")):
+            time.sleep(0.5)
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call until the API server answers."""
+        deadline, pause = time.monotonic() + PATIENCE, 0.2
+        while True:
+            try:
+                return call()
+            except (client.ApiException, HTTPError) as error:
+                lost = isinstance(error, HTTPError) or error.status in (429, 500, 502, 503, 504)
+                if not lost:
+                    raise
+                if time.monotonic() + pause > deadline:
+                    raise self.connection.explain(error, "reach", self.kind.plural) from None
+            time.sleep(pause)
+            pause = min(2 * pause, 10.0)
+
+    def _last_words(self, lines: int = 5) -> str:
+        """The end of the log of one of its pods, of one that failed if there is such; empty if there is none."""
+        if self.kind.pods is None:
+            return ""
+        (label, container), core, place = self.kind.pods, self.connection.core, self.connection.namespace
+        options = {"container": container, "tail_lines": lines, "_request_timeout": REQUEST_TIMEOUT}
+        with contextlib.suppress(client.ApiException, HTTPError):
+            pods = core.list_namespaced_pod(place, label_selector=f"{label}={self.name}").items
+            for pod in sorted(pods, key=lambda pod: pod.status.phase != "Failed")[:1]:
+                log = core.read_namespaced_pod_log(pod.metadata.name, place, **options)
+                return f"\n  the last lines of pod {pod.metadata.name}:\n{log.rstrip()}" if log else ""
+        return ""
+
+
+@contextlib.contextmanager
+def exit_when_terminated() -> Iterator[None]:
+    """Let SIGTERM end the `with` block as an interrupt would, so that no resource stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _details(error: client.ApiException) -> dict[str, Any]:
+    return (_body(error).get("details") or {}) if error.body else {}
+
+
+def _message(error: client.ApiException) -> str:
+    """What the API server says, in one line."""
+    return " ".join(str(_body(error).get("message") or error.reason).split())[:500]
+
+
+def _body(error: client.ApiException) -> dict[str, Any]:
+    try:
+        body = json.loads(error.body)
+    except (TypeError, ValueError):
+        return {}
+    return body if isinstance(body, dict) else {}

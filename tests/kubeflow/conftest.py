@@ -1,0 +1,49 @@
+"""The recorded schemas of the resources, and a fake API server that the Kubernetes client of this process talks to."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import yaml
+
+from tests.kubeflow.fake_api import FakeApi
+
+
+@pytest.fixture(scope="session")
+def validator() -> ModuleType | None:
+    """The validator of manifests with its schemas read once, None where it is not given."""
+    script = os.environ.get("JETCORR_MANIFEST_VALIDATOR")
+    if not script:
+        return None
+    spec = importlib.util.spec_from_file_location("validate_manifests", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    # Thousands of lines of YAML: read once, and by libyaml where there is one
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    module.yaml = SimpleNamespace(safe_load_all=functools.partial(yaml.load_all, Loader=loader))
+    schemas = module.schemas()
+    module.schemas = lambda: schemas
+    return module
+
+
+@pytest.fixture
+def fake_api(validator, monkeypatch, tmp_path) -> Iterator[Callable[..., FakeApi]]:
+    """Start a fake API server with operators by plural: `fake_api(trainjobs=…)`."""
+    running = []
+
+    def start(**operators) -> FakeApi:
+        api = FakeApi(operators, validator.schemas() if validator else None)
+        running.append(api.__enter__())
+        path = api.kubeconfig(tmp_path / "kubeconfig")
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+        return api
+
+    yield start
+    for api in running:
+        api.__exit__()
