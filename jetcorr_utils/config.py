@@ -47,8 +47,12 @@ __all__ = [
     "TrainingSettings",
     "TuningSettings",
     "load_study",
+    "parse_value",
     "project_root",
 ]
+
+# Besides its own errors: a date that does not exist, a number of thousands of digits, a thousand nested brackets
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 MAX_SEEDS = 20
@@ -57,7 +61,7 @@ MAX_SEEDS = 20
 class Settings(BaseModel):
     """Base of all settings: immutable, and a key that does not exist is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def key(self) -> str:
         """A short text that is equal for equal settings, for the names of caches."""
@@ -269,6 +273,11 @@ class PhysicsSettings(Settings):
     seed: int = 1
     min_jets: PositiveInt = Field(100, description="a bin with fewer jets has no value")
     min_flavour_jets: PositiveInt = Field(20, description="nor has a bin with fewer jets of any flavour")
+    closure: bool = Field(False, description="derive a residual correction of each network on the validation jets")
+    limits: bool = Field(False, description="train boosted trees, and find what oracles reach, on the same jets")
+    prior: tuple[PositiveFloat, ...] = Field(
+        (), description="test also on spectra that fall as pt to minus these powers, by weights"
+    )
 
 
 def _further_seeds(name: str, model: dict[str, Any], number: int) -> dict[str, Any]:
@@ -338,6 +347,26 @@ def _study_path(name: str | Path) -> Path:
     return folder / f"{name}.yaml"
 
 
+def parse_value(name: str, value: Any) -> Any:
+    """The value of a parameter; a text is read as YAML, since on a command line everything is a text.
+
+    Raises
+    ------
+    StudyError
+        If the text is not YAML.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except _NOT_YAML as error:
+        raise StudyError(f"parameter {name!r}: {value!r} is not YAML: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
 def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
     """Set `settings["a"]["b"]` for the dotted name `a.b`; a text value is read as YAML, as on a command line."""
     *parents, last = dotted.split(".")
@@ -346,7 +375,7 @@ def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise StudyError(f"parameter {dotted!r}: {parent!r} has no settings of its own")
-    place[last] = yaml.safe_load(value) if isinstance(value, str) else value
+    place[last] = parse_value(dotted, value)
 
 
 def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
@@ -367,8 +396,8 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     path = _study_path(name)
     try:
         settings = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"study {path}: not YAML: {' '.join(str(error).split())}") from None
+    except _NOT_YAML as error:
+        raise StudyError(f"study {path}: not YAML: {_one_line(error)}") from None
     if not isinstance(settings, dict):
         raise StudyError(f"study {path}: expected settings by name, found {type(settings).__name__}")
     settings.setdefault("name", path.stem)
@@ -378,6 +407,6 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         return Study.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "study"
+        where = " ".join(".".join(str(part) for part in first["loc"]).split()) or "study"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise StudyError(f"study {path}: {where}: {first['msg']}{more}") from None

@@ -11,8 +11,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import uproot
+
+from .fuzz import fuzz_files, small_file
 from .jobs import JOBS
 from .kills import killed
+from .machine import clock_back, full_disk, no_permission, read_only, two_at_once
 from .processes import Sandbox
 from .report import Row, keep
 
@@ -27,7 +31,31 @@ def _checks() -> dict[str, Check]:
     def kill(name: str) -> Check:
         return lambda options, sandbox: [killed(name, options.tries or 20, options.seed, sandbox)]
 
-    return {f"kill-{name}": kill(name) for name in JOBS}
+    def every(fault: Callable[..., Row], names: list[str], tries: int | None) -> Check:
+        def check(options: argparse.Namespace, sandbox: Sandbox) -> list[Row]:
+            counts = () if tries is None else (options.tries or tries,)
+            return [fault(name, *counts, options.seed, sandbox) for name in names]
+
+        return check
+
+    single = [name for name in JOBS if name != "pipeline"]
+    return {f"kill-{name}": kill(name) for name in JOBS} | {
+        "disk": every(full_disk, single, 5),
+        "read-only": every(read_only, single, None),
+        "permission": every(no_permission, single, None),
+        "clock": every(clock_back, single, 2),
+        "two": every(two_at_once, single, 3),
+        "files": broken_files,
+    }
+
+
+def broken_files(options: argparse.Namespace, sandbox: Sandbox) -> list[Row]:
+    """Broken ROOT files, with and without a checksum inside."""
+    rows = []
+    for name, compression in {"ZSTD": uproot.ZSTD(7), "ZLIB": uproot.ZLIB(4)}.items():
+        original = small_file(sandbox.work / f"{name}.root", compression)
+        rows.append(fuzz_files(original, options.tries or 500, options.seed, sandbox.work)[0])
+    return rows
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from .outputs import differences, snapshot
 from .processes import Process, Sandbox
 from .report import Row
 
-__all__ = ["killed"]
+__all__ = ["killed", "leftovers", "undisturbed"]
 
 ONNX_RUNTIME = ".ses"
 """ONNX Runtime keeps the number of its session in a file of this name among the temporary files."""
@@ -35,7 +35,7 @@ def killed(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
     """
     job, before = JOBS[name], prepare(name, sandbox)
     draw = random.Random(f"{seed}-{name}")
-    expected, duration, files = _undisturbed(name, sandbox, before)
+    expected, duration, files = undisturbed(name, sandbox, before)
     row = Row("killed (SIGKILL)", name, seed=seed)
     bar = tqdm(total=tries, desc=f"kill {name}", unit="kill")
     while row.tries < tries:
@@ -52,7 +52,7 @@ def killed(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
         found = snapshot(sandbox.work, job.ignore)
         missing, different, extra = differences(expected, found)
         processes = [pid for process in (*killed_here, last) for pid in process.left()]
-        strangers = [*extra, *_temporary(sandbox)]
+        strangers = [*extra, *leftovers(sandbox)]
         row.tries += len(killed_here)
         row.add(lost=bool(last.code or missing), wrong=bool(different), left=bool(strangers or processes))
         row.remember(
@@ -65,7 +65,7 @@ def killed(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
     return row
 
 
-def _undisturbed(name: str, sandbox: Sandbox, before: Path) -> tuple[dict, float, int]:
+def undisturbed(name: str, sandbox: Sandbox, before: Path) -> tuple[dict, float, int]:
     """Results, duration in seconds and number of new files of a run that nobody disturbs."""
     restore(before, sandbox.work)
     start, old = time.monotonic(), len(list(_files(sandbox.work)))
@@ -73,7 +73,7 @@ def _undisturbed(name: str, sandbox: Sandbox, before: Path) -> tuple[dict, float
     if process.code:
         raise RuntimeError(f"{name}: exit code {process.code}: {process.output}")
     duration = time.monotonic() - start
-    if left := [*process.left(), *_temporary(sandbox)]:
+    if left := [*process.left(), *leftovers(sandbox)]:
         raise RuntimeError(f"{name}: left {left} without being disturbed")
     return snapshot(sandbox.work, JOBS[name].ignore), duration, len(list(_files(sandbox.work))) - old
 
@@ -102,7 +102,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-def _temporary(sandbox: Sandbox) -> list[str]:
+def leftovers(sandbox: Sandbox) -> list[str]:
     """What is left where temporary files go, and in shared memory."""
     files = (path for path in sandbox.temporary.rglob("*") if not path.is_dir())
     left = [str(path.relative_to(sandbox.temporary)) for path in files if path.name != ONNX_RUNTIME]
