@@ -128,20 +128,16 @@ def info(files: tuple[str, ...]) -> None:
 def train(study: str, out: Path | None, parameters: tuple, name: str | None) -> None:
     """Train the models of a study (also under torchrun)."""
     from .data import load_clouds
-    from .training import process_group
-    from .training import train as train_model
+    from .training import process_group, train_models
     from .training.distributed import rank
 
     settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
     if name is not None and name not in settings.models:
         raise InputError(f"--model {name!r}: the study has {', '.join(settings.models)}")
+    models = {name: settings.models[name]} if name else settings.models
     with process_group() as device:
-        for model in [name] if name else settings.models:
-            clouds = load_clouds(settings.data, settings.models[model].features)
-            result = train_model(
-                settings.models[model], clouds.split("train"), clouds.split("validation"), folder.model(model),
-                log_dir=folder.tensorboard / model, device=device,
-            )  # fmt: skip
+        clouds = {model: load_clouds(settings.data, models[model].features) for model in models}
+        for model, result in train_models(models, clouds, folder, device=device).items():
             if rank() == 0:
                 click.echo(f"{model}: validation MAE {result.validation_mae:.5f} (constant {result.constant_mae:.5f})")
 

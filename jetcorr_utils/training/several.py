@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..config import ModelSettings
 from ..run import RunFolder
 from .checkpoint import STATE
+from .distributed import rank
 from .loop import train
 from .result import TrainingResult
 
@@ -26,6 +27,7 @@ def train_models(
     log_dir: str | Path | None = None,
     watch: Callable[[str], Callable[[int, dict[str, float]], None]] | None = None,
     progress: bool = True,
+    device: str = "cpu",
 ) -> dict[str, TrainingResult]:
     """Train all models of a study.
 
@@ -41,6 +43,8 @@ def train_models(
         Folder or URL of the TensorBoard logs, one of each model; default: that of the run.
     watch
         Makes the callback of a training, by the name of its model: see `train`.
+    device
+        Where to train.
 
     Returns
     -------
@@ -52,8 +56,8 @@ def train_models(
         parts = clouds[name].split("train"), clouds[name].split("validation")
         results[name] = train(
             settings, *parts, run.model(name), log_dir=f"{log_dir or run.tensorboard}/{name}", progress=progress,
-            callback=watch(name) if watch else None, keep_state=True,
+            callback=watch(name) if watch else None, keep_state=True, device=device,
         )  # fmt: skip
-    for name in models:
+    for name in models if rank() == 0 else ():
         (run.model(name) / STATE).unlink()
     return results

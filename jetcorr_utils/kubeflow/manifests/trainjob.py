@@ -13,10 +13,13 @@ __all__ = ["train_command", "train_job"]
 CONTAINER = "node"  # what the runtimes of Kubeflow Trainer call the container that trains
 
 
-def train_command(place: Place, model: str) -> list[str]:
-    """The command of each pod of a distributed training; torchrun finds its peers by the PET_ variables."""
-    script = ["--module", "jetcorr_utils.cli", "train", "--study", place.study, "--model", model]
-    return ["torchrun", *script, "--out", place.run_dir, *place.arguments]
+def train_command(place: Place, model: str | None = None) -> list[str]:
+    """The command of each pod of a distributed training; torchrun finds its peers by the PET_ variables.
+
+    It trains the study's models, or one of them. Started again, it goes on where it was.
+    """
+    script = ["--module", "jetcorr_utils.cli", "train", "--study", place.study, "--out", place.run_dir]
+    return ["torchrun", *script, *(["--model", model] if model else []), *place.arguments]
 
 
 def train_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1) -> dict[str, Any]:

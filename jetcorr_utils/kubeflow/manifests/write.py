@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ...files import write_text
 from .experiment import experiment
 from .inference import inference_service, serving_runtime
 from .pytorchjob import pytorch_job
-from .settings import Cluster, Place
+from .settings import Cluster
 from .trainjob import train_command, train_job
 from .workspace import notebook_server, pod_default, s3_secret_template, tensorboard, volume_claim
 
@@ -57,8 +56,8 @@ def write_manifests(study: Study, out: str | Path, cluster: Cluster | None = Non
         "secret.template.yaml": s3_secret_template(cluster),
         "notebook.yaml": notebook_server(cluster),
         "tensorboard.yaml": tensorboard(study.name, cluster),
-        **_trainings("trainjob", train_job, study, place, cluster),
-        **_trainings("pytorchjob", pytorch_job, study, place, cluster),
+        "trainjob.yaml": train_job(name, train_command(place), cluster, cluster.nodes),
+        "pytorchjob.yaml": pytorch_job(name, train_command(place), cluster, cluster.nodes),
         "experiment.yaml": experiment(study, cluster),
         "experiment-pytorchjob.yaml": experiment(study, cluster, "PyTorchJob"),
         "servingruntime.yaml": serving_runtime(cluster),
@@ -71,17 +70,6 @@ def write_manifests(study: Study, out: str | Path, cluster: Cluster | None = Non
         },
     }
     return [write_text(Path(out) / name, _yaml(resource)) for name, resource in resources.items()]
-
-
-def _trainings(
-    kind: str, make: Callable[..., dict[str, Any]], study: Study, place: Place, cluster: Cluster
-) -> dict[str, dict[str, Any]]:
-    """A job for each model: one that is started again must not train anew what another one has finished."""
-    names = {model: model.replace("_", "-") for model in study.models}
-    return {
-        f"{kind}-{name}.yaml": make(f"jetcorr-{study.name}-{name}", train_command(place, model), cluster, cluster.nodes)
-        for model, name in names.items()
-    }
 
 
 class _Dumper(yaml.SafeDumper):
