@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from .config import Study, load_study, project_root
+from .config import Study, load_study, parse_value, project_root
 from .errors import InputError, JetcorrError
 from .files import MARK, fingerprint, read_json, remove_leftovers, scratch_folder, write_json, write_text
 from .report import write_report
@@ -281,9 +281,18 @@ def run_study(
 
 def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, Any]) -> tuple[RunFolder, Study, dict]:
     """The run folder with the study as it will be used, and the notebooks' own parameters."""
-    own = {name: value for name, value in parameters.items() if name.isupper()}
+    own = {name: parse_value(name, value) for name, value in parameters.items() if name.isupper()}
+    if own and (unknown := sorted(own.keys() - (known := _own_parameters()))):
+        raise InputError(f"parameter {unknown[0]}: no notebook has it; there are {', '.join(sorted(known))}")
     settings = load_study(study, {name: value for name, value in parameters.items() if not name.isupper()})
     return RunFolder(run_dir), settings, own
+
+
+def _own_parameters() -> set[str]:
+    """The notebooks' parameters, without those that say which study and which folder."""
+    import papermill
+
+    return {name for stage in STAGES for name in papermill.inspect_notebook(str(stage.notebook))} - {"STUDY", "RUN_DIR"}
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from filelock import FileLock
 
-from jetcorr_utils.batch import run_notebook
+from jetcorr_utils.batch import run_notebook, run_study
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import fingerprint, read_json
 from jetcorr_utils.run import NOTEBOOKS, RunFolder
@@ -98,3 +98,14 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 def test_an_unknown_notebook_is_refused(tmp_path):
     with pytest.raises(InputError, match="07"):
         run_notebook("07", "smoke", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["WORKRES", "STUDY", "RUN_DIR"])
+def test_a_parameter_that_no_notebook_has_is_refused(name, tmp_path):
+    with pytest.raises(InputError, match=f"{name}: no notebook has it; there are .*WORKERS"):
+        run_study("smoke", tmp_path, {name: "2"})
+
+
+def test_a_parameter_that_is_not_yaml_is_refused(tmp_path):
+    with pytest.raises(InputError, match="WORKERS.*not YAML"):
+        run_study("smoke", tmp_path, {"WORKERS": "[2"})
