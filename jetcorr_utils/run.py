@@ -52,6 +52,8 @@ class RunFolder:
         self.tuning = self.path / "tuning"
         self.model_repository = self.path / "model_repository"
         self.predictions = self.path / "predictions.root"
+        self.validation = self.path / "validation.root"
+        self.closure = self.path / "closure.json"
         self.metrics = self.path / "metrics.json"
         self.data = self.path / "data.json"
         self.report = self.path / "report.html"

@@ -1,11 +1,11 @@
 """The physics: response, resolution, flavour dependence and uncertainty of the corrected jets, as numbers and figures.
 
 Numbers: `predictions` (reading), `statistics` (bootstrap), `metrics` (metrics.json), `profiles` (against any variable),
-`results` (the table beside the `published` figures), `closure` (residual correction), `limits` (trees and oracles),
-`prior` (other spectra), `seeds` (several trainings), `cms` (our simulation beside CMS's). Figures of the data:
-`explore`, `explore_particles`, `browse`; of a training: `learning`, `attention`; of the corrected jets: `plots`, `flavour_plots`,
-`check_plots`, `uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a figure, and
-`save_figure` writes it.
+`results` (the table beside the `published` figures), `closure` (residual correction) and `closure_checks`, `limits`
+(trees and oracles), `prior` (other spectra), `seeds` and `families` (several trainings), `cms` (our simulation beside
+CMS's), `steps` (what a study asks for beyond). Figures of the data: `explore`, `explore_particles`, `browse`; of a
+training: `learning`, `attention`; of the corrected jets: `plots`, `flavour_plots`, `check_plots`, `uncertainty`; of
+several trainings: `study_plots`. Each ``plot_…`` function returns a figure, and `save_figure` writes it.
 
 The response histograms filled by coffea are in `jetcorr_utils.physics.response`, not imported here because coffea takes
 seconds to import.
@@ -17,6 +17,7 @@ from .binning import ETA_BINS, FLAVOURS, PT_BINS, PT_EDGES, Bin
 from .browse import browse_jets
 from .check_plots import plot_median_against, plot_response_checks
 from .closure import apply_closure, derive_closure, load_closure, save_closure
+from .closure_checks import closure_summary
 from .cms import cms_comparison, plot_cms_flavour, plot_cms_resolution
 from .explore import (
     data_quality,
@@ -35,6 +36,7 @@ from .explore_particles import (
     plot_particle_cloud,
     plot_particle_multiplicities,
 )
+from .families import frontier_weights, learning_curve, main_models, seed_groups, variants
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
 from .learning import overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
 from .limits import LIMITS, add_limits
@@ -52,6 +54,16 @@ from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
 from .results import results_markdown, results_table
 from .seeds import with_seed_spread
+from .steps import (
+    add_closed,
+    add_reference_corrections,
+    closed,
+    closure_figures,
+    limit_figures,
+    prior_figures,
+    references,
+    training_figures,
+)
 from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull
 
@@ -63,10 +75,15 @@ __all__ = [
     "PT_EDGES",
     "PUBLISHED",
     "Bin",
+    "add_closed",
     "add_limits",
+    "add_reference_corrections",
     "apply_closure",
     "browse_jets",
     "class_shares",
+    "closed",
+    "closure_figures",
+    "closure_summary",
     "cms_comparison",
     "coverage_profile",
     "data_quality",
@@ -74,9 +91,13 @@ __all__ = [
     "energy_fractions",
     "flavour_medians",
     "flavour_profile",
+    "frontier_weights",
     "input_importance",
+    "learning_curve",
+    "limit_figures",
     "load_closure",
     "load_predictions",
+    "main_models",
     "measure",
     "model_names",
     "overfitting",
@@ -117,11 +138,16 @@ __all__ = [
     "plot_variations",
     "plot_width_and_tails",
     "predictions_table",
+    "prior_figures",
     "prior_profile",
     "profile",
+    "references",
     "results_markdown",
     "results_table",
     "save_closure",
     "save_figure",
+    "seed_groups",
+    "training_figures",
+    "variants",
     "with_seed_spread",
 ]

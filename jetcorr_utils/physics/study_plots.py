@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ __all__ = ["plot_frontier", "plot_learning_curve", "plot_limits", "plot_variatio
 
 #: the gains of the thesis in the inclusive bin, %: resolution, flavour
 THESIS = (12.2, 68.0)
+
+_WEIGHTED = re.compile(r"_(balanced|lambda_[0-9_]+)$")
 
 _NOUNS = {"resolution_gain": "Resolution gain [%]", "flavour_gain": "Flavour gain [%]"}
 
@@ -72,7 +75,8 @@ def plot_frontier(
     metrics
         As `measure` returns them.
     weights
-        λ of each model that is shown; models whose names begin alike (``pfn_…``) are joined by a line.
+        λ of each model that is shown, see `frontier_weights`; those that differ in it alone are joined by a line:
+        ``pfn``, ``pfn_balanced`` and ``pfn_lambda_3``, say.
     eta, pt
         The bin.
     oracle
@@ -81,7 +85,7 @@ def plot_frontier(
     figure, ax = subplots()
     families: dict[str, list[str]] = {}
     for model in sorted(weights, key=lambda name: weights[name]):
-        families.setdefault(model.split("_")[0], []).append(model)
+        families.setdefault(_WEIGHTED.sub("", model), []).append(model)
     for family, models in families.items():
         points = []
         for name in models:
@@ -90,8 +94,8 @@ def plot_frontier(
         points = [point for point in points if point[0] is not None and point[2] is not None]
         x, dx, y, dy, names = zip(*points, strict=True) if points else ((),) * 5
         ax.errorbar(
-            x, y, xerr=dx, yerr=dy, fmt=marker_of(family), color=color_of(family), linestyle="-", linewidth=1,
-            label=title_of(family),
+            x, y, xerr=dx, yerr=dy, fmt=marker_of(family, list(families)), color=color_of(family, list(families)),
+            linestyle="-", linewidth=1, label=title_of(family),
         )  # fmt: skip
         for place_x, place_y, name in zip(x, y, names, strict=True):
             text = rf"$\lambda = {weights[name]:g}$"

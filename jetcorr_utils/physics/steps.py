@@ -1,0 +1,104 @@
+"""The parts of notebook 06 that a study asks for; each adds nothing, or shows nothing, where it does not.
+
+Figures come as pairs of the name of their file and the figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..config import Study
+from ..data import ensure_files, load_clouds
+from .binning import ETA_BINS
+from .closure import CLOSED, apply_closure, derive_closure, load_closure, save_closure
+from .families import frontier_weights, learning_curve
+from .limits import LIMITS, add_limits
+from .plots import plot_median_response
+from .predictions import load_predictions
+from .prior import plot_prior_dependence
+from .study_plots import plot_frontier, plot_learning_curve, plot_limits
+
+if TYPE_CHECKING:
+    from ..run import RunFolder
+
+__all__ = [
+    "add_closed",
+    "add_reference_corrections",
+    "closed",
+    "closure_figures",
+    "limit_figures",
+    "prior_figures",
+    "references",
+    "training_figures",
+]
+
+Figures = Iterator[tuple[str, Figure]]
+
+
+def add_closed(predictions: pd.DataFrame, corrections: Sequence[str], study: Study, run: RunFolder) -> pd.DataFrame:
+    """The predictions with each correction also after a residual one (``physics.closure``).
+
+    It is derived on the validation jets, kept in the run folder as correctionlib JSON, and applied from there.
+    """
+    if not study.physics.closure:
+        return predictions
+    validation = load_predictions(run.require(run.validation, "05"))
+    save_closure(derive_closure(validation, corrections), run.closure)
+    return apply_closure(predictions, load_closure(run.closure))
+
+
+def closed(predictions: pd.DataFrame, corrections: Sequence[str]) -> list[str]:
+    """The names of the corrections with their residual one, of those that have it."""
+    return [name + CLOSED for name in corrections if f"{name}{CLOSED}_pt" in predictions]
+
+
+def closure_figures(
+    predictions: pd.DataFrame, corrections: Sequence[str], study: Study, *, source: str = ""
+) -> Figures:
+    """The median response with and without the residual correction, in the barrel and the endcap."""
+    shown = [*corrections, *closed(predictions, corrections)]
+    for eta_bin in ETA_BINS[:2] if len(shown) > len(corrections) else ():
+        figure = plot_median_response(predictions, shown, eta_bin, study.physics, source=source)
+        yield f"06_closure_residual_{eta_bin.name}", figure
+
+
+def add_reference_corrections(predictions: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The predictions with boosted trees and oracles (``physics.limits``), trained on the networks' jets."""
+    if not study.physics.limits:
+        return predictions
+    return add_limits(predictions, load_clouds(study.data, "open"), files=ensure_files(study.data))
+
+
+def references(predictions: pd.DataFrame) -> list[str]:
+    """The names of the trees and oracles that there are."""
+    return [name for name in LIMITS if f"{name}_pt" in predictions]
+
+
+def limit_figures(
+    predictions: pd.DataFrame, metrics: Mapping[str, Any], models: Sequence[str], *, source: str = ""
+) -> Figures:
+    """The gains of networks beside those of trees and oracles."""
+    limits = references(predictions)
+    if limits:
+        yield "06_limits", plot_limits(metrics, [*limits[:2], *models, *limits[2:]], source=source)
+
+
+def training_figures(metrics: Mapping[str, Any], study: Study, *, source: str = "") -> Figures:
+    """The frontier over the weight of the flavour-neutral term, and the learning curve, where the models make them."""
+    weights = frontier_weights({name: model for name, model in study.models.items() if name in metrics})
+    if weights:
+        yield "06_frontier", plot_frontier(metrics, weights, source=source)
+    if any(model.training.max_jets for model in study.models.values()):
+        curve = learning_curve(metrics, study.models, len(load_clouds(study.data, "open").split("train")))
+        yield "06_learning_curve", plot_learning_curve(curve, source=source)
+
+
+def prior_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study, *, source: str = "") -> Figures:
+    """Closure on spectra that fall with other powers of pt (``physics.prior``)."""
+    if study.physics.prior:
+        powers = (None, *study.physics.prior)
+        yield "06_prior", plot_prior_dependence(predictions, corrections, powers, settings=study.physics, source=source)

@@ -1,0 +1,86 @@
+"""The parts of notebook 06 that a study asks for: there if it does, absent if it does not."""
+
+import pytest
+import uproot
+
+from jetcorr_utils import physics
+from jetcorr_utils.config import Study
+from jetcorr_utils.errors import MissingStageError
+from jetcorr_utils.files import read_json
+from jetcorr_utils.physics.predictions import check_predictions
+from jetcorr_utils.run import RunFolder
+
+
+def study(models=("pfn",), **settings):
+    networks = {
+        name: {"architecture": "pfn", "training": {"flavour_balance": weight}} for weight, name in enumerate(models)
+    }
+    return Study.model_validate(
+        {"name": "test", "models": networks, "physics": {"replicas": 5} | settings, "tuning": {"model": models[0]}}
+    )
+
+
+@pytest.fixture
+def run(toy, tmp_path):
+    """A run folder with the predictions for validation jets that notebook 05 leaves."""
+    run = RunFolder(tmp_path)
+    table = toy(8_000, seed=3)
+    with uproot.recreate(run.validation) as file:
+        file.mktree("jets", {name: column.dtype for name, column in table.items()})
+        file["jets"].extend({name: column.to_numpy() for name, column in table.items()})
+    return run
+
+
+def test_the_residual_correction_is_kept_and_applied_from_there(predictions, run):
+    closed = physics.add_closed(predictions, ["standard", "pfn"], study(closure=True), run)
+    assert physics.closed(closed, ["standard", "pfn", "particlenet"]) == ["standard_closed", "pfn_closed"]
+    assert {entry["name"] for entry in read_json(run.closure)["corrections"]} == {"standard", "pfn", "pfn_sigma"}
+    again = physics.apply_closure(predictions, physics.load_closure(run.closure))
+    assert (again["pfn_closed_pt"] == closed["pfn_closed_pt"]).all()
+    names = [name for name, _ in physics.closure_figures(closed, ["standard", "pfn"], study(closure=True))]
+    assert names == ["06_closure_residual_0-1.3", "06_closure_residual_1.3-2.5"]
+
+
+def test_nothing_is_done_that_the_study_does_not_ask_for(predictions, tmp_path):
+    run = RunFolder(tmp_path)
+    assert physics.add_closed(predictions, ["pfn"], study(), run) is predictions
+    assert physics.add_reference_corrections(predictions, study()) is predictions
+    assert not list(physics.closure_figures(predictions, ["pfn"], study()))
+    assert not list(physics.prior_figures(predictions, ["pfn"], study()))
+    assert not list(physics.limit_figures(predictions, {}, ["pfn"]))
+    assert not list(physics.training_figures({"pfn": {}}, study()))
+
+
+def test_the_notebook_that_makes_the_validation_jets_is_named(predictions, tmp_path):
+    with pytest.raises(MissingStageError, match=r"validation\.root .* 05_triton_query"):
+        physics.add_closed(predictions, ["pfn"], study(closure=True), RunFolder(tmp_path))
+
+
+def test_models_that_differ_in_the_flavour_weight_make_a_frontier(toy):
+    names = ("pfn", "pfn_balanced", "pfn_lambda_2")
+    metrics = physics.measure(check_predictions(toy(6_000, models=names)), names, study().physics, progress=False)
+    ((name, figure),) = physics.training_figures(metrics, study(names), source="jetcorr simulation")
+    assert name == "06_frontier"
+    labels = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert {rf"$\lambda = {weight}$" for weight in range(3)} <= set(labels)
+
+
+def test_other_spectra(predictions):
+    ((name, figure),) = physics.prior_figures(predictions, ["standard", "pfn"], study(prior=(5.0,)))
+    assert name == "06_prior"
+    assert len(figure.axes) == 2
+
+
+def test_the_worst_bin_of_a_correction(toy):
+    table = toy(40_000, sigma=0.05, flavour_shift=0.0)
+    table = check_predictions(table)
+    low, high = physics.PT_EDGES[7:9]
+    inside = (table["genJetPt"] >= low) & (table["genJetPt"] < high) & (table["genJetEta"].abs() < 1.3)
+    table["pfn_pt"] = table["jetPt"] * inside.map({True: 1.05, False: 1.0})
+    summary = physics.closure_summary(table, ["standard", "pfn"], study().physics, min_jets=400)
+    everything = summary[summary["jets of"] == "all flavours"].set_index("correction")
+    assert everything.loc["standard", "beyond 1 %"] == 0
+    assert everything.loc["pfn", "beyond 1 %"] >= 1
+    assert everything.loc["pfn", "largest / %"] == pytest.approx(5, abs=1)
+    assert everything.loc["pfn", "abs(eta)"] == "0-1.3"
+    assert everything.loc["pfn", "gen pt / GeV"] == f"{low:.0f}-{high:.0f}"
