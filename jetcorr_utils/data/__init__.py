@@ -7,15 +7,18 @@ jets and sort events, `clouds` keeps the result in a cache (`store`), and `batch
 from .clouds import load_clouds
 from .dataset import CloudDataset
 from .locations import ensure_files, record_files
-from .reading import FileInfo, describe, iterate_jets, read_jets
+from .reading import Block, FileInfo, describe, iterate_jets, list_blocks, read_block, read_jets
 
 __all__ = [
+    "Block",
     "CloudDataset",
     "FileInfo",
     "describe",
     "ensure_files",
     "iterate_jets",
+    "list_blocks",
     "load_clouds",
+    "read_block",
     "read_jets",
     "record_files",
 ]

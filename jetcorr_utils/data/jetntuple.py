@@ -19,6 +19,7 @@ __all__ = ["TREE", "JetNTuple"]
 TREE = "AK4jets/jetTree"
 
 _COUNTER = "nPF"
+_MOST_JETS = 1000  # in one event
 _MAKERS = {"Jets (JetNTuple)": "jetcorr simulation", "jetTree": "CMS open simulation"}
 """Who gives the tree which title: our simulation, and CMS's tool."""
 
@@ -87,6 +88,8 @@ class JetNTuple:
         scalars: Sequence[str] | None = None,
         particles: Sequence[str] | None = None,
         candidates: Candidates = "window",
+        start: int = 0,
+        stop: int | None = None,
     ) -> Iterator[ak.Array]:
         """Yield the jets in their order.
 
@@ -98,6 +101,8 @@ class JetNTuple:
             Columns to read; default: all of the format that the file has, and the core columns.
         candidates
             All that are stored, or only those that were clustered into the jet (PF_fromAK4Jet).
+        start, stop
+            Range of the jets; default: all.
         """
         wanted = list(dict.fromkeys((*self.scalars, *CORE) if scalars is None else scalars))
         columns = self.particles if particles is None else [name for name in particles if name in self.particles]
@@ -110,13 +115,30 @@ class JetNTuple:
         arrays = dict.fromkeys((*columns, "PF_fromAK4Jet") if candidates == "jet" else columns)
         branches = {name: self.tree[name].interpretation for name in (*read, *self.counter)}
         branches |= {name: _as_pieces(self.tree[name].interpretation) for name in arrays}
-        previous = None
-        for chunk in self.tree.iterate(branches, step_size=step, library="np", how=dict):
+        previous = self._before(start) if "jetPtOrder" in filled else None
+        for chunk in self.tree.iterate(
+            branches, step_size=step, library="np", how=dict, entry_start=start, entry_stop=stop
+        ):
             record = {name: chunk[name].astype(JET_TYPES[name], copy=False) for name in read}
             offsets = self._offsets({name: chunk[name] for name in arrays}, chunk)
             cloud = _cloud(chunk, columns, offsets, candidates)
             previous = _fill(record, filled, cloud, previous)
             yield ak.zip({**{name: record[name] for name in wanted}, "particles": cloud}, depth_limit=1)
+
+    def ranges(self, step: int | str) -> list[tuple[int, int]]:
+        """Ranges of about `step` jets that together are all, for `iterate`."""
+        size = step if isinstance(step, int) else self.tree.num_entries_for(step)
+        return [(start, min(start + size, self.jets)) for start in range(0, self.jets, size)]
+
+    def _before(self, start: int) -> tuple | None:
+        """What `_order` needs to go on at a jet in the midst of the file."""
+        if start == 0:
+            return None
+        names = ("run", "lumi", "event")
+        record = self.tree.arrays(
+            names, entry_start=max(0, start - _MOST_JETS), entry_stop=start, library="np", how=dict
+        )
+        return _order(record, None)[1]
 
     def _offsets(self, arrays: dict[str, Jagged], chunk: dict[str, NDArray]) -> NDArray[np.int64]:
         """Where the candidates of each jet begin and end, `(b + 1,)`; all arrays must have the same lengths."""

@@ -111,6 +111,8 @@ class NanoAOD:
         scalars: Sequence[str] | None = None,
         particles: Sequence[str] | None = None,
         candidates: Candidates = "window",
+        start: int = 0,
+        stop: int | None = None,
     ) -> Iterator[ak.Array]:
         """Yield the jets in their order, those without candidates with an empty list.
 
@@ -122,20 +124,27 @@ class NanoAOD:
             Columns to give; default: all.
         candidates
             NanoAOD links only those that were clustered into a jet, so both give the same.
+        start, stop
+            Range of the events; default: all.
         """
         scalars = CORE if scalars is None else scalars
         particles = PARTICLES if particles is None else [name for name in particles if name in PARTICLES]
         unknown = [name for name in scalars if name not in CORE]
         if unknown:
             raise InputError(f"{self.path}: {', '.join(unknown)}: NanoAOD has only {', '.join(CORE)}")
-        size = self._events(step)
-        for start in range(0, self.tree.num_entries, size):
-            events = self._load(start, min(start + size, self.tree.num_entries))
+        size, stop = self._events(step), self.tree.num_entries if stop is None else stop
+        for first in range(start, stop, size):
+            events = self._load(first, min(first + size, stop))
             record = self._scalars(events)
             cloud = self._particles(events, record)
             record |= quark_gluon(cloud) if any(name.startswith("QG_") for name in scalars) else {}
             columns = {name: record[name].astype(JET_TYPES[name], copy=False) for name in scalars}
             yield ak.zip({**columns, "particles": cloud[list(particles)]}, depth_limit=1)
+
+    def ranges(self, step: int | str) -> list[tuple[int, int]]:
+        """Ranges of events of about `step` jets that together are all, for `iterate`."""
+        size, events = self._events(step), self.tree.num_entries
+        return [(start, min(start + size, events)) for start in range(0, events, size)]
 
     def _events(self, step: int | str) -> int:
         """The number of events of about `step` jets."""

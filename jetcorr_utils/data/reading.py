@@ -20,12 +20,23 @@ from .nanoaod import NanoAOD
 from .schema import DEFAULTS, Candidates
 from .selection import select_jets
 
-__all__ = ["FileInfo", "JetSource", "describe", "iterate_jets", "open_jets", "read_jets"]
+__all__ = [
+    "Block",
+    "FileInfo",
+    "JetSource",
+    "describe",
+    "iterate_jets",
+    "list_blocks",
+    "open_jets",
+    "read_block",
+    "read_jets",
+]
 
 log = logging.getLogger(__name__)
 
 STEP = 10_000
 """Jets that are in memory at once."""
+_ALL = 10**9  # jets at once: more than a block has
 
 
 class JetSource(Protocol):
@@ -61,8 +72,13 @@ class JetSource(Protocol):
         scalars: Sequence[str] | None = None,
         particles: Sequence[str] | None = None,
         candidates: Candidates = "window",
+        start: int = 0,
+        stop: int | None = None,
     ) -> Iterator[ak.Array]:
-        """Yield the jets in chunks of about `step`, with all columns or with some."""
+        """Yield the jets in chunks of about `step`, with all columns or with some, of all entries or of a range."""
+
+    def ranges(self, step: int | str) -> list[tuple[int, int]]:
+        """Ranges of entries of about `step` jets that together are all."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +213,52 @@ def iterate_jets(
                     log.warning("%s: %s", path, note)
             with _reading(str(path)):
                 yield from source.iterate(step_size, scalars, particles, candidates)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a file, to be read by itself, in whatever process.
+
+    Attributes
+    ----------
+    path
+        The file.
+    start, stop
+        Range of its entries.
+    """
+
+    path: str
+    start: int
+    stop: int
+
+
+def list_blocks(paths: Sequence[str | Path], step_size: int | str = STEP) -> list[Block]:
+    """Parts of about `step_size` jets that together are all jets of some files, in their order.
+
+    How absent branches are filled is logged.
+    """
+    blocks, reported = [], set()
+    for path in map(str, paths):
+        with open_jets(path) as source:
+            for note in _notes(source.filled):
+                if note not in reported:
+                    reported.add(note)
+                    log.warning("%s: %s", path, note)
+            with _reading(path):
+                blocks += [Block(path, start, stop) for start, stop in source.ranges(step_size)]
+    return blocks
+
+
+def read_block(
+    block: Block,
+    *,
+    scalars: Sequence[str] | None = None,
+    particles: Sequence[str] | None = None,
+    candidates: Candidates = "window",
+) -> ak.Array:
+    """The jets of a part of a file; columns and candidates as in `iterate_jets`."""
+    with open_jets(block.path) as source, _reading(block.path):
+        return next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
 
 
 def read_jets(

@@ -9,7 +9,7 @@ import uproot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetcorr_utils.data import describe, iterate_jets, read_jets
+from jetcorr_utils.data import describe, iterate_jets, list_blocks, read_block, read_jets
 from jetcorr_utils.data.jetntuple import TREE, _order
 from jetcorr_utils.data.reading import open_jets
 from jetcorr_utils.data.schema import CORE, JET_TYPES, NECESSARY, PARTICLE_TYPES, PARTICLES
@@ -70,6 +70,16 @@ def test_filled_columns_do_not_depend_on_the_chunks(ntuple):
     whole = read_jets(path)
     pieces = ak.concatenate(list(iterate_jets(path, 4)))
     assert ak.array_equal(pieces, whole)
+
+
+@pytest.mark.parametrize("step", [1, 7, "4 kB", 1000])
+def test_blocks_read_by_themselves_are_all_jets(ntuple, step):
+    paths = [ntuple("a.root", seed=1, jetPtOrder=None, QG_ptD=None), ntuple("b.root", seed=2)]
+    blocks = list_blocks(paths, step)
+    assert sum(block.stop - block.start for block in blocks) == 120
+    columns = {"scalars": CORE, "particles": PARTICLES}
+    parts = ak.concatenate([read_block(block, **columns) for block in blocks])
+    assert ak.array_equal(parts, ak.concatenate(list(iterate_jets(paths, **columns))))
 
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(0, 12))

@@ -8,7 +8,7 @@ import pytest
 import uproot
 
 from jetcorr_utils.config import DataSettings
-from jetcorr_utils.data import describe, iterate_jets, load_clouds, read_jets
+from jetcorr_utils.data import describe, iterate_jets, list_blocks, load_clouds, read_block, read_jets
 from jetcorr_utils.data.nanoaod import _from_pv
 from jetcorr_utils.data.reading import open_jets
 from jetcorr_utils.errors import InputError
@@ -63,6 +63,9 @@ def test_candidates_sum_up_to_the_raw_jet(pfnano):
 
 def test_chunks_of_events_give_the_same_jets(pfnano):
     assert ak.array_equal(ak.concatenate(list(iterate_jets(pfnano, 15))), read_jets(pfnano))
+    blocks = list_blocks([pfnano], 15)
+    assert len(blocks) == 4  # of three events each
+    assert ak.array_equal(ak.concatenate([read_block(block) for block in blocks]), read_jets(pfnano))
 
 
 def test_clouds_of_the_official_file(pfnano, tmp_path):
