@@ -43,16 +43,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path.parent, lambda: tempfile.mkstemp(prefix=f"{MARK}{path.stem}-", suffix=path.suffix,
-                                                          dir=path.parent)) as temporary:  # fmt: skip
-        try:
+    try:
+        with _temporary(path.parent, lambda: tempfile.mkstemp(prefix=f"{MARK}{path.stem}-", suffix=path.suffix,
+                                                              dir=path.parent)) as temporary:  # fmt: skip
             yield temporary
-        except OSError as error:
-            if error.filename in (None, str(temporary)):
-                error.filename = str(path)  # a full disk should name the file that does not fit
-            raise
-        temporary.chmod(0o644)
-        temporary.replace(path)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+    except OSError as error:
+        if error.filename is None or MARK in str(error.filename):
+            error.filename = str(path)  # a full disk should name the file that does not fit
+        raise
 
 
 @contextlib.contextmanager

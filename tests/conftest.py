@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from jetcorr_utils.config import project_root
 from jetcorr_utils.files import write_text
 from jetcorr_utils.run import RunFolder
+from tests.planted import SECRETS
 
 # The same examples on each machine and in each run; no deadline, since two cores are shared by the tests.
 settings.register_profile("jetcorr", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -70,5 +71,6 @@ def smoke_run(tmp_path_factory) -> SmokeRun:
     output = place / "output.txt"
     with FileLock(place / "run.lock"):
         if not output.exists():
-            write_text(output, jetcorr(*arguments).stdout)
+            result = jetcorr(*arguments, env=os.environ | SECRETS)
+            write_text(output, result.stdout + result.stderr)
     return SmokeRun(RunFolder(place / "run"), arguments, output.read_text())

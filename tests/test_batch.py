@@ -107,5 +107,5 @@ def test_a_parameter_that_no_notebook_has_is_refused(name, tmp_path):
 
 
 def test_a_parameter_that_is_not_yaml_is_refused(tmp_path):
-    with pytest.raises(InputError, match="WORKERS.*not YAML"):
+    with pytest.raises(InputError, match=r"WORKERS.*not YAML"):
         run_study("smoke", tmp_path, {"WORKERS": "[2"})

@@ -1,0 +1,100 @@
+"""A small, seeded part of what `make reliability` does: a kill, a limit of the disk, broken files, damaged models."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import uproot
+
+from jetcorr_utils.errors import InputError
+from jetcorr_utils.files import MARK
+from jetcorr_utils.run import RunFolder
+from jetcorr_utils.serving import correct_files
+from jetcorr_utils.training import load_model
+
+from .fuzz import fuzz_files, small_file
+from .kills import killed
+from .outputs import arrays_of, differences, snapshot
+from .processes import Sandbox
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cache", "correct"])
+def test_killed_and_run_again(name, tmp_path):
+    row = killed(name, 1, 7, Sandbox(tmp_path))
+    assert row.tries == 1
+    assert row.good, row.problems
+
+
+@pytest.mark.slow
+def test_a_killed_search_of_a_batch_run_keeps_the_record_of_what_it_had_done(smoke_run, tmp_path):
+    """The run folder is then that of the undisturbed run, and run.json has the checksums of all of it."""
+    sandbox = Sandbox(tmp_path)
+    folder = RunFolder(shutil.copytree(smoke_run.folder.path, sandbox.work / "run"))
+    shutil.rmtree(folder.tuning)
+    arguments = [str(folder.path if part == smoke_run.folder.path else part) for part in smoke_run.arguments]
+    command = ["-m", "jetcorr_utils.cli", *arguments]
+    process = sandbox.start(command)
+    while process.code is None and not (folder.tuning / "001" / "trial.json").exists():
+        pass
+    process.kill()
+    last = sandbox.run(command)
+    assert last.code == 0, last.output
+    assert process.left() == []
+    assert differences(snapshot(smoke_run.folder.path), snapshot(folder.path)) == ([], [], [])
+
+
+def _limit_size_of_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+
+def test_a_file_that_cannot_be_written_is_named_and_the_earlier_one_is_kept(files, sample, tmp_path):
+    """A limit of the size of files stands for a full disk here, which only root can make."""
+    out = tmp_path / "out.root"
+    correct_files([sample], files["pfn"], out, progress=False)
+    before = arrays_of(out)
+    command = [sys.executable, "-W", "ignore", "-m", "jetcorr_utils.cli", "correct", str(sample), "--model",
+               str(files["pfn"]), "--out", str(out)]  # fmt: skip
+    result = subprocess.run(command, preexec_fn=_limit_size_of_files, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert f"jetcorr: {out}: File too large" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert arrays_of(out) == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(MARK)]
+
+
+@pytest.mark.slow
+def test_broken_files_are_read_right_or_refused(tmp_path):
+    original = small_file(tmp_path / "jets.root", uproot.ZLIB(4))
+    row, states = fuzz_files(original, 30, 1, tmp_path)
+    assert row.wrong == 0, row.problems
+    assert states["refused"] > 5
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_damaged_checkpoint_is_refused_or_gives_the_same_network(smoke_run, tmp_path, seed):
+    good = (smoke_run.folder.model("pfn") / "checkpoint.pt").read_bytes()
+    rng = np.random.default_rng(seed)
+    data = bytearray(good)
+    if seed % 3 == 0:
+        data = data[: rng.integers(1, len(good))]
+    else:
+        data[rng.integers(len(good))] ^= 1 << int(rng.integers(8))
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(data)
+    try:
+        model = load_model(path)
+    except InputError as error:
+        return _names_file(error, path)
+    expected = load_model(smoke_run.folder.model("pfn")).state_dict()
+    assert all(np.array_equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+def _names_file(error: InputError, path) -> None:
+    assert str(path) in str(error)
+    assert "\n" not in str(error)
