@@ -1,13 +1,12 @@
-"""Puts the exported model together: a loop over chunks of jets around a network's body, and its head after the loop.
+"""Puts the exported model together: rows and features of the batch, a loop over chunks of jets, and the head.
 
 A chunk small enough for the processor's cache is computed several times faster than the whole batch at once, and a
 loop inside the graph does this for every runtime and client::
 
-    pf_points, pf_features → particles (B, P, 2 + F)
-    pf_mask → real (B, P); an empty jet gets one particle here, and not-a-number in the end
-    T = ceil(B / chunk) chunks of equal size; the last one overlaps the one before it
-    loop: cut the chunk and the particle axis to its last real particle → body → latent
-    head(latent, jet_features) → output, sigma
+    pf_points, pf_features, pf_mask, jet_features → rows → columns (C, N), jet (N,), counts (B,), empty (B,)
+    T = ceil(N / chunk) chunks of equally many jets; the last one overlaps the one before it
+    loop: cut the rows of the chunk's jets → body → latent
+    head(latent, jet_features) → output, sigma; not a number for an empty jet
 """
 
 from __future__ import annotations
@@ -44,41 +43,36 @@ class _Nodes:
 
 
 def assemble(
-    body: onnx.ModelProto, finish: onnx.ModelProto, *, chunk: int, min_particles: int, columns: int, jet_columns: int
+    rows: onnx.ModelProto, body: onnx.ModelProto, finish: onnx.ModelProto, *, chunk: int, min_particles: int
 ) -> onnx.ModelProto:
     """The whole model.
 
     Parameters
     ----------
+    rows
+        The model's inputs → ``columns (C, N), jet (N,), counts (B,), empty (B,) bool``, see `graphs.Rows`.
     body
-        ``particles (c, P, 2 + F), mask (c, P) bool, jets (c, J) → latent (c, L)``.
+        ``columns (C, n), jet (n,), first (c,), counts (c,), places (P,) → latent (c, L)``, see `graphs.PaddedNetwork`.
     finish
         ``latent (B, L), jets (B, J), empty (B,) bool → output (B, 1), sigma (B, 1)``.
     chunk
-        Jets at a time.
+        Particles at a time, on average over the chunks.
     min_particles
-        The body needs the particle axis at least so long.
-    columns, jet_columns
-        F and J.
+        The least P.
     """
+    start = compose.add_prefix(rows, "rows/").graph
+    _rename(start, dict(zip((value.name for value in start.input), INPUT_NAMES, strict=True)))
+    columns, jet, counts, empty = (value.name for value in start.output)
+
     add = _Nodes("main/")
-    particles = add("Concat", "pf_points", "pf_features", axis=2)
-    real = add("Greater", add("Squeeze", "pf_mask", [2]), add.constant(0.0, np.float32))
-    batch, width = (add("Gather", add("Shape", "pf_mask"), axis, axis=0) for axis in (0, 1))
-    any_real = add("ReduceMax", add("Cast", real, to=TensorProto.INT64), [1], keepdims=0)
-    empty = add("Equal", any_real, 0, name="main/empty")
-
-    chunks = add("Div", add("Add", batch, chunk - 1), chunk)
-    size = add("Div", add("Add", batch, add("Sub", chunks, 1)), chunks, name="main/size")
+    batch = add("Gather", add("Shape", counts), 0, axis=0)
+    particles = add("Gather", add("Shape", jet), 0, axis=0)
+    chunks = add("Min", _divided(add, particles, chunk), batch)
+    size = _divided(add, batch, chunks, name="main/size")
+    chunks = _divided(add, batch, size)
     add("Sub", batch, size, name="main/last_start")
-    if min_particles > 1:
-        missing = add("Max", add("Sub", min_particles, width), 0)
-        particles, real = _widen(add, particles, 3, missing), _widen(add, real, 2, missing)
-    # A jet without particles gets the (meaningless) particle at place 0
-    place = add("Range", 0, add("Max", width, min_particles), 1)
-    real = add("Or", real, add("And", add("Unsqueeze", empty, [1]), add("Equal", place, 0)))
-
-    loop = _loop_body(body, particles, real, "jet_features", min_particles)
+    add("Concat", [0], add("CumSum", counts, 0), axis=0, name="main/bounds")
+    loop = _loop_body(body, columns, jet, counts, min_particles)
     stacked = "main/latents"
     always = add.constant(True, bool)
     add.nodes.append(helper.make_node("Loop", [chunks, always], [stacked], name="main/loop", body=loop))
@@ -91,47 +85,48 @@ def assemble(
     latents = add("Gather", add("Reshape", stacked, [-1, latent_size]), row, axis=0)
 
     head = compose.add_prefix(finish, "head/").graph
-    renamed = dict(zip((i.name for i in head.input), (latents, "jet_features", empty), strict=True))
+    renamed = dict(zip((i.name for i in head.input), (latents, INPUT_NAMES[-1], empty), strict=True))
     renamed |= dict(zip((o.name for o in head.output), OUTPUT_NAMES, strict=True))
     _rename(head, renamed)
-    shapes = {"pf_points": ["particles", 2], "pf_features": ["particles", columns], "pf_mask": ["particles", 1]}
-    inputs = [_value(name, ["batch", *shapes.get(name, [jet_columns])]) for name in INPUT_NAMES]
+    sizes = [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in rows.graph.input]
+    shapes = [["batch", "particles", size[2]] if len(size) == 3 else ["batch", size[1]] for size in sizes]
     graph = helper.make_graph(
-        [*add.nodes, *head.node], "jetcorr", inputs, [_value(name, ["batch", 1]) for name in OUTPUT_NAMES],
-        initializer=[*add.constants.values(), *head.initializer],
+        [*start.node, *add.nodes, *head.node], "jetcorr",
+        [_value(name, shape) for name, shape in zip(INPUT_NAMES, shapes, strict=True)],
+        [_value(name, ["batch", 1]) for name in OUTPUT_NAMES],
+        initializer=[*start.initializer, *add.constants.values(), *head.initializer],
     )  # fmt: skip
-    functions = {(f.domain, f.name): f for model in (body, finish) for f in model.functions}
-    model = helper.make_model(graph, opset_imports=_opsets(body, finish), functions=list(functions.values()))
+    parts = (rows, body, finish)
+    functions = {(f.domain, f.name): f for model in parts for f in model.functions}
+    model = helper.make_model(graph, opset_imports=_opsets(*parts), functions=list(functions.values()))
     # The oldest file format that has these operators: older servers read it, too
     model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
     return model
 
 
-def _widen(add: _Nodes, tensor: str, rank: int, places: str) -> str:
-    """A tensor with zeros appended along its particle axis."""
-    pads = [add.constant([0] * (rank + 1)), add("Unsqueeze", places, [0])]
-    pads = add("Concat", *pads, *([add.constant([0])] if rank == 3 else []), axis=0)
-    if rank > 2:
-        return add("Pad", tensor, pads)
-    numbers = add("Pad", add("Cast", tensor, to=TensorProto.INT32), pads)  # the operator takes no truth values
-    return add("Cast", numbers, to=TensorProto.BOOL)
+def _divided(add: _Nodes, number: str, by: str | int, name: str | None = None) -> str:
+    """A positive number divided, rounded up."""
+    one_less = add("Sub", by, 1) if isinstance(by, str) else by - 1
+    return add("Div", add("Add", number, one_less), by, name=name)
 
 
-def _loop_body(body: onnx.ModelProto, particles: str, real: str, jets: str, min_particles: int) -> onnx.GraphProto:
+def _loop_body(body: onnx.ModelProto, columns: str, jet: str, counts: str, min_particles: int) -> onnx.GraphProto:
     """The graph of one iteration; it sees the tensors of the graph around it by their names."""
     add = _Nodes("loop/")
     start = add("Min", add("Mul", "loop/i", "main/size"), "main/last_start")
-    bounds = [add("Unsqueeze", value, [0]) for value in (start, add("Add", start, "main/size"))]
-    mask = add("Slice", real, *bounds, [0])
-    # Where the last real particle of the chunk is: what is beyond is not even looked at
-    used = add("ReduceMax", add("Cast", mask, to=TensorProto.INT64), [0], keepdims=0)
-    places = add("Range", 1, add("Add", add("Gather", add("Shape", used), 0, axis=0), 1), 1)
-    stop = add("Unsqueeze", add("Max", add("ReduceMax", add("Mul", used, places), [0], keepdims=0), min_particles), [0])
-    mask = add("Slice", mask, [0], stop, [1])
-    chunk = add("Slice", add("Slice", particles, *bounds, [0]), [0], stop, [1])
+    begin, end = (add("Unsqueeze", value, [0]) for value in (start, add("Add", start, "main/size")))
+    own_counts = add("Slice", counts, begin, end, [0])
+    own_bounds = [add("Gather", "main/bounds", jet_number, axis=0) for jet_number in (begin, end)]
+    widest = add("Max", add("ReduceMax", own_counts, [0], keepdims=0), min_particles)
+    arguments = (
+        add("Slice", columns, *own_bounds, [1]),
+        add("Sub", add("Slice", jet, *own_bounds, [0]), start),
+        add("Sub", add("Slice", "main/bounds", begin, end, [0]), own_bounds[0]),
+        own_counts,
+        add("Range", 0, widest, 1),
+    )
     inner = compose.add_prefix(body, "body/").graph
-    names = (chunk, mask, add("Slice", jets, *bounds, [0]))
-    _rename(inner, dict(zip((i.name for i in inner.input), names, strict=True)))
+    _rename(inner, dict(zip((value.name for value in inner.input), arguments, strict=True)))
     add("Identity", "loop/go_on_in", name="loop/go_on")
     return helper.make_graph(
         [*add.nodes, *inner.node],

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models import CloudNetwork, ParticleFlowNetwork, ParticleNet, correction
-from ..models.inputs import CloudInputs
+from ..models.inputs import PARTICLE_FEATURES, CloudInputs
 from ..models.particlenet import EdgeConv
 
 __all__ = ["Finish", "PaddedNetwork", "PaddedParticleNet", "PaddedPfn", "padded_network"]
@@ -31,73 +31,88 @@ _ABSENT = -1e9
 """Value of an edge to a neighbour that does not exist, before the first ReLU."""
 
 
-@dataclass
-class Rows:
-    """The real particles of a chunk of jets.
+class Rows(nn.Module):
+    """From padded tensors to the rows of the real particles, and their features: the first part of the graph.
 
-    Attributes
-    ----------
-    jet
-        `(N,)`, the jet of each row.
-    place
-        `(N,)`, the place of each row in the flattened padded layout `(c * P,)`.
-    back
-        `(c * P,)`, the row at each place of the padded layout; for padding the real row before it, if there is one.
-    """
-
-    jet: Tensor
-    place: Tensor
-    back: Tensor
-
-    @classmethod
-    def of(cls, mask: Tensor) -> Rows:
-        """Rows of a mask `(c, P)`."""
-        real = mask.flatten()
-        place = real.nonzero().squeeze(1)
-        back = (real.long().cumsum(0) - 1).clamp(min=0)
-        return cls(place // mask.shape[1], place, back)
-
-    def pad(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Values `(N, C)` of rows in the padded layout `(c, P, C)`; padding repeats other rows."""
-        return x.index_select(0, self.back).view(mask.shape[0], mask.shape[1], x.shape[1])
-
-    def pool(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Sum `(c, C)` over the rows `(N, C)` of each jet."""
-        return torch.bmm(mask.to(x.dtype).unsqueeze(1), self.pad(x, mask)).squeeze(1)
-
-
-class RowFeatures(nn.Module):
-    """The features of rows, before the standardisation, which the first linear layer absorbs.
-
-    The flags are looked up in a table by particle id, vertex code and membership, instead of compared one by one. The
-    table is made by the network's own inputs.
+    Features stand as columns, `(C, N)`: each is computed for all particles of the batch at once, and while the batch's
+    particles outgrow the processor's cache soon, a column of them does not. The standardisation is left to the first
+    linear layer, see `absorbed`.
     """
 
     def __init__(self, inputs: CloudInputs) -> None:
         super().__init__()
         self.inputs = inputs
-        self.columns = [inputs.columns.index(name) for name in ("PF_id", "PF_fromPV", "PF_fromAK4Jet")]
-        # One id and one code more than have a meaning, for all those without
-        self.ids, self.codes = int(inputs.ids.max()) + 2, len(inputs.codes) + 1
-        grid = torch.cartesian_prod(*(torch.arange(float(size)) for size in (self.ids, self.codes, 2)))
-        particles = torch.zeros(len(grid), len(inputs.columns))
-        particles[:, self.columns] = grid
-        self.register_buffer("table", inputs.flags(particles))
 
-    def forward(self, real: Tensor, kinematics: Tensor) -> Tensor:
-        """Features `(N, C)` from physical columns `(N, 2 + F)` and pt and eta of each row's jet `(N, 2)`."""
-        pdg_id, code, member = (real[:, column] for column in self.columns)
-        row = pdg_id.abs().clamp(max=self.ids - 1)
-        row = row * self.codes + torch.where(code < 0, self.codes - 1.0, code.clamp(max=self.codes - 1))
-        row = (row * 2 + (member > 0).to(row.dtype)).long()
-        continuous = self.inputs.continuous(real, kinematics[:, 0], kinematics[:, 1])
-        return torch.cat([continuous, self.table.index_select(0, row)], dim=1)
+    def forward(
+        self, points: Tensor, features: Tensor, mask: Tensor, jets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows of padded jets.
+
+        Parameters
+        ----------
+        points, features, mask, jets
+            The model's inputs: `(B, P, 2)`, `(B, P, F)`, `(B, P, 1)`, `(B, 10)`.
+
+        Returns
+        -------
+        columns
+            `(C, N)`, the features of the real particles before the standardisation.
+        jet
+            `(N,)`, the jet of each of them.
+        counts
+            `(B,)`, how many a jet has. A jet without particles is given the (meaningless) one at place 0.
+        empty
+            `(B,)`, whether that was so.
+        """
+        real = mask.squeeze(2) > 0
+        empty = ~real.any(dim=1)
+        width = real.shape[1]
+        real = real | (empty.unsqueeze(1) & (torch.arange(width, device=mask.device) == 0))
+        place = real.flatten().nonzero().squeeze(1)
+        jet = torch.div(place, width, rounding_mode="trunc")
+        physical = [column for x in (points, features) for column in x.flatten(0, 1).index_select(0, place).t()]
+        pt, eta = (jets[:, column].index_select(0, jet) for column in range(2))
+        columns = torch.stack(self.inputs.feature_list(physical, pt, eta))
+        return columns, jet, real.to(points.dtype).sum(dim=1).long(), empty
 
     def absorbed(self, weight: Tensor, bias: Tensor | None) -> nn.Linear:
         """A linear layer on standardised features as one on features before the standardisation."""
         weight = (weight / self.inputs.particle_scale).detach()
         shift = -(weight @ self.inputs.particle_mean)
         return _linear(weight, shift if bias is None else bias + shift)
+
+
+@dataclass
+class Layout:
+    """Where the rows of a chunk of jets stand, one jet after the other, and in a padded layout `(c, P)`.
+
+    Attributes
+    ----------
+    jet
+        `(N,)`, the jet of each row.
+    first, counts
+        `(c,)`, the first row of each jet, and how many it has.
+    places
+        `(P,)`, 0 to P - 1, where P is at least the largest of `counts`.
+    """
+
+    jet: Tensor
+    first: Tensor
+    counts: Tensor
+    places: Tensor
+
+    def mask(self) -> Tensor:
+        """Which places `(c, P)` have a particle."""
+        return self.places < self.counts.unsqueeze(1)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Values `(N, …)` of rows in the padded layout `(c, P, …)`; padding repeats other rows."""
+        row = (self.first.unsqueeze(1) + self.places).clamp(max=x.shape[0] - 1)
+        return x.index_select(0, row.flatten()).view(*row.shape, *x.shape[1:])
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Sum `(c, C)` over the rows `(N, C)` of each jet."""
+        return torch.bmm(self.mask().to(x.dtype).unsqueeze(1), self.pad(x)).squeeze(1)
 
 
 class PaddedNetwork(nn.Module):
@@ -111,9 +126,11 @@ class PaddedNetwork(nn.Module):
     Attributes
     ----------
     chunk
-        Jets at a time: what keeps the largest tensor in the processor's cache.
+        Particles at a time, about: what keeps the largest tensor in the processor's cache.
     min_particles
         The padded layout must be at least so wide.
+    rows
+        What computes the features.
     """
 
     chunk: int
@@ -121,92 +138,83 @@ class PaddedNetwork(nn.Module):
 
     def __init__(self, model: CloudNetwork) -> None:
         super().__init__()
-        self.inputs = RowFeatures(model.inputs)
+        self.rows = Rows(model.inputs)
 
-    def rows(self, particles: Tensor, mask: Tensor, jets: Tensor) -> tuple[Rows, Tensor, Tensor]:
-        """The real rows, their physical columns `(N, 2 + F)`, and their features before the standardisation."""
-        rows = Rows.of(mask)
-        real = particles.flatten(0, 1).index_select(0, rows.place)
-        return rows, real, self.inputs(real, jets[:, :2].index_select(0, rows.jet))
-
-    def forward(self, particles: Tensor, mask: Tensor, jets: Tensor) -> Tensor:
-        """Latent vectors `(c, latent)` from particles `(c, P, 2 + F)`, a boolean mask `(c, P)` and jets `(c, 10)`.
-
-        Every jet must have at least one particle.
-        """
+    def forward(self, columns: Tensor, jet: Tensor, first: Tensor, counts: Tensor, places: Tensor) -> Tensor:
+        """Latent vectors `(c, latent)` from features `(C, N)` as `Rows` makes them; the others as in `Layout`."""
         raise NotImplementedError
 
 
 class PaddedPfn(PaddedNetwork):
     """Particle Flow Network: the per-particle network on rows, then their sum."""
 
-    chunk = 64
+    chunk = 2048
 
     def __init__(self, model: ParticleFlowNetwork) -> None:
         super().__init__(model)
         first, *rest = model.phi.lins
-        self.layers = nn.ModuleList([self.inputs.absorbed(first.weight, first.bias), *rest])
+        self.layers = nn.ModuleList([self.rows.absorbed(first.weight, first.bias), *rest])
         self.register_buffer("multiplicity", model.multiplicity)
 
-    def forward(self, particles: Tensor, mask: Tensor, jets: Tensor) -> Tensor:
+    def forward(self, columns: Tensor, jet: Tensor, first: Tensor, counts: Tensor, places: Tensor) -> Tensor:
         """See `PaddedNetwork.forward`."""
-        rows, _, x = self.rows(particles, mask, jets)
+        x = columns.t()
         for layer in self.layers:
             x = layer(x).relu()
-        return rows.pool(x, mask) / self.multiplicity
+        return Layout(jet, first, counts, places).pool(x) / self.multiplicity
 
 
 class PaddedParticleNet(PaddedNetwork):
     """ParticleNet on the real particles of a few jets at a time."""
 
-    chunk = 4
+    chunk = 200
 
     def __init__(self, model: ParticleNet) -> None:
         super().__init__(model)
         self.k = model.k
         self.min_particles = model.k + 1
+        self.points = [PARTICLE_FEATURES[model.inputs.features].index(name) for name in ("d_eta", "d_phi")]
         self.blocks = nn.ModuleList(FoldedEdgeConv(block, model.k) for block in model.blocks)
-        self.blocks[0].absorb(self.inputs)
+        self.blocks[0].absorb(self.rows)
 
-    def forward(self, particles: Tensor, mask: Tensor, jets: Tensor) -> Tensor:
+    def forward(self, columns: Tensor, jet: Tensor, first: Tensor, counts: Tensor, places: Tensor) -> Tensor:
         """See `PaddedNetwork.forward`."""
-        rows, real, x = self.rows(particles, mask, jets)
-        width = mask.shape[1]
-        number = mask.sum(dim=1)
-        count = (number - 1).clamp(max=self.k).to(x.dtype).index_select(0, rows.jet).unsqueeze(1)
-        itself = (rows.place - rows.jet * width).unsqueeze(1) == torch.arange(width, device=mask.device)
-        bias = torch.where(itself | ~mask.index_select(0, rows.jet), _FAR, 0.0)
-        score = _score_in_plane(real[:, :2], rows, mask)
-        for number_of_block, block in enumerate(self.blocks):
-            if number_of_block:
-                score = _score(x, rows, mask)
-            x = block(x, self._neighbours(score + bias, rows, width), count)
-        return rows.pool(x, mask) / number.to(x.dtype).unsqueeze(1)
+        layout = Layout(jet, first, counts, places)
+        start = first.index_select(0, jet).unsqueeze(1)
+        count = (counts - 1).clamp(max=self.k).to(columns.dtype).index_select(0, jet).unsqueeze(1)
+        row = torch.arange(columns.shape[1], device=columns.device).unsqueeze(1)
+        padding = ~layout.mask().index_select(0, jet)
+        bias = torch.where(padding | (places == row - start), _FAR, 0.0)
+        x, score = columns.t(), _score_in_plane(columns[self.points], layout)
+        for number, block in enumerate(self.blocks):
+            if number:
+                score = _score(x, layout, row)
+            x = block(x, self._neighbours(score + bias, start), count)
+        return layout.pool(x) / counts.to(x.dtype).unsqueeze(1)
 
-    def _neighbours(self, score: Tensor, rows: Rows, width: int) -> Tensor:
+    def _neighbours(self, score: Tensor, start: Tensor) -> Tensor:
         """Row numbers `(k * N,)` of the nearest neighbours, neighbour axis first; N for those that do not exist."""
-        best, position = score.topk(self.k, dim=1, sorted=False)
-        found = rows.back.index_select(0, (position + (rows.jet * width).unsqueeze(1)).flatten())
-        found = torch.where(best.flatten() > _FAR / 2, found, rows.place.shape[0])
-        return found.view(-1, self.k).t().flatten()
+        best, place = score.topk(self.k, dim=1, sorted=False)
+        return torch.where(best > _FAR / 2, place + start, score.shape[0]).t().flatten()
 
 
-def _score_in_plane(points: Tensor, rows: Rows, mask: Tensor) -> Tensor:
+def _score_in_plane(points: Tensor, layout: Layout) -> Tensor:
     """Minus the squared distance `(N, P)` of each row from all places of its jet, exact by differences."""
     score = torch.zeros(())
-    for axis in range(2):  # one plane of numbers at a time: loops over the innermost two are slow
-        others = rows.pad(points[:, axis : axis + 1], mask).squeeze(2).index_select(0, rows.jet)
-        difference = others - points[:, axis : axis + 1]
+    for own in points:  # one plane of numbers at a time: loops over the innermost two are slow
+        difference = layout.pad(own).index_select(0, layout.jet) - own.unsqueeze(1)
         score = score - difference * difference
     return score
 
 
-def _score(x: Tensor, rows: Rows, mask: Tensor) -> Tensor:
+def _score(x: Tensor, layout: Layout, row: Tensor) -> Tensor:
     """2 x_i x_j - |x_j|² `(N, P)`: orders the places j of a jet like minus the squared distance from row i."""
-    padded = rows.pad(x, mask)
+    padded = layout.pad(x)
     norm = (padded * padded).sum(dim=2)
     score = 2 * torch.bmm(padded, padded.transpose(1, 2)) - norm.unsqueeze(1)
-    return score.flatten(0, 1).index_select(0, rows.place)
+    width = layout.places.shape[0]
+    place = row.squeeze(1) + (layout.jet * width - layout.first.index_select(0, layout.jet))
+    return score.flatten(0, 1).index_select(0, place)
 
 
 class FoldedEdgeConv(nn.Module):
@@ -227,7 +235,7 @@ class FoldedEdgeConv(nn.Module):
         self.register_buffer("absent", self._rest(torch.zeros(1, len(shift))).detach())
         self.register_buffer("ones", torch.ones(1, k))
 
-    def absorb(self, features: RowFeatures) -> None:
+    def absorb(self, features: Rows) -> None:
         """Take features before the standardisation; for the first block."""
         if isinstance(self.shortcut, nn.Identity):  # as wide as the features: make the standardisation its shortcut
             width = self.own.in_features

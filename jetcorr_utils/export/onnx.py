@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from torch.export import Dim
 
 from ..data.dataset import CloudDataset
 from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
@@ -22,6 +23,7 @@ from ..models import CloudNetwork
 from ..training import predict
 from .assembly import assemble
 from .graphs import Finish, padded_network
+from .padding import INPUT_NAMES
 from .predictor import OnnxPredictor
 from .triton_releases import check_release
 
@@ -87,27 +89,28 @@ def export_model(
 
 
 def _to_onnx(model: CloudNetwork, columns: int, opset: int) -> onnx.ModelProto:
-    """Body and head by torch's exporter, assembled into one graph."""
-    network = padded_network(model)
+    """The parts by torch's exporter, assembled into one graph."""
+    network, finish = padded_network(model), Finish(model).eval()
     generator = torch.Generator().manual_seed(0)
     jets, places = 3, 41  # neither 1 nor equal to a width, which would be taken for constants
-    clouds = torch.rand(jets, places, columns + 2, generator=generator)
-    mask = torch.arange(places) < torch.tensor([[41], [23], [30]])
-    features = torch.rand(jets, len(JET_COLUMNS), generator=generator) + 1
-    batch, width = torch.export.Dim("batch", min=1), torch.export.Dim("places", min=network.min_particles)
-    body = _export(
-        network, (clouds, mask, features), ["particles", "mask", "jets"], ["latent"], opset,
-        ({0: batch, 1: width}, {0: batch, 1: width}, {0: batch}),
-    )  # fmt: skip
+    mask = (torch.arange(places) < torch.tensor([[41], [23], [30]])).unsqueeze(2).float()
+    tensors = [torch.rand(jets, places, size, generator=generator) for size in (len(POINT_COLUMNS), columns)]
+    inputs = (*tensors, mask, torch.rand(jets, len(JET_COLUMNS), generator=generator) + 1)
+    batch, width, rows, place = (Dim(name, min=1) for name in ("batch", "width", "rows", "place"))
+    padded = {0: batch, 1: width}
     with torch.no_grad():
-        latent = network(clouds, mask, features)
-    finish = _export(
-        Finish(model).eval(), (latent, features, ~mask.any(dim=1)), ["latent", "jets", "empty"], ["output", "sigma"],
-        opset, ({0: batch}, {0: batch}, {0: batch}),
-    )  # fmt: skip
+        features, jet, counts, empty = network.rows(*inputs)
+        first = counts.cumsum(0) - counts
+        arguments = (features, jet, first, counts, torch.arange(places))
+        latent = network(*arguments)
     graph = assemble(
-        body, finish, chunk=network.chunk, min_particles=network.min_particles, columns=columns,
-        jet_columns=len(JET_COLUMNS),
+        _export(network.rows, inputs, list(INPUT_NAMES), ["columns", "jet", "counts", "empty"], opset,
+                (padded, padded, padded, {0: batch})),
+        _export(network, arguments, ["columns", "jet", "first", "counts", "places"], ["latent"], opset,
+                ({1: rows}, {0: rows}, {0: batch}, {0: batch}, {0: place})),
+        _export(finish, (latent, inputs[-1], empty), ["latent", "jets", "empty"], ["output", "sigma"], opset,
+                ({0: batch}, {0: batch}, {0: batch})),
+        chunk=network.chunk, min_particles=network.min_particles,
     )  # fmt: skip
     onnx.checker.check_model(graph, full_check=True)
     return graph

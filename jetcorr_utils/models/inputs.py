@@ -7,6 +7,7 @@ edge of their range (pt → 0, a massless jet, a jet of one particle) stay finit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,48 +61,41 @@ class CloudInputs(nn.Module):
         self.columns = POINT_COLUMNS + PARTICLE_COLUMNS[features]
         self.particle_dim = len(PARTICLE_FEATURES[features])
         self.jet_dim = len(JET_FEATURES)
-        self.register_buffer("ids", torch.tensor(list(PARTICLE_IDS.values()), dtype=torch.float32), persistent=False)
-        self.register_buffer("codes", torch.tensor(VERTEX_CODES, dtype=torch.float32), persistent=False)
         for name, size in (("particle", self.particle_dim), ("jet", self.jet_dim)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_scale", torch.ones(size))
 
     def raw_particle_features(self, particles: Tensor, jet_pt: Tensor, jet_eta: Tensor) -> Tensor:
-        """Features before the standardisation: the continuous ones, then the flags; arguments as in `continuous`."""
-        return torch.cat([self.continuous(particles, jet_pt, jet_eta), self.flags(particles)], dim=-1)
+        """Features `(…, C)` before the standardisation, from physical columns `(…, 2 + F)`; else as `feature_list`."""
+        return torch.stack(self.feature_list(particles.unbind(-1), jet_pt, jet_eta), dim=-1)
 
-    def continuous(self, particles: Tensor, jet_pt: Tensor, jet_eta: Tensor) -> Tensor:
-        """The continuous features before the standardisation.
+    def feature_list(self, particles: Sequence[Tensor], jet_pt: Tensor, jet_eta: Tensor) -> list[Tensor]:
+        """The features before the standardisation, one by one: the continuous ones, then those that are 0 or 1.
 
         Parameters
         ----------
         particles
-            Physical columns, `(…, 2 + F)`.
+            The physical columns, each of any one shape.
         jet_pt, jet_eta
-            pt (GeV) and eta of the jet of each particle, of a shape that broadcasts to `particles[..., 0]`.
+            pt (GeV) and eta of the jet of each particle, of a shape that broadcasts to that of a column.
         """
-        column = dict(zip(self.columns, particles.unbind(-1), strict=True))
+        column = dict(zip(self.columns, particles, strict=True))
         d_eta, d_phi = column["PF_dEta"], column["PF_dPhi"]
         log_pt = _log(column["PF_pT"])
-        values = [
+        continuous = [
             log_pt, log_pt - _log(jet_pt), d_eta, d_phi, (d_eta.square() + d_phi.square()).sqrt(),
             (d_eta + jet_eta).abs(), column["PF_mass"],
         ]  # fmt: skip
         if self.features == "rich":
-            values += [column[name].clamp(min=0).log1p() for name in ("PF_caloFraction", "PF_hcalFraction")]
-        return torch.stack(values, dim=-1)
-
-    def flags(self, particles: Tensor) -> Tensor:
-        """The features that are 0 or 1, from physical columns `(…, 2 + F)`."""
-        column = dict(zip(self.columns, particles.unbind(-1), strict=True))
-        pdg_id = column["PF_id"].abs()
+            continuous += [column[name].clamp(min=0).log1p() for name in ("PF_caloFraction", "PF_hcalFraction")]
+        pdg_id, code = column["PF_id"].abs(), column["PF_fromPV"]
         flags = [
-            pdg_id.unsqueeze(-1) == self.ids,
-            (pdg_id <= 2).unsqueeze(-1),
-            column["PF_fromPV"].unsqueeze(-1) == self.codes,
-            (column["PF_fromAK4Jet"] > 0).unsqueeze(-1),
+            *(pdg_id == value for value in PARTICLE_IDS.values()),
+            pdg_id <= 2,
+            *(code == value for value in VERTEX_CODES),
+            column["PF_fromAK4Jet"] > 0,
         ]
-        return torch.cat([flag.to(particles.dtype) for flag in flags], dim=-1)
+        return [*continuous, *(flag.to(log_pt.dtype) for flag in flags)]
 
     def raw_jet_features(self, jets: Tensor) -> Tensor:
         """Features `(…, J)` of the jets before the standardisation, from their physical columns `(…, 10)`."""
