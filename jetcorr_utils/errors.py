@@ -7,6 +7,7 @@ import errno
 
 __all__ = [
     "MACHINE_FAULTS",
+    "ClusterError",
     "InputError",
     "JetcorrError",
     "MissingStageError",
@@ -44,6 +45,10 @@ class TrainingError(JetcorrError):
 
 class ParityError(JetcorrError):
     """An exported model does not give the numbers of the trained one."""
+
+
+class ClusterError(JetcorrError):
+    """What was started on the cluster has failed, has taken too long, or was removed by someone else."""
 
 
 class ServerError(JetcorrError):

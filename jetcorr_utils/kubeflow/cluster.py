@@ -21,10 +21,10 @@ from kubernetes import client, config, watch
 from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError
 
-from ..errors import InputError, JetcorrError
+from ..errors import ClusterError, InputError, JetcorrError
 from .states import KINDS, progress
 
-__all__ = ["ClusterError", "Connection", "Resource", "connect", "exit_when_terminated"]
+__all__ = ["Connection", "Resource", "connect", "exit_when_terminated"]
 
 T = TypeVar("T")
 
@@ -32,10 +32,6 @@ OWNER = "jetcorr/run-dir"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PATIENCE = 120.0  # seconds to go on asking an API server that does not answer
 REQUEST_TIMEOUT = (5.0, 30.0)  # seconds to connect, and to wait for an answer
-
-
-class ClusterError(JetcorrError):
-    """What was started on the cluster has failed, has taken too long, or was removed by someone else."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -32,18 +34,29 @@ def validator() -> ModuleType | None:
 
 
 @pytest.fixture
-def fake_api(validator, monkeypatch, tmp_path) -> Iterator[Callable[..., FakeApi]]:
+def fake_api(validator, tmp_path) -> Iterator[Callable[..., FakeApi]]:
     """Start a fake API server with operators by plural: `fake_api(trainjobs=…)`."""
-    running = []
+    with _fake(validator, tmp_path) as start:
+        yield start
 
-    def start(**operators) -> FakeApi:
-        api = FakeApi(operators, validator.schemas() if validator else None)
-        running.append(api.__enter__())
-        path = api.kubeconfig(tmp_path / "kubeconfig")
-        monkeypatch.setenv("KUBECONFIG", str(path))
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
-        return api
 
-    yield start
-    for api in running:
-        api.__exit__()
+@pytest.fixture(scope="module")
+def fake_cluster(validator, tmp_path_factory) -> Iterator[Callable[..., FakeApi]]:
+    """The same for all tests of a module."""
+    with _fake(validator, tmp_path_factory.mktemp("kubeconfig")) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def _fake(validator: ModuleType | None, folder: Path) -> Iterator[Callable[..., FakeApi]]:
+    """A function that starts a server, which ends with the context; the client of this process then talks to it."""
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as monkeypatch:
+
+        def start(**operators) -> FakeApi:
+            api = stack.enter_context(FakeApi(operators, validator.schemas() if validator else None))
+            path = str(api.kubeconfig(folder / "kubeconfig"))
+            monkeypatch.setenv("KUBECONFIG", path)
+            monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", path)
+            return api
+
+        yield start

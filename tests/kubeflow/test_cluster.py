@@ -13,8 +13,8 @@ import time
 import pytest
 
 from jetcorr_utils.config import load_study, project_root
-from jetcorr_utils.errors import InputError
-from jetcorr_utils.kubeflow.cluster import ClusterError, Resource, connect
+from jetcorr_utils.errors import ClusterError, InputError
+from jetcorr_utils.kubeflow.cluster import Resource, connect
 from jetcorr_utils.kubeflow.manifests import Cluster
 from jetcorr_utils.kubeflow.manifests.experiment import experiment
 from jetcorr_utils.kubeflow.manifests.inference import inference_service, serving_runtime

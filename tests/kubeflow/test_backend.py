@@ -1,0 +1,213 @@
+"""BACKEND = "kubeflow": the notebooks' work done by resources of a cluster, whose commands are run here as spelled.
+
+The cluster is the fake API, with operators that do what Kubeflow Trainer, Katib and KServe do with our resources.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import uproot
+
+from jetcorr_utils.batch import run_notebook
+from jetcorr_utils.config import Study, load_study
+from jetcorr_utils.data import load_clouds
+from jetcorr_utils.errors import ClusterError, InputError
+from jetcorr_utils.kubeflow.backend import on_cluster, train_on_cluster
+from jetcorr_utils.run import RunFolder
+from jetcorr_utils.training import load_result, train
+from jetcorr_utils.tuning import load_search, plots
+from jetcorr_utils.tuning.cluster import REPORTED
+from tests.kubeflow.fake_api import FakeApi, Resource
+from tests.kubeflow.operators import TrainJob, Trial, best_trial, run_experiment, served
+
+EPOCHS = 30  # enough to be killed on the way
+TRIALS = 12
+
+
+def condition(kind: str, **more: str) -> dict:
+    return {"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "", **more}
+
+
+@dataclass
+class Operators:
+    """Kubeflow's operators on this machine; what they have seen is kept for the tests."""
+
+    folder: Path
+    killed_at: int | None = None
+    trials: list[Trial] | None = None
+    best: Trial | None = None
+
+    def train_job(self, api: FakeApi, resource: Resource) -> None:
+        """Run a TrainJob; the first one is killed once on its way, and started again."""
+        name = resource["metadata"]["name"]
+        job = TrainJob(resource, self.folder)
+        job.start()
+        if self.killed_at is None:
+            command = resource["spec"]["trainer"]["command"]
+            state = Path(command[command.index("--out") + 1]) / "model" / "pfn" / "state.pt"
+            while not state.is_file() or (epoch := torch.load(state, weights_only=True)["epoch"]) < 3:
+                time.sleep(0.02)
+            job.kill()
+            self.killed_at = epoch
+            job.start()
+        failed = any(job.wait())
+        kind = condition("Failed", reason="JobFailed") if failed else condition("Complete", reason="JobsCompleted")
+        api.pods = {f"{name}-node-0": (name, "Failed", (self.folder / "node-0.log").read_text()[-3000:])}
+        api.set_status("trainjobs", name, conditions=[kind])
+
+    def experiment(self, api: FakeApi, resource: Resource) -> None:
+        """Run an experiment's trials."""
+        name, ended = resource["metadata"]["name"], []
+
+        def count(trial: Trial) -> None:
+            ended.append(trial)
+            succeeded = sum(one.returncode == 0 for one in ended)
+            api.set_status("experiments", name, trials=len(ended), trialsSucceeded=succeeded)
+
+        self.trials = run_experiment(resource, self.folder, count)
+        self.best = best_trial(resource, self.trials)
+        api.set_status("experiments", name, conditions=[condition("Succeeded", reason="ExperimentMaxTrialsReached")])
+
+    def inference_service(self, api: FakeApi, resource: Resource) -> None:
+        """Serve an InferenceService by its ServingRuntime until it is deleted."""
+        name, model = resource["metadata"]["name"], resource["spec"]["predictor"]["model"]
+        repository = self.folder / model["storageUri"].removeprefix("pvc://jetcorr/")
+        runtime = api.resources["servingruntimes", model["runtime"]]
+        with served(runtime, repository, self.folder / "triton.log") as server:
+            url = {"url": f"http://{server.http_url}"}
+            api.set_status("inferenceservices", name, conditions=[condition("Ready")], address=url)
+            while api.exists("inferenceservices", name):
+                time.sleep(0.05)
+
+
+@dataclass
+class ClusterRun:
+    """A copy of the smoke run whose notebooks 02, 03 and 05 have worked on the cluster."""
+
+    folder: RunFolder
+    study: Study
+    operators: Operators
+    api: FakeApi
+
+
+@pytest.fixture(scope="module")
+def cluster_run(smoke_run, fake_cluster, tmp_path_factory) -> ClusterRun:
+    """The notebooks 02, 03 and 05 with BACKEND = "kubeflow", in a copy of the smoke run on a volume of the cluster."""
+    volume = tmp_path_factory.mktemp("volume")
+    shutil.copytree(smoke_run.folder.path, volume / "results" / "smoke")
+    operators = Operators(volume)
+    api = fake_cluster(
+        trainjobs=operators.train_job, experiments=operators.experiment, servingruntimes=lambda api, resource: None,
+        inferenceservices=operators.inference_service,
+    )  # fmt: skip
+    settings = {
+        "data.directory": str(smoke_run.folder.path.parent / "data"), "models.pfn.training.epochs": EPOCHS,
+        "models.pfn.training.patience": EPOCHS, "tuning.trials": TRIALS, "cluster.mount": str(volume),
+        "cluster.parallel_trials": 2,
+    }  # fmt: skip
+    run = volume / "results" / "smoke"
+    for number in ("02", "03", "05"):
+        run_notebook(number, "smoke", run, {"BACKEND": "kubeflow", **settings})
+    return ClusterRun(RunFolder(run), load_study("smoke", settings), operators, api)
+
+
+@pytest.mark.slow
+def test_every_resource_was_made_and_none_stays_behind(cluster_run):
+    kinds = [resource["kind"] for resource in cluster_run.api.made]
+    tuned = kinds.count("TrainJob") == 2  # the winner's, unless the study's own settings have won
+    assert kinds == ["TrainJob", "Experiment", *["TrainJob"] * tuned, "ServingRuntime", "InferenceService"]
+    assert not cluster_run.api.resources
+
+
+@pytest.mark.slow
+def test_two_nodes_killed_once_train_like_one_undisturbed(cluster_run, tmp_path):
+    assert 3 <= cluster_run.operators.killed_at < EPOCHS
+    settings = cluster_run.study.models["pfn"]
+    clouds = load_clouds(cluster_run.study.data, settings.features, progress=False)
+    whole = train(settings, clouds.split("train"), clouds.split("validation"), tmp_path, progress=False)
+    found = load_result(cluster_run.folder.model("pfn"))
+    assert found.best_epoch == whole.best_epoch
+    expected = whole.history.drop(columns="seconds")
+    np.testing.assert_allclose(found.history.drop(columns="seconds"), expected, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_each_trial_reports_all_metrics_to_katib(cluster_run):
+    trials, table = cluster_run.operators.trials, load_search(cluster_run.folder.tuning).trials
+    assert len(trials) == TRIALS
+    assert table["folder"][0] == "000"  # the study's own settings, tried beside the experiment
+    for trial in trials:
+        assert trial.returncode == 0
+        assert set(trial.metrics) == set(REPORTED)
+        row = table[table["folder"] == trial.name].iloc[0]
+        assert trial.metrics == pytest.approx({name: row[name] for name in REPORTED}, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_finished_experiment_is_read_as_a_local_search(cluster_run):
+    result = load_search(cluster_run.folder.tuning)
+    assert len(result.trials) == TRIALS + 1
+    best = result.trials.loc[result.best]
+    katib = cluster_run.operators.best
+    assert best["mae"] <= katib.metrics["mae"] * (1 + 1e-9)
+    if result.best != 0:
+        assert best["folder"] == katib.name
+        assert load_result(cluster_run.folder.tuning / "best").history["epoch"].max() == EPOCHS
+    assert np.isfinite(result.histories["validation_mae"]).all()
+    assert plots.plot_parallel_coordinates(result).axes
+    assert plots.plot_pareto(result).axes
+
+
+@pytest.mark.slow
+def test_the_inference_service_gives_the_predictions_of_the_local_server(cluster_run, smoke_run):
+    with uproot.open(cluster_run.folder.predictions) as served, uproot.open(smoke_run.folder.predictions) as local:
+        for name in ("pfn_factor", "pfn_sigma"):
+            np.testing.assert_allclose(
+                served["jets"][name].array(library="np"), local["jets"][name].array(library="np"), rtol=1e-6
+            )
+
+
+def test_a_training_that_fails_ends_with_the_pods_last_words(fake_api, tmp_path):
+    def fail(api, resource):
+        name = resource["metadata"]["name"]
+        api.pods = {f"{name}-node-0-0": (name, "Failed", "jetcorr: data/none.root: there is no such file\n")}
+        api.set_status("trainjobs", name, conditions=[condition("Failed", reason="JobFailed")])
+
+    api = fake_api(trainjobs=fail)
+    study = load_study("smoke", {"cluster.mount": str(tmp_path)})
+    with pytest.raises(ClusterError, match=r"TrainJob jetcorr-smoke-pfn-\w+ failed: JobFailed\n.*\n.*no such file$"):
+        train_on_cluster(study, RunFolder(tmp_path / "run"))
+    assert not api.resources
+
+
+def test_jobs_run_as_the_user_who_owns_the_folder_and_see_the_study_as_it_is(fake_api, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getuid", lambda: 1234)
+    api = fake_api(trainjobs=lambda api, resource: None)
+    study = load_study("smoke", {"cluster.mount": str(tmp_path), "cluster.timeout": 1, "tuning.trials": 7})
+    with pytest.raises(ClusterError, match="not done after 1 s"):
+        train_on_cluster(study, RunFolder(tmp_path / "run"))
+    (job,) = api.made
+    patch = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
+    assert patch["template"]["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 1234
+    command = job["spec"]["trainer"]["command"]
+    written = load_study(command[command.index("--study") + 1])
+    assert written.tuning.trials == 7
+    assert written.data.directory == str(tmp_path / "data")  # that of the study is not on the volume
+
+
+def test_a_folder_outside_the_volume_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(InputError, match=rf"RUN_DIR {tmp_path}/run is not on the volume .* mounted at /mnt/jetcorr"):
+        train_on_cluster(load_study("smoke"), RunFolder(tmp_path / "run"))
+
+
+def test_an_unknown_backend_is_refused():
+    assert (on_cluster("local"), on_cluster("kubeflow")) == (False, True)
+    with pytest.raises(InputError, match="BACKEND = 'slurm': there are local, kubeflow"):
+        on_cluster("slurm")
