@@ -36,6 +36,12 @@ class Jagged:
             start, first = start + len(piece), last
         return values
 
+    def positive(self) -> NDArray[np.int64]:
+        """The rows of the values above zero."""
+        starts = np.cumsum([0, *map(len, self.pieces)])
+        rows = [np.flatnonzero(piece > 0) + start for piece, start in zip(self.pieces, starts[:-1], strict=True)]
+        return np.concatenate(rows or [np.zeros(0, dtype=np.int64)])
+
 
 class AsPieces(uproot.AsJagged):
     """Interpret a branch of arrays as `Jagged`; for trees that are read with ``library="np"``."""

@@ -91,7 +91,7 @@ def load_clouds(
         recipe = _recipe(settings, features)
         key = _key({"files": prints, **recipe})
         folder = cache / key
-        parts = [cache / "parts" / _key({"file": sha256, **recipe}) for sha256 in prints]
+        parts = [cache / "parts" / _key({"file": checksum, **recipe}) for checksum in prints]
         if not (folder / META).exists():
             _build(folder, parts, files, prints, settings, features, recipe, progress, executor)
         for part in parts:
@@ -117,10 +117,10 @@ def _key(value: dict) -> str:
 
 def _refuse_twins(files: Sequence[str], prints: Sequence[str]) -> None:
     first: dict[str, str] = {}
-    for file, sha256 in zip(files, prints, strict=True):
-        if sha256 in first:
-            raise InputError(f"{file}: has the same content as {first[sha256]}; name each file once")
-        first[sha256] = file
+    for file, checksum in zip(files, prints, strict=True):
+        if checksum in first:
+            raise InputError(f"{file}: has the same content as {first[checksum]}; name each file once")
+        first[checksum] = file
 
 
 def _build(

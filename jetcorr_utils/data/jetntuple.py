@@ -44,7 +44,7 @@ class JetNTuple:
 
     def __init__(self, path: str, tree: uproot.TTree) -> None:
         self.path, self.tree = path, tree
-        types = tree.typenames(recursive=False)
+        types = {name: tree[name].typename for name in (*JET_TYPES, *PARTICLE_TYPES, _COUNTER) if name in tree}
         missing = [name for name in NECESSARY + PARTICLES if name not in types]
         if missing:
             raise InputError(f"{path}: tree {TREE} lacks the necessary branches {', '.join(missing)}")
@@ -175,8 +175,7 @@ def _cloud(
     """The candidates as one list of records a jet, `(b, var)`."""
     rows = None
     if candidates == "jet":
-        inside = chunk["PF_fromAK4Jet"].values(np.int32) > 0
-        rows = np.flatnonzero(inside)
+        rows = chunk["PF_fromAK4Jet"].positive()
         offsets = np.searchsorted(rows, offsets)
     contents = [ak.contents.NumpyArray(chunk[name].values(PARTICLE_TYPES[name], rows)) for name in columns]
     record = ak.contents.RecordArray(contents, list(columns))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ..config import DataSettings, project_root
 from ..errors import InputError
-from ..files import write_json
-from .fingerprints import Fingerprints
+from ..files import fingerprint, write_json
 from .reading import open_jets
 from .remote import expand, fetch, is_remote, origin
 
@@ -87,7 +86,6 @@ def record_files(files: Sequence[str | Path], path: str | Path) -> None:
 
     ``made_by`` is what figures say made the jets. The path of a local copy is the URL that it came from.
     """
-    known = Fingerprints()
     rows, makers = [], []
     for file in files:
         with open_jets(file) as source:
@@ -97,7 +95,7 @@ def record_files(files: Sequence[str | Path], path: str | Path) -> None:
                     "path": origin(file),
                     "jets": source.jets,
                     "bytes": Path(file).stat().st_size,
-                    "sha256": known.of(file),
+                    "sha256": fingerprint(file),
                 }
             )
     write_json(path, {"made_by": " and ".join(dict.fromkeys(makers)), "files": rows})

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import awkward as ak
 import uproot
@@ -129,10 +129,12 @@ def open_jets(path: str | Path) -> Iterator[JetSource]:
     with _reading(path), contextlib.ExitStack() as stack:
         if Path(path).is_dir():
             raise InputError(f"{path}: is a folder; give the files in it, for example '{path}/*.root'")
+        how: dict[str, Any] = {}
         with contextlib.suppress(OSError), open(path, "rb") as raw:
             if raw.read(4) != b"root":
                 raise InputError(f"{path}: is not a ROOT file")
-        file = stack.enter_context(uproot.open({path: None}))  # a colon belongs to the name
+            how = {"handler": uproot.MemmapSource}  # for a local file faster than uproot's default
+        file = stack.enter_context(uproot.open({path: None}, **how))  # a colon belongs to the name
         yield _source(path, file)
 
 

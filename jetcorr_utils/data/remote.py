@@ -96,7 +96,7 @@ def fetch(url: str, folder: Path, settings: RemoteSettings, progress: bool = Tru
         if not _is_whole(target, version, known):
             _download(remote, place / _PARTIAL, version, progress)
             (place / _PARTIAL).replace(target)
-            write_json(place / _META, {"url": url, "version": version, "sha256": known.of(target)})
+            write_json(place / _META, {"url": url, "version": version, "checksum": known.of(target)})
     return target
 
 
@@ -112,7 +112,7 @@ def _is_whole(target: Path, version: dict[str, str] | None, known: Fingerprints)
     if not (target.exists() and record.exists()):
         return False
     made = read_json(record)
-    return (version is None or made["version"] == version) and known.of(target) == made["sha256"]
+    return (version is None or made["version"] == version) and known.of(target) == made.get("checksum")
 
 
 def _refuse_credentials(url: str) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import read_json, write_json
+from .dataset import rows_of
 from .features import (
     JET_COLUMNS,
     PARTICLE_COLUMNS,
@@ -84,14 +85,14 @@ class PartWriter:
             "target": regression_target(jets),
             **{f"table.{name}": column for name, column in table(jets).items()},
         }
-        owner = np.repeat(part, count)
+        ptr = np.concatenate([[0], np.cumsum(count)])
         for split, code in SPLITS.items():
-            mine = part == code
-            rows = matrix[owner == code]
-            self._files[split, "particles"].write(rows.data if rows.size else b"")
+            index = np.flatnonzero(part == code)
+            rows, _ = rows_of(ptr, index)
+            self._files[split, "particles"].write(np.take(matrix, rows, axis=0).tobytes())
             for name, column in values.items():
-                self._files[split, name].write(np.ascontiguousarray(column[mine]).tobytes())
-            self.jets[split] += int(mine.sum())
+                self._files[split, name].write(column[index].tobytes())
+            self.jets[split] += len(index)
             self.particles[split] += len(rows)
 
     def __enter__(self) -> PartWriter:
