@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from IPython.display import display
 
@@ -17,6 +18,7 @@ from .physics.learning import plot_history
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .data import CloudDataset
     from .tuning import SearchResult
 
 __all__ = ["LiveHistory", "LiveTable"]
@@ -51,16 +53,18 @@ class LiveHistory(_Live):
 
     Parameters
     ----------
-    constant_mae
-        The error of the best constant.
+    clouds
+        The jets, training and validation: they say what the best constant gives.
     title, source
         What is trained, and what made its jets.
     """
 
-    def __init__(self, constant_mae: float, title: str = "", source: str = "") -> None:
+    def __init__(self, clouds: CloudDataset, title: str = "", source: str = "") -> None:
         super().__init__()
         self._rows: list[dict[str, float]] = []
-        self._draw = lambda: plot_history(pd.DataFrame(self._rows), constant_mae, title, source=source)
+        constant = np.median(clouds.split("train").target)
+        error = float(np.abs(clouds.split("validation").target - constant).mean())
+        self._draw = lambda: plot_history(pd.DataFrame(self._rows), error, title, source=source)
 
     def __call__(self, epoch: int, row: dict[str, float]) -> None:
         self._rows.append(row)

@@ -6,6 +6,7 @@ Reading S3 needs the s3 extra and credentials in the usual environment variables
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import socket
 import subprocess
@@ -34,6 +35,8 @@ class TensorBoard:
         Where to listen on 127.0.0.1; default: any free port.
     reload_interval
         Seconds between two looks for new entries.
+    address
+        Where a browser finds the port, if not on 127.0.0.1: ``/proxy/{port}/`` behind jupyter-server-proxy.
 
     Raises
     ------
@@ -43,11 +46,14 @@ class TensorBoard:
         If the server ends or does not answer in time; the message names its log.
     """
 
-    def __init__(self, log_dir: str | Path, *, port: int | None = None, reload_interval: float = 5.0) -> None:
+    def __init__(
+        self, log_dir: str | Path, *, port: int | None = None, reload_interval: float = 5.0, address: str | None = None
+    ) -> None:
         if "://" not in str(log_dir) and not Path(log_dir).is_dir():
             raise InputError(f"TensorBoard: there is no folder {log_dir}; train a model first (notebook 02)")
         self.port = _free_port(port or 0)
         self.url = f"http://127.0.0.1:{self.port}/"
+        self.address = address.format(port=self.port) if address else self.url
         with tempfile.NamedTemporaryFile(prefix="tensorboard-", suffix=".log", delete=False) as log:
             self.log = Path(log.name)
             command = [
@@ -55,6 +61,7 @@ class TensorBoard:
                 "--port", str(self.port), "--reload_interval", str(reload_interval), "--load_fast", "false",
             ]  # fmt: skip
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        atexit.register(self.stop)  # it ends with the notebook's kernel
         try:
             self._wait()
         except BaseException:
@@ -70,8 +77,16 @@ class TensorBoard:
     def __repr__(self) -> str:
         return f"TensorBoard at {self.url}"
 
+    def _repr_html_(self) -> str:
+        """A link, and TensorBoard itself in the output of a cell."""
+        return (
+            f'<a href="{self.address}" target="_blank">TensorBoard</a><br>'
+            f'<iframe src="{self.address}" width="100%" height="800" style="border: 0"></iframe>'
+        )
+
     def stop(self) -> None:
         """End the server and wait for its end."""
+        atexit.unregister(self.stop)
         self._process.terminate()
         try:
             self._process.wait(10)

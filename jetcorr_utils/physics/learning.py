@@ -171,17 +171,22 @@ def plot_overfitting(
     figure, main, ratio = figure_with_ratio()
     everything = np.concatenate([np.asarray(training[0], float), np.asarray(validation[0], float)])
     edges = np.unique(np.quantile(everything, np.linspace(0, 1, 9)))
+    edges = edges if len(edges) > 1 else np.append(edges, edges + 1)
     centers = np.sqrt(edges[1:] * edges[:-1])
     profiles = []
     for (pt, truth, prediction), label, color, marker in (
         (training, "Training jets", COLOURS[0], "o"),
         (validation, "Validation jets", COLOURS[1], "^"),
     ):
-        profiles.append(_mean_errors(np.asarray(pt, float), np.abs(np.subtract(truth, prediction)), edges))
-        main.errorbar(centers, *profiles[-1], fmt=marker, color=color, label=label)
+        mean, error = _mean_errors(np.asarray(pt, float), np.abs(np.subtract(truth, prediction)), edges)
+        known = error > 0
+        main.errorbar(centers[known], mean[known], error[known], fmt=marker, color=color, label=label)
+        profiles.append((mean, error))
     (first, first_error), (second, second_error) = profiles
-    error = second / first * np.hypot(first_error / first, second_error / second)
-    ratio.errorbar(centers, second / first, error, fmt="o", color="black")
+    known = (first_error > 0) & (second_error > 0)
+    quotient = second[known] / first[known]
+    error = quotient * np.hypot(first_error[known] / first[known], second_error[known] / second[known])
+    ratio.errorbar(centers[known], quotient, error, fmt="o", color="black")
     ratio.axhline(1, color="0.5", linestyle="--", linewidth=1)
     main.set_ylabel("Mean absolute error")
     room_on_top(main, 0.25)

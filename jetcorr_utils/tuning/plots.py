@@ -5,7 +5,7 @@ The talk's tuning interface showed one metric at a time: here several stand side
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..config import Choice
+from ..config import Choice, Space
 from ..errors import InputError
 from ..style import COLOURS, styled, subplots
 from .results import SearchResult
@@ -161,10 +161,15 @@ def plot_importance(result: SearchResult, metric: str = "mae") -> Figure:
 
 
 @styled
-def plot_optimizers(result: SearchResult, metric: str = "mae", by: str = "training.optimizer") -> Figure:
+def plot_optimizers(result: SearchResult, metric: str = "mae", by: str | None = None) -> Figure:
     """A metric for each optimizer (or each value of another choice): box plots of the complete trials, all as points.
 
     Trials far above the constant predictor are drawn at the upper edge.
+
+    Parameters
+    ----------
+    by
+        The parameter; default: the optimizer, or the first choice of a space without it.
 
     Raises
     ------
@@ -172,10 +177,16 @@ def plot_optimizers(result: SearchResult, metric: str = "mae", by: str = "traini
         If `by` is not in the search space.
     """
     table = result.trials.dropna(subset=[metric])
+    by = by or _first_choice(result.space)
+    if by is None:
+        figure, ax = subplots(figsize=(8.0, 3.0))
+        ax.text(0.5, 0.5, "no choice in the search space", ha="center", va="center", transform=ax.transAxes)
+        return figure
     if by not in result.space:
         raise InputError(f"{by} is not in the search space, which has {', '.join(result.space)}")
     space = result.space[by]
-    groups = [str(c) for c in space.choices] if isinstance(space, Choice) else sorted(set(table[by].astype(str)))
+    known = [str(choice) for choice in space.choices] if isinstance(space, Choice) else []
+    groups = known + sorted(set(table[by].astype(str)) - set(known))
     names, complete = table[by].astype(str), table["state"] == "complete"
     values = [table[metric][(names == group) & complete].to_numpy() for group in groups]
     labels = [f"{g}\n{len(v)} of {np.count_nonzero(names == g)}" for g, v in zip(groups, values, strict=True)]
@@ -238,6 +249,12 @@ def plot_comparison(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def _first_choice(space: Mapping[str, Space]) -> str | None:
+    """The optimizer, or the first parameter that is a choice."""
+    choices = [name for name, values in space.items() if isinstance(values, Choice)]
+    return "training.optimizer" if "training.optimizer" in choices else next(iter(choices), None)
+
+
 def _measured(trials: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Those of the metrics that the trials have."""
     return [metric for metric in metrics if trials[metric].notna().any()]
@@ -288,6 +305,7 @@ def _short(value: float) -> str:
 
 def _limit_above(ax: Axes, errors: pd.Series, constant: float) -> None:
     """Keep a few hopeless trials from squeezing all others: the axis ends at twice the constant's distance."""
+    errors = errors.astype(float)
     errors = errors[np.isfinite(errors)]
     if len(errors) and np.isfinite(constant):
         low = errors.min()

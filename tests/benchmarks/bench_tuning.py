@@ -1,8 +1,8 @@
 """A search by two processes against the same search by one: wall time of `search`, from the call to its result.
 
 The search is that of study `quick` on its jets. Each runs in a process of its own that has imported the package and
-opened the data, as a notebook has; starting the other worker counts. The sides take turns and the best of the rounds
-counts. The trials of both must be the same, bit for bit.
+opened the data, as a notebook has; starting the other worker counts. Once each, since it takes minutes; of more rounds
+the best counts. The trials of both must be the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jetcorr_utils.config import load_study, project_root
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.files import read_json
 
-ROUNDS = int(os.environ.get("JETCORR_BENCH_ROUNDS", 2))
+ROUNDS = int(os.environ.get("JETCORR_BENCH_ROUNDS", 1))
 
 # Time counts from the call; numba's kernels are loaded in it, as they are in the first call of a notebook.
 _CHILD = """

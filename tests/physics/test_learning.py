@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from jetcorr_utils.physics import plot_prediction
+from jetcorr_utils.physics import overfitting, plot_learning_rate, plot_overfitting, plot_prediction
 
 
 @pytest.mark.parametrize("jets", [1, 3, 2000])
@@ -26,3 +27,43 @@ def test_the_median_prediction_follows_the_truth():
     x, y = (np.asarray(values, dtype=float) for values in points.lines[0].get_data())
     assert len(x) > 5
     np.testing.assert_allclose(y, x / 2, atol=0.01)
+
+
+def jets(number, error, seed):
+    """Gen pt, truth and a prediction that is off by `error` times a normal number."""
+    generator = np.random.default_rng(seed)
+    truth = generator.normal(0, 0.1, number)
+    return generator.uniform(30, 1000, number), truth, truth + error * generator.normal(size=number)
+
+
+def test_a_network_that_learned_by_heart_has_a_significant_gap():
+    fair = overfitting(jets(5000, 0.05, 1)[1:], jets(2000, 0.05, 2)[1:])
+    assert abs(fair["significance"]) < 3
+    heart = overfitting(jets(5000, 0.05, 1)[1:], jets(2000, 0.07, 2)[1:])
+    assert heart["significance"] > 10
+    assert heart["gap"] == pytest.approx(heart["validation"] - heart["training"])
+    assert heart["training"] == pytest.approx(0.05 * np.sqrt(2 / np.pi), rel=0.05)
+    assert heart["error"] == pytest.approx(0.603 * np.hypot(0.05 / np.sqrt(5000), 0.07 / np.sqrt(2000)), rel=0.1)
+
+
+def test_the_gap_is_drawn_where_it_is():
+    pt, truth, prediction = jets(4000, 0.05, 2)
+    worse = np.where(pt > 500, 2, 1) * (prediction - truth)
+    figure = plot_overfitting(jets(4000, 0.05, 1), (pt, truth, truth + worse))
+    (points,) = figure.axes[1].containers
+    x, ratio = (np.asarray(values, float) for values in points.lines[0].get_data())
+    np.testing.assert_allclose(ratio[x < 400], 1, atol=0.2)
+    np.testing.assert_allclose(ratio[x > 600], 2, atol=0.4)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_the_gap_of_few_jets_is_drawn(number):
+    plot_overfitting(jets(number, 0.05, 1), jets(number, 0.05, 2)).canvas.draw()
+
+
+def test_the_finders_rates_are_marked():
+    rates = np.geomspace(1e-5, 1, 20)
+    curve = pd.DataFrame({"learning_rate": rates, "loss": 1 - 0.1 * np.sin(3 * rates), "smooth": 1 - 0.1 * rates})
+    ax = plot_learning_rate(curve, 1e-3, 2e-3, "PFN").axes[0]
+    marked = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() in ("--", ":")]
+    assert marked == [1e-3, 2e-3]
