@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pandas as pd
 from ..errors import InputError
 from .padding import INPUT_NAMES, OUTPUT_NAMES
 
-__all__ = ["model_metadata", "operators"]
+__all__ = ["add_checksum", "model_metadata", "operators"]
+
+CHECKSUM = "checksum"
 
 
 def model_metadata(path: str | Path) -> dict[str, str]:
@@ -20,7 +23,7 @@ def model_metadata(path: str | Path) -> dict[str, str]:
     Raises
     ------
     InputError
-        If the file cannot be read, or is not a model that jetcorr exported.
+        If the file cannot be read, is not a model that jetcorr exported, or is not any more what was exported.
     """
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -30,7 +33,26 @@ def model_metadata(path: str | Path) -> dict[str, str]:
     missing = sorted(set(INPUT_NAMES + OUTPUT_NAMES) - names)
     if missing:
         raise InputError(f"{path}: not a model that jetcorr exported: no tensor {missing[0]!r}")
-    return {entry.key: entry.value for entry in model.metadata_props}
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(model):
+        raise InputError(f"{path}: damaged: it has another checksum than at its export; export the model again")
+    return metadata
+
+
+def add_checksum(model: onnx.ModelProto) -> None:
+    """Note in a model the checksum of all that it holds otherwise: damaged weights give wrong numbers, not an error."""
+    entries = [entry for entry in model.metadata_props if entry.key != CHECKSUM]
+    del model.metadata_props[:]
+    model.metadata_props.extend(entries)
+    model.metadata_props.add(key=CHECKSUM, value=_checksum(model))
+
+
+def _checksum(model: onnx.ModelProto) -> str:
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]
+    bare.metadata_props.extend(entry for entry in model.metadata_props if entry.key != CHECKSUM)
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
 def operators(path: str | Path) -> pd.Series:

@@ -17,20 +17,21 @@ from torch.export import Dim
 
 from ..data.dataset import CloudDataset
 from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
-from ..errors import ParityError
+from ..errors import InputError, ParityError
 from ..files import atomic_path
 from ..models import CloudNetwork
 from ..training import predict
 from .assembly import assemble
 from .graphs import Finish, padded_network
+from .inspection import add_checksum
 from .padding import INPUT_NAMES
 from .predictor import OnnxPredictor
-from .triton_releases import check_release
+from .triton_releases import check_opset, check_release
 
 __all__ = ["check_parity", "export_model"]
 
 MINIMUM_OPSET = 18
-"""What torch's exporter writes without conversion."""
+"""What torch's exporter writes without conversion (older ones it ignores), and every release of the table runs."""
 
 
 def export_model(
@@ -50,7 +51,7 @@ def export_model(
     path
         The file to write.
     opset
-        Version of the ONNX operators, see `triton_releases`.
+        Version of the ONNX operators, from 18 on; the lowest runs on the most servers.
     metadata
         What else to note in the file, such as the study's name and the range of the training jets. Values that are not
         text are noted as JSON. The same network and metadata make the same bytes.
@@ -65,8 +66,12 @@ def export_model(
     Raises
     ------
     InputError
-        If that release is not sure to run it; nothing is written then.
+        If that release is not sure to run it, or torch does not write that opset; nothing is written then.
     """
+    if opset < MINIMUM_OPSET:
+        raise InputError(f"opset {opset}: torch writes opset {MINIMUM_OPSET} and newer")
+    if triton_release is not None:
+        check_opset(opset, triton_release)
     features = model.settings.features
     columns = PARTICLE_COLUMNS[features]
     names = {
@@ -83,6 +88,7 @@ def export_model(
     for key, value in {**names, **(metadata or {})}.items():
         text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         graph.metadata_props.add(key=key, value=text)
+    add_checksum(graph)
     with atomic_path(path) as temporary:
         temporary.write_bytes(graph.SerializeToString(deterministic=True))
     return Path(path)
@@ -112,6 +118,9 @@ def _to_onnx(model: CloudNetwork, columns: int, opset: int) -> onnx.ModelProto:
                 ({0: batch}, {0: batch}, {0: batch})),
         chunk=network.chunk, min_particles=network.min_particles,
     )  # fmt: skip
+    written = max(entry.version for entry in graph.opset_import if not entry.domain)
+    if written != opset:
+        raise InputError(f"opset {opset}: this version of torch writes opset {written} instead; choose a lower one")
     onnx.checker.check_model(graph, full_check=True)
     return graph
 

@@ -16,14 +16,13 @@ from __future__ import annotations
 import importlib.resources
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from ..files import write_text
+from ..files import scratch_folder, write_text
 from .inspection import model_metadata
 from .padding import OUTPUT_NAMES, Clouds, pad
 from .triton_releases import container_image, first_release
@@ -32,8 +31,10 @@ __all__ = ["LOCAL_CONFIG", "add_model", "latest_version", "repository_models"]
 
 LOCAL_CONFIG = "local"
 """Name of the model configuration for the server of this machine, beside the config.pbtxt for production."""
-NOTES = ("features", "candidates", "training_range", "selection", "study", "checkpoint")
+NOTES = ("features", "candidates", "training_range", "training_summary", "selection", "study", "checkpoint")
 """What of a model's metadata stands in its configuration, where clients of a server find it."""
+MAX_QUEUE = 1024
+"""Requests that may wait for a model: memory and waiting times stay bounded when more come in than can be answered."""
 MAX_PARTICLES = 2048
 """The local server refuses jets padded to more particles than this."""
 
@@ -115,8 +116,8 @@ def _write_if_new(path: Path, text: str) -> None:
 def _write_version(folder: Path, version: int, onnx_path: Path) -> None:
     """The version's folder appears complete, by one rename, so that a polling server never sees a half of it."""
     model = importlib.resources.files(__package__) / "triton_model.py"
-    with tempfile.TemporaryDirectory(prefix=".version-", dir=folder.parent) as temporary:
-        new = Path(temporary) / "new"
+    with scratch_folder(folder.parent) as temporary:
+        new = temporary / "new"
         new.mkdir()
         shutil.copyfile(onnx_path, new / "model.onnx")
         (new / "model.py").write_text(model.read_text())
@@ -124,7 +125,7 @@ def _write_version(folder: Path, version: int, onnx_path: Path) -> None:
         # a polling server would then load again; and Triton's Python has its switch for byte code ignored.
         (new / "__pycache__").touch()
         if (folder / str(version)).exists():
-            (folder / str(version)).rename(Path(temporary) / "old")
+            (folder / str(version)).rename(temporary / "old")
         new.rename(folder / str(version))
 
 
@@ -174,7 +175,11 @@ def _config(
         "input [", ",\n".join(_tensor(key, *dims) for key, dims in shapes.items()), "]",
         "output [", ",\n".join(_tensor(key, 1) for key in OUTPUT_NAMES), "]",
         "# Requests of the same number of particles that wait at the same time are run together",
-        f"dynamic_batching {{ max_queue_delay_microseconds: {queue_delay_us} }}",
+        "dynamic_batching {",
+        f"  max_queue_delay_microseconds: {queue_delay_us}",
+        "  # More requests than that are refused as overload, at once: a client waits and tries again",
+        f"  default_queue_policy {{ max_queue_size: {MAX_QUEUE} }}",
+        "}",
         f"instance_group [ {{ count: {instances} kind: KIND_CPU }} ]",
         "# The version before the newest stays, for clients that ask for it by number",
         "version_policy: { latest: { num_versions: 2 } }",

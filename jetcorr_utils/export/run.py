@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+import onnx
 import pandas as pd
 
 from ..config import Study
 from ..data import load_clouds
+from ..data.drift import summarise
 from ..errors import MissingStageError
-from ..files import fingerprint
+from ..files import fingerprint, scratch_folder
 from ..run import RunFolder
 from ..training import load_model
 from ..training.card import training_range
 from .inspection import operators
 from .onnx import check_parity, export_model
 from .repository import add_model
+from .triton_releases import first_release
 
 __all__ = ["best_checkpoint", "export_run"]
 
@@ -46,12 +48,15 @@ def export_run(study: Study, run: RunFolder) -> pd.DataFrame:
     -------
     DataFrame
         One row a model: ``model``, ``from`` (folder of its checkpoint), ``parameters``, ``kilobytes``, ``nodes`` of
-        the graph, largest relative differences ``factor`` and ``sigma`` from PyTorch, ``jets`` compared, ``file``.
+        the graph, ``opset``, ``triton`` (the oldest release of the server that is sure to run it),
+        largest relative differences ``factor`` and ``sigma`` from PyTorch, ``jets`` compared, ``file``.
 
     Raises
     ------
     MissingStageError
         If a model has not been trained.
+    InputError
+        If the study asks for an opset that cannot be written, or that its release of Triton does not run.
     ParityError
         If an exported model does not give PyTorch's numbers; nothing is written then.
     """
@@ -62,22 +67,24 @@ def _export(study: Study, run: RunFolder, name: str) -> dict[str, Any]:
     folder = best_checkpoint(study, run, name)
     model = load_model(folder)
     clouds = load_clouds(study.data, model.settings.features)
-    validation = clouds.split("validation")
+    train, validation = clouds.split("train"), clouds.split("validation")
     metadata = {
         "name": name, "study": study.name, "checkpoint": fingerprint(folder / "checkpoint.pt"),
-        "candidates": study.data.candidates, "training_range": training_range(clouds.split("train")),
-        "selection": study.data.selection.model_dump(mode="json"),
+        "candidates": study.data.candidates, "training_range": training_range(train),
+        "selection": study.data.selection.model_dump(mode="json"), "training_summary": summarise(train),
     }  # fmt: skip
-    with TemporaryDirectory() as temporary:
-        path = export_model(model, Path(temporary) / "model.onnx", opset=study.export.opset, metadata=metadata)
+    with scratch_folder() as temporary:
+        path = export_model(
+            model, temporary / "model.onnx", opset=study.export.opset, metadata=metadata,
+            triton_release=study.export.triton_release,
+        )  # fmt: skip
         jets = validation.slice(0, min(PARITY_JETS, len(validation)))
         parity = check_parity(model, path, jets, study.export.tolerance)
-        version = add_model(
-            run.model_repository, name, path, version=1, max_batch_size=study.export.max_batch_size
-        )  # fmt: skip
+        version = add_model(run.model_repository, name, path, version=1, max_batch_size=study.export.max_batch_size)
         return {
             "model": name, "from": str(folder.relative_to(run.path)),
             "parameters": sum(p.numel() for p in model.parameters()), "kilobytes": path.stat().st_size / 1000,
-            "nodes": int(operators(path).sum()), **parity, "jets": len(jets),
+            "nodes": int(operators(path).sum()), "opset": study.export.opset, "triton": first_release(onnx.load(path)),
+            **parity, "jets": len(jets),
             "file": str(run.model_repository / name / str(version) / "model.onnx"),
         }  # fmt: skip

@@ -16,6 +16,7 @@ import uproot
 from .fuzz import fuzz_files, small_file
 from .jobs import JOBS
 from .kills import killed
+from .load import load
 from .machine import clock_back, full_disk, no_permission, read_only, two_at_once
 from .processes import Sandbox
 from .report import Row, keep
@@ -46,6 +47,7 @@ def _checks() -> dict[str, Check]:
         "clock": every(clock_back, single, 2),
         "two": every(two_at_once, single, 3),
         "files": broken_files,
+        "load": lambda options, sandbox: load(options.seconds, options.seed, sandbox),
     }
 
 
@@ -77,6 +79,7 @@ def main() -> int:
         for row in rows:
             row.command = f"python -m tests.reliability {name} --seed {options.seed}"
             row.command += f" --tries {options.tries}" if options.tries else ""
+            row.command += f" --seconds {options.seconds:g}" if name == "load" else ""
             print(f"{row.fault}, {row.subject}: {row.tries} tries, {row.lost} lost, {row.wrong} wrong, {row.left} left "
                   f"behind. {row.note}", flush=True)  # fmt: skip
             for problem in row.problems:

@@ -12,10 +12,12 @@ import pytest
 import uproot
 
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.export import OnnxPredictor
 from jetcorr_utils.files import MARK
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.serving import correct_files
 from jetcorr_utils.training import load_model
+from tests.networks import exported, some_clouds
 
 from .fuzz import fuzz_files, small_file
 from .kills import killed
@@ -53,13 +55,13 @@ def _limit_size_of_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
 
-def test_a_file_that_cannot_be_written_is_named_and_the_earlier_one_is_kept(files, sample, tmp_path):
+def test_a_file_that_cannot_be_written_is_named_and_the_earlier_one_is_kept(sample, tmp_path):
     """A limit of the size of files stands for a full disk here, which only root can make."""
     out = tmp_path / "out.root"
-    correct_files([sample], files["pfn"], out, progress=False)
+    correct_files([sample], exported("pfn"), out, progress=False)
     before = arrays_of(out)
     command = [sys.executable, "-W", "ignore", "-m", "jetcorr_utils.cli", "correct", str(sample), "--model",
-               str(files["pfn"]), "--out", str(out)]  # fmt: skip
+               str(exported("pfn")), "--out", str(out)]  # fmt: skip
     result = subprocess.run(command, preexec_fn=_limit_size_of_files, capture_output=True, text=True)
     assert result.returncode == 1
     assert f"jetcorr: {out}: File too large" in result.stderr
@@ -93,6 +95,23 @@ def test_a_damaged_checkpoint_is_refused_or_gives_the_same_network(smoke_run, tm
         return _names_file(error, path)
     expected = load_model(smoke_run.folder.model("pfn")).state_dict()
     assert all(np.array_equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_model_file_is_refused_or_gives_the_same_numbers(tmp_path, seed):
+    good = exported("pfn").read_bytes()
+    rng = np.random.default_rng(seed)
+    data = bytearray(good)
+    data[rng.integers(len(good))] ^= 1 << int(rng.integers(8))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data[: rng.integers(1, len(good))] if seed % 5 == 0 else data)
+    try:
+        predictor = OnnxPredictor(path)
+    except InputError as error:
+        return _names_file(error, path)
+    clouds = some_clouds(40)
+    with OnnxPredictor(exported("pfn")) as whole, predictor:
+        np.testing.assert_array_equal(predictor.predict(clouds), whole.predict(clouds))
 
 
 def _names_file(error: InputError, path) -> None:
