@@ -15,6 +15,10 @@ COMPILED = click.option(
     help="Compiled pipeline; default: the one that comes with the project.",
 )  # fmt: skip
 STUDY = click.option("--study", default=DEFAULTS["study"], show_default=True, help="Name of a study, or a YAML file.")
+BACKEND = click.option(
+    "--backend", default=DEFAULTS["backend"], show_default=True,
+    help="Where trainings, search and server run: local (in the steps), kubeflow (TrainJobs, Katib, KServe).",
+)  # fmt: skip
 
 
 @click.group()
@@ -40,13 +44,16 @@ def compile_command(out: Path | None, image: str | None, gpus: int) -> None:
 @STUDY
 @click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Default: results/<study>.")
 @click.option("--data-dir", default="", help="For generated data and caches; default: as the study says.")
+@BACKEND
 @click.option("--local", is_flag=True, required=True, help="On this machine; for a cluster see `submit`.")
-def run_command(compiled: Path | None, study: str, run_dir: Path | None, data_dir: str, local: bool) -> None:
+def run_command(
+    compiled: Path | None, study: str, run_dir: Path | None, data_dir: str, backend: str, local: bool
+) -> None:
     """Run the compiled pipeline on this machine, as its pods would."""
     from .local import run_local
     from .pipeline import PIPELINE
 
-    folder = run_local(compiled or PIPELINE, study, run_dir or Path("results") / Path(study).stem, data_dir)
+    folder = run_local(compiled or PIPELINE, study, run_dir or Path("results") / Path(study).stem, data_dir, backend)
     click.echo(f"done: {folder.path}")
 
 
@@ -55,19 +62,20 @@ def run_command(compiled: Path | None, study: str, run_dir: Path | None, data_di
 @STUDY
 @click.option("--run-dir", help="Folder on the cluster's volume; default: /mnt/jetcorr/results/<study>.")
 @click.option("--data-dir", default=DEFAULTS["data_dir"], show_default=True, help="Folder on the cluster's volume.")
+@BACKEND
 @click.option("--host", help="Address of Kubeflow Pipelines; not needed in a notebook server of the cluster.")
 @click.option("--namespace", help="The user's namespace.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the run to its end.")
 def submit_command(
-    compiled: Path | None, study: str, run_dir: str | None, data_dir: str, host: str | None, namespace: str | None,
-    wait: bool,
+    compiled: Path | None, study: str, run_dir: str | None, data_dir: str, backend: str, host: str | None,
+    namespace: str | None, wait: bool,
 ) -> None:  # fmt: skip
     """Start the compiled pipeline on a cluster and follow it."""
     from .pipeline import PIPELINE
     from .submit import submit
 
     folder = run_dir or f"/mnt/jetcorr/results/{Path(study).stem}"
-    submit(compiled or PIPELINE, study, folder, data_dir, host=host, namespace=namespace, wait=wait)
+    submit(compiled or PIPELINE, study, folder, data_dir, backend, host=host, namespace=namespace, wait=wait)
 
 
 @click.command()

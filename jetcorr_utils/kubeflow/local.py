@@ -29,14 +29,14 @@ class PipelineError(JetcorrError):
     """A step of the pipeline failed."""
 
 
-def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "") -> RunFolder:
+def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "", backend: str = "local") -> RunFolder:
     """Run a compiled pipeline to its end.
 
     Parameters
     ----------
     pipeline
         The compiled pipeline.
-    study, run_dir, data_dir
+    study, run_dir, data_dir, backend
         Its parameters.
 
     Returns
@@ -55,7 +55,7 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
 
     run_dir = str(Path(run_dir).absolute())
     study = str(Path(study).resolve()) if Path(study).is_file() else study  # the steps have folders of their own
-    check_parameters(study, run_dir, data_dir)
+    check_parameters(study, run_dir, data_dir, backend)
     load_study(study)
     run, artefacts = RunFolder(run_dir), Path(f"{run_dir}.pipeline")
     with _alone(), _interpreter_first():
@@ -63,7 +63,7 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
         local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)
         component = components.load_component_from_text(_without_retries(pipeline.read_text()))
         try:
-            component(study=study, run_dir=run_dir, data_dir=data_dir)
+            component(study=study, run_dir=run_dir, data_dir=data_dir, backend=backend)
         except RuntimeError as error:
             raise PipelineError(_explain(run) or f"the pipeline failed: {error}") from None
     return run

@@ -9,17 +9,23 @@ from __future__ import annotations
 import re
 
 from ..errors import InputError
+from .backend import BACKENDS
 
 __all__ = ["DEFAULTS", "check_parameters"]
 
 #: the parameters of the compiled pipeline and their defaults; the folders lie on the volume that each step mounts
-DEFAULTS = {"study": "quick", "run_dir": "/mnt/jetcorr/results/quick", "data_dir": "/mnt/jetcorr/data"}
+DEFAULTS = {
+    "study": "quick",
+    "run_dir": "/mnt/jetcorr/results/quick",
+    "data_dir": "/mnt/jetcorr/data",
+    "backend": "local",
+}
 
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*|/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*\.ya?ml")
 _PATH = re.compile(r"/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?")
 
 
-def check_parameters(study: str, run_dir: str, data_dir: str = "") -> None:
+def check_parameters(study: str, run_dir: str, data_dir: str = "", backend: str = "local") -> None:
     """Check the pipeline's parameters.
 
     Parameters
@@ -30,11 +36,14 @@ def check_parameters(study: str, run_dir: str, data_dir: str = "") -> None:
         The run's folder.
     data_dir
         Folder for generated data and caches; empty: as the study says.
+    backend
+        Where trainings, search and server run: "local" in the steps themselves, "kubeflow" as resources of their own.
 
     Raises
     ------
     InputError
-        If one of them has a character other than letters, digits and ``. _ - /``; the message names it.
+        If one of them has a character other than letters, digits and ``. _ - /``, or there is no such backend; the
+        message names it.
     """
     for name, value, pattern in (("study", study, _STUDY), ("run_dir", run_dir, _PATH), ("data_dir", data_dir, _PATH)):
         if name == "data_dir" and not value:
@@ -45,3 +54,5 @@ def check_parameters(study: str, run_dir: str, data_dir: str = "") -> None:
             )
         if ".." in value.split("/"):
             raise InputError(f"pipeline parameter {name} = {value!r}: '..' may not stand in it")
+    if backend not in BACKENDS:
+        raise InputError(f"pipeline parameter backend = {backend!r}: there are {', '.join(BACKENDS)}")

@@ -6,12 +6,14 @@ The cells of pipelines/jetcorr_pipeline.ipynb call `run_step` and nothing else.
 from __future__ import annotations
 
 import html
+from pathlib import Path
 from typing import Any
 
 from nbconvert import HTMLExporter
 
 from ..batch import run_notebook
 from ..files import read_json
+from ..report import write_report
 from ..run import NOTEBOOKS, RunFolder
 from .parameters import check_parameters
 
@@ -19,17 +21,23 @@ __all__ = ["headline", "run_step"]
 
 
 def run_step(
-    number: str, study: str, run_dir: str, data_dir: str = "", *, after: dict[str, Any] | None = None
+    number: str,
+    study: str,
+    run_dir: str,
+    data_dir: str = "",
+    backend: str = "local",
+    *,
+    after: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Execute one numbered notebook in the run's folder, unless it is up to date there.
 
-    The executed notebook is shown in the step's HTML artefact.
+    The executed notebook is shown in the step's HTML artefact; by the last step, the report of all of them.
 
     Parameters
     ----------
     number
         "01" to "06".
-    study, run_dir, data_dir
+    study, run_dir, data_dir, backend
         The pipeline's parameters, see `check_parameters`.
     after
         What the step before handed on: it makes the edge of the pipeline's graph, and must be of the same run.
@@ -46,10 +54,18 @@ def run_step(
     NotebookError
         If the notebook stops at an error; it is kept in the run's folder.
     """
-    check_parameters(study, run_dir, data_dir)
-    executed = run_notebook(number, study, run_dir, {"data.directory": data_dir} if data_dir else {})
+    check_parameters(study, run_dir, data_dir, backend)
+    # Only what differs from `jetcorr run`, so that both find each other's notebooks up to date
+    parameters = {"data.directory": data_dir} if data_dir else {}
+    executed = run_notebook(number, study, run_dir, parameters | ({"BACKEND": backend} if backend != "local" else {}))
     run = RunFolder(run_dir)
-    _show(run, number)
+    if number == max(NOTEBOOKS):
+        write_report(
+            [run.notebooks / f"{name}.ipynb" for name in NOTEBOOKS.values()], run.report, title=Path(study).stem
+        )
+        _show(run.report.read_text())
+    else:
+        _show(_page(run.notebooks / f"{NOTEBOOKS[number]}.ipynb"))
     recorded = run.path / "metrics" / f"{number}.json"
     return {
         "run_dir": run_dir,
@@ -71,11 +87,15 @@ def headline(physics: dict[str, Any]) -> tuple[float, float, float, int]:
     return float(gains[0] or 0.0), float(gains[1] or 0.0), float(best["mae"]), int(best["jets"])
 
 
-def _show(run: RunFolder, number: str) -> None:
-    """Display the executed notebook, in a frame of its own so that its styles stay there."""
+def _page(notebook: Path) -> str:
+    """A notebook as a page of its own."""
+    page, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_filename(str(notebook))
+    return page
+
+
+def _show(page: str) -> None:
+    """Display a page in a frame of its own, so that its styles stay there."""
     from IPython.display import HTML, display
 
-    path = run.notebooks / f"{NOTEBOOKS[number]}.ipynb"
-    page, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_filename(str(path))
     frame = f'<iframe srcdoc="{html.escape(page)}" style="width:100%;height:95vh;border:0"></iframe>'
     display(HTML(frame))

@@ -61,6 +61,7 @@ def submit(
     study: str = DEFAULTS["study"],
     run_dir: str = DEFAULTS["run_dir"],
     data_dir: str = DEFAULTS["data_dir"],
+    backend: str = DEFAULTS["backend"],
     *,
     host: str | None = None,
     namespace: str | None = None,
@@ -81,9 +82,9 @@ def submit(
     PipelineError
         If the run ends in another state than success.
     """
-    check_parameters(study, run_dir, data_dir)
+    check_parameters(study, run_dir, data_dir, backend)
     client = connect(host, namespace)
-    arguments = {"study": study, "run_dir": run_dir, "data_dir": data_dir}
+    arguments = {"study": study, "run_dir": run_dir, "data_dir": data_dir, "backend": backend}
     run = client.create_run_from_pipeline_package(
         str(pipeline), arguments=arguments, run_name=f"jetcorr-{study}", experiment_name="jetcorr",
         namespace=namespace, enable_caching=False,

@@ -75,6 +75,22 @@ def test_each_step_asks_for_what_it_needs(compiled):
         assert platform[name]["securityContext"]["runAsNonRoot"] is True
 
 
+def test_parameters_metrics_and_reports_are_in_the_compiled_pipeline(compiled):
+    pipeline, _ = compiled
+    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
+    assert {name: given["defaultValue"] for name, given in parameters.items()} == DEFAULTS
+    outputs = {
+        name.removeprefix("comp-"): {
+            artifact["artifactType"]["schemaTitle"]
+            for artifact in component.get("outputDefinitions", {}).get("artifacts", {}).values()
+        }
+        for name, component in pipeline["components"].items()
+    }
+    assert len(outputs) == len(RESOURCES)
+    assert all("system.HTML" in kinds for kinds in outputs.values())
+    assert "system.Metrics" in outputs["physics-plots-step"]
+
+
 def test_gpus_and_image_are_settings(tmp_path):
     path = compile_pipeline(out=tmp_path / "gpu.yaml", image="registry.example/jetcorr:1", gpus=1)
     executors = next(iter(yaml.safe_load_all(path.read_text())))["deploymentSpec"]["executors"]
@@ -96,7 +112,14 @@ def test_a_parameter_that_could_be_code_is_refused(text, name, bad):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("study", "a'; import os"), ("study", "x; rm"), ("run_dir", "/mnt/../etc"), ("run_dir", ""), ("study", "quick\n")],
+    [
+        ("study", "a'; import os"),
+        ("study", "x; rm"),
+        ("study", "quick\n"),
+        ("run_dir", "/mnt/../etc"),
+        ("run_dir", ""),
+        ("backend", "slurm"),
+    ],
 )
 def test_bad_parameters_are_named(name, value):
     with pytest.raises(InputError, match=rf"pipeline parameter {name} = "):
