@@ -6,6 +6,7 @@ command that needs them, so that `jetcorr --help` answers at once.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -185,11 +186,15 @@ def compare_searches(study: str, parameters: tuple, repeat: int, work: Path, out
 @STUDY
 @OUT
 @PARAMETER
-def export(study: str, out: Path | None, parameters: tuple) -> None:
+@click.option("--opset", type=click.IntRange(min=1), help="Version of the ONNX operators; default: the study's.")
+@click.option("--triton-release", help="Release of NVIDIA's Triton container that must run the models, like 24.10.")
+def export(study: str, out: Path | None, parameters: tuple, opset: int | None, triton_release: str | None) -> None:
     """Export the trained models of a run to ONNX, as a repository for the Triton server."""
     from .export import export_run
 
-    settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
+    options = {"export.opset": opset, "export.triton_release": triton_release}
+    given = {name: json.dumps(value) for name, value in options.items() if value is not None}
+    settings, folder = load_study(study, dict(parameters) | given), _run_folder(out, study)
     click.echo(export_run(settings, folder).to_string(index=False))
 
 
@@ -211,12 +216,38 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @FILES
 @click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="ROOT file to write.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1024, show_default=True)
-def correct(files: tuple[str, ...], model: str, out: Path, batch_size: int) -> None:
+@click.option("--batch-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Jets in a request.")
+@click.option(
+    "--outside",
+    type=click.Choice(["correct", "keep"]),
+    default="correct",
+    show_default=True,
+    help="Correct jets beyond the range of the training jets, or keep their standard correction; flagged they are.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that read and correct. The jets do not depend on it.",
+)
+@click.option(
+    "--shared-memory",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Hand jets to a server on this machine through shared memory; auto: where it can be.",
+)
+def correct(
+    files: tuple[str, ...], model: str, out: Path, batch_size: int, outside: str, workers: int, shared_memory: str
+) -> None:
     """Correct the jets of JetNTuple or NanoAOD files."""
     from .serving import correct_files
 
-    click.echo(correct_files(files, model, out, batch_size=batch_size).text())
+    report = correct_files(
+        files, model, out, batch_size=batch_size, outside=outside, workers=workers, shared_memory=shared_memory
+    )
+    click.echo(report.text())
 
 
 @main.command("compare-cms")

@@ -225,6 +225,7 @@ class ExportSettings(Settings):
     """How the models are written for the server."""
 
     opset: PositiveInt = 18
+    triton_release: str | None = Field(None, description="release of Triton that must run the models, like 24.10")
     tolerance: PositiveFloat = Field(1e-5, description="largest relative difference from PyTorch")
     max_batch_size: PositiveInt = 4096
 

@@ -17,7 +17,7 @@ import onnx
 
 from ..errors import InputError
 
-__all__ = ["ONNX_RUNTIME", "check_release", "container_image", "first_release", "highest_opset"]
+__all__ = ["ONNX_RUNTIME", "check_opset", "check_release", "container_image", "first_release", "highest_opset"]
 
 ONNX_RUNTIME = {
     "24.04": "1.17.3", "24.05": "1.18.0", "24.06": "1.18.0", "24.07": "1.18.1", "24.08": "1.18.1", "24.09": "1.19.2",
@@ -62,6 +62,22 @@ def container_image(release: str) -> str:
 def _versions(model: onnx.ModelProto) -> tuple[int, int]:
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return model.ir_version, opset
+
+
+def check_opset(opset: int, release: str) -> None:
+    """Make sure that a release runs an opset, before anything is exported.
+
+    Raises
+    ------
+    InputError
+        If it may not, or is not in the table.
+    """
+    highest = highest_opset(release)
+    if opset > highest:
+        raise InputError(
+            f"Triton {release} (ONNX Runtime {ONNX_RUNTIME[release]}) runs up to opset {highest}, not {opset}: "
+            f"export with --opset {highest}"
+        )
 
 
 def check_release(model: onnx.ModelProto, release: str) -> None:

@@ -130,7 +130,23 @@ def test_a_model_that_differs_is_refused(models, files):
     assert check_parity(other, files["pfn"], clouds, tolerance=1e-3)["factor"] == pytest.approx(1e-4, rel=0.01)
 
 
-def test_a_triton_release_that_may_not_run_the_model_is_refused(models, tmp_path):
-    with pytest.raises(InputError, match=r"24\.04 .*opset 21.*use Triton 24\.05"):
-        export_model(models["pfn"], tmp_path / "pfn.onnx", opset=21, triton_release="24.04")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"opset": 17}, "opset 17: torch writes opset 18 and newer"),
+        ({"opset": 21, "triton_release": "24.04"}, r"24\.04 .*up to opset 20, not 21: export with --opset 20"),
+        ({"triton_release": "21.09"}, r"'21\.09': not in the table"),
+    ],
+)
+def test_an_opset_that_would_not_run_is_refused_before_the_export(models, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        export_model(models["pfn"], tmp_path / "pfn.onnx", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("opset", "release"), [(18, "24.04"), (20, "24.04"), (21, "24.10")])
+def test_the_file_has_the_opset_asked_for_and_the_release_runs_it(models, tmp_path, opset, release):
+    path = export_model(models["pfn"], tmp_path / "pfn.onnx", opset=opset, triton_release=release)
+    assert {entry.domain: entry.version for entry in onnx.load(path).opset_import}[""] == opset
+    clouds = some_clouds(20, 2)
+    assert max(check_parity(models["pfn"], path, clouds).values()) < 1e-5
