@@ -14,7 +14,7 @@ _HOME = {
     "TritonPredictor": "client",
     "TritonServer": "server",
     "correct_files": "correct",
-    "correct_jets": "correct",
+    "correct_jets": "jets",
     "inference_metrics": "statistics",
     "measure_inference": "statistics",
     "open_predictor": "opening",

@@ -5,6 +5,7 @@ A server's predictor has the interface of the one in this process, `export.predi
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
@@ -100,6 +101,8 @@ class TritonPredictor(BatchPredictor):
             # A client with little patience: a server that does not answer must not hold up the end
             client = self._connection.new_client(timeout=5.0)
             unregister(client, self._regions)
+            with contextlib.suppress(Exception):
+                remove_leftovers(client)  # worker processes have ended without a word
             client.close()
         self._connection.close()
 

@@ -1,48 +1,42 @@
 """Correct the jets of files: JetNTuple or NanoAOD in, a ROOT file with corrected jets out, in constant memory.
 
-Jets keep their order. A jet that cannot be corrected is left out and counted by its reason. A jet beyond the range of
-the jets that a model was trained on is flagged; by choice it keeps the standard correction.
+The files are read in blocks, by this process or by several; the blocks are written in their order, so that jets keep
+theirs. Only a few blocks are under way at a time.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
+import os
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-import awkward as ak
-import numpy as np
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..config import SelectionSettings
-from ..data import describe, iterate_jets
-from ..data.features import (
-    JET_COLUMNS,
-    PARTICLE_COLUMNS,
-    POINT_COLUMNS,
-    TABLE_COLUMNS,
-    jet_matrix,
-    particle_matrix,
-    table,
-)
-from ..data.selection import own_particles, reasons
+from ..data import Block, describe, list_blocks, read_block
+from ..data.drift import DriftCheck
 from ..errors import InputError
-from ..export.padding import Clouds
 from ..export.predictor import Predictor
+from ..processes import worker_processes
+from .client import MemoryChoice
+from .jets import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
 from .opening import open_predictors
-from .predictions import IDENTIFIERS, corrected_columns, predictions_file
+from .predictions import predictions_file
 
-__all__ = ["CorrectionReport", "clouds_from_jets", "correct_files", "correct_jets", "within_range"]
+__all__ = ["CorrectionReport", "correct_files"]
 
 CHUNK = 20_000
+"""Jets that are read, corrected and written at a time."""
+MOST_DRIFTS = 5
+"""Features that a report names, of those that differ from the training."""
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -63,6 +57,8 @@ class CorrectionReport:
         Number of jets in the file beyond the training range, by model.
     seconds
         Wall time.
+    drift
+        The comparison with the training jets, by model, where the model describes them.
     """
 
     out: Path
@@ -71,6 +67,18 @@ class CorrectionReport:
     skipped: Counter[str] = field(default_factory=Counter)
     outside: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    drift: dict[str, DriftCheck] = field(default_factory=dict)
+
+    def add(self, chunk: CorrectedChunk) -> None:
+        """Count the jets of a chunk."""
+        self.corrected += int(chunk.good.sum())
+        self.skipped += chunk.skipped
+        self.outside += chunk.outside
+        for name, check in chunk.drift.items():
+            if name in self.drift:
+                self.drift[name].merge(check)
+            else:
+                self.drift[name] = check
 
     def text(self) -> str:
         """The report in a few lines."""
@@ -81,6 +89,11 @@ class CorrectionReport:
             *(f"  {count}: {reason}" for reason, count in self.skipped.items()),
         ]
         lines += [f"{count} jets beyond the training range of {name}, flagged" for name, count in self.outside.items()]
+        for name, check in self.drift.items():
+            drifts = check.drifts()
+            if drifts:
+                lines.append(f"the jets are not like those that {name} was trained on; {len(drifts)} features differ:")
+                lines += [f"  {drift.text()}" for drift in drifts[:MOST_DRIFTS]]
         return "\n".join(lines)
 
 
@@ -90,7 +103,9 @@ def correct_files(
     out: str | Path,
     *,
     batch_size: int = 1024,
-    outside: Literal["correct", "keep"] = "correct",
+    outside: Outside = "correct",
+    workers: int = 1,
+    shared_memory: MemoryChoice = "auto",
     step_size: int | str = CHUNK,
     progress: bool = True,
 ) -> CorrectionReport:
@@ -109,8 +124,12 @@ def correct_files(
         Jets in a request.
     outside
         What to do with jets beyond the training range: ``"correct"`` them, or ``"keep"`` the standard correction.
+    workers
+        Processes that read and correct; with one it is this process, on all cores. The jets do not depend on it.
+    shared_memory
+        Of a server's predictors, see `TritonPredictor`.
     step_size
-        How much to read at a time: a number of entries, or an amount of memory.
+        How much to read at a time: a number of jets, or an amount of memory.
     progress
         Whether to show a progress bar.
 
@@ -125,31 +144,26 @@ def correct_files(
     ServerError
         If the server does not answer, likewise.
     """
-    if outside not in ("correct", "keep"):
-        raise InputError(f"outside {outside!r}: must be correct or keep")
+    check_outside(outside)
     start = time.monotonic()
-    paths = [str(path) for path in inputs]
+    paths, total = [str(path) for path in inputs], 0
     for path in paths:
         if not (info := describe(path)).usable:
             raise InputError(f"{path}: {info.reason}")
+        total += info.jets
+    blocks = list_blocks(paths, step_size)
     with ExitStack() as stack:
-        if isinstance(model, Mapping):
-            predictors = dict(model)
-        else:
-            predictors = open_predictors(model)
-            for predictor in predictors.values():
-                stack.callback(predictor.close)
-        report = CorrectionReport(Path(out), tuple(predictors))
-        reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
-        stack.callback(reader.shutdown, cancel_futures=True)
+        names, chunks = stack.enter_context(
+            _corrected(blocks, model, workers, batch_size=batch_size, outside=outside, shared_memory=shared_memory)
+        )
+        report = CorrectionReport(Path(out), names)
         writer = stack.enter_context(predictions_file(out))
-        bar = stack.enter_context(tqdm(unit="jet", desc="correcting", disable=not progress))
-        columns = {"scalars": _scalars(), "particles": _particle_columns(predictors)}
-        for jets in _ahead(iterate_jets(paths, step_size=step_size, **columns), reader):
-            corrected, _ = _correct(jets, predictors, batch_size, outside == "keep", report)
-            if corrected:
-                writer.append(corrected)
-            bar.update(len(jets))
+        bar = stack.enter_context(tqdm(total=total, unit="jet", desc="correcting", disable=not progress))
+        for chunk in chunks:
+            if chunk.columns:
+                writer.append(chunk.columns)
+            report.add(chunk)
+            bar.update(len(chunk.good))
         if not writer.jets:
             reasons = "; ".join(f"{count}: {reason}" for reason, count in report.skipped.items()) or "there are none"
             raise InputError(f"{', '.join(paths)}: no jet can be corrected ({reasons})")
@@ -157,117 +171,71 @@ def correct_files(
     return report
 
 
-def correct_jets(
-    jets: ak.Array, predictors: Mapping[str, Predictor], *, batch_size: int = 1024, outside: str = "correct"
-) -> ak.Array:
-    """Correct jets in memory, for analyses such as a coffea processor.
-
-    Parameters
-    ----------
-    jets
-        Jets with their particles as `data.read_jets` gives them, `(B,)`.
-    predictors
-        Predictors by name, from `open_predictors`.
-    batch_size, outside
-        As in `correct_files`.
-
-    Returns
-    -------
-    The same jets with the fields ``<model>_pt``, ``<model>_mass`` (GeV), ``<model>_factor``, ``<model>_raw_factor``
-    (corrected over raw pt), ``<model>_sigma`` and ``<model>_in_range``. A jet that cannot be corrected keeps the
-    standard correction, has no resolution (not a number), and is not in range.
-    """
-    report = CorrectionReport(Path(), tuple(predictors))
-    columns, good = _correct(jets, predictors, batch_size, outside == "keep", report)
-    pt, mass, raw = (ak.to_numpy(jets[name]).astype(np.float32) for name in ("jetPt", "jetMass", "jetRawPt"))
-    for name in predictors:
-        defaults = {"pt": pt, "mass": mass, "factor": 1.0, "sigma": np.nan, "in_range": False}
-        for key, default in defaults.items():
-            values = np.array(np.broadcast_to(default, len(jets)), dtype=bool if key == "in_range" else np.float32)
-            if columns:
-                values[good] = columns[f"{name}_{key}"]
-            jets = ak.with_field(jets, values, f"{name}_{key}")
-        jets = ak.with_field(jets, jets[f"{name}_pt"] / raw, f"{name}_raw_factor")
-    return jets
-
-
-def _scalars() -> list[str]:
-    """The columns of a jet that are read: what a network takes, and what identifies the jet."""
-    return list(dict.fromkeys([*JET_COLUMNS, *TABLE_COLUMNS, "jetPhi"]))
+@contextmanager
+def _corrected(
+    blocks: Sequence[Block],
+    model: str | Path | Mapping[str, Predictor],
+    workers: int,
+    *,
+    shared_memory: MemoryChoice,
+    **options: Any,
+) -> Iterator[tuple[tuple[str, ...], Iterator[CorrectedChunk]]]:
+    """The names of the models, and the corrected blocks in their order."""
+    with ExitStack() as stack:
+        if isinstance(model, Mapping):
+            if workers > 1:
+                raise InputError("several workers open the model themselves: give its path or its URL")
+            predictors = dict(model)
+        else:
+            predictors = open_predictors(model, shared_memory=shared_memory)
+            for predictor in predictors.values():
+                stack.callback(predictor.close)
+        names, needed = tuple(predictors), columns_needed(predictors)
+        if workers == 1:
+            reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="reader"))
+            read = _in_order(reader, lambda block: read_block(block, **needed), blocks, ahead=1)
+            yield names, (correct_chunk(jets, predictors, **options) for jets in read)
+        else:
+            # Cores are shared; a worker's threads would only compete with those of the others
+            threads = max(1, len(os.sched_getaffinity(0)) // workers)
+            pool = stack.enter_context(
+                worker_processes(workers, _start_worker, str(model), threads, shared_memory, needed, options)
+            )
+            yield names, _in_order(pool, _correct_block, blocks, ahead=workers)
 
 
-def _particle_columns(predictors: Mapping[str, Predictor]) -> list[str]:
-    """The columns of a particle that the models take."""
-    features = [predictor.metadata.get("features", "open") for predictor in predictors.values()]
-    names = [*POINT_COLUMNS, *(name for kind in features for name in PARTICLE_COLUMNS[kind]), "PF_fromAK4Jet"]
-    return list(dict.fromkeys(names))
+def _in_order(pool: Executor, function: Callable[[T], R], values: Iterable[T], ahead: int) -> Iterator[R]:
+    """The results in the order of the values; so many are made while one is used."""
+    remaining = iter(values)
+    waiting = deque(pool.submit(function, value) for value in itertools.islice(remaining, ahead + 1))
+    try:
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, value) for value in itertools.islice(remaining, 1))
+            yield result
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
-def _ahead(iterator: Iterator[T], pool: ThreadPoolExecutor) -> Iterator[T]:
-    """The same values; the next one is made while the current one is used."""
-    end = object()
-    future = pool.submit(next, iterator, end)
-    while (value := future.result()) is not end:
-        future = pool.submit(next, iterator, end)
-        yield value
+@dataclass
+class _Worker:
+    """What a worker process keeps from one block to the next."""
+
+    predictors: dict[str, Predictor]
+    needed: dict[str, Any]
+    options: dict[str, Any]
 
 
-def _correct(
-    jets: ak.Array, predictors: Mapping[str, Predictor], batch_size: int, keep: bool, report: CorrectionReport
-) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
-    """The columns of those jets of a chunk that can be corrected, and which these are; the report counts the others."""
-    prepared = {name: _prepare(jets, predictor.metadata) for name, predictor in predictors.items()}
-    problems = np.full(len(jets), "", dtype=object)
-    for _, found in prepared.values():
-        problems = np.where(problems == "", found, problems)
-    good = problems == ""
-    report.skipped.update(problems[~good].tolist())
-    report.corrected += int(good.sum())
-    if not good.any():
-        return {}, good
-    kept = jets[good]
-    columns = {name: values for name, values in table(kept).items() if name in IDENTIFIERS}
-    pt, mass = (ak.to_numpy(kept[name]) for name in ("jetPt", "jetMass"))
-    for name, predictor in predictors.items():
-        candidates, _ = prepared[name]
-        clouds = clouds_from_jets(candidates[good], predictor.metadata.get("features", "open"))
-        inside = within_range(clouds, predictor.metadata)
-        report.outside[name] += int((~inside).sum())
-        predictions = predictor.predict(clouds, batch_size=batch_size)
-        columns |= corrected_columns(name, pt, mass, *predictions, valid=inside if keep else None)
-        columns[f"{name}_in_range"] = inside
-    report.outside += Counter()  # drops the zeros
-    return columns, good
+_worker: _Worker  # one for each worker process, set when it starts
 
 
-def _prepare(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, NDArray[Any]]:
-    """The jets with the candidates that a model takes, and why each of them cannot be corrected ("" if it can)."""
-    if metadata.get("candidates", "jet") == "jet":
-        jets = own_particles(jets)
-    cuts = json.loads(metadata.get("selection", "{}"))
-    # Jets to be corrected need no generator jet
-    settings = SelectionSettings(**cuts | {"min_gen_pt": 0.0, "max_abs_gen_eta": 1e9})
-    problems = np.full(len(jets), "", dtype=object)
-    for reason, hit in reasons(jets, settings).items():
-        problems[hit] = reason
-    return jets, problems
+def _start_worker(
+    model: str, threads: int, shared_memory: MemoryChoice, needed: dict[str, Any], options: dict[str, Any]
+) -> None:
+    global _worker
+    _worker = _Worker(open_predictors(model, threads=threads, shared_memory=shared_memory), needed, options)
 
 
-def clouds_from_jets(jets: ak.Array, features: Literal["open", "rich"]) -> Clouds:
-    """The model inputs of jets in the schema of JetNTuple, see `data.read_jets`."""
-    ptr = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets.particles)), dtype=np.int64)])
-    return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets))
-
-
-def within_range(clouds: Clouds, metadata: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Which jets `(B,)` are within the range of pt, abs(eta) and multiplicity of a model's training jets."""
-    limits = json.loads(metadata.get("training_range", "{}"))
-    values = {
-        "jetPt": clouds.jets[:, 0],
-        "abs(jetEta)": np.abs(clouds.jets[:, 1]),
-        "particles": np.diff(clouds.ptr),
-    }
-    inside = np.ones(len(clouds), dtype=bool)
-    for name, (low, high) in limits.items():
-        inside &= (values[name] >= low) & (values[name] <= high)
-    return inside
+def _correct_block(block: Block) -> CorrectedChunk:
+    return correct_chunk(read_block(block, **_worker.needed), _worker.predictors, **_worker.options)

@@ -1,0 +1,59 @@
+"""Worker processes that end with the process that started them, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from .errors import JetcorrError
+
+__all__ = ["worker_processes"]
+
+
+@contextlib.contextmanager
+def worker_processes(
+    workers: int, initializer: Callable[..., object] | None = None, *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """An executor of processes that begin empty: threads and other state of this process are not copied.
+
+    Parameters
+    ----------
+    workers
+        How many.
+    initializer, arguments
+        Called once in each process.
+
+    Raises
+    ------
+    JetcorrError
+        If a process was killed.
+    """
+    executor = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(initializer, arguments)
+    )
+    try:
+        yield executor
+    except BrokenProcessPool:
+        raise JetcorrError("a worker process was killed; is there too little memory? Try fewer workers") from None
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _start(initializer: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent says what happens
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if initializer is not None:
+        initializer(*arguments)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed, even before the worker had started, has nobody to work for."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
