@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Self
 
@@ -161,30 +163,39 @@ class _Crew:
         self._context.set_forkserver_preload([__name__])
 
     def __enter__(self) -> Self:
-        self._workers = [self._start() for _ in range(self._size)]
+        self._workers: list[BaseProcess] = []
+        self._ended = False
+        # In a thread, because it waits for the server's imports: meanwhile this process has trials to run
+        self._starter = threading.Thread(target=self._start, args=(self._size,), daemon=True)
+        self._starter.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended = True
+        self._starter.join()
         for worker in self._workers:
             worker.terminate()
             worker.join()
 
     def tend(self) -> bool:
         """Replace those that have died in a trial; whether any is at work."""
+        starting = self._starter.is_alive()
         for worker in [w for w in self._workers if not w.is_alive()]:
             self._workers.remove(worker)
             if not worker.exitcode:
                 continue
             if self._queue.fail_dead(f"the worker process ended with exit code {worker.exitcode}"):
-                self._workers.append(self._start())
+                self._start(1)
             else:  # the next one would not come farther
                 _log.warning("a worker process ended with exit code %s; the search goes on without", worker.exitcode)
-        return bool(self._workers)
+        return starting or bool(self._workers)
 
-    def _start(self) -> multiprocessing.process.BaseProcess:
-        worker = self._context.Process(target=_worker, args=(self._job,))
-        worker.start()
-        return worker
+    def _start(self, number: int) -> None:
+        for _ in range(number):
+            if not self._ended:
+                worker = self._context.Process(target=_worker, args=(self._job,))
+                worker.start()
+                self._workers.append(worker)
 
 
 def _worker(job: Job) -> None:
