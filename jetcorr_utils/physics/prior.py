@@ -36,8 +36,13 @@ from .statistics import event_keys, poisson_weights
 
 __all__ = ["plot_prior_dependence", "prior_profile", "spectrum_weights", "weighted_median"]
 
+#: GeV; at 50 GeV the resolution is a sixth, so that 30 GeV are 2.4 widths away
+FULL_ACCEPTANCE = 50.0
 
-def spectrum_weights(gen_pt: ArrayLike, power: float, bins: int = 60) -> NDArray[np.float64]:
+
+def spectrum_weights(
+    gen_pt: ArrayLike, power: float, bins: int = 60, full: float = FULL_ACCEPTANCE
+) -> NDArray[np.float64]:
     """Weights (N,) that give jets a spectrum that falls as pt^-power, of mean 1.
 
     Parameters
@@ -48,14 +53,16 @@ def spectrum_weights(gen_pt: ArrayLike, power: float, bins: int = 60) -> NDArray
         Of dN/dpt; 1 is flat in log(pt), CMS's jets fall with about 5.
     bins
         Of the histogram.
+    full
+        Where the cut on the reconstructed pt (30 GeV) no longer takes jets away, GeV. The jets that are left below are
+        no measure of the spectrum there, so its density is taken to be that of the first bin above.
     """
     gen_pt = np.asarray(gen_pt, dtype=np.float64)
-    log_pt = np.log(gen_pt)
-    counts, edges = np.histogram(log_pt, bins)
+    log_pt = np.log(np.maximum(gen_pt, full))
+    counts, edges = np.histogram(log_pt[gen_pt >= full], bins, range=(np.log(full), log_pt.max()))
     place = np.clip(np.digitize(log_pt, edges) - 1, 0, bins - 1)
-    centers = (edges[1:] + edges[:-1]) / 2
     # dN/dlog(pt) is pt dN/dpt; within a bin the weight follows the aimed spectrum, too.
-    weights = gen_pt ** (1 - power) / counts[place] * np.exp((power - 1) * centers[0])
+    weights = (gen_pt / full) ** (1 - power) / np.maximum(counts[place], 1)
     return weights / weights.mean()
 
 

@@ -94,7 +94,8 @@ def training_figures(metrics: Mapping[str, Any], study: Study, *, source: str = 
         yield "06_frontier", plot_frontier(metrics, weights, source=source)
     if any(model.training.max_jets for model in study.models.values()):
         curve = learning_curve(metrics, study.models, len(load_clouds(study.data, "open").split("train")))
-        yield "06_learning_curve", plot_learning_curve(curve, source=source)
+        if len(curve):
+            yield "06_learning_curve", plot_learning_curve(curve, source=source)
 
 
 def prior_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study, *, source: str = "") -> Figures:

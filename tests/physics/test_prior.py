@@ -15,13 +15,25 @@ from jetcorr_utils.physics.prior import prior_profile, spectrum_weights, weighte
 def test_weights_give_the_power_law(power):
     rng = np.random.default_rng(1)
     gen_pt = np.concatenate([30 * 50 ** rng.random(200_000), rng.uniform(30, 1500, 200_000)])
-    weights = spectrum_weights(gen_pt, power)
+    weights = spectrum_weights(gen_pt, power, full=30)
     assert weights.mean() == pytest.approx(1)
     edges = np.geomspace(35, 1200, 8)
     found = np.histogram(gen_pt, edges, weights=weights)[0]
     log, power_law = np.diff(np.log(edges)), -np.diff(edges ** (1 - power))
     expected = log if power == 1 else power_law
     np.testing.assert_allclose(found / found.sum(), expected / expected.sum(), rtol=0.03)
+
+
+def test_jets_that_the_selection_has_taken_are_not_put_back():
+    """A spectrum flat in log(pt) of which half the jets below 50 GeV are gone: the other half keeps its weight."""
+    rng = np.random.default_rng(1)
+    gen_pt = 20 * 50 ** rng.random(400_000)
+    kept = gen_pt[(gen_pt > 50) | (rng.random(400_000) < 0.5)]
+    weights = spectrum_weights(kept, 3.0)
+    edges = np.array([20, 30, 45, 55, 80, 200.0])
+    found = np.histogram(kept, edges, weights=weights)[0] / -np.diff(edges**-2.0)
+    assert found[[0, 1]] / found[4] == pytest.approx(0.5, rel=0.05)
+    assert found[3] / found[4] == pytest.approx(1, rel=0.05)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=40), st.integers(0, 100))
