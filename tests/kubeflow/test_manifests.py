@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
@@ -100,3 +104,55 @@ def test_a_study_whose_name_cannot_be_a_resources_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"study 'My_Study': resources need a name of lower-case letters"):
         write_manifests(study, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+def test_the_overlay_fills_in_a_sites_settings(tmp_path, validator):
+    folder = tmp_path / "manifests"
+    shutil.copytree(COMMITTED.parent, folder)
+    settings = folder / "overlays" / "cern" / "settings.env"
+    values = {
+        "image": "registry.example/jets:7", "gpus": "2", "s3_endpoint": "https://s3.example", "storage_class": "fast",
+    }  # fmt: skip
+    settings.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    kustomization = settings.parent / "kustomization.yaml"
+    kustomization.write_text(kustomization.read_text().replace("namespace: jetcorr ", "namespace: physics "))
+    command = ["kubectl", "kustomize", settings.parent]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = {resource["kind"]: resource for resource in yaml.safe_load_all(text)}
+    assert set(found) == {"PersistentVolumeClaim", "PodDefault", "Notebook", "Tensorboard", "ServingRuntime"}
+    assert {resource["metadata"]["namespace"] for resource in found.values()} == {"physics"}
+    (container,) = found["Notebook"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == container["env"][0]["value"] == "registry.example/jets:7"
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert {"name": "AWS_ENDPOINT_URL", "value": "https://s3.example"} in found["PodDefault"]["spec"]["env"]
+    assert found["PersistentVolumeClaim"]["spec"]["storageClassName"] == "fast"
+    result = tmp_path / "result.yaml"
+    result.write_text(text)
+    assert validator is None or not validator.main([str(result)])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_no_container_of_ours_is_privileged(name):
+    """Pods run as anyone but root, containers keep no capability and gain no privilege."""
+    resource = yaml.safe_load((COMMITTED / name).read_text())
+    containers = list(find_all(resource, "containers"))
+    for container in (one for group in containers for one in group):
+        context = container["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+    without = {"PodDefault", "Tensorboard", "InferenceService"}  # of which others make the pods
+    assert bool(containers) == (resource["kind"] not in without)
+
+
+def find_all(value: object, key: str) -> Iterator[Any]:
+    """All values of a key, at any depth."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == key:
+                yield inner
+            yield from find_all(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from find_all(inner, key)

@@ -49,10 +49,15 @@ def pod_default(cluster: Cluster) -> dict[str, Any]:
 
 
 def notebook_server(cluster: Cluster) -> dict[str, Any]:
-    """JupyterLab with the project's image; the notebook controller sets NB_PREFIX."""
+    """JupyterLab with the project's image; the notebook controller sets NB_PREFIX.
+
+    The notebooks are copied to the volume, where edits outlive the pod. Kale's panel takes its image from the variable.
+    """
+    environment = {"KALE_DEFAULT_BASE_IMAGE": cluster.image, "JETCORR_WORKSPACE": f"{cluster.mount}/workspace"}
     container = {
         "name": "jetcorr",
         "image": cluster.image,
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
         "resources": cluster.resources,
         "volumeMounts": cluster.mounts(),
         "securityContext": cluster.container_security(),
