@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from .errors import InputError
 
 __all__ = [
     "MARK",
     "atomic_folder",
     "atomic_path",
+    "checksum",
     "fingerprint",
     "read_json",
     "remove_leftovers",
@@ -149,3 +152,15 @@ def fingerprint(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum(path: str | Path) -> str:
+    """XXH3 (128 bits) of a file's bytes, as hexadecimal text: many times faster than `fingerprint`.
+
+    It tells whether a file has changed; unlike SHA-256 it does not withstand someone who wants to deceive.
+    """
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

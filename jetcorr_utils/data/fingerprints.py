@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-import xxhash
-
 from ..errors import InputError
-from ..files import read_json, write_json
+from ..files import checksum, read_json, write_json
 
 __all__ = ["Fingerprints"]
 
@@ -39,15 +37,7 @@ class Fingerprints:
         status = Path(file).stat()
         state = [status.st_size, status.st_mtime_ns, status.st_ino]
         if self.known.get(name, [None])[:-1] != state:
-            self.known[name] = [*state, _checksum(file)]
+            self.known[name] = [*state, checksum(file)]
             if self.path is not None:
                 write_json(self.path, self.known)
         return self.known[name][-1]
-
-
-def _checksum(path: str | Path) -> str:
-    digest = xxhash.xxh3_128()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..config import DataSettings, project_root
 from ..errors import InputError
 from ..files import fingerprint, write_json
+from .fingerprints import Fingerprints
 from .reading import open_jets
 from .remote import expand, fetch, is_remote, origin
 
@@ -72,12 +73,21 @@ def _matches(entry: str) -> list[str]:
 
 
 def _simulated(settings: DataSettings, progress: bool) -> list[str]:
-    from ..simulation import SIMULATION_VERSION, Parameters, simulate  # Pythia: only where it is needed
+    from ..simulation import (  # Pythia: only where it is needed
+        SIMULATION_VERSION,
+        Parameters,
+        recorded_checksums,
+        simulate,
+    )
 
     wanted = settings.simulation
     name = f"{wanted.jets}-{wanted.seed}-{Parameters().key()}-v{SIMULATION_VERSION}"
     folder = data_directory(settings) / "simulated" / name
     files = simulate(wanted.jets, wanted.seed, folder, workers=wanted.workers, progress=progress)
+    known, recorded = Fingerprints(data_directory(settings) / "cache" / "fingerprints.json"), recorded_checksums(folder)
+    for path in files:
+        if path.name in recorded and known.of(path) != recorded[path.name]:
+            raise InputError(f"{path}: damaged: it is not what the simulation wrote; delete it, and it is made again")
     return [str(path) for path in files]
 
 

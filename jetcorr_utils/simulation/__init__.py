@@ -7,6 +7,6 @@ writes files. `parameters` holds every number with its source, `calibration` der
 """
 
 from .parameters import SIMULATION_VERSION, Parameters, parameter_table
-from .production import simulate
+from .production import recorded_checksums, simulate
 
-__all__ = ["SIMULATION_VERSION", "Parameters", "parameter_table", "simulate"]
+__all__ = ["SIMULATION_VERSION", "Parameters", "parameter_table", "recorded_checksums", "simulate"]

@@ -12,14 +12,14 @@ import uproot
 from tqdm.auto import tqdm
 
 from ..errors import InputError
-from ..files import atomic_path, read_json, write_json
+from ..files import atomic_path, checksum, read_json, write_json
 from .calibration import CORRECTIONS, load_correction
 from .events import Events
 from .ntuple import SCHEMA, TREE, create_tree, ntuple
 from .parameters import SIMULATION_VERSION, Parameters
 from .workers import Blocks
 
-__all__ = ["BLOCKS_PER_FILE", "block_of_jets", "simulate"]
+__all__ = ["BLOCKS_PER_FILE", "block_of_jets", "recorded_checksums", "simulate"]
 
 BLOCKS_PER_FILE = 10
 _COMPRESSION = uproot.ZSTD(7)
@@ -84,12 +84,18 @@ def simulate(
         while made < jets:
             files.append(out / f"jets_{len(files):03d}.root")
             made += _write_file(files[-1], blocks, jets - made, bar)
+            _record(files[-1])
         if progress:
             elapsed = bar.format_dict["elapsed"]
             share = source.pythia_seconds / max(elapsed * workers, 1e-9)
             rate = (bar.n - bar.initial) / max(elapsed, 1e-9) / workers
             bar.set_postfix_str(f"{rate:.0f} jets/s a worker, Pythia {100 * share:.0f} % of the time")
     return files
+
+
+def recorded_checksums(folder: Path) -> dict[str, str]:
+    """XXH3 of the files of a simulation when they were written, by name: ROOT's own blocks often have none."""
+    return read_json(folder / _IDENTITY).get("files", {})
 
 
 def block_of_jets(events: Events, seed: int, block: int, corrections: Path) -> ak.Array:
@@ -121,7 +127,7 @@ def _resume(out: Path, identity: dict, jets: int) -> tuple[list[Path], int]:
         write_json(file, identity | {"jets": jets})
         return [], 0
     found = read_json(file)
-    wanted_before = found.pop("jets", None)
+    wanted_before, checksums = found.pop("jets", None), found.pop("files", {})
     if found != identity:
         differs = ", ".join(k for k in identity if found.get(k) != identity[k])
         raise InputError(f"{out}: holds jets of another simulation ({differs} differ); choose another folder")
@@ -134,8 +140,16 @@ def _resume(out: Path, identity: dict, jets: int) -> tuple[list[Path], int]:
     if files and sum(sizes) == wanted_before and sum(sizes) < jets:
         files.pop()  # it was cut short where the earlier simulation ended
         sizes.pop()
-    write_json(file, identity | {"jets": jets})
+    kept = {path.name: checksums.get(path.name) or checksum(path) for path in files}
+    write_json(file, identity | {"jets": jets, "files": kept})
     return files, sum(sizes)
+
+
+def _record(path: Path) -> None:
+    """Note the checksum of a file in the record of its simulation."""
+    identity = path.parent / _IDENTITY
+    found = read_json(identity)
+    write_json(identity, found | {"files": found.get("files", {}) | {path.name: checksum(path)}})
 
 
 def _count(path: Path) -> int:

@@ -23,7 +23,8 @@ from .report import Row
 
 __all__ = ["clock_back", "full_disk", "no_permission", "read_only", "two_at_once"]
 
-NOBODY = 65534
+HEED_PERMISSIONS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
+"""Takes from root what lets it write where it may not."""
 LIBFAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
@@ -64,7 +65,7 @@ def _small_disk(folder: Path, size: int) -> Iterator[None]:
         shutil.copytree(aside, folder, dirs_exist_ok=True)
         yield
         shutil.rmtree(aside)
-        shutil.copytree(folder, aside, ignore=shutil.ignore_patterns("*.lock"))
+        shutil.copytree(folder, aside)
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
         restore(aside, folder)
@@ -117,18 +118,18 @@ def read_only(name: str, seed: int, sandbox: Sandbox) -> Row:
 
 
 def no_permission(name: str, seed: int, sandbox: Sandbox) -> Row:
-    """Another user, who may read the finished results and not write them, runs the command again."""
-    if not _is_root():
-        return _skipped("missing permission", name, "another user's process can be started by root only")
+    """The finished results may be read and not written, and the command is run again by a user who must heed that."""
     job, before = JOBS[name], prepare(name, sandbox)
     expected, _, _ = undisturbed(name, sandbox, before)
     row = Row("missing permission", name, tries=1, seed=seed)
-    sandbox.folder.chmod(0o755)
-    sandbox.temporary.chmod(0o777)
-    for path in (sandbox.work, *sandbox.work.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    process = sandbox.run(job.arguments(sandbox.work), user=NOBODY, variables={"HOME": str(sandbox.temporary)})
+    places = [sandbox.work, *sandbox.work.rglob("*")]
+    modes = {path: path.stat().st_mode for path in places}
+    for path in places:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    process = sandbox.run(job.arguments(sandbox.work), prefix=HEED_PERMISSIONS if _is_root() else ())
     missing, different, _ = differences(expected, snapshot(sandbox.work))
+    for path, mode in modes.items():
+        path.chmod(mode)
     _refusal(row, process, missing, different)
     leftovers(sandbox)
     return row

@@ -34,9 +34,9 @@ class Sandbox:
             path.mkdir(parents=True, exist_ok=True)
 
     def start(
-        self, command: Sequence[str], *, variables: Mapping[str, str] | None = None, user: int | None = None
+        self, command: Sequence[str], *, variables: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
     ) -> Process:
-        """Start `python …` in the project's folder; its temporary files go to `temporary`."""
+        """Start `python …` in the project's folder, by way of `prefix`; its temporary files go to `temporary`."""
         mark = uuid.uuid4().hex
         environment = os.environ | {
             "OMP_NUM_THREADS": "1", "PYTHONPATH": str(project_root()), "TMPDIR": str(self.temporary), MARK: mark,
@@ -46,8 +46,8 @@ class Sandbox:
         log = self.folder / "log.txt"
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                [sys.executable, *command], cwd=project_root(), env=environment, stdin=subprocess.DEVNULL,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True, user=user,
+                [*prefix, sys.executable, *command], cwd=project_root(), env=environment, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         return Process(process, mark, log)
 

@@ -1,3 +1,4 @@
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,9 +8,11 @@ import awkward as ak
 import pytest
 import uproot
 
+from jetcorr_utils.config import DataSettings
+from jetcorr_utils.data import ensure_files
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.files import read_json
-from jetcorr_utils.simulation import Parameters, simulate
+from jetcorr_utils.files import checksum, read_json, write_json
+from jetcorr_utils.simulation import SIMULATION_VERSION, Parameters, recorded_checksums, simulate
 from jetcorr_utils.simulation.ntuple import TREE
 from jetcorr_utils.simulation.parameters import Generator, Pileup
 
@@ -59,6 +62,29 @@ def test_a_missing_file_is_made_again_and_others_are_kept(made, tmp_path):
     files[1].unlink()
     assert ak.array_equal(jets_in(run(190, tmp_path)), jets_in(made))
     assert files[0].stat().st_mtime_ns == kept
+
+
+def test_the_record_has_the_checksums_of_the_files(made, tmp_path):
+    assert recorded_checksums(made[0].parent) == {path.name: checksum(path) for path in made}
+    run(40, tmp_path)
+    files = run(190, tmp_path)
+    assert recorded_checksums(tmp_path) == {path.name: checksum(path) for path in files}
+
+
+def test_a_study_refuses_a_simulated_file_that_was_damaged_later(made, tmp_path):
+    """A flipped bit gives another number and no error: ROOT's blocks have no checksum with ZSTD."""
+    settings = DataSettings(simulation={"jets": 190, "seed": SEED}, directory=str(tmp_path))
+    folder = tmp_path / "simulated" / f"190-{SEED}-{Parameters().key()}-v{SIMULATION_VERSION}"
+    shutil.copytree(made[0].parent, folder)
+    record = read_json(folder / "simulation.json")
+    write_json(folder / "simulation.json", record | {"parameters": Parameters().key()})
+    files = ensure_files(settings, progress=False)
+    assert [path.rpartition("/")[2] for path in files] == ["jets_000.root", "jets_001.root"]
+    data = bytearray((folder / "jets_001.root").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "jets_001.root").write_bytes(data)
+    with pytest.raises(InputError, match=r"jets_001\.root: damaged"):
+        ensure_files(settings, progress=False)
 
 
 def test_nothing_is_done_twice(made):
