@@ -82,7 +82,8 @@ STAGES = (
           ("data.json", "model/*/checkpoint.pt", "model/*/settings.json", "tuning/best/checkpoint.pt",
            "tuning/best/settings.json")),
     Stage("05", ("data", "export", "serving", "style.py"), ("data", "serving"), ("data.json", "model_repository/**/*")),
-    Stage("06", ("physics", "style.py"), ("physics",), ("predictions.root", "validation.root", "metrics/05.json")),
+    Stage("06", ("data", "physics", "style.py"), ("data", "models", "physics"),
+          ("predictions.root", "validation.root", "metrics/05.json")),
 )  # fmt: skip
 
 
@@ -211,7 +212,8 @@ def _transport(folder: Path) -> dict[str, str]:
 
     By default they would lie beside the notebook, which may be read-only: in a container image, for example.
     """
-    return {"transport": "ipc", "ip": str(folder / "kernel")} if os.name == "posix" else {}
+    connection = {"connection_file": str(folder / "kernel.json")}  # with the key of the kernel: gone with the folder
+    return connection | ({"transport": "ipc", "ip": str(folder / "kernel")} if os.name == "posix" else {})
 
 
 def run_notebook(

@@ -57,7 +57,7 @@ def _record(path: Path) -> dict[str, Any]:
     for number, stage in read_json(path)["stages"].items():
         outputs = {_name(name) for name in stage["outputs"]}
         wrong = [name for name, sha in stage["outputs"].items() if fingerprint(path.parent / name) != sha]
-        found[number] = {"key": stage["key"], "outputs": sorted(outputs), "wrong checksums": wrong}
+        found[number] = {"outputs": sorted(outputs), "wrong checksums": wrong}  # the key of 06 depends on speeds
     return found
 
 
