@@ -1,7 +1,8 @@
-"""Run all benchmarks, `python -m tests.benchmarks [NAME…]`: prints one JSON object a line, and keeps them in a file.
+"""Run all benchmarks, `python -m tests.benchmarks [NAME…] [--out FILE]`: prints one JSON object a line.
 
 Each module `bench_NAME.py` of this folder has a generator `benchmarks()` of such objects and runs in a process of its
-own, so that none inherits memory or threads of another. The lines go to results/bench.jsonl too, with the machine.
+own, so that none inherits memory or threads of another; all have the same allocator settings. Each line names the
+machine. When all have run, the lines are kept in a file, complete or not at all.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from jetcorr_utils.config import project_root
@@ -20,12 +22,33 @@ from jetcorr_utils.files import write_text
 
 FOLDER = Path(__file__).parent
 
+EXPECTED = (
+    "train/particlenet", "train/pfn", "infer/particlenet", "infer/pfn", "onnx/particlenet", "onnx/pfn",
+    "triton/particlenet", "triton/pfn", "load/first_epoch", "load/later_epochs", "memory/4x", "simulate/workers",
+)  # fmt: skip
+"""Lines that a complete run has; there are more."""
+
+ON_REQUEST = ("gpu",)
+"""Benchmarks that only run when they are named: not every machine can."""
+
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "40000000000", "MALLOC_TOP_PAD_": "500000000",
+}  # fmt: skip
+"""Freed memory stays in the process; the same as the Makefile's, for both sides of each comparison."""
+
+ENVIRONMENT = {
+    "avx2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "", "ATEN_CPU_CAPABILITY": "avx2",
+             "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+}  # fmt: skip
+"""Further variables of the process of a benchmark: those of `avx2` make a processor pass for one without AVX-512."""
+
 
 def main() -> int:
-    """Run the benchmarks that are named, or all; 1 if one of them failed."""
+    """Run the benchmarks that are named, or all; 1 if one of them failed or an expected line is missing."""
     known = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all that can run")
+    parser.add_argument("--out", type=Path, help="where the lines are kept; default: results/bench.jsonl if all ran")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -33,18 +56,31 @@ def main() -> int:
     if unknown := set(arguments.names) - set(known):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     lines, failed = [], []
-    for name in arguments.names or known:
-        command = [sys.executable, "-m", "tests.benchmarks", "--child", name]
-        with subprocess.Popen(command, cwd=project_root(), stdout=subprocess.PIPE, text=True) as process:
-            for line in process.stdout:
-                print(line, end="", flush=True)
-                lines.append(line)
-        if process.returncode:
+    for name in arguments.names or [name for name in known if name not in ON_REQUEST]:
+        new, code = _run(name)
+        lines += new
+        if code:
             failed.append(name)
-            print(f"benchmark {name} failed with exit code {process.returncode}", file=sys.stderr)
-    if not arguments.names and not failed:
-        print(f"written to {write_text(project_root() / 'results' / 'bench.jsonl', ''.join(lines))}", file=sys.stderr)
+            print(f"benchmark {name} failed with exit code {code}", file=sys.stderr)
+    if not arguments.names and (missing := set(EXPECTED) - {json.loads(line)["name"] for line in lines}):
+        failed += sorted(missing)
+        print(f"no lines {', '.join(sorted(missing))}", file=sys.stderr)
+    out = arguments.out or (None if arguments.names else project_root() / "results" / "bench.jsonl")
+    if out is not None and not failed:
+        print(f"written to {write_text(out, ''.join(lines))}", file=sys.stderr)
     return int(bool(failed))
+
+
+def _run(name: str) -> tuple[list[str], int]:
+    """The lines of a benchmark, which are printed as they come, and the exit code of its process."""
+    command = [sys.executable, "-m", "tests.benchmarks", "--child", name]
+    environment = {**os.environ, **ALLOCATOR, **ENVIRONMENT.get(name, {})}
+    lines = []
+    with subprocess.Popen(command, cwd=project_root(), stdout=subprocess.PIPE, text=True, env=environment) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    return lines, process.returncode
 
 
 def _run_here(name: str) -> int:
@@ -55,7 +91,7 @@ def _run_here(name: str) -> int:
 
 
 def _machine() -> str:
-    """Processor and number of cores of this machine."""
+    """Processor, number of cores, system and versions of what computes."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -63,7 +99,9 @@ def _machine() -> str:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    versions = [f"{name} {version(name)}" for name in ("torch", "numba", "onnxruntime", "uproot", "numpy")]
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return ", ".join([f"{model}, {os.cpu_count()} cores, {system}", *versions])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Reading: ROOT files → clouds → batches, against what decompression and copying alone take, and the memory it needs.
+"""Reading: ROOT files → clouds → batches, against decompression alone and weaver-core's loader; and its memory.
 
 Prints one JSON object a line; run by ``make bench``, or as ``python -m tests.benchmarks load``. The files hold copies
 of the committed sample, compressed with ZLIB as ROOT does by default, and with ZSTD as the simulation does. Times are
-CPU times of one process, the sides take turns, and the best of the rounds counts.
+CPU times of one process, so that other work on the machine does not count; the sides take turns, and each figure is
+the median of the rounds.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import torch
 import uproot
 
 from jetcorr_utils.config import DataSettings, project_root
@@ -27,11 +30,17 @@ from jetcorr_utils.data import CloudDataset, load_clouds
 from jetcorr_utils.data.batches import BatchLoader
 from jetcorr_utils.data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS, TABLE_COLUMNS
 from jetcorr_utils.data.jetntuple import TREE
+from jetcorr_utils.models.allocator import keep_memory
+from jetcorr_utils.models.inputs import CloudInputs
+from tests.benchmarks.weaver_loader import read_epoch, write_config
 
 ROUNDS = 5
-COPIES = 10
+ROUNDS_OF_WEAVER = 3
+FETCH_STEPS = {"": 0.01, "/whole_file": 1}
+"""Weaver's default, and its fastest setting."""
+COPIES, COPIES_FOR_MEMORY = 30, 10
 BATCH = 500
-COMPRESSIONS = {"load/first_epoch": uproot.ZLIB(1), "load/first_epoch_zstd": uproot.ZSTD(7)}
+COMPRESSIONS = {"": uproot.ZLIB(1), "_zstd": uproot.ZSTD(7)}
 BRANCHES = tuple(
     dict.fromkeys((*JET_COLUMNS, *TABLE_COLUMNS, "jetPhi", "nPF", *POINT_COLUMNS, *PARTICLE_COLUMNS["open"]))
 )
@@ -39,17 +48,20 @@ BRANCHES = tuple(
 
 def benchmarks() -> Iterator[dict[str, Any]]:
     """The lines of bench.jsonl that concern reading."""
+    keep_memory()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        for name, compression in COMPRESSIONS.items():
-            file = _write(folder / "jets.root", 1, compression)
-            yield _first_epoch(name, file, folder)
-        yield _later_epochs(load_clouds(_settings([file], folder), progress=False))
-        files = [_write(folder / f"jets_{run}.root", run, COMPRESSIONS["load/first_epoch"]) for run in range(1, 5)]
+        for suffix, compression in COMPRESSIONS.items():
+            file = _write(folder / "jets.root", 1, compression, COPIES)
+            yield _first_epoch(f"load/first_epoch{suffix}", file, folder)
+            yield from _against_weaver(f"load/first_epoch_weaver{suffix}", file, folder)
+        yield _later_epochs(_fresh([file], folder))
+        runs = range(1, 5)
+        files = [_write(folder / f"{run}.root", run, COMPRESSIONS[""], COPIES_FOR_MEMORY) for run in runs]
         yield _memory(files, folder)
 
 
-def _write(path: Path, run: int, compression: uproot.compression.Compression) -> Path:
+def _write(path: Path, run: int, compression: uproot.compression.Compression, copies: int) -> Path:
     """Copies of the sample under other run numbers."""
     with uproot.open(project_root() / "data" / "sample" / "jets.root") as source:
         columns = source[TREE].arrays(how=dict)
@@ -57,8 +69,8 @@ def _write(path: Path, run: int, compression: uproot.compression.Compression) ->
     types = {name: ak.type(values).content for name, values in columns.items()}
     with uproot.recreate(path, compression=compression) as target:
         tree = target.mktree(TREE, types, counter_name=lambda name: "nGenJetPF" if name.startswith("gen") else "nPF")
-        for copy in range(COPIES):
-            tree.extend(columns | {"run": np.full(len(columns["run"]), COPIES * run + copy, dtype=np.int32)})
+        for copy in range(copies):
+            tree.extend(columns | {"run": np.full(len(columns["run"]), copies * run + copy, dtype=np.int32)})
     return path
 
 
@@ -76,20 +88,44 @@ def _decompress(file: Path) -> int:
         return tree.num_entries
 
 
+def _fresh(files: list[Path], folder: Path) -> CloudDataset:
+    """The clouds of the files, from a cache that is built now."""
+    return load_clouds(_settings(files, folder), progress=False)
+
+
+def _forget(folder: Path) -> None:
+    shutil.rmtree(folder / "data", ignore_errors=True)
+
+
 def _first_epoch(name: str, file: Path, folder: Path) -> dict[str, Any]:
-    def ours() -> None:
-        shutil.rmtree(folder / "data", ignore_errors=True)
-        _epoch(load_clouds(_settings([file], folder), progress=False))
-
     what = "uproot decompressing the same branches alone (a limit); ours: checks, selection, cache and first epoch too"
-    return _compare(name, _decompress(file), ours, lambda: _decompress(file), what)
+    ours, peer = lambda: _epoch(_fresh([file], folder)), lambda: _decompress(file)
+    return _compare(name, _decompress(file), ours, peer, what, lambda: _forget(folder))
 
 
-def _epoch(data: CloudDataset, epoch: int = 0) -> None:
+def _against_weaver(name: str, file: Path, folder: Path) -> Iterator[dict[str, Any]]:
+    """Both sides up to the inputs of a network; the cuts of both leave the same jets."""
+    inputs = CloudInputs("open")
+    inputs.fit(data := _fresh([file], folder))
+    config = write_config(folder / "weaver.yaml", inputs)
+    jets = read_epoch(file, config, BATCH, 1)
+    if jets != len(data):
+        raise RuntimeError(f"weaver reads {jets} jets, jetcorr {len(data)}")
+    for suffix, step in FETCH_STEPS.items():
+        what = f"weaver-core's SimpleIterDataset with the same features, batches of {BATCH}, fetch_step {step}"
+        ours = lambda: _epoch(_fresh([file], folder), inputs=inputs)  # noqa: E731
+        peer = functools.partial(read_epoch, file, config, BATCH, step)
+        yield _compare(name + suffix, jets, ours, peer, what, lambda: _forget(folder), ROUNDS_OF_WEAVER)
+
+
+@torch.no_grad()
+def _epoch(data: CloudDataset, epoch: int = 0, inputs: CloudInputs | None = None) -> None:
+    """All batches of an epoch, up to the features of a network if `inputs` are given."""
     loader = BatchLoader(data, BATCH, shuffle=True)
     loader.set_epoch(epoch)
-    for _ in loader:
-        pass
+    for batch in loader:
+        if inputs is not None:
+            inputs(batch.particles, batch.jets, batch.ptr.diff())
 
 
 def _later_epochs(data: CloudDataset) -> dict[str, Any]:
@@ -97,18 +133,28 @@ def _later_epochs(data: CloudDataset) -> dict[str, Any]:
     return _compare("load/later_epochs", len(data), lambda: _epoch(data, 1), lambda: np.array(data.particles), what)
 
 
-def _compare(name: str, jets: int, ours: Callable[[], object], peer: Callable[[], object], what: str) -> dict[str, Any]:
-    """Jets per second of CPU time of both sides, in turns."""
-    best = [np.inf, np.inf]
-    for _ in range(ROUNDS):
+def _compare(
+    name: str,
+    jets: int,
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    what: str,
+    before: Callable[[], object] = lambda: None,
+    rounds: int = ROUNDS,
+) -> dict[str, Any]:
+    """Jets per second of CPU time of both sides, in turns; `before` each, untimed, the same is done."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for round_ in range(-1, rounds):  # one to warm up
         for side, function in enumerate((ours, peer)):
+            before()
             start = time.process_time()
             function()
-            best[side] = min(best[side], time.process_time() - start)
-    rates = [jets / seconds for seconds in best]
+            if round_ >= 0:
+                seconds[side].append(time.process_time() - start)
+    rates = [jets / float(np.median(values)) for values in seconds]
     return {
         "name": name, "ours": round(rates[0]), "peer": round(rates[1]), "ratio": round(rates[0] / rates[1], 3),
-        "unit": "jets/s", "peer_is": what, "n": ROUNDS,
+        "unit": "jets/s of CPU time, one process", "peer_is": what, "n": rounds,
     }  # fmt: skip
 
 
@@ -146,13 +192,3 @@ def _memory(files: list[Path], folder: Path) -> dict[str, Any]:
         "name": "memory/4x", "ours": round(four, 1), "peer": round(one, 1), "ratio": round(four / one, 3), "unit": "MB",
         "peer_is": "the same process at a quarter of the data", "n": 1,
     }  # fmt: skip
-
-
-def main() -> None:
-    """Print the results."""
-    for line in benchmarks():
-        print(json.dumps(line), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ SETTINGS = {
 }
 
 
-def benchmarks() -> Iterator[dict[str, Any]]:
+def benchmarks(names: Sequence[str] = tuple(SETTINGS)) -> Iterator[dict[str, Any]]:
     """The lines of bench.jsonl that concern the networks."""
     torch.set_num_threads(1)
     keep_memory()
@@ -49,7 +49,7 @@ def benchmarks() -> Iterator[dict[str, Any]]:
     for suffix, dataset in (("", picked), ("/45_particles", full)):
         batch = gather(dataset, np.arange(BATCH))
         multiplicity = round(float(dataset.multiplicity.mean()), 1)
-        for name in SETTINGS:
+        for name in names:
             ours, peer = _ours(name, dataset, batch), _peer(name, dataset, batch)
             for kind, step in (("train", _training_step), ("infer", _inference_step)):
                 steps = step(*ours, batch.target), step(*peer, batch.target)

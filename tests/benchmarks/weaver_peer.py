@@ -16,19 +16,24 @@ from torch import Tensor, nn
 
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings, project_root
 
-__all__ = ["PeerParticleNet", "PeerPfn", "weaver_particlenet"]
+__all__ = ["PeerParticleNet", "PeerPfn", "weaver", "weaver_particlenet"]
 
 REQUIREMENT = "weaver-core==0.5.3"
 
 
-def weaver_particlenet() -> ModuleType:
-    """weaver-core's module of ParticleNet."""
+def weaver() -> None:
+    """Make the package `weaver` importable; installed first where it is not there."""
     folder = project_root() / ".venv-peer"
     if not (folder / "weaver").is_dir():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), REQUIREMENT]
         subprocess.run(command, check=True)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+
+
+def weaver_particlenet() -> ModuleType:
+    """weaver-core's module of ParticleNet."""
+    weaver()
     from weaver.nn.model import ParticleNet as module
 
     return module
