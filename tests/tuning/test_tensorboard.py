@@ -45,7 +45,8 @@ def test_scalars_and_hparams_of_a_search(place, study, clouds, tmp_path, request
     logs = request.getfixturevalue("s3_folder") if place == "s3" else str(tmp_path / "logs")
     short = study.model_copy(update={"tuning": study.tuning.model_copy(update={"trials": 2, "max_jets": 200})})
     result = search(short, *clouds, tmp_path / "tuning", log_dir=logs, progress=False)
-    with TensorBoard(logs, reload_interval=1) as board:
+    with TensorBoard(logs, reload_interval=1, address="/proxy/{port}/") as board:
+        assert f'<iframe src="/proxy/{board.port}/"' in board._repr_html_()
         tags = {}
         while not {"000", "001"} <= {
             run for run, found in tags.items() if {"validation/mae", "trial/mae"} <= found.keys()
