@@ -54,7 +54,29 @@ class NanoAOD:
 
     def __init__(self, path: str, tree: uproot.TTree) -> None:
         self.path, self.tree = path, tree
-        names = set(tree.keys(recursive=False))
+        self._look_for(set(tree.keys(recursive=False)))
+
+    @classmethod
+    def of_events(cls, events: ak.Array) -> NanoAOD:
+        """A reader of events that coffea has loaded already, for `convert`; it has no file.
+
+        Raises
+        ------
+        InputError
+            If a necessary column is missing.
+        """
+        self = cls.__new__(cls)
+        self.path, self.tree = "the events", None
+        names = set(events.fields)
+        for name in names & {"Jet", "GenJet", "PV", "Rho", *_LINKS[0][:2], *_LINKS[1][:2]}:
+            columns = ak.fields(events[name])
+            names |= {f"n{name}"} | {f"{name}_{column}" for column in columns}
+        self._look_for(names)
+        return self
+
+    def _look_for(self, names: set[str]) -> None:
+        """Find out from the branches which of the known forms this is."""
+        path = self.path
         rho = [name for name in _RHO if name in names]
         missing = [name for name in _NECESSARY if name not in names] + ([] if rho else [" or ".join(_RHO)])
         if missing:
@@ -127,19 +149,24 @@ class NanoAOD:
         start, stop
             Range of the events; default: all.
         """
+        size, stop = self._events(step), self.tree.num_entries if stop is None else stop
+        for first in range(start, stop, size):
+            yield self.convert(self._load(first, min(first + size, stop)), scalars, particles)
+
+    def convert(
+        self, events: ak.Array, scalars: Sequence[str] | None = None, particles: Sequence[str] | None = None
+    ) -> ak.Array:
+        """The jets of some events, flat over the events, `(B,)`; columns as in `iterate`."""
         scalars = CORE if scalars is None else scalars
         particles = PARTICLES if particles is None else [name for name in particles if name in PARTICLES]
         unknown = [name for name in scalars if name not in CORE]
         if unknown:
             raise InputError(f"{self.path}: {', '.join(unknown)}: NanoAOD has only {', '.join(CORE)}")
-        size, stop = self._events(step), self.tree.num_entries if stop is None else stop
-        for first in range(start, stop, size):
-            events = self._load(first, min(first + size, stop))
-            record = self._scalars(events)
-            cloud = self._particles(events, record)
-            record |= quark_gluon(cloud) if any(name.startswith("QG_") for name in scalars) else {}
-            columns = {name: record[name].astype(JET_TYPES[name], copy=False) for name in scalars}
-            yield ak.zip({**columns, "particles": cloud[list(particles)]}, depth_limit=1)
+        record = self._scalars(events)
+        cloud = self._particles(events, record)
+        record |= quark_gluon(cloud) if any(name.startswith("QG_") for name in scalars) else {}
+        columns = {name: record[name].astype(JET_TYPES[name], copy=False) for name in scalars}
+        return ak.zip({**columns, "particles": cloud[list(particles)]}, depth_limit=1)
 
     def ranges(self, step: int | str) -> list[tuple[int, int]]:
         """Ranges of events of about `step` jets that together are all, for `iterate`."""

@@ -10,6 +10,7 @@ from typing import Any
 
 _HOME = {
     "CorrectionReport": "correct",
+    "JetCorrector": "analysis",
     "Service": "service",
     "TritonPredictor": "client",
     "TritonServer": "server",

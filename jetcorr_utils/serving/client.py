@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,6 +82,7 @@ class TritonPredictor(BatchPredictor):
         self.name, self.version, self.in_flight = model, str(version), in_flight
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix=f"triton-{model}")
         self._own = threading.local()
+        self._clock, self._clock_lock = dict.fromkeys(("requests", "jets", "packing", "waiting"), 0), threading.Lock()
         self._regions: list[str] = []  # names of the memory that the server has mapped
         try:
             self.metadata = self._connection.call(self._read_metadata, f"model {self.name}")
@@ -118,8 +120,23 @@ class TritonPredictor(BatchPredictor):
             f"model {self.name}",
         )
 
+    def clock(self) -> dict[str, int]:
+        """This client's totals: requests that were answered, their jets, and nanoseconds summed over requests.
+
+        ``packing`` is the time in which tensors are made from arrays and arrays from tensors, ``waiting`` that between
+        the call that sends a request and its answer.
+        """
+        with self._clock_lock:
+            return dict(self._clock)
+
+    def _count(self, **amounts: int) -> None:
+        with self._clock_lock:
+            for name, amount in amounts.items():
+                self._clock[name] += amount
+
     def _ask(self, inputs: Inputs) -> Predictions:
         """One request."""
+        begin = time.perf_counter_ns()
         connection = self._connection
         tensors = {name: connection.api.InferInput(name, list(inputs[name].shape), "FP32") for name in INPUT_NAMES}
         outputs = {name: connection.api.InferRequestedOutput(name) for name in OUTPUT_NAMES}
@@ -130,6 +147,7 @@ class TritonPredictor(BatchPredictor):
         else:
             answers = region.lend(tensors, inputs, outputs)
         options = {"client_timeout": connection.timeout} if connection.protocol == "grpc" else {}
+        sent = time.perf_counter_ns()
         try:
             result = connection.client.infer(
                 self.name, list(tensors.values()), self.version, list(outputs.values()), **options
@@ -139,9 +157,13 @@ class TritonPredictor(BatchPredictor):
                 # An answer that is late after all must not get into memory that another request uses
                 self._own.region = None
             raise
+        answered = time.perf_counter_ns()
         if region is None:
             answers = {name: result.as_numpy(name)[:, 0] for name in OUTPUT_NAMES}
-        return tuple(answers[name].copy() for name in OUTPUT_NAMES)
+        predictions = tuple(answers[name].copy() for name in OUTPUT_NAMES)
+        waiting, end = answered - sent, time.perf_counter_ns()
+        self._count(requests=1, jets=len(predictions[0]), waiting=waiting, packing=end - begin - waiting)
+        return predictions
 
     def _region(self, inputs: Inputs) -> Region | None:
         """This thread's memory, large enough for a request; None if there is no memory left, and there need not be."""

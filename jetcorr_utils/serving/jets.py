@@ -41,6 +41,7 @@ __all__ = [
     "columns_needed",
     "correct_chunk",
     "correct_jets",
+    "usable_jets",
     "within_range",
 ]
 
@@ -132,7 +133,7 @@ def correct_chunk(
     jets: ak.Array, predictors: Mapping[str, Predictor], batch_size: int = 1024, outside: Outside = "correct"
 ) -> CorrectedChunk:
     """Correct those jets that all models can correct; parameters as in `correct_jets`."""
-    prepared = {name: _prepare(jets, predictor.metadata) for name, predictor in predictors.items()}
+    prepared = {name: usable_jets(jets, predictor.metadata) for name, predictor in predictors.items()}
     problems = np.full(len(jets), "", dtype=object)
     for _, found in prepared.values():
         problems = np.where(problems == "", found, problems)
@@ -158,7 +159,7 @@ def correct_chunk(
     return chunk
 
 
-def _prepare(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, NDArray[Any]]:
+def usable_jets(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, NDArray[Any]]:
     """The jets with the candidates that a model takes, and why each of them cannot be corrected ("" if it can)."""
     if metadata.get("candidates", "jet") == "jet":
         jets = own_particles(jets)

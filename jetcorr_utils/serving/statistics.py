@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..export.padding import CloudLike, pad
 from ..export.predictor import Predictor
 from .client import TritonPredictor
 
-__all__ = ["PUBLISHED_JETS_PER_S", "inference_metrics", "measure_inference", "prometheus_metrics", "usage"]
+__all__ = ["PUBLISHED_JETS_PER_S", "breakdown", "inference_metrics", "measure_inference", "prometheus_metrics", "usage"]
 
 PUBLISHED_JETS_PER_S = {
     ("pfn", "CPU"): {256: 2226, 1024: 3086},
@@ -55,6 +56,38 @@ def usage(predictor: TritonPredictor) -> dict[str, int]:
     return totals
 
 
+def breakdown(predictor: TritonPredictor, action: Callable[[], object]) -> dict[str, float]:
+    """Where the time of requests goes, by the server's statistics and this client's clock.
+
+    Parameters
+    ----------
+    predictor
+        That makes the requests; nobody else may use the model at the same time.
+    action
+        Makes them.
+
+    Returns
+    -------
+    dict
+        Microseconds a jet, summed over requests (which overlap): ``packing`` in the client, ``network`` (the way to the
+        server and back, with HTTP or gRPC at both ends), ``queue``, ``input``, ``infer`` and ``output`` in the server.
+    """
+    before, clock_before = usage(predictor), predictor.clock()
+    action()
+    after, clock_after = usage(predictor), predictor.clock()
+    spent = {name: after[name] - before[name] for name in after}
+    clock = {name: clock_after[name] - clock_before[name] for name in clock_after}
+    return _per_jet(spent, clock)
+
+
+def _per_jet(spent: Mapping[str, int], clock: Mapping[str, int]) -> dict[str, float]:
+    """Microseconds a jet from nanoseconds in the server and in the client."""
+    scale = 1e-3 / max(clock["jets"], 1)
+    parts = {part.removeprefix("compute_"): scale * spent[part] for part in _PARTS}
+    network = scale * (clock["waiting"] - sum(spent[part] for part in _PARTS))
+    return {"packing": scale * clock["packing"], "network": network, **parts}
+
+
 def measure_inference(
     predictor: Predictor,
     clouds: CloudLike,
@@ -84,43 +117,42 @@ def measure_inference(
     DataFrame
         One row a batch size: ``batch_size``, ``requests``, ``jets_per_s``, ``latency_ms`` (median of a request), and
         microseconds a jet: ``wall``, of which ``queue``, ``model`` (the server's computation), and ``overhead`` (the
-        rest of what the client waits for).
+        rest: ``packing`` in the client, and ``network``, the way to the server and back).
     """
     generator = np.random.default_rng(seed)
     rows = []
     for batch_size in tqdm(batch_sizes, desc=f"{predictor.name}: batch sizes", disable=not progress):
         batches = [pad(clouds, np.sort(generator.integers(0, len(clouds.ptr) - 1, batch_size))) for _ in range(4)]
         predictor.infer(batches[0])
-        before = usage(predictor) if isinstance(predictor, TritonPredictor) else {}
-        times = _time(predictor, batches, seconds)
-        after = usage(predictor) if isinstance(predictor, TritonPredictor) else {}
-        spent = {name: after[name] - before[name] for name in after}
-        rows.append({"batch_size": batch_size, **_row(times, batch_size, spent)})
+        times: list[float] = []
+        make_requests = partial(_time, predictor, batches, seconds, times)
+        if isinstance(predictor, TritonPredictor):
+            parts = breakdown(predictor, make_requests)
+        else:
+            make_requests()
+            parts = {}
+        rows.append({"batch_size": batch_size, **_row(times, batch_size, parts)})
     return pd.DataFrame(rows)
 
 
-def _time(predictor: Predictor, batches: Sequence[Mapping[str, Any]], seconds: float) -> list[float]:
-    times: list[float] = []
+def _time(predictor: Predictor, batches: Sequence[Mapping[str, Any]], seconds: float, times: list[float]) -> None:
+    """Append the seconds that each request took."""
     start = time.perf_counter()
     while not times or time.perf_counter() - start < seconds:
         begin = time.perf_counter()
         predictor.infer(batches[len(times) % len(batches)])
         times.append(time.perf_counter() - begin)
-    return times
 
 
-def _row(times: Sequence[float], batch_size: int, spent: Mapping[str, int]) -> dict[str, float]:
-    """A row of the table, from the client's times (s) and the server's (ns, summed over requests)."""
-    jets = len(times) * batch_size
-    wall = 1e6 * sum(times) / jets
-    if spent:
-        queue = 1e-3 * spent["queue"] / spent["jets"]
-        model = 1e-3 * sum(spent[part] for part in _PARTS[1:]) / spent["jets"]
-    else:
-        queue, model = 0.0, wall
+def _row(times: Sequence[float], batch_size: int, parts: Mapping[str, float]) -> dict[str, float]:
+    """A row of the table, from the client's times (s) and the parts of them (µs a jet; none without a server)."""
+    wall = 1e6 * sum(times) / (len(times) * batch_size)
+    model = sum(parts[name] for name in ("input", "infer", "output")) if parts else wall
+    queue = parts.get("queue", 0.0)
     return {
         "requests": len(times), "jets_per_s": 1e6 / wall, "latency_ms": 1e3 * float(np.median(times)), "wall": wall,
         "queue": queue, "model": model, "overhead": wall - queue - model,
+        "packing": parts.get("packing", 0.0), "network": parts.get("network", 0.0),
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from jetcorr_utils.export import add_model
 from jetcorr_utils.serving import TritonServer, server_available
+from jetcorr_utils.serving.connection import Connection
 from tests.networks import files, make_repository, models
 
 __all__ = ["files", "make_repository", "models", "server"]
@@ -21,3 +22,12 @@ def server(files, tmp_path_factory):
         add_model(repository, name, path)
     with TritonServer(repository) as running:
         yield running
+
+
+def known_regions(server, protocol="http"):
+    """The regions of our clients that the server has mapped."""
+    connection = Connection(server.http_url if protocol == "http" else server.grpc_url, protocol)
+    known = connection.client.get_system_shared_memory_status()
+    connection.close()
+    names = list(known.regions) if protocol == "grpc" else [entry["name"] for entry in known]
+    return [name for name in names if name.startswith("jetcorr-client-")]

@@ -9,16 +9,21 @@ import time
 
 import awkward as ak
 import numpy as np
+import psutil
 import pytest
 import uproot
 
 from jetcorr_utils.data import iterate_jets, read_jets
+from jetcorr_utils.data.drift import summarise
 from jetcorr_utils.data.selection import own_particles
-from jetcorr_utils.errors import InputError, ServerError
-from jetcorr_utils.export import Clouds, OnnxPredictor
+from jetcorr_utils.errors import InputError, JetcorrError, ServerError
+from jetcorr_utils.export import Clouds, OnnxPredictor, export_model
 from jetcorr_utils.serving import TritonPredictor, TritonServer, correct_files, correct_jets, write_predictions
-from jetcorr_utils.serving.correct import clouds_from_jets
-from tests.networks import some_clouds
+from jetcorr_utils.serving.correct import MOST_DRIFTS
+from jetcorr_utils.serving.jets import clouds_from_jets
+from tests.networks import METADATA, some_clouds
+
+from .conftest import known_regions
 
 
 def _read(path):
@@ -175,3 +180,55 @@ def test_jets_in_memory_that_cannot_be_corrected_keep_the_standard_correction(fi
     assert np.isnan(corrected.pfn_sigma[3])
     assert not corrected.pfn_in_range[3]
     assert np.isfinite(np.delete(ak.to_numpy(corrected.pfn_sigma), 3)).all()
+
+
+def _equal(first, second, tolerance=0.0):
+    first, second = _read(first), _read(second)
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_allclose(second[name], values, rtol=tolerance)
+
+
+def test_the_jets_do_not_depend_on_the_number_of_workers(server, files, sample, tmp_path):
+    one, two, served = (tmp_path / f"{name}.root" for name in ("one", "two", "served"))
+    report = correct_files([sample, sample], files["pfn"], one, step_size=300, progress=False)
+    other = correct_files([sample, sample], files["pfn"], two, step_size=300, workers=2, progress=False)
+    _equal(one, two)
+    assert (other.corrected, other.skipped, other.outside) == (report.corrected, report.skipped, report.outside)
+    url = f"http://{server.http_url}/pfn"
+    correct_files([sample, sample], url, served, step_size=300, workers=2, progress=False)
+    _equal(one, served, 1e-5)
+    assert known_regions(server) == []
+
+
+def test_several_workers_need_a_model_that_they_can_open(files, sample, tmp_path):
+    with pytest.raises(InputError, match="path or its URL"):
+        correct_files([sample], {"pfn": OnnxPredictor(files["pfn"])}, tmp_path / "out.root", workers=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_is_killed_is_an_error_and_leaves_no_file(files, sample, tmp_path):
+    def kill():
+        while not (workers := [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]):
+            time.sleep(0.01)
+        workers[0].kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(JetcorrError, match="worker process was killed"):
+        correct_files([sample], files["pfn"], tmp_path / "out.root", step_size=100, workers=2, progress=False)
+    killer.join()
+    assert list(tmp_path.iterdir()) == []
+    assert not [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+
+
+def test_the_report_says_what_differs_from_the_training(models, sample, tmp_path):
+    clouds = some_clouds(2000)
+    path = export_model(
+        models["pfn"],
+        tmp_path / "pfn.onnx",
+        metadata={"name": "pfn", **METADATA, "training_summary": summarise(clouds)},
+    )
+    text = correct_files([sample], path, tmp_path / "out.root", progress=False).text()
+    assert "not like those that pfn was trained on" in text
+    assert text.count("distance") == MOST_DRIFTS

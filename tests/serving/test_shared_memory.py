@@ -15,23 +15,15 @@ import pytest
 
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.serving import TritonPredictor, TritonServer, shared_memory
-from jetcorr_utils.serving.connection import Connection
 from tests.networks import some_clouds
+
+from .conftest import known_regions
 
 PROTOCOLS = ["http", "grpc"]
 
 
 def _url(server, protocol):
     return server.http_url if protocol == "http" else server.grpc_url
-
-
-def _known(server, protocol="http"):
-    """The regions of our clients that the server has mapped."""
-    connection = Connection(_url(server, protocol), protocol)
-    known = connection.client.get_system_shared_memory_status()
-    connection.close()
-    names = list(known.regions) if protocol == "grpc" else [entry["name"] for entry in known]
-    return [name for name in names if name.startswith("jetcorr-client-")]
 
 
 def _names():
@@ -44,9 +36,9 @@ def test_it_is_used_on_this_machine_and_gone_afterwards(server, protocol):
         assert predictor.memory_shared
         assert "shared memory" in repr(predictor)
         predictor.predict(some_clouds(600), batch_size=100)
-        assert _known(server, protocol) != []
+        assert known_regions(server, protocol) != []
         assert _names() == []
-    assert _known(server, protocol) == []
+    assert known_regions(server, protocol) == []
 
 
 def test_it_grows_with_the_requests(server):
@@ -56,7 +48,7 @@ def test_it_grows_with_the_requests(server):
             with TritonPredictor(server.http_url, "pfn", shared_memory="off") as plain:
                 expected = plain.predict(clouds, batch_size=2000)
             np.testing.assert_array_equal(predictor.predict(clouds, batch_size=2000), expected)
-        assert len(_known(server)) <= 1 + predictor.in_flight
+        assert len(known_regions(server)) <= 1 + predictor.in_flight
 
 
 def test_an_error_leaves_nothing(server):
@@ -67,7 +59,7 @@ def test_an_error_leaves_nothing(server):
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert _known(server) == []
+    assert known_regions(server) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -85,14 +77,14 @@ def test_a_client_that_is_ended_by_a_signal_leaves_nothing_to_the_next(server, n
     command = [sys.executable, "-c", textwrap.dedent(script)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as client:
         assert client.stdout.readline() == "ready\n"
-        assert len(_known(server)) >= 1
+        assert len(known_regions(server)) >= 1
         client.send_signal(number)
     assert _names() == []
     with TritonPredictor(server.http_url, "pfn") as predictor:
-        alive = [name for name in _known(server) if f"-{client.pid}-" not in name]
-        assert _known(server) == alive != []
+        alive = [name for name in known_regions(server) if f"-{client.pid}-" not in name]
+        assert known_regions(server) == alive != []
         assert np.isfinite(predictor.predict(some_clouds(5))).all()
-    assert _known(server) == []
+    assert known_regions(server) == []
 
 
 def test_names_left_by_a_process_that_is_gone_are_removed(server):
@@ -106,10 +98,10 @@ def test_a_live_client_keeps_its_memory_when_another_starts_and_ends(server):
     clouds = some_clouds(50)
     with TritonPredictor(server.http_url, "pfn", shared_memory="on") as first:
         expected = first.predict(clouds)
-        before = _known(server)
+        before = known_regions(server)
         with TritonPredictor(server.grpc_url, "pfn", "grpc", shared_memory="on") as second:
             np.testing.assert_array_equal(second.predict(clouds), expected)
-        assert sorted(_known(server)) == sorted(before)
+        assert sorted(known_regions(server)) == sorted(before)
         np.testing.assert_array_equal(first.predict(clouds), expected)
 
 
@@ -173,4 +165,4 @@ def test_many_threads_do_not_mix_up_their_memory(server):
 
 def test_names_of_memory_are_of_this_process(server):
     with TritonPredictor(server.http_url, "pfn"):
-        assert all(name.startswith(f"jetcorr-client-{os.getpid()}-") for name in _known(server))
+        assert all(name.startswith(f"jetcorr-client-{os.getpid()}-") for name in known_regions(server))

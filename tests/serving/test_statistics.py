@@ -6,7 +6,7 @@ import pytest
 
 from jetcorr_utils.export import OnnxPredictor
 from jetcorr_utils.serving import TritonPredictor, inference_metrics, measure_inference, prometheus_metrics, usage
-from jetcorr_utils.serving.statistics import _row
+from jetcorr_utils.serving.statistics import _per_jet, _row, breakdown
 from tests.networks import some_clouds
 
 
@@ -27,24 +27,29 @@ def test_usage_counts_jets_and_requests(server, protocol):
 
 def test_times_are_per_jet():
     # Two requests of 10 jets that took the client 1 ms each; the server says 0.2 ms in the queue, 1 ms computing
-    spent = {
-        "jets": 20,
-        "queue": 200_000,
-        "compute_input": 100_000,
-        "compute_infer": 800_000,
-        "compute_output": 100_000,
-    }
-    row = _row([1e-3, 1e-3], 10, spent)
-    expected = {
-        "requests": 2,
-        "jets_per_s": 10_000,
-        "latency_ms": 1,
-        "wall": 100,
-        "queue": 10,
-        "model": 50,
-        "overhead": 40,
-    }
-    assert row == pytest.approx(expected)
+    spent = {"queue": 200_000, "compute_input": 100_000, "compute_infer": 800_000, "compute_output": 100_000}
+    clock = {"jets": 20, "requests": 2, "packing": 200_000, "waiting": 1_700_000}
+    parts = _per_jet(spent, clock)
+    assert parts == pytest.approx({"packing": 10, "network": 25, "queue": 10, "input": 5, "infer": 40, "output": 5})
+    assert _row([1e-3, 1e-3], 10, parts) == pytest.approx(
+        {
+            "requests": 2, "jets_per_s": 10_000, "latency_ms": 1, "wall": 100, "queue": 10, "model": 50, "overhead": 40,
+            "packing": 10, "network": 25,
+        }
+    )  # fmt: skip
+
+
+def test_the_breakdown_is_of_the_requests_made_meanwhile(server):
+    with TritonPredictor(server.http_url, "pfn") as predictor:
+        predictor.predict(some_clouds(50))
+        before = predictor.clock()
+        parts = breakdown(predictor, lambda: predictor.predict(some_clouds(300), batch_size=100))
+        after = predictor.clock()
+    assert {name: after[name] - before[name] for name in ("requests", "jets")} == {"requests": 3, "jets": 300}
+    assert set(parts) == {"packing", "network", "queue", "input", "infer", "output"}
+    assert min(parts.values()) > 0
+    total = sum(after[name] - before[name] for name in ("packing", "waiting"))
+    assert sum(parts.values()) == pytest.approx(1e-3 * total / 300)
 
 
 def test_the_parts_add_up_to_what_the_client_waits_for(server, files):
