@@ -30,6 +30,7 @@ __all__ = [
     "read_json",
     "remove_leftovers",
     "scratch_folder",
+    "sole_user",
     "write_json",
     "write_text",
 ]
@@ -80,6 +81,31 @@ def scratch_folder(parent: str | Path | None = None) -> Iterator[Path]:
 
     with _temporary(parent, make) as temporary:
         yield temporary
+
+
+@contextlib.contextmanager
+def sole_user(folder: str | Path, work: str) -> Iterator[None]:
+    """Hold a folder, made if need be, for the time of the block; the kernel lets it go if the process dies.
+
+    Raises
+    ------
+    InputError
+        If another process holds it; `work` says in the message what that does.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder}: another {work} is at work here; wait for it or choose another folder"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def remove_leftovers(folder: str | Path) -> None:

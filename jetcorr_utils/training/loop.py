@@ -6,6 +6,7 @@ was stopped and resumed gives the same weights, bit for bit, as one that never s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from ..data.batches import BatchLoader, CloudBatch
 from ..data.labels import paper_flavour
 from ..errors import InputError, TrainingError
-from ..files import atomic_path
+from ..files import atomic_path, sole_user
 from ..models import CloudNetwork, build_model, correction
 from ..models.allocator import keep_memory as keep_freed_memory
 from ..models.distributed import process_count, total_over_processes
@@ -54,8 +55,8 @@ def train(
     callback: Callable[[int, dict[str, float]], None] | None = None,
     resume: bool = True,
     keep_state: bool = False,
-    device: str = "cpu",
-    amp: bool = False,
+    device: str | None = None,
+    amp: bool | None = None,
     compile: bool = False,
     keep_memory: bool = True,
 ) -> TrainingResult:
@@ -79,15 +80,20 @@ def train(
         Go on from state.pt in `folder` if it belongs to the same settings and data.
     keep_state
         Keep state.pt after the last epoch: the same call then finds the training done. See `train_models`.
-    device, amp, compile
-        Where to train; whether in bfloat16 where that is safe; whether to compile the network with torch.compile.
+    device
+        Where to train; default: the GPU, where there is one.
+    amp
+        Whether in bfloat16 where that is safe (mixed precision); default: on GPUs that have it.
+    compile
+        Whether to compile the network with torch.compile: it pays on a GPU only.
     keep_memory
         Tell the C allocator of this process to keep freed memory, see `models.allocator`.
 
     Raises
     ------
     InputError
-        If there are no jets to train or to validate on, or some of them have no generator jet.
+        If there are no jets to train or to validate on, some of them have no generator jet, or another process trains
+        in `folder`.
     TrainingError
         If a loss or a gradient is not finite; the batch is saved beside the checkpoint.
     """
@@ -103,7 +109,11 @@ def train(
     options = settings.training
     if options.max_jets is not None and options.max_jets < len(train):
         train = train.select(sample_rows(len(train), options.max_jets, options.seed))
-    with torch.random.fork_rng():  # leaves the random state of the caller as it was
+    alone = sole_user(folder, "training") if rank() == 0 else contextlib.nullcontext()
+    with alone, torch.random.fork_rng():  # leaves the random state of the caller as it was
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if amp is None:
+            amp = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()
         run = _Run(settings, train, validation, device, amp, compile)
         reports = Reports(Path(folder), run, log_dir, metrics_file, progress)
         state = from_first_process(lambda: reports.saved_state(run.key) if resume else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -174,17 +175,24 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
         assert undisturbed.wait() == 0
     kills = 0
     while kills < int(os.environ.get("JETCORR_KILLS", 2)):
-        with start(tmp_path / "killed") as process:
-            try:
+        with start(tmp_path / "killed") as process:  # from the beginning, if the last one was faster than the kill
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=rng.uniform(0.2, 1.5))
-                break  # it was faster than the kill
-            except subprocess.TimeoutExpired:
+            if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 kills += 1
-    assert kills
     with start(tmp_path / "killed") as process:
         assert process.wait() == 0
     assert checkpoint(tmp_path / "killed") == checkpoint(tmp_path / "undisturbed")
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    def second(epoch, row):
+        with pytest.raises(InputError, match="another training is at work"):
+            train(settings(seed=9), random_clouds(60), VALIDATION, tmp_path, progress=False)
+
+    train(settings(epochs=1), random_clouds(60), VALIDATION, tmp_path, progress=False, callback=second)
+    assert load_model(tmp_path).settings == settings(epochs=1)
 
 
 def test_training_stops_early(tmp_path):
