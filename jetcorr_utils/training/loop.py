@@ -25,6 +25,7 @@ from ..errors import InputError, TrainingError
 from ..files import atomic_path, sole_user
 from ..models import CloudNetwork, build_model, correction
 from ..models.allocator import keep_memory as keep_freed_memory
+from ..models.denormals import denormals_as_zero
 from ..models.distributed import process_count, total_over_processes
 from ..models.inputs import sample_rows
 from ..models.losses import CorrectionLoss
@@ -110,7 +111,7 @@ def train(
     if options.max_jets is not None and options.max_jets < len(train):
         train = train.select(sample_rows(len(train), options.max_jets, options.seed))
     alone = sole_user(folder, "training") if rank() == 0 else contextlib.nullcontext()
-    with alone, torch.random.fork_rng():  # leaves the random state of the caller as it was
+    with alone, denormals_as_zero(), torch.random.fork_rng():  # leaves the random state of the caller as it was
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if amp is None:
             amp = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()

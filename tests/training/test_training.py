@@ -21,8 +21,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings, TrainingSettings
 from jetcorr_utils.errors import InputError, TrainingError
+from jetcorr_utils.models import build_model
+from jetcorr_utils.models.denormals import denormals_as_zero
 from jetcorr_utils.models.losses import CorrectionLoss
-from jetcorr_utils.training import find_learning_rate, load_model, load_result, predict, train
+from jetcorr_utils.training import find_learning_rate, load_model, load_result, loop, predict, train
 from jetcorr_utils.training.card import training_range
 from tests.clouds import random_clouds
 
@@ -86,6 +88,25 @@ def test_same_seed_same_bytes(architecture, tmp_path):
         train(options, random_clouds(150), VALIDATION, tmp_path / name, progress=False)
     assert checkpoint(tmp_path / "a") == checkpoint(tmp_path / "b")
     assert checkpoint(tmp_path / "a") != checkpoint(tmp_path / "c")
+
+
+def test_weights_that_decay_to_nothing_become_zero(tmp_path, monkeypatch):
+    """Denormal weights, below 1.2e-38, would make products many times slower."""
+
+    def build_dead(settings):
+        model = build_model(settings)
+        with torch.no_grad():
+            model.phi.lins[0].weight[0] = 1e-39
+            model.phi.lins[0].bias[0] = -10.0  # its ReLU never opens, so nothing but the decay moves the weights
+        return model
+
+    monkeypatch.setattr(loop, "build_model", build_dead)
+    train(settings(epochs=1), random_clouds(60), VALIDATION, tmp_path, progress=False)
+    with denormals_as_zero() as possible:
+        assert torch.tensor([1e-39]).mul(0.5).item() == 0 or not possible
+    if possible:
+        assert (load_model(tmp_path).phi.lins[0].weight[0] == 0).all()
+    assert torch.tensor([1e-39]).mul(0.5).item() > 0  # the caller's arithmetic is as it was
 
 
 def test_the_random_state_of_the_caller_is_left_alone(tmp_path):
