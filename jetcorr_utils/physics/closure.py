@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import write_text
+from .binning import PT_EDGES_ABOVE_CUT
 from .metrics import ONE_SIGMA, pull
 from .predictions import corrected_pt, pt_branch
 
@@ -32,9 +33,9 @@ CLOSED = "_closed"
 #: edges in abs(eta) of the corrected jet
 ABS_ETA_EDGES = (0.0, 1.3, 2.5)
 
-#: edges in gen pt, GeV; bins with few jets are merged with the next. Below 30 GeV the cut on the reconstructed pt would
-#: be taken for a response.
-GEN_PT_EDGES = np.geomspace(30.0, 3500.0, 25)
+#: edges in gen pt, GeV; bins with few jets are merged with the next. They begin where closure is measured: nearer to 30
+#: GeV the cut on the reconstructed pt would be taken for a response.
+GEN_PT_EDGES = np.geomspace(PT_EDGES_ABOVE_CUT[0], 3500.0, 25)
 
 
 def derive_closure(
@@ -43,7 +44,7 @@ def derive_closure(
     *,
     abs_eta_edges: Sequence[float] = ABS_ETA_EDGES,
     gen_pt_edges: Sequence[float] | NDArray[np.float64] = GEN_PT_EDGES,
-    min_jets: int = 600,
+    min_jets: int = 1000,
     iterations: int = 4,
 ) -> schemav2.CorrectionSet:
     """Derive the residual correction of each network (or of ``standard``) on jets that no network was trained on.
