@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
 
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings
 from jetcorr_utils.data.dataset import CloudDataset
@@ -66,6 +67,22 @@ def some_clouds(jets: int, seed: int = 0, features: str = "open", mean: float = 
     """Clouds with multiplicities like those of jets."""
     counts = np.random.default_rng(seed).gamma(4, mean / 4, jets).astype(np.int64)
     return clouds_of(np.maximum(counts, 1), seed, features)
+
+
+@st.composite
+def padded_batches(draw, features: str = "open") -> tuple[CloudDataset, int]:
+    """1 to 1024 jets of 1 to 200 particles, and to how many particles they are padded: 0 to 100 more than needed."""
+    jets = draw(st.one_of(st.integers(1, 12), st.integers(1, 1024)))
+    low, high = sorted(draw(st.tuples(st.integers(1, 200), st.integers(1, 200))))
+    seed = draw(st.integers(0, 2**16))
+    counts = np.random.default_rng(seed).integers(low, high + 1, jets)
+    return clouds_of(counts, seed, features), int(counts.max()) + draw(st.integers(0, 100))
+
+
+def largest_difference(ours, theirs) -> float:
+    """The largest relative difference of two pairs of correction factors and resolutions."""
+    factor = np.abs(np.expm1(ours[0].astype(np.float64) - theirs[0]))
+    return max(float(factor.max()), float(np.abs(ours[1] / theirs[1] - 1).max()))
 
 
 def network(name: str) -> CloudNetwork:

@@ -48,6 +48,7 @@ from .plots import (
     plot_response_distribution,
     plot_width_and_tails,
 )
+from .precision import plot_precision_cost, precision_cost
 from .predictions import load_predictions, model_names, predictions_table
 from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
@@ -124,6 +125,7 @@ __all__ = [
     "plot_particle_cloud",
     "plot_particle_multiplicities",
     "plot_pileup",
+    "plot_precision_cost",
     "plot_predicted_resolution",
     "plot_prediction",
     "plot_prior_dependence",
@@ -137,6 +139,7 @@ __all__ = [
     "plot_target",
     "plot_variations",
     "plot_width_and_tails",
+    "precision_cost",
     "predictions_table",
     "prior_figures",
     "prior_profile",

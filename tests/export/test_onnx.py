@@ -7,7 +7,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetcorr_utils.errors import InputError, ParityError
@@ -16,7 +16,7 @@ from jetcorr_utils.export.inspection import model_metadata
 from jetcorr_utils.export.padding import pad
 from jetcorr_utils.export.predictor import OnnxPredictor
 from jetcorr_utils.training import predict
-from tests.networks import METADATA, SETTINGS, clouds_of, network, some_clouds
+from tests.networks import METADATA, SETTINGS, largest_difference, network, padded_batches, some_clouds
 
 NAMES = list(SETTINGS)
 
@@ -24,11 +24,6 @@ NAMES = list(SETTINGS)
 @pytest.fixture(scope="module")
 def predictors(files):
     return {name: OnnxPredictor(path, threads=1) for name, path in files.items()}
-
-
-def _relative(ours, theirs):
-    factor = np.abs(np.expm1(ours[0].astype(np.float64) - theirs[0]))
-    return max(factor.max(), np.abs(ours[1] / theirs[1] - 1).max())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,24 +34,21 @@ def test_parity_on_a_thousand_jets(models, files, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(
-    counts=st.lists(st.integers(1, 200), min_size=1, max_size=12),
-    padding=st.integers(0, 100),
-    seed=st.integers(0, 2**16),
-)
-def test_parity_for_any_multiplicity_and_padding(models, predictors, name, counts, padding, seed):
-    clouds = clouds_of(counts, seed, SETTINGS[name].features)
-    inputs = pad(clouds, np.arange(len(counts)), max(counts) + padding)
-    assert _relative(predictors[name].infer(inputs), predict(models[name], clouds)) < 1e-5
+@given(data=st.data())
+@settings(max_examples=25)
+def test_parity_for_any_batch_size_multiplicity_and_padding(models, predictors, name, data):
+    clouds, width = data.draw(padded_batches(SETTINGS[name].features))
+    inputs = pad(clouds, np.arange(len(clouds)), width)
+    assert largest_difference(predictors[name].infer(inputs), predict(models[name], clouds)) < 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("jets", [1, 3, 4, 5, 63, 65, 129, 1024])
-def test_parity_for_any_batch_size(models, predictors, name, jets):
+@pytest.mark.parametrize("jets", [1, 129, 1024])
+def test_the_last_chunk_may_overlap_the_one_before_it(models, predictors, name, jets):
     clouds = some_clouds(jets, jets, SETTINGS[name].features, mean=12)
     ours = predictors[name].infer(pad(clouds, np.arange(jets)))
     assert len(ours[0]) == jets
-    assert _relative(ours, predict(models[name], clouds)) < 1e-5
+    assert largest_difference(ours, predict(models[name], clouds)) < 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,7 +64,7 @@ def test_padding_may_stand_anywhere_and_hold_anything(predictors, name):
         inputs[key] = np.take_along_axis(wider, order[:, :, None], axis=1)
     padding = inputs["pf_mask"][:, :, 0] == 0
     inputs["pf_points"][padding], inputs["pf_features"][padding] = 0.3, 77.0
-    assert _relative(predictors[name].infer(inputs), expected) < 1e-5
+    assert largest_difference(predictors[name].infer(inputs), expected) < 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,7 +77,7 @@ def test_a_jet_without_particles_is_not_a_number_and_leaves_the_others_alone(pre
     full = np.setdiff1d(np.arange(9), [0, 5])
     assert np.isnan(output[[0, 5]]).all()
     assert np.isnan(sigma[[0, 5]]).all()
-    assert _relative((output[full], sigma[full]), (expected[0][full], expected[1][full])) < 1e-6
+    assert largest_difference((output[full], sigma[full]), (expected[0][full], expected[1][full])) < 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)
