@@ -78,7 +78,7 @@ STAGES = (
     Stage("02", _MODEL, ("data", "models"), ("data.json",)),
     Stage("03", (*_MODEL, "tuning", "style.py"), ("data", "models", "tuning"), ("data.json", "model/*/checkpoint.pt")),
     # The histories hold wall times: what they say about the best network, its checkpoint says as well.
-    Stage("04", (*_MODEL, "export", "style.py"), ("data", "models", "export"),
+    Stage("04", (*_MODEL, "export", "physics/precision.py", "style.py"), ("data", "models", "export"),
           ("data.json", "model/*/checkpoint.pt", "model/*/settings.json", "tuning/best/checkpoint.pt",
            "tuning/best/settings.json")),
     Stage("05", ("data", "export", "serving", "style.py"), ("data", "serving"), ("data.json", "model_repository/**/*")),
