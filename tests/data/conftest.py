@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import awkward as ak
@@ -111,37 +112,51 @@ class Server:
             self.process.wait()
 
 
+def s3_server(log: Path, objects: int = 1) -> Server:
+    """moto's S3 server, which checks signatures after the requests that `fill_bucket` makes for so many objects."""
+    pytest.importorskip("boto3", reason="the S3 server needs moto[server]")
+    pytest.importorskip("moto.server", reason="the S3 server needs moto[server]")
+    command = lambda port: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]  # noqa: E731
+    return Server(command, log, {"INITIAL_NO_AUTH_ACTION_COUNT": str(4 + objects)})
+
+
+def fill_bucket(server: Server, objects: Mapping[str, bytes]) -> dict[str, str]:
+    """Put objects into the bucket ``jets``; returns the variables of a user who may read it."""
+    import boto3
+
+    url = f"http://127.0.0.1:{server.port}"
+    setup = {"endpoint_url": url, "region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "a"}
+    iam, s3 = boto3.client("iam", **setup), boto3.client("s3", **setup)
+    allowed = {"Effect": "Allow", "Action": ["s3:Get*", "s3:List*"], "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": allowed})
+    iam.create_user(UserName="reader")
+    iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=policy)
+    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    s3.create_bucket(Bucket="jets")
+    for name, content in objects.items():
+        s3.put_object(Bucket="jets", Key=name, Body=content)
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+    }
+
+
 @pytest.fixture
 def s3(tmp_path, monkeypatch) -> Iterator[Server]:
     """moto's S3 server, which checks signatures; the environment has the credentials of a user who may read.
 
     `s3.put(path)` uploads a file and returns its URL; it works again after `s3.kill()` and `s3.start()`.
     """
-    boto3 = pytest.importorskip("boto3", reason="the S3 server needs moto[server]")
     pytest.importorskip("s3fs", reason="s3:// needs s3fs")
-    pytest.importorskip("moto.server", reason="the S3 server needs moto[server]")
-    command = lambda port: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]  # noqa: E731
-    # so many requests are not checked: those that make the user, the bucket and one object
-    server = Server(command, tmp_path / "s3.log", {"INITIAL_NO_AUTH_ACTION_COUNT": "5"})
+    server = s3_server(tmp_path / "s3.log")
     url = f"http://127.0.0.1:{server.port}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
-    def client(service: str):
-        return boto3.client(service, aws_access_key_id="setup", aws_secret_access_key="setup")
-
     def put(path: Path) -> str:
-        iam = client("iam")
-        iam.create_user(UserName="reader")
-        policy = (
-            '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":["s3:Get*","s3:List*"],"Resource":"*"}}'
-        )
-        iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=policy)
-        key = iam.create_access_key(UserName="reader")["AccessKey"]
-        client("s3").create_bucket(Bucket="jets")
-        client("s3").put_object(Bucket="jets", Key=path.name, Body=path.read_bytes())
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        for name, value in fill_bucket(server, {path.name: path.read_bytes()}).items():
+            monkeypatch.setenv(name, value)
         return f"s3://jets/{path.name}"
 
     server.put = put
