@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import kubernetes.client
 import pytest
 import yaml
 
@@ -62,6 +63,28 @@ def test_an_unknown_field_is_refused(validate, name, tmp_path):
         path = tmp_path / name
         path.write_text(yaml.safe_dump(broken))
         assert not validate(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("volume.yaml", "V1PersistentVolumeClaim"), ("secret.template.yaml", "V1Secret")]
+)
+def test_built_in_kinds_have_the_fields_of_the_clients_models(name, model):
+    resource = yaml.safe_load((COMMITTED / name).read_text())
+    assert not list(unknown_fields(resource, model))
+    broken = copy.deepcopy(resource)
+    broken["metadata"]["labelz"] = broken["replicaz"] = {}
+    assert set(unknown_fields(broken, model)) == {"labelz", "replicaz"}
+
+
+def unknown_fields(value: dict[str, Any], model: str) -> Iterator[str]:
+    """The fields that a model of the Kubernetes client does not have, at any depth."""
+    kind = getattr(kubernetes.client, model)
+    types = {field: kind.openapi_types[name] for name, field in kind.attribute_map.items()}
+    for field, inner in value.items():
+        if field not in types:
+            yield field
+        elif hasattr(kubernetes.client, types[field]) and isinstance(inner, dict):
+            yield from unknown_fields(inner, types[field])
 
 
 def test_every_parameter_of_the_space_reaches_the_trials_command_line():

@@ -1,24 +1,20 @@
-"""A trial of a Katib experiment: run literally as its template spells it, and read back as Katib's collector does."""
+"""A trial of a Katib experiment: its command line, its metrics, its failure.
+
+Whole experiments, run as their template spells it, are in tests/kubeflow/test_backend.py.
+"""
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import optuna
 import pytest
 
 from jetcorr_utils.config import load_study, project_root
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.kubeflow.manifests import Cluster
-from jetcorr_utils.kubeflow.manifests.experiment import METRICS_FILE, experiment
-from jetcorr_utils.tuning import load_search, plots
-from jetcorr_utils.tuning.cluster import REPORTED, parse_values, read_metrics
-from jetcorr_utils.tuning.space import draw
+from jetcorr_utils.tuning.cluster import parse_values, read_metrics
 from jetcorr_utils.tuning.trial import trial_settings
 
 
@@ -60,49 +56,6 @@ def test_a_short_trial_warms_up_in_proportion():
     study = load_study("quick", {"tuning.epochs": 4, "models.pfn.training": {"epochs": 16, "warmup": 2.0}})
     short = trial_settings(study.models["pfn"], {"conv_dim": 50}, study.tuning)
     assert (short.training.epochs, short.training.warmup, short.conv_dim) == (4, 0.5, 50)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, list[Path]]:
-    """A finished experiment of three trials, each started by its template's command with the placeholders filled in."""
-    study, place = load_study("smoke"), tmp_path_factory.mktemp("katib")
-    template = experiment(study, Cluster(mount=str(place)))["spec"]["trialTemplate"]
-    references = {parameter["name"]: parameter["reference"] for parameter in template["trialParameters"]}
-    metrics = []
-    for number in range(3):
-        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(number)).ask()
-        values = {name: str(value) for name, value in draw(trial, study.tuning.space).items()}
-        values["${trialSpec.Name}"] = f"jetcorr-smoke-{number}"
-        line = " ".join(template["trialSpec"]["spec"]["trainer"]["command"])
-        for name, reference in references.items():
-            line = line.replace("${trialParameters." + name + "}", values[reference])
-        assert "${" not in line
-        metrics.append(place / f"metrics-{number}.log")
-        line = line.replace(METRICS_FILE, shlex.quote(str(metrics[-1])))
-        shell = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(place), "OMP_NUM_THREADS": "1"}
-        subprocess.run(["sh", "-c", line], check=True, cwd=project_root(), env=shell, capture_output=True)
-    return place / "results" / "smoke" / "katib", metrics
-
-
-@pytest.mark.slow
-def test_each_trial_reports_all_metrics_to_katib(finished):
-    folder, files = finished
-    result = load_search(folder)
-    assert len(result.trials) == 3
-    for number, path in enumerate(files):
-        row = result.trials[result.trials["folder"] == f"jetcorr-smoke-{number}"].iloc[0]
-        reported = read_metrics(path)
-        assert set(reported) == set(REPORTED)
-        assert reported == pytest.approx({name: row[name] for name in REPORTED}, rel=1e-6)
-
-
-@pytest.mark.slow
-def test_a_finished_experiment_is_read_as_a_local_search(finished):
-    result = load_search(finished[0])
-    assert result.best_values == {name: result.trials[name][result.best] for name in result.space}
-    assert np.isfinite(result.histories["validation_mae"]).all()
-    assert plots.plot_parallel_coordinates(result).axes
-    assert plots.plot_pareto(result).axes
 
 
 @pytest.mark.slow
