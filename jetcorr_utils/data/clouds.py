@@ -85,7 +85,7 @@ def load_clouds(
     cache.mkdir(parents=True, exist_ok=True)
     files = ensure_files(settings, progress)
     with FileLock(cache / ".lock"):
-        known = Fingerprints(cache / "fingerprints.json")
+        known = Fingerprints(cache / "checksums.json")
         prints = [known.of(file) for file in files]
         _refuse_twins(files, prints)
         recipe = _recipe(settings, features)

@@ -84,7 +84,7 @@ def _simulated(settings: DataSettings, progress: bool) -> list[str]:
     name = f"{wanted.jets}-{wanted.seed}-{Parameters().key()}-v{SIMULATION_VERSION}"
     folder = data_directory(settings) / "simulated" / name
     files = simulate(wanted.jets, wanted.seed, folder, workers=wanted.workers, progress=progress)
-    known, recorded = Fingerprints(data_directory(settings) / "cache" / "fingerprints.json"), recorded_checksums(folder)
+    known, recorded = Fingerprints(data_directory(settings) / "cache" / "checksums.json"), recorded_checksums(folder)
     for path in files:
         if path.name in recorded and known.of(path) != recorded[path.name]:
             raise InputError(f"{path}: damaged: it is not what the simulation wrote; delete it, and it is made again")

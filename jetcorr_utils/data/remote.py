@@ -85,7 +85,7 @@ def fetch(url: str, folder: Path, settings: RemoteSettings, progress: bool = Tru
     place.mkdir(parents=True, exist_ok=True)
     remote = _Remote(url, settings)
     with FileLock(place / ".lock"):
-        known = Fingerprints(place / "fingerprints.json")
+        known = Fingerprints(place / "checksums.json")
         try:
             version = remote.ask(_version)
         except InputError as error:
