@@ -27,7 +27,7 @@ def train_models(
     log_dir: str | Path | None = None,
     watch: Callable[[str], Callable[[int, dict[str, float]], None]] | None = None,
     progress: bool = True,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> dict[str, TrainingResult]:
     """Train all models of a study.
 
@@ -44,7 +44,7 @@ def train_models(
     watch
         Makes the callback of a training, by the name of its model: see `train`.
     device
-        Where to train.
+        Where to train; default: the GPU, where there is one.
 
     Returns
     -------

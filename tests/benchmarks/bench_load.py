@@ -38,7 +38,7 @@ ROUNDS = 5
 ROUNDS_OF_WEAVER = 3
 FETCH_STEPS = {"": 0.01, "/whole_file": 1}
 """Weaver's default, and its fastest setting."""
-COPIES, COPIES_FOR_MEMORY = 30, 10
+COPIES, COPIES_FOR_MEMORY = 20, 10
 BATCH = 500
 COMPRESSIONS = {"": uproot.ZLIB(1), "_zstd": uproot.ZSTD(7)}
 BRANCHES = tuple(
