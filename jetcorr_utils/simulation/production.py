@@ -95,7 +95,7 @@ def simulate(
 
 def recorded_checksums(folder: Path) -> dict[str, str]:
     """XXH3 of the files of a simulation when they were written, by name: ROOT's own blocks often have none."""
-    return read_json(folder / _IDENTITY).get("files", {})
+    return read_json(folder / _IDENTITY).get("xxh3", {})
 
 
 def block_of_jets(events: Events, seed: int, block: int, corrections: Path) -> ak.Array:
@@ -127,9 +127,8 @@ def _resume(out: Path, identity: dict, jets: int) -> tuple[list[Path], int]:
         write_json(file, identity | {"jets": jets})
         return [], 0
     found = read_json(file)
-    wanted_before, checksums = found.pop("jets", None), found.pop("files", {})
-    if found != identity:
-        differs = ", ".join(k for k in identity if found.get(k) != identity[k])
+    wanted_before, checksums = found.pop("jets", None), found.pop("xxh3", {})
+    if differs := ", ".join(key for key in identity if found.get(key) != identity[key]):
         raise InputError(f"{out}: holds jets of another simulation ({differs} differ); choose another folder")
     files, sizes = [], []
     while (path := out / f"jets_{len(files):03d}.root").exists():
@@ -141,7 +140,7 @@ def _resume(out: Path, identity: dict, jets: int) -> tuple[list[Path], int]:
         files.pop()  # it was cut short where the earlier simulation ended
         sizes.pop()
     kept = {path.name: checksums.get(path.name) or checksum(path) for path in files}
-    write_json(file, identity | {"jets": jets, "files": kept})
+    write_json(file, identity | {"jets": jets, "xxh3": kept})
     return files, sum(sizes)
 
 
@@ -149,7 +148,7 @@ def _record(path: Path) -> None:
     """Note the checksum of a file in the record of its simulation."""
     identity = path.parent / _IDENTITY
     found = read_json(identity)
-    write_json(identity, found | {"files": found.get("files", {}) | {path.name: checksum(path)}})
+    write_json(identity, found | {"xxh3": found.get("xxh3", {}) | {path.name: checksum(path)}})
 
 
 def _count(path: Path) -> int:

@@ -69,7 +69,7 @@ def _name(name: str) -> str:
 def _content(path: Path) -> Any:
     if path.name == "run.json":
         return _record(path)
-    if path.name == "fingerprints.json":  # of when a file was changed
+    if path.name == "checksums.json":  # of when a file was changed
         return None
     if path.suffix in BY_NAME_ONLY or ".tfevents." in path.name:
         return None
