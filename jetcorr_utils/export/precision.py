@@ -35,7 +35,7 @@ from .inspection import add_checksum
 from .padding import CloudLike
 from .predictor import OnnxPredictor, Predictions
 
-__all__ = ["VARIANTS", "compare_speed", "write_variant"]
+__all__ = ["VARIANTS", "compare_speed", "compare_variants", "write_variant"]
 
 _PRODUCTS = ("Gemm", "MatMul")
 
@@ -135,6 +135,15 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def compare_variants(
+    path: str | Path, clouds: CloudLike, *, rounds: int = 2, progress: bool = True
+) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+    """Make all variants of an exported model and compare them with it on the same jets; see `compare_speed`."""
+    with scratch_folder() as folder:
+        files = {variant: write_variant(path, variant, folder / f"{variant}.onnx") for variant in VARIANTS}
+        return compare_speed({"float32": path} | files, clouds, rounds=rounds, progress=progress)
 
 
 def compare_speed(

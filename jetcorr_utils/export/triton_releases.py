@@ -14,10 +14,19 @@ in a container refuses newer ones. Sources:
 from __future__ import annotations
 
 import onnx
+import pandas as pd
 
 from ..errors import InputError
 
-__all__ = ["ONNX_RUNTIME", "check_opset", "check_release", "container_image", "first_release", "highest_opset"]
+__all__ = [
+    "ONNX_RUNTIME",
+    "check_opset",
+    "check_release",
+    "container_image",
+    "first_release",
+    "highest_opset",
+    "releases",
+]
 
 ONNX_RUNTIME = {
     "24.04": "1.17.3", "24.05": "1.18.0", "24.06": "1.18.0", "24.07": "1.18.1", "24.08": "1.18.1", "24.09": "1.19.2",
@@ -52,6 +61,14 @@ def highest_opset(release: str) -> int:
         If the release is not in the table.
     """
     return _limits(release)[1]
+
+
+def releases() -> pd.DataFrame:
+    """The table: for each version of ONNX Runtime, the ``releases`` that have it, and the highest ``opset``."""
+    rows = pd.DataFrame({"release": list(ONNX_RUNTIME), "ONNX Runtime": list(ONNX_RUNTIME.values())})
+    rows["opset"] = rows["release"].map(highest_opset)
+    grouped = rows.groupby(["ONNX Runtime", "opset"], sort=False)["release"]
+    return grouped.agg(releases=", ".join).reset_index().set_index("ONNX Runtime")
 
 
 def container_image(release: str) -> str:
