@@ -36,8 +36,8 @@ from tests.benchmarks.weaver_loader import read_epoch, write_config
 
 ROUNDS = 5
 ROUNDS_OF_WEAVER = 3
-FETCH_STEPS = {"": 0.01, "/whole_file": 1}
-"""Weaver's default, and its fastest setting."""
+FETCH_STEPS = {"": 1, "/default": 0.01}
+"""Weaver's fastest setting, and its default, which reads the file a hundred times."""
 COPIES, COPIES_FOR_MEMORY = 20, 10
 BATCH = 500
 COMPRESSIONS = {"": uproot.ZLIB(1), "_zstd": uproot.ZSTD(7)}
@@ -54,7 +54,8 @@ def benchmarks() -> Iterator[dict[str, Any]]:
         for suffix, compression in COMPRESSIONS.items():
             file = _write(folder / "jets.root", 1, compression, COPIES)
             yield _first_epoch(f"load/first_epoch{suffix}", file, folder)
-            yield from _against_weaver(f"load/first_epoch_weaver{suffix}", file, folder)
+            steps = FETCH_STEPS if suffix == "" else {"": 1}
+            yield from _against_weaver(f"load/first_epoch_weaver{suffix}", file, folder, steps)
         yield _later_epochs(_fresh([file], folder))
         runs = range(1, 5)
         files = [_write(folder / f"{run}.root", run, COMPRESSIONS[""], COPIES_FOR_MEMORY) for run in runs]
@@ -103,7 +104,7 @@ def _first_epoch(name: str, file: Path, folder: Path) -> dict[str, Any]:
     return _compare(name, _decompress(file), ours, peer, what, lambda: _forget(folder))
 
 
-def _against_weaver(name: str, file: Path, folder: Path) -> Iterator[dict[str, Any]]:
+def _against_weaver(name: str, file: Path, folder: Path, steps: dict[str, float]) -> Iterator[dict[str, Any]]:
     """Both sides up to the inputs of a network; the cuts of both leave the same jets."""
     inputs = CloudInputs("open")
     inputs.fit(data := _fresh([file], folder))
@@ -111,7 +112,7 @@ def _against_weaver(name: str, file: Path, folder: Path) -> Iterator[dict[str, A
     jets = read_epoch(file, config, BATCH, 1)
     if jets != len(data):
         raise RuntimeError(f"weaver reads {jets} jets, jetcorr {len(data)}")
-    for suffix, step in FETCH_STEPS.items():
+    for suffix, step in steps.items():
         what = f"weaver-core's SimpleIterDataset with the same features, batches of {BATCH}, fetch_step {step}"
         ours = lambda: _epoch(_fresh([file], folder), inputs=inputs)  # noqa: E731
         peer = functools.partial(read_epoch, file, config, BATCH, step)
