@@ -235,6 +235,9 @@ class ServingSettings(Settings):
 
     url: str | None = Field(None, description="a Triton server that runs already; default: start one on loopback")
     protocol: Literal["http", "grpc"] = "http"
+    shared_memory: Literal["auto", "on", "off"] = Field(
+        "auto", description="hand tensors to a server on this machine through shared memory; auto: where it can be"
+    )
     batch_sizes: tuple[PositiveInt, ...] = (1, 16, 256, 1024)
     seconds_per_batch_size: PositiveFloat = 2.0
 
@@ -279,6 +282,10 @@ class PhysicsSettings(Settings):
     prior: tuple[PositiveFloat, ...] = Field(
         (), description="test also on spectra that fall as pt to minus these powers, by weights"
     )
+    variations: dict[str, dict[str, int | float | tuple[float, ...]]] = Field(
+        {}, description="test also on other simulations: parameters by dotted name, such as generator.tune, by a title"
+    )  # fmt: skip
+    variation_jets: PositiveInt = Field(30_000, description="jets of each of them")
 
 
 def _further_seeds(name: str, model: dict[str, Any], number: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ _HOME = {
     "correct_jets": "jets",
     "inference_metrics": "statistics",
     "measure_inference": "statistics",
+    "measure_multiplicity": "statistics",
     "open_predictor": "opening",
     "open_predictors": "opening",
     "open_service": "service",

@@ -21,7 +21,7 @@ from ..style import (
 )
 from .statistics import PUBLISHED_JETS_PER_S
 
-__all__ = ["plot_throughput", "plot_time_per_jet"]
+__all__ = ["plot_multiplicity", "plot_throughput", "plot_time_per_jet"]
 
 
 @styled
@@ -74,7 +74,8 @@ def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
         ("wall", "Total, as the client sees it", "black", "s"),
         ("model", "Model", COLOURS[0], "o"),
         ("queue", "Queue", COLOURS[2], "D"),
-        ("overhead", "Network and packing", COLOURS[1], "^"),
+        ("network", "Network, HTTP or gRPC", COLOURS[1], "^"),
+        ("packing", "Packing in the client", COLOURS[3], "v"),
     )
     for column, label, color, marker in parts:
         if (table[column] > 0).any():
@@ -85,6 +86,33 @@ def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
     ax.set(xlabel="Jets in a request", ylabel=r"Time per jet [$\mu$s]")
     room_on_top(ax, 0.25)
     selection_label(ax, title)
+    legend(ax)
+    experiment_label(ax, right="")
+    return figure
+
+
+@styled
+def plot_multiplicity(tables: Mapping[str, pd.DataFrame], batch_size: int) -> Figure:
+    """Time per jet against the number of its particles; error bars are the quartiles of the requests.
+
+    Parameters
+    ----------
+    tables
+        By model, as `statistics.measure_multiplicity` returns them.
+    batch_size
+        Jets in a request.
+    """
+    figure, ax = subplots()
+    for name, table in tables.items():
+        ax.errorbar(
+            table["particles"], table["wall"], yerr=[table["wall"] - table["low"], table["high"] - table["wall"]],
+            label=title_of(name), color=color_of(name, list(tables)), marker=marker_of(name, list(tables)),
+        )  # fmt: skip
+    ax.set_yscale("log")
+    ax.set_xlim(left=0)
+    ax.set(xlabel="Particles in a jet", ylabel=r"Time per jet [$\mu$s]")
+    room_on_top(ax, 0.3)
+    selection_label(ax, f"requests of {batch_size} jets")
     legend(ax)
     experiment_label(ax, right="")
     return figure

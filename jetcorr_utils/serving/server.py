@@ -24,6 +24,7 @@ from pathlib import Path
 from ..config import project_root
 from ..errors import InputError, ServerError
 from ..export.repository import LOCAL_CONFIG
+from ..files import scratch_folder
 from . import guard
 
 __all__ = ["ENVIRONMENT_VARIABLE", "TritonServer", "find_environment", "server_available"]
@@ -118,7 +119,7 @@ class TritonServer:
         self.timeout = timeout
         self.pid: int | None = None
         self._guard: subprocess.Popen | None = None
-        self._folder: tempfile.TemporaryDirectory | None = None
+        self._stack = contextlib.ExitStack()
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
@@ -139,8 +140,7 @@ class TritonServer:
         """Start the server and return it when it is ready."""
         if self.running:
             return self
-        self._folder = tempfile.TemporaryDirectory(prefix="jetcorr-triton-")
-        backends = _backends_folder(self.environment, Path(self._folder.name))
+        backends = _backends_folder(self.environment, self._stack.enter_context(scratch_folder()))
         prefix = f"jetcorr_{os.getpid()}_{self.http_url.rpartition(':')[2]}_"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
@@ -168,9 +168,8 @@ class TritonServer:
             finally:
                 self._guard.kill()
                 self._guard.wait()
-        if self._folder is not None:
-            self._folder.cleanup()
-        self._guard = self._folder = None
+        self._stack.close()
+        self._guard = None
 
     def wait(self) -> None:
         """Block until an interrupt (Ctrl-C) or a termination signal, then return.

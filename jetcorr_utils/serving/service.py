@@ -13,12 +13,23 @@ import pandas as pd
 from ..errors import InputError
 from ..export.predictor import Predictor
 from ..export.repository import repository_models
-from .client import TritonPredictor
+from .client import MemoryChoice, TritonPredictor
 from .opening import open_predictors
 from .server import TritonServer, server_available
-from .statistics import usage
+from .statistics import prometheus_metrics, usage
 
 __all__ = ["Service", "open_service"]
+
+COUNTERS = {
+    "nv_inference_request_success": "requests",
+    "nv_inference_request_failure": "failed",
+    "nv_inference_count": "jets",
+    "nv_inference_exec_count": "executions",
+    "nv_inference_request_duration_us": "requests [µs]",
+    "nv_inference_queue_duration_us": "queue [µs]",
+    "nv_inference_compute_infer_duration_us": "model [µs]",
+}
+"""Triton's counters for Prometheus (its metrics.md), and what they count here."""
 
 
 @dataclass
@@ -53,6 +64,18 @@ class Service:
                 rows[name] = {key: counts[key] for key in ("requests", "failed", "executions", "jets")} | times
         return pd.DataFrame.from_dict(rows, orient="index")
 
+    def metrics(self) -> pd.DataFrame:
+        """What a server started here tells Prometheus: one row a model, the counters that its monitoring would plot.
+
+        Empty without such a server: that of a cluster is watched by the cluster's Prometheus.
+        """
+        if self.server is None:
+            return pd.DataFrame()
+        found = prometheus_metrics(self.server.metrics_url)
+        found = found[found["model"].isin(list(self.predictors)) & found["metric"].isin(COUNTERS)]
+        table = found.groupby(["model", "metric"])["value"].sum().unstack("metric")
+        return table.reindex(columns=COUNTERS).rename(columns=COUNTERS)
+
     def close(self) -> None:
         """Close the connections and stop the server, if it is ours."""
         for predictor in self.predictors.values():
@@ -68,7 +91,12 @@ class Service:
 
 
 def open_service(
-    repository: str | Path, *, url: str | None = None, protocol: str = "http", log: str | Path | None = None
+    repository: str | Path,
+    *,
+    url: str | None = None,
+    protocol: str = "http",
+    shared_memory: MemoryChoice = "auto",
+    log: str | Path | None = None,
 ) -> Service:
     """Predictors for the models of a repository.
 
@@ -81,6 +109,8 @@ def open_service(
         or compute in this process where none can run.
     protocol
         ``http`` or ``grpc``, for a server started here.
+    shared_memory
+        Whether tensors go to the server through shared memory, see `TritonPredictor`.
     log
         File for what a server started here says.
 
@@ -93,7 +123,7 @@ def open_service(
     """
     names = list(repository_models(Path(repository)))
     if url is not None:
-        served = open_predictors(url)
+        served = open_predictors(url, shared_memory=shared_memory)
         missing = [name for name in names if name not in served]
         if missing:
             raise InputError(f"{url}: the server has {', '.join(served)}, but not {', '.join(missing)}")
@@ -103,5 +133,12 @@ def open_service(
         return Service(open_predictors(repository), f"ONNX Runtime in this process, since {reason}")
     server = TritonServer(repository, log=log, poll_seconds=None).start()
     address = server.http_url if protocol == "http" else server.grpc_url
-    predictors = {name: TritonPredictor(address, name, protocol, server=server) for name in names}
-    return Service(predictors, server.describe(), server)
+    predictors, options = {}, {"shared_memory": shared_memory, "server": server}
+    try:
+        for name in names:
+            predictors[name] = TritonPredictor(address, name, protocol, **options)
+    except BaseException:
+        Service(predictors, "", server).close()
+        raise
+    way = f"{protocol}{' and shared memory' if all(p.memory_shared for p in predictors.values()) else ''}"
+    return Service(predictors, f"{server.describe()}, by {way}", server)

@@ -21,7 +21,15 @@ from ..export.padding import CloudLike, pad
 from ..export.predictor import Predictor
 from .client import TritonPredictor
 
-__all__ = ["PUBLISHED_JETS_PER_S", "breakdown", "inference_metrics", "measure_inference", "prometheus_metrics", "usage"]
+__all__ = [
+    "PUBLISHED_JETS_PER_S",
+    "breakdown",
+    "inference_metrics",
+    "measure_inference",
+    "measure_multiplicity",
+    "prometheus_metrics",
+    "usage",
+]
 
 PUBLISHED_JETS_PER_S = {
     ("pfn", "CPU"): {256: 2226, 1024: 3086},
@@ -132,6 +140,49 @@ def measure_inference(
             make_requests()
             parts = {}
         rows.append({"batch_size": batch_size, **_row(times, batch_size, parts)})
+    return pd.DataFrame(rows)
+
+
+def measure_multiplicity(
+    predictor: Predictor,
+    clouds: CloudLike,
+    *,
+    batch_size: int = 256,
+    bins: int = 8,
+    seconds: float = 1.0,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Time requests of jets with few and with many particles.
+
+    Parameters
+    ----------
+    predictor, clouds
+        As in `measure_inference`.
+    batch_size
+        Jets in a request.
+    bins
+        Groups of equally many jets, by number of particles.
+    seconds, seed, progress
+        As in `measure_inference`, for each group.
+
+    Returns
+    -------
+    DataFrame
+        One row a group: ``particles`` (mean number), ``wall`` (median over the requests, microseconds a jet), and
+        ``low``, ``high`` (their quartiles).
+    """
+    generator = np.random.default_rng(seed)
+    counts = np.diff(clouds.ptr)
+    rows = []
+    groups = np.array_split(np.argsort(counts, kind="stable"), min(bins, len(counts)))
+    for group in tqdm(groups, desc=f"{predictor.name}: multiplicities", disable=not progress):
+        chosen = [generator.choice(group, batch_size) for _ in range(4)]
+        batches, times = [pad(clouds, rows) for rows in chosen], []
+        predictor.infer(batches[0])
+        _time(predictor, batches, seconds, times)
+        low, median, high = 1e6 * np.quantile(times, [0.25, 0.5, 0.75]) / batch_size
+        rows.append({"particles": counts[np.concatenate(chosen)].mean(), "wall": median, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
