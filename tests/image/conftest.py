@@ -124,6 +124,8 @@ def _pip_settings(path: Path) -> dict[str, str]:
     listed = _output([sys.executable, "-m", "pip", "config", "list"], timeout=60)
     settings = dict(re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", listed, flags=re.MULTILINE))
     path.write_text("[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
-    named = {word.removeprefix("file://") for value in settings.values() for word in value.split()}
-    files = {name for name in named if name.startswith("/") and Path(name).exists()}
+    words = [word for value in settings.values() for word in value.split()]
+    # A local index refers to files beside it.
+    named = [Path(word.removeprefix("file://")).parent if word.startswith("file://") else Path(word) for word in words]
+    files = {str(place) for place in named if place.is_absolute() and place.exists()}
     return {str(path): "/etc/pip.conf"} | {name: name for name in files}
