@@ -1,0 +1,226 @@
+"""JupyterLab as the notebook server of the image starts it, under a path as Kubeflow gives it, seen in a browser."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from jetcorr_utils.config import project_root
+from jetcorr_utils.kubeflow.pipeline import NOTEBOOK, PIPELINE, RESOURCES, _adapt
+from jetcorr_utils.run import NOTEBOOKS
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
+
+PREFIX = "/notebook/ns/name"
+PATIENCE = 300_000  # milliseconds that one notebook may take
+
+pytestmark = pytest.mark.slow
+
+
+# Notebooks whose screenshot is kept, with the figure that is scrolled to.
+SHOWN_IN_THE_GUIDE = {"01": 1, "06": 1}
+SHOWN = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+
+
+@dataclass
+class Lab:
+    """JupyterLab in a page of the browser, and the folder that it shows."""
+
+    page: Any
+    workspace: Path
+    url: str
+
+    def load(self) -> None:
+        """Load the page anew, with the notebook that is tagged for Kale."""
+        self.page.goto(self.url)
+        self.page.locator(f"{SHOWN} .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+
+    def open(self, path: str) -> None:
+        """Open one notebook and wait for its kernel."""
+        self.choose("File", "filebrowser:open-path")
+        self.page.locator(".jp-Dialog input").fill(path)
+        self.page.keyboard.press("Enter")
+        self.tab(path).wait_for()
+        self.page.locator(f"{SHOWN} .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+
+    def choose(self, menu: str, command: str) -> None:
+        """Choose an entry of the menu bar; again if Kale's dialog came in between and closed the menu."""
+        for _ in range(20):
+            try:
+                self.page.get_by_role("menubar").get_by_text(menu, exact=True).click(timeout=5000)
+                self.page.locator(f".lm-Menu-item[data-command='{command}']").click(timeout=5000)
+                return
+            except playwright.TimeoutError:
+                self.page.keyboard.press("Escape")
+        raise AssertionError(f"menu {menu}: no {command}")
+
+    def run_all(self) -> None:
+        """Run all cells, wait for the last one, and save the notebook."""
+        self.choose("Run", "runmenu:run-all")
+        self.page.wait_for_function(
+            """(shown) => {
+                const notebook = document.querySelector(shown);
+                const prompts = [...notebook.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].map(p => p.textContent);
+                const failed = notebook.querySelector("[data-mime-type='application/vnd.jupyter.error']");
+                return !prompts.some(text => text.includes("*")) && (failed || /\\d/.test(prompts.at(-1)));
+            }""",
+            arg=SHOWN,
+            timeout=PATIENCE,
+        )
+        self.page.locator(f"{SHOWN} .jp-Toolbar-item[data-jp-item-name=save]").click()
+        self.page.locator(".lm-TabBar-tab.lm-mod-current.jp-mod-dirty").wait_for(state="detached")
+
+    def close(self, path: str) -> None:
+        """Close the notebook and end its kernel."""
+        self.choose("File", "filemenu:close-and-cleanup")
+        self.page.locator(".jp-Dialog").locator(".jp-mod-accept").click()
+        self.tab(path).wait_for(state="detached")
+
+    def tab(self, path: str) -> Any:
+        return self.page.locator("#jp-main-dock-panel .lm-TabBar-tab").filter(has_text=Path(path).name)
+
+    def notebook(self, path: str) -> nbformat.NotebookNode:
+        return nbformat.read(self.workspace / path, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """The image's command on its copy of the notebooks, with study `smoke` as their parameter: address and folder."""
+    home = tmp_path_factory.mktemp("home")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "HOME": str(home),
+        "NB_PREFIX": PREFIX,
+        "JETCORR_TRITON_ENV": str(project_root() / ".venv-triton"),
+        "JUPYTER_IP": "127.0.0.1",  # there is no gateway here that lets only the owner through
+        "JUPYTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+    url = f"http://127.0.0.1:{port}{PREFIX}"
+    with open(home / "server.log", "w") as log:
+        command = project_root() / "pipelines" / "image" / "notebook-server"
+        server = subprocess.Popen([command], env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_for(f"{url}/api/status", server, home / "server.log")
+        workspace = home / "jetcorr"
+        for name in NOTEBOOKS.values():
+            _set_parameters(workspace / "notebooks" / f"{name}.ipynb")
+        yield url, workspace
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+@pytest.fixture(scope="module")
+def lab(server, page) -> Lab:
+    """One page for all tests, as a physicist has it, on the notebook that is tagged for Kale."""
+    url, workspace = server
+    # Kale says in a dialog that it finds no Kubeflow Pipelines here; whenever it does, a user closes it.
+    dialog = page.locator(".jp-Dialog").filter(has_text="kale.log")
+    close = "buttons => buttons.forEach(button => button.click())"
+    page.add_locator_handler(dialog, lambda found: found.locator("button").evaluate_all(close), no_wait_after=True)
+    lab = Lab(page, workspace, f"{url}/lab/tree/pipelines/{NOTEBOOK.name}?reset")
+    lab.load()
+    return lab
+
+
+def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
+    end = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (OSError, urllib.error.URLError):
+            if server.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"the notebook server does not answer:\n{log.read_text()}") from None
+            time.sleep(0.2)
+
+
+def _set_parameters(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    assert cell.source.count("quick") == 2
+    cell.source = cell.source.replace("quick", "smoke")
+    nbformat.write(notebook, path)
+
+
+def _figures(page) -> int:
+    """How many pictures stand on the page, all of them rendered."""
+    sizes = page.evaluate(
+        "shown => [...document.querySelectorAll(`${shown} .jp-OutputArea-output img`)].map(p => p.naturalWidth)", SHOWN
+    )
+    assert all(size > 100 for size in sizes)
+    return len(sizes)
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_a_notebook_runs_without_an_error(number, lab, keep_picture):
+    path = f"notebooks/{NOTEBOOKS[number]}.ipynb"
+    lab.open(path)
+    lab.run_all()
+    code = [cell for cell in lab.notebook(path).cells if cell.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert [o.evalue for o in outputs if o.output_type == "error"] == []
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert (lab.workspace / "results" / "smoke" / "metrics" / f"{number}.json").is_file()
+    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
+    assert _figures(lab.page) >= len(pictures)
+    if number in SHOWN_IN_THE_GUIDE:
+        lab.page.locator(f"{SHOWN} .jp-OutputArea-output img").nth(
+            SHOWN_IN_THE_GUIDE[number]
+        ).scroll_into_view_if_needed()
+        keep_picture(lab.page, f"jupyterlab_{number}")
+    lab.close(path)
+
+
+def test_the_display_of_jets_turns_its_pages(lab, keep_picture):
+    path = f"notebooks/{NOTEBOOKS['01']}.ipynb"
+    lab.open(path)
+    lab.run_all()
+    display = lab.page.locator(f"{SHOWN} .jp-OutputArea-output .widget-vbox").filter(has=lab.page.locator("select"))
+    cloud = display.locator("img")
+    first = cloud.get_attribute("src")
+    display.get_by_role("slider").press("PageUp")
+    lab.page.wait_for_function("([image, old]) => image.src != old", arg=[cloud.element_handle(), first])
+    second = cloud.get_attribute("src")
+    display.locator("select").select_option(index=1)
+    lab.page.wait_for_function("([image, old]) => image.src != old", arg=[cloud.element_handle(), second])
+    keep_picture(lab.page, "jupyterlab_display")
+    lab.close(path)
+
+
+def test_kales_panel_shows_the_steps_and_compiles_the_committed_pipeline(lab, keep_picture, tmp_path, monkeypatch):
+    from kale.common import kfputils
+
+    lab.load()
+    page, panel = lab.page, lab.page.locator("#jp-left-stack")
+    page.locator(".jp-SideBar.jp-mod-left li[data-id*=kubeflow]").click()
+    panel.locator("input[type=checkbox]").first.click()
+    for step in RESOURCES:
+        page.locator(SHOWN).get_by_text(step, exact=True).first.wait_for()
+    keep_picture(page, "kale_panel")
+    page.locator(f"{SHOWN} .jp-Toolbar").get_by_text("Compile").click()
+    page.locator(".jp-Dialog").get_by_role("button", name="Yes").click()  # save first
+    panel.get_by_text("Compiling notebook").wait_for()
+    panel.get_by_text("Done").nth(1).wait_for()
+    # What makes Kale's code ours (see jetcorr_utils.kubeflow.pipeline) makes the committed file of it.
+    monkeypatch.chdir(tmp_path)
+    code = (lab.workspace / ".kale" / "jetcorr.kale.py").read_text()
+    Path("jetcorr.kale.py").write_text(_adapt(code, list(RESOURCES), 0))
+    assert Path(kfputils.compile_pipeline("jetcorr.kale.py", "jetcorr")).read_bytes() == PIPELINE.read_bytes()
