@@ -82,8 +82,8 @@ STAGES = (
           ("data.json", "model/*/checkpoint.pt", "model/*/settings.json", "tuning/best/checkpoint.pt",
            "tuning/best/settings.json")),
     Stage("05", ("data", "export", "serving", "style.py"), ("data", "serving"), ("data.json", "model_repository/**/*")),
-    Stage("06", ("data", "physics", "style.py"), ("data", "models", "physics"),
-          ("predictions.root", "validation.root", "metrics/05.json")),
+    Stage("06", (*_MODEL, "export", "physics", "style.py"), ("data", "models", "physics"),
+          ("predictions.root", "validation.root", "metrics/05.json", "model/*/checkpoint.pt")),
 )  # fmt: skip
 
 

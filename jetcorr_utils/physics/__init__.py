@@ -3,9 +3,10 @@
 Numbers: `predictions` (reading), `statistics` (bootstrap), `metrics` (metrics.json), `profiles` (against any variable),
 `results` (the table beside the `published` figures), `closure` (residual correction) and `closure_checks`, `limits`
 (trees and oracles), `prior` (other spectra), `seeds` and `families` (several trainings), `cms` (our simulation beside
-CMS's), `steps` (what a study asks for beyond). Figures of the data: `explore`, `explore_particles`, `browse`; of a
-training: `learning`, `attention`; of the corrected jets: `plots`, `flavour_plots`, `check_plots`, `uncertainty`; of
-several trainings: `study_plots`. Each ``plot_…`` function returns a figure, and `save_figure` writes it.
+CMS's), `variations` (other simulations), `steps` (what a study asks for beyond). Figures of the data: `explore`,
+`explore_particles`, `browse`; of a training: `learning`, `attention`; of the corrected jets: `plots`, `flavour_plots`,
+`check_plots`, `uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a figure, and
+`save_figure` writes it.
 
 The response histograms filled by coffea are in `jetcorr_utils.physics.response`, not imported here because coffea takes
 seconds to import.
@@ -64,9 +65,11 @@ from .steps import (
     prior_figures,
     references,
     training_figures,
+    variation_figures,
 )
 from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull
+from .variations import measure_variations, variations_table
 
 __all__ = [
     "ETA_BINS",
@@ -100,6 +103,7 @@ __all__ = [
     "load_predictions",
     "main_models",
     "measure",
+    "measure_variations",
     "model_names",
     "overfitting",
     "plot_class_dependence",
@@ -152,5 +156,7 @@ __all__ = [
     "seed_groups",
     "training_figures",
     "variants",
+    "variation_figures",
+    "variations_table",
     "with_seed_spread",
 ]

@@ -20,7 +20,7 @@ from .limits import LIMITS, add_limits
 from .plots import plot_median_response
 from .predictions import load_predictions
 from .prior import plot_prior_dependence
-from .study_plots import plot_frontier, plot_learning_curve, plot_limits
+from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
 
 if TYPE_CHECKING:
     from ..run import RunFolder
@@ -34,6 +34,7 @@ __all__ = [
     "prior_figures",
     "references",
     "training_figures",
+    "variation_figures",
 ]
 
 Figures = Iterator[tuple[str, Figure]]
@@ -103,3 +104,12 @@ def prior_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: 
     if study.physics.prior:
         powers = (None, *study.physics.prior)
         yield "06_prior", plot_prior_dependence(predictions, corrections, powers, settings=study.physics, source=source)
+
+
+def variation_figures(
+    metrics: Mapping[str, Any], variations: Mapping[str, Mapping[str, Any]], models: Sequence[str], *, source: str = ""
+) -> Figures:
+    """The gains on jets of other simulations beside those on the test jets (``physics.variations``)."""
+    for quantity in ("resolution_gain", "flavour_gain") if variations else ():
+        figure = plot_variations({"As trained": metrics} | variations, models, quantity=quantity, source=source)
+        yield f"06_variations_{quantity}", figure

@@ -1,0 +1,44 @@
+"""Networks on other simulations."""
+
+import pytest
+
+from jetcorr_utils import physics
+from jetcorr_utils.config import Study
+from jetcorr_utils.data import load_clouds
+from jetcorr_utils.errors import InputError
+from jetcorr_utils.physics.variations import varied_parameters
+from jetcorr_utils.run import RunFolder
+from jetcorr_utils.simulation import Parameters
+from jetcorr_utils.training import train_models
+
+
+def test_parameters_by_dotted_name():
+    varied = varied_parameters({"generator.tune": 21, "detector.hadron_response": (0.7, 0.7)})
+    assert (varied.generator.tune, varied.detector.hadron_response) == (21, (0.7, 0.7))
+    assert varied.pileup == Parameters().pileup
+    with pytest.raises(InputError, match=r"no parameter 'generator\.tunes'"):
+        varied_parameters({"generator.tunes": 21})
+
+
+def test_a_network_is_measured_on_the_jets_of_another_simulation(sample, tmp_path):
+    study = Study.model_validate(
+        {
+            "name": "test",
+            "data": {"files": [str(sample)], "directory": str(tmp_path / "data"), "simulation": {"workers": 1}},
+            "models": {
+                "pfn": {"architecture": "pfn", "conv_dim": 8, "fc_dim": 8, "training": {"epochs": 1}},
+            },
+            "physics": {"variations": {"No pileup": {"pileup.mean": 0.1}}, "variation_jets": 400, "replicas": 5},
+        }
+    )
+    run, clouds = RunFolder(tmp_path / "run"), {"pfn": load_clouds(study.data, progress=False)}
+    train_models(study.models, clouds, run, progress=False)
+    variations = physics.measure_variations(["pfn"], study, run, progress=False)
+    assert list(variations) == ["No pileup"]
+    assert 350 < variations["No pileup"]["pfn"]["jets"] <= 400
+    table = physics.variations_table(variations["No pileup"], variations, ["pfn"])
+    assert list(table["correction"]) == ["standard", "pfn"] * 2
+    names = [name for name, _ in physics.variation_figures(variations["No pileup"], variations, ["pfn"])]
+    assert names == ["06_variations_resolution_gain", "06_variations_flavour_gain"]
+    nothing = study.model_copy(update={"physics": study.physics.model_copy(update={"variations": {}})})
+    assert physics.measure_variations(["pfn"], nothing, run) == {}
