@@ -146,7 +146,7 @@ class Resource:
             If it fails, is not done within `timeout` seconds, or is removed by someone else.
         """
         state = "no status yet"
-        with tqdm(desc=str(self), bar_format="{desc}: {postfix} [{elapsed}]") as bar:
+        with tqdm(desc=str(self), bar_format="{desc}{postfix} [{elapsed}]") as bar:
             for resource in self._versions(time.monotonic() + timeout):
                 status = resource.get("status") or {}
                 why = self.kind.why_failed(status)
