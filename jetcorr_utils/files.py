@@ -84,19 +84,19 @@ def scratch_folder(parent: str | Path | None = None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def sole_user(folder: str | Path, work: str) -> Iterator[None]:
+def sole_user(folder: str | Path, work: str, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder, made if need be, for the time of the block; the kernel lets it go if the process dies.
 
     Raises
     ------
     InputError
-        If another process holds it; `work` says in the message what that does.
+        If another process holds it and this one is not to `wait`; `work` says in the message what that does.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
                 f"{folder}: another {work} is at work here; wait for it or choose another folder"

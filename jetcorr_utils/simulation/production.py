@@ -12,7 +12,7 @@ import uproot
 from tqdm.auto import tqdm
 
 from ..errors import InputError
-from ..files import atomic_path, checksum, read_json, write_json
+from ..files import atomic_path, checksum, read_json, sole_user, write_json
 from .calibration import CORRECTIONS, load_correction
 from .events import Events
 from .ntuple import SCHEMA, TREE, create_tree, ntuple
@@ -70,7 +70,13 @@ def simulate(
     ):
         if not low <= value <= high:
             raise InputError(f"simulate: {name} is {value}, must be {low} to {high}")
-    out = Path(out)
+    with sole_user(out, "simulation", wait=True):  # processes that train together ask for the same jets at once
+        return _simulate(jets, seed, Path(out), workers, progress, parameters, corrections)
+
+
+def _simulate(
+    jets: int, seed: int, out: Path, workers: int, progress: bool, parameters: Parameters, corrections: Path
+) -> list[Path]:
     files, made = _resume(out, {"version": SIMULATION_VERSION, "seed": seed, "parameters": parameters.key()}, jets)
     if made == jets:
         return files
@@ -126,7 +132,8 @@ def _resume(out: Path, identity: dict, jets: int) -> tuple[list[Path], int]:
             raise InputError(f"{strangers[0]}: its folder has no {_IDENTITY}; choose another folder for the simulation")
         write_json(file, identity | {"jets": jets})
         return [], 0
-    found = read_json(file)
+    before = read_json(file)
+    found = dict(before)
     wanted_before, checksums = found.pop("jets", None), found.pop("xxh3", {})
     if differs := ", ".join(key for key in identity if found.get(key) != identity[key]):
         raise InputError(f"{out}: holds jets of another simulation ({differs} differ); choose another folder")
@@ -140,7 +147,8 @@ def _resume(out: Path, identity: dict, jets: int) -> tuple[list[Path], int]:
         files.pop()  # it was cut short where the earlier simulation ended
         sizes.pop()
     kept = {path.name: checksums.get(path.name) or checksum(path) for path in files}
-    write_json(file, identity | {"jets": jets, "xxh3": kept})
+    if (record := identity | {"jets": jets, "xxh3": kept}) != before:
+        write_json(file, record)
     return files, sum(sizes)
 
 

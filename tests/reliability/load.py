@@ -77,14 +77,16 @@ class Clients:
             What was seen, and how many requests were sent.
         """
         outcome, lock, tickets = Outcome(), threading.Lock(), queue.SimpleQueue()
-        end = time.monotonic() + seconds
+        ready = threading.Barrier(CLIENTS + 1)  # the time counts from when all are connected
         threads = [
-            threading.Thread(target=self._client, args=(outcome, lock, tickets if rate else None, end))
+            threading.Thread(target=self._client, args=(outcome, lock, tickets if rate else None, ready, seconds))
             for _ in range(CLIENTS)
         ]
         for thread in threads:
             thread.start()
+        ready.wait()
         draw, due = random.Random(seed), time.monotonic()
+        end = due + seconds
         while rate and due < end:
             time.sleep(max(0.0, due - time.monotonic()))
             tickets.put(due)
@@ -95,8 +97,13 @@ class Clients:
             thread.join()
         return outcome, len(outcome.latencies) + outcome.refused + outcome.lost.total()
 
-    def _client(self, outcome: Outcome, lock: threading.Lock, tickets: queue.SimpleQueue | None, end: float) -> None:
+    def _client(
+        self, outcome: Outcome, lock: threading.Lock, tickets: queue.SimpleQueue | None, ready: threading.Barrier,
+        seconds: float,
+    ) -> None:  # fmt: skip
         with http.InferenceServerClient(self.url, connection_timeout=60, network_timeout=60) as client:
+            ready.wait()
+            end = time.monotonic() + seconds
             while True:
                 start = time.monotonic()
                 if (tickets is not None and (start := tickets.get()) is None) or (tickets is None and start > end):

@@ -11,7 +11,7 @@ import uproot
 from jetcorr_utils.config import DataSettings
 from jetcorr_utils.data import ensure_files
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.files import checksum, read_json, write_json
+from jetcorr_utils.files import MARK, checksum, read_json, write_json
 from jetcorr_utils.simulation import SIMULATION_VERSION, Parameters, recorded_checksums, simulate
 from jetcorr_utils.simulation.ntuple import TREE
 from jetcorr_utils.simulation.parameters import Generator, Pileup
@@ -133,7 +133,7 @@ def test_a_killed_run_leaves_no_wrong_file_and_no_process(tmp_path):
     process = subprocess.Popen(
         [*command, "--workers", "2", "--out", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while not list(tmp_path.glob(".jets_000*")):  # the first file has been begun
+    while not list(tmp_path.glob(f"{MARK}jets_000*")):  # the first file has been begun
         assert process.poll() is None
         time.sleep(0.2)
     listing = ["ps", "-o", "pid=", "--ppid", str(process.pid)]
