@@ -35,12 +35,16 @@ def worker_processes(
     JetcorrError
         If a process was killed.
     """
+    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(initializer, arguments)
     )
     try:
         yield executor
     except BrokenProcessPool:
+        # The executor ends those that it knows of when one dies, but waits for ever for one that was just being started
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
         raise JetcorrError("a worker process was killed; is there too little memory? Try fewer workers") from None
     finally:
         executor.shutdown(cancel_futures=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -9,9 +11,11 @@ import sys
 import textwrap
 import threading
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from tritonclient import grpc, http
 from tritonclient.utils import InferenceServerException
@@ -186,6 +190,54 @@ def test_a_bad_request_is_refused_and_the_server_stays_ready(server, api, what):
         assert client.is_model_ready("pfn")
     with TritonPredictor(server.http_url, "pfn") as predictor:
         assert np.isfinite(predictor.predict(some_clouds(5))).all()
+
+
+def _memory(server) -> int:
+    """Bytes that the server's processes and their shared memory hold."""
+    held = sum(psutil.Process(pid).memory_info().rss for pid in _family(server))
+    return held + sum(512 * path.stat().st_blocks for path in Path("/dev/shm").glob(f"jetcorr_{os.getpid()}_*"))
+
+
+def _post(url: str, header: bytes, size: int) -> tuple[int, bytes]:
+    """Send a request's header and so many zeros, without holding them in memory."""
+    block = bytes(1 << 20)
+
+    def body():
+        yield header
+        for start in range(0, size, len(block)):
+            yield block[: size - start]
+
+    headers = {"Content-Length": str(len(header) + size)}
+    if header:
+        headers["Inference-Header-Content-Length"] = str(len(header))
+    with contextlib.closing(HTTPConnection(url, timeout=300)) as connection:
+        connection.request("POST", "/v2/models/pfn/infer", body=body(), headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["no JSON", "too large a batch"])
+def test_two_gigabytes_are_refused_and_given_back(make_repository, what):
+    shapes = {"pf_points": (60_000, 1040, 2), "pf_features": (60_000, 1040, 5), "pf_mask": (60_000, 1040, 1),
+              "jet_features": (60_000, 10)}  # fmt: skip
+    sizes = {name: 4 * int(np.prod(shape)) for name, shape in shapes.items()}
+    tensors = [
+        {"name": name, "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": sizes[name]}}
+        for name, shape in shapes.items()
+    ]
+    header = json.dumps({"inputs": tensors}).encode() if what == "too large a batch" else b""
+    with TritonServer(make_repository("pfn")) as server, TritonPredictor(server.http_url, "pfn") as predictor:
+        expected = predictor.predict(some_clouds(50))
+        before = _memory(server)
+        status, answer = _post(server.http_url, header, sum(sizes.values()))
+        assert status in (400, 500)
+        assert b"error" in answer
+        deadline = time.monotonic() + 30
+        while _memory(server) > before + 50e6 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert _memory(server) < before + 50e6
+        np.testing.assert_array_equal(predictor.predict(some_clouds(50)), expected)
 
 
 def test_a_bad_request_beside_good_ones_harms_none_of_them(server):
