@@ -110,7 +110,7 @@ def _skip_where_impossible() -> None:
 def _debian(buildah: Buildah, folder: Path) -> str:
     """The name of a base image with Debian's Python."""
     suite = re.search(r"slim-(\w+)$", DOCKERFILE.read_text(), flags=re.MULTILINE)[1]
-    packages = "ca-certificates,python3,python3-venv"
+    packages = "ca-certificates,libpython3.11,python3,python3-venv"
     _output(["debootstrap", "--variant=minbase", f"--include={packages}", suite, str(folder)], timeout=600)
     container = buildah("from", "scratch")
     buildah("copy", container, folder, "/")
