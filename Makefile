@@ -34,10 +34,10 @@ study: environment  ## the physics result: study `default`, resumable
 	$(BIN)/jetcorr run --study default --out results/default
 
 test: environment
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bench: environment
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks --out results/reference/bench.jsonl
 
 reliability: environment  ## kills, full disks, broken files, load (hours): writes results/reference/reliability.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability
