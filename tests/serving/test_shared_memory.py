@@ -26,8 +26,9 @@ def _url(server, protocol):
     return server.http_url if protocol == "http" else server.grpc_url
 
 
-def _names():
-    return [path.name for path in Path("/dev/shm").glob("jetcorr-client-*")]
+def _names(process):
+    """Memory of a process that still has a name; other tests run beside this one."""
+    return [path.name for path in Path("/dev/shm").glob(f"jetcorr-client-{process}-*")]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -37,7 +38,7 @@ def test_it_is_used_on_this_machine_and_gone_afterwards(server, protocol):
         assert "shared memory" in repr(predictor)
         predictor.predict(some_clouds(600), batch_size=100)
         assert known_regions(server, protocol) != []
-        assert _names() == []
+        assert _names(os.getpid()) == []
     assert known_regions(server, protocol) == []
 
 
@@ -79,7 +80,7 @@ def test_a_client_that_is_ended_by_a_signal_leaves_nothing_to_the_next(server, n
         assert client.stdout.readline() == "ready\n"
         assert len(known_regions(server)) >= 1
         client.send_signal(number)
-    assert _names() == []
+    assert _names(client.pid) == []
     with TritonPredictor(server.http_url, "pfn") as predictor:
         alive = [name for name in known_regions(server) if f"-{client.pid}-" not in name]
         assert known_regions(server) == alive != []
