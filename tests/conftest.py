@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from jetcorr_utils.config import project_root
 from jetcorr_utils.files import write_text
 from jetcorr_utils.run import RunFolder
 from tests.planted import SECRETS
+
+# A shell that starts the tests in the background has them ignore interrupts, and so would the processes that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on each machine and in each run; no deadline, since two cores are shared by the tests.
 settings.register_profile("jetcorr", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -227,5 +227,8 @@ def test_no_resource_stays_behind_after_an_interrupt(fake_api, number):
             time.sleep(0.05)
         assert api.exists("trainjobs", "job")
         process.send_signal(number)
-        assert process.wait(30) != 0
+        try:
+            assert process.wait(30) != 0
+        finally:
+            process.kill()
     assert not api.resources
