@@ -18,7 +18,7 @@ from jetcorr_utils.files import write_text
 from jetcorr_utils.run import RunFolder
 from tests.planted import SECRETS
 
-# A shell that starts the tests in the background has them ignore interrupts, and so would the processes that they start.
+# A shell that starts the tests in the background has them ignore interrupts, and so would processes that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
