@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def load_model(folder: str | Path) -> CloudNetwork:
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint; train a model first (notebook 02 or `jetcorr train`)")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(_intact(path), map_location="cpu", weights_only=True)
         settings = TypeAdapter(ModelSettings).validate_python(json.loads(content["settings"]))
         model = build_model(settings)
         model.load_state_dict(content["weights"])
@@ -73,11 +74,19 @@ def read_state(path: Path, key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(_intact(path), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types here
         _log.warning("%s cannot be read, so the training starts anew: %s", path, error)
         return None
     return state if isinstance(state, dict) and state.get("key") == key else None
+
+
+def _intact(path: Path) -> Path:
+    """The path itself, after a look at the checksums of the archive, which torch does not compare."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} in it is damaged")
+    return path
 
 
 def _save(content: dict[str, Any], path: Path) -> None:

@@ -50,7 +50,8 @@ def _wait_until_gone(pids, seconds=30):
 
 
 def _shared_memory():
-    return {path.name for path in Path("/dev/shm").glob("jetcorr_*")}
+    """Names of the servers of this process: tests run beside each other."""
+    return {path.name for path in Path("/dev/shm").glob(f"jetcorr_{os.getpid()}_*")}
 
 
 def test_no_process_and_no_shared_memory_is_left_after_the_block(make_repository):
