@@ -71,7 +71,7 @@ class Stage:
         return project_root() / "notebooks" / f"{NOTEBOOKS[self.number]}.ipynb"
 
 
-_DATA = ("data", "simulation", "baseline.py")
+_DATA = ("data", "simulation", "processes.py", "baseline.py")
 _MODEL = (*_DATA, "models", "training")
 STAGES = (
     Stage("01", (*_DATA, "physics", "style.py"), ("data",), ()),

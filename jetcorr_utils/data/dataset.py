@@ -7,7 +7,7 @@ set larger than the memory opens at once, and only what a batch needs is read.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,15 @@ from ..errors import InputError
 from .features import PARTICLE_COLUMNS, POINT_COLUMNS, Features
 from .split import SPLITS
 
-__all__ = ["CloudDataset", "rows_of"]
+__all__ = ["CloudDataset", "CloudLike", "rows_of"]
+
+
+class CloudLike(Protocol):
+    """Ragged clouds, from a file or in memory: `CloudDataset`, or `export.padding.Clouds`."""
+
+    particles: NDArray[np.float32]
+    ptr: NDArray[np.int64]
+    jets: NDArray[np.float32]
 
 
 def rows_of(ptr: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import CloudDataset, rows_of
+from .dataset import CloudDataset, CloudLike, rows_of
 from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 
 __all__ = ["Drift", "DriftCheck", "summarise"]
@@ -36,14 +36,6 @@ CLASSES = {
     "forward": (1, 2),
 }  # fmt: skip
 """PDG ids (absolute values) of the classes of particles; 1 and 2 are deposits in the forward calorimeter."""
-
-
-class CloudLike(Protocol):
-    """Jets as clouds, see `CloudDataset`."""
-
-    particles: NDArray[np.float32]
-    ptr: NDArray[np.int64]
-    jets: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from .graphs import Finish, padded_network
 from .inspection import add_checksum
 from .padding import INPUT_NAMES
 from .predictor import OnnxPredictor
+from .silence import quiet
 from .triton_releases import check_opset, check_release
 
 __all__ = ["check_parity", "export_model"]
@@ -128,7 +126,7 @@ def _to_onnx(model: CloudNetwork, columns: int, opset: int) -> onnx.ModelProto:
 def _export(
     module: torch.nn.Module, example: tuple, inputs: list[str], outputs: list[str], opset: int, shapes: tuple
 ) -> onnx.ModelProto:
-    with _quiet():
+    with quiet("torch.onnx"):
         program = torch.onnx.export(
             module, example, dynamo=True, external_data=False, opset_version=opset, verbose=False,
             input_names=inputs, output_names=outputs, dynamic_shapes=shapes, optimize=True,
@@ -145,20 +143,6 @@ def _forget_origin(model: onnx.ModelProto) -> None:
     for place in (inner, *inner.node, *inner.input, *inner.output, *model.functions):
         del place.metadata_props[:]
         place.doc_string = ""
-
-
-@contextmanager
-def _quiet():
-    """The exporter warns about its own internals, and logs what it does."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def check_parity(

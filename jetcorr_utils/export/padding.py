@@ -7,25 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.dataset import CloudLike
 from ..errors import InputError
 
-__all__ = ["INPUT_NAMES", "OUTPUT_NAMES", "CloudLike", "Clouds", "batches_by_multiplicity", "pad"]
+__all__ = ["INPUT_NAMES", "OUTPUT_NAMES", "Clouds", "batches_by_multiplicity", "pad"]
 
 INPUT_NAMES = ("pf_points", "pf_features", "pf_mask", "jet_features")
 OUTPUT_NAMES = ("output", "sigma")
-
-
-class CloudLike(Protocol):
-    """Ragged clouds: a `CloudDataset`, or `Clouds`."""
-
-    particles: NDArray[np.float32]
-    ptr: NDArray[np.int64]
-    jets: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

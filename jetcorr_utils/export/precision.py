@@ -15,10 +15,8 @@ servers that gain from them; `compare_speed` says what is gained here, and `phys
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +27,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tqdm.auto import tqdm
 
+from ..data.dataset import CloudLike
 from ..errors import InputError
 from ..files import atomic_path, scratch_folder
 from .inspection import add_checksum
-from .padding import CloudLike
 from .predictor import OnnxPredictor, Predictions
+from .silence import quiet
 
 __all__ = ["VARIANTS", "compare_speed", "compare_variants", "write_variant"]
 
@@ -111,7 +110,7 @@ def write_variant(path: str | Path, variant: str, out: str | Path) -> Path:
     if variant not in VARIANTS:
         raise InputError(f"precision {variant!r}: must be one of {', '.join(VARIANTS)}")
     original = onnx.load(str(path))
-    with scratch_folder() as folder, _quiet():
+    with scratch_folder() as folder, quiet():
         model = VARIANTS[variant](original, folder)
     del model.metadata_props[:]
     for entry in onnx.load(str(path)).metadata_props:
@@ -121,20 +120,6 @@ def write_variant(path: str | Path, variant: str, out: str | Path) -> Path:
     with atomic_path(out) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
     return Path(out)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The tools recommend themselves, and warn of each number that they round to zero."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def compare_variants(

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from ..data.dataset import CloudLike
 from .inspection import model_metadata
-from .padding import OUTPUT_NAMES, CloudLike, batches_by_multiplicity, pad
+from .padding import OUTPUT_NAMES, batches_by_multiplicity, pad
 
 __all__ = ["BatchPredictor", "Inputs", "OnnxPredictor", "Predictions", "Predictor"]
 

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..export.padding import CloudLike, pad
+from ..data.dataset import CloudLike
+from ..export.padding import pad
 from ..export.predictor import Predictor
 from .client import TritonPredictor
 

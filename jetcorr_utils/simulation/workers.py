@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..files import scratch_folder
+from ..processes import worker_processes
 from .events import Events, simulate_events
 from .generator import make_pythia, pythia_seed
 from .parameters import Parameters
@@ -62,13 +60,6 @@ _worker: _Worker  # one for each process of the executor, set by its initializer
 def _start(parameters: Parameters, seed: int) -> None:
     global _worker
     _worker = _Worker(parameters, seed)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed, even before the worker had started, has nobody to work for."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _pool_part(part: int) -> Particles:
@@ -100,17 +91,13 @@ class Blocks:
         self._executor = None
         self._local = _Worker(self.parameters, self.seed)
         if self.workers > 1:
-            # spawn: threads and Pythia's state of this process must not be copied
-            self._executor = ProcessPoolExecutor(
-                self.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start,
-                initargs=(self.parameters, self.seed),
-            )  # fmt: skip
+            self._executor = self._stack.enter_context(
+                worker_processes(self.workers, _start, self.parameters, self.seed)
+            )
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
-        self._stack.close()
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def _make_pool(self) -> None:
         parts = range(-(-self.parameters.pileup.pool_events // _POOL_PART))
