@@ -14,12 +14,24 @@ import numpy as np
 import pytest
 
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.serving import TritonPredictor, TritonServer, shared_memory
+from jetcorr_utils.export import add_model
+from jetcorr_utils.serving import TritonPredictor, TritonServer, server_available, shared_memory
 from tests.networks import some_clouds
 
 from .conftest import known_regions
 
 PROTOCOLS = ["http", "grpc"]
+
+
+@pytest.fixture(scope="module")
+def server(files, tmp_path_factory):
+    """A server that nobody else has asked: clients that were left open elsewhere keep their memory, rightly."""
+    if reason := server_available():
+        pytest.skip(reason)
+    repository = tmp_path_factory.mktemp("repository")
+    add_model(repository, "pfn", files["pfn"])
+    with TritonServer(repository) as running:
+        yield running
 
 
 def _url(server, protocol):
