@@ -29,6 +29,8 @@ IDENTIFIERS = (
     "run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetRawPt", "genJetPt", "genJetEta", "hadronFlav",
     "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight",
 )  # fmt: skip
+FROM_THE_INPUTS = ("jetArea", "QG_mult")
+"""Further columns, which the networks are given: for L1 alone, and as a measure of the multiplicity."""
 CHUNK = 20_000
 """Jets in memory at a time."""
 
@@ -128,7 +130,7 @@ def write_predictions(
             chunk = dataset.slice(start, min(start + CHUNK, len(dataset)))
             jets = np.asarray(chunk.jets)
             columns = {key: np.asarray(chunk.table[key]) for key in IDENTIFIERS if key in chunk.table}
-            columns["QG_mult"] = jets[:, JET_COLUMNS.index("QG_mult")]
+            columns |= {key: jets[:, JET_COLUMNS.index(key)] for key in FROM_THE_INPUTS}
             pt, mass = jets[:, JET_COLUMNS.index("jetPt")], jets[:, JET_COLUMNS.index("jetMass")]
             for name, predictor in predictors.items():
                 inputs = Clouds(chunk.particles[:, : widths[name]], chunk.ptr, jets)
