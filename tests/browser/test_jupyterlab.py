@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import signal
 import socket
@@ -50,41 +50,43 @@ class Lab:
         self.page.locator(f"{SHOWN} .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
 
     def open(self, path: str) -> None:
-        """Open one notebook and wait for its kernel."""
-        self.choose("File", "filebrowser:open-path")
-        self.page.locator(".jp-Dialog input").fill(path)
-        self.page.keyboard.press("Enter")
-        self.tab(path).wait_for()
-        self.page.locator(f"{SHOWN} .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+        """Open one notebook and wait for its kernel: without one, JupyterLab would ask which to start."""
+        self.execute("docmanager:open", path=path)
+        self.page.wait_for_function(
+            """path => {
+                const notebook = [...jupyterapp.shell.widgets("main")].find(one => one.context?.path == path);
+                if (!notebook || jupyterapp.shell.currentWidget !== notebook) {
+                    if (notebook) jupyterapp.shell.activateById(notebook.id);  // another tab has come to the front
+                    return false;
+                }
+                return notebook.context.sessionContext.session?.kernel?.status == "idle";
+            }""",
+            arg=path,
+        )
 
-    def choose(self, menu: str, command: str) -> None:
-        """Choose an entry of the menu bar; again if Kale's dialog came in between and closed the menu."""
-        for _ in range(20):
-            try:
-                self.page.get_by_role("menubar").get_by_text(menu, exact=True).click(timeout=5000)
-                self.page.locator(f".lm-Menu-item[data-command='{command}']").click(timeout=5000)
-                return
-            except playwright.TimeoutError:
-                self.page.keyboard.press("Escape")
-        raise AssertionError(f"menu {menu}: no {command}")
+    def execute(self, command: str, **arguments: str) -> None:
+        """Execute a command of JupyterLab's to its end, as its menus do; a dialog of Kale's cannot come in between."""
+        self.page.evaluate("window.ended = false")
+        self.page.evaluate(
+            "([name, options]) => { jupyterapp.commands.execute(name, options).then(() => window.ended = true) }",
+            [command, arguments],
+        )
+        self.page.wait_for_function("window.ended", timeout=PATIENCE)
 
     def run_all(self) -> None:
         """Run all cells, wait until none waits any more, and save the notebook."""
-        prompts = "[...document.querySelector(shown).querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
-        waiting = f"{prompts}.some(prompt => prompt.textContent.includes('*'))"
-        for _ in range(5):  # again if Kale's dialog took the choice
-            self.choose("Run", "runmenu:run-all")
-            with contextlib.suppress(playwright.TimeoutError):
-                self.page.wait_for_function(f"shown => {waiting}", arg=SHOWN, timeout=5000)
-                break
-        self.page.wait_for_function(f"shown => !{waiting}", arg=SHOWN, timeout=PATIENCE)
-        self.page.locator(f"{SHOWN} .jp-Toolbar-item[data-jp-item-name=save]").click()
-        self.page.locator(".lm-TabBar-tab.lm-mod-current.jp-mod-dirty").wait_for(state="detached")
+        self.execute("runmenu:run-all")
+        self.execute("docmanager:save")
 
     def close(self, path: str) -> None:
         """Close the notebook and end its kernel."""
-        self.choose("File", "filemenu:close-and-cleanup")
-        self.page.locator(".jp-Dialog").locator(".jp-mod-accept").click()
+        self.page.evaluate(
+            """async () => {
+                const notebook = jupyterapp.shell.currentWidget;
+                await notebook.context.sessionContext.shutdown();
+                notebook.dispose();
+            }"""
+        )
         self.tab(path).wait_for(state="detached")
 
     def tab(self, path: str) -> Any:
@@ -98,6 +100,9 @@ class Lab:
 def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     """The image's command on its copy of the notebooks, with study `smoke` as their parameter: address and folder."""
     home = tmp_path_factory.mktemp("home")
+    # The tests give JupyterLab its commands by name.
+    (home / ".jupyter").mkdir()
+    (home / ".jupyter" / "jupyter_lab_config.json").write_text(json.dumps({"LabApp": {"expose_app_in_browser": True}}))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -130,9 +135,13 @@ def lab(server, page) -> Lab:
     """One page for all tests, as a physicist has it, on the notebook that is tagged for Kale."""
     url, workspace = server
     # Kale says in a dialog that it finds no Kubeflow Pipelines here; whenever it does, a user closes it.
-    dialog = page.locator(".jp-Dialog").filter(has_text="kale.log")
-    close = "buttons => buttons.forEach(button => button.click())"
-    page.add_locator_handler(dialog, lambda found: found.locator("button").evaluate_all(close), no_wait_after=True)
+    page.add_init_script(
+        """setInterval(() => {
+            for (const dialog of document.querySelectorAll(".jp-Dialog")) {
+                if (dialog.textContent.includes("kale.log")) dialog.querySelector("button").click();
+            }
+        }, 100)"""
+    )
     lab = Lab(page, workspace, f"{url}/lab/tree/pipelines/{NOTEBOOK.name}?reset")
     lab.load()
     return lab
