@@ -49,6 +49,11 @@ class StandardCorrection:
         arguments = (np.asarray(x, dtype=float) for x in (area, eta, raw_pt, rho))
         return np.asarray(self.corrections.compound["L1L2L3"].evaluate(*arguments))
 
+    def offset(self, raw_pt: NDArray, eta: NDArray, area: NDArray, rho: NDArray) -> NDArray:
+        """The part of it that is L1, which takes off the offset from pileup; arguments as for the whole."""
+        arguments = (np.asarray(x, dtype=float) for x in (area, eta, raw_pt, rho))
+        return np.asarray(self.corrections["L1FastJet"].evaluate(*arguments))
+
 
 def load_correction(path: str | Path) -> StandardCorrection:
     """Read corrections from a correctionlib file, .json or .json.gz.

@@ -34,7 +34,7 @@ __all__ = [
 #: the ten colours of M. Petroff, arXiv:2107.02270, which CMS recommends
 COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd", "#94a4a2")
 
-_KNOWN = {"raw": ("#94a4a2", "v", "Raw"), "standard": ("#000000", "s", "L1 + L2L3")}
+_KNOWN = {"raw": ("#94a4a2", "v", "Raw"), "l1": ("#717581", "d", "L1"), "standard": ("#000000", "s", "L1 + L2L3")}
 _MODELS = {"particlenet": (COLOURS[0], "o", "ParticleNet"), "pfn": (COLOURS[1], "^", "PFN")}
 #: corrections that are no networks, see physics.limits
 _TITLES = {

@@ -20,7 +20,9 @@ TREE = "AK4jets/jetTree"
 
 _COUNTER = "nPF"
 _MOST_JETS = 1000  # in one event
-_MAKERS = {"Jets (JetNTuple)": "jetcorr simulation", "jetTree": "CMS open simulation"}
+SIMULATED = "jetcorr simulation"
+"""What made the jets, where it was `jetcorr simulate`."""
+_MAKERS = {"Jets (JetNTuple)": SIMULATED, "jetTree": "CMS open simulation"}
 """Who gives the tree which title: our simulation, and CMS's tool."""
 
 

@@ -58,9 +58,11 @@ from .results import results_markdown, results_table
 from .seeds import with_seed_spread
 from .steps import (
     add_closed,
+    add_offset_correction,
     add_reference_corrections,
     closed,
     closure_figures,
+    first_corrections,
     limit_figures,
     prior_figures,
     references,
@@ -81,6 +83,7 @@ __all__ = [
     "Bin",
     "add_closed",
     "add_limits",
+    "add_offset_correction",
     "add_reference_corrections",
     "apply_closure",
     "browse_jets",
@@ -93,6 +96,7 @@ __all__ = [
     "data_quality",
     "derive_closure",
     "energy_fractions",
+    "first_corrections",
     "flavour_medians",
     "flavour_profile",
     "frontier_weights",

@@ -1,7 +1,7 @@
 """Reading predictions.root: the test jets with what each model made of them.
 
 The table is a pandas DataFrame with one row a jet. A *correction* is one way to state a jet's pt: ``raw`` (before any
-correction), ``standard`` (L1 + L2L3) and each model by its name.
+correction), ``l1`` (after L1 alone, see `steps`), ``standard`` (L1 + L2L3) and each model by its name.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 from ..config import Study
 from ..data import ensure_files, load_clouds
+from ..data.jetntuple import SIMULATED
+from ..simulation.calibration import simulation_correction
 from .binning import ETA_BINS
 from .closure import CLOSED, apply_closure, derive_closure, load_closure, save_closure
 from .families import frontier_weights, learning_curve
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_closed",
+    "add_offset_correction",
     "add_reference_corrections",
     "closed",
     "closure_figures",
+    "first_corrections",
     "limit_figures",
     "prior_figures",
     "references",
@@ -38,6 +42,22 @@ __all__ = [
 ]
 
 Figures = Iterator[tuple[str, Figure]]
+
+
+def add_offset_correction(predictions: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The predictions with ``l1_pt``, GeV, after L1 alone, where it is known: for jets of our simulation.
+
+    `source` is what made the jets, see `RunFolder.source`.
+    """
+    if source != SIMULATED or "jetArea" not in predictions:
+        return predictions
+    raw_pt, *others = (predictions[name].to_numpy() for name in ("jetRawPt", "jetEta", "jetArea", "rhoAll"))
+    return predictions.assign(l1_pt=raw_pt * simulation_correction().offset(raw_pt, *others))
+
+
+def first_corrections(predictions: pd.DataFrame) -> list[str]:
+    """What stands before the standard correction: ``raw``, and ``l1`` where it is known."""
+    return ["raw", *(["l1"] if "l1_pt" in predictions else [])]
 
 
 def add_closed(predictions: pd.DataFrame, corrections: Sequence[str], study: Study, run: RunFolder) -> pd.DataFrame:

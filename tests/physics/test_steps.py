@@ -41,6 +41,19 @@ def test_the_residual_correction_is_kept_and_applied_from_there(predictions, run
     assert names == ["06_closure_residual_0-1.3", "06_closure_residual_1.3-2.5"]
 
 
+def test_l1_alone_where_it_is_known(predictions):
+    jets = predictions.assign(jetArea=0.5)
+    offset = physics.add_offset_correction(jets, "jetcorr simulation")
+    assert physics.first_corrections(offset) == ["raw", "l1"]
+    central = offset[offset["jetEta"].abs() < 0.2]  # the slope depends on eta
+    taken_off = central["jetRawPt"] - central["l1_pt"]
+    assert (taken_off > 0).all()
+    assert taken_off.corr(central["rhoAll"]) > 0.99  # what L1 takes off is what pileup has added
+    for nothing in (physics.add_offset_correction(jets, "CMS open simulation"),
+                    physics.add_offset_correction(predictions, "jetcorr simulation")):  # fmt: skip
+        assert physics.first_corrections(nothing) == ["raw"]
+
+
 def test_nothing_is_done_that_the_study_does_not_ask_for(predictions, tmp_path):
     run = RunFolder(tmp_path)
     assert physics.add_closed(predictions, ["pfn"], study(), run) is predictions
