@@ -27,6 +27,8 @@ PARAMETER = click.option(
     help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
 )  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True)
+MOST_COLUMNS = 4
+"""Models in the table of results before only the main ones are shown."""
 
 
 class Group(click.Group):
@@ -76,18 +78,27 @@ def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool
     click.echo(f"figures  {folder.figures}\nreport   {folder.report}\nmetrics  {folder.metrics}")
 
 
-def _results(folder: RunFolder) -> str:
+def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, ...] = ()) -> str:
+    """The table of gains; by default of the models and their variants, or of the main ones if these are many."""
     from .files import read_json
-    from .physics import results_markdown
+    from .physics import main_models, results_markdown, variants
+    from .physics.results import ETAS, measured_models
 
-    return results_markdown(read_json(folder.require(folder.metrics, "06")))
+    metrics = read_json(folder.require(folder.metrics, "06"))
+    if not models:
+        trained = [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
+        alone = [name for name in variants(trained) if not name.endswith("_closed")]
+        models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone))
+    return results_markdown(metrics, models, etas=etas or ETAS)
 
 
 @main.command()
 @click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def results(run_dir: Path) -> None:
+@click.option("--model", "models", multiple=True, help="A column of the table (repeatable); default: the main ones.")
+@click.option("--eta", "etas", multiple=True, help="A range of abs(eta), like 0-2.5 (repeatable); default: all.")
+def results(run_dir: Path, models: tuple[str, ...], etas: tuple[str, ...]) -> None:
     """Print the table of gains of a run."""
-    click.echo(_results(RunFolder(run_dir)))
+    click.echo(_results(RunFolder(run_dir), models, etas))
 
 
 @main.command()

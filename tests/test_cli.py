@@ -112,3 +112,11 @@ def test_serve_until_interrupted(smoke_run):
         assert server.wait(timeout=60) == 0
     with InferenceServerClient("127.0.0.1:18000") as client, pytest.raises(ConnectionRefusedError):
         client.is_server_live()
+
+
+def test_the_table_of_some_models_and_bins(cli, smoke_run):
+    folder = smoke_run.folder.path
+    header, _, *rows = cli("results", folder, "--model", "pfn", "--eta", "0-2.5").stdout.splitlines()
+    assert header.split("|")[4].strip() == "pfn / %"
+    assert {row.split("|")[2].strip() for row in rows} == {"0-2.5"}
+    assert "gnn" in _one_line(cli("results", folder, "--model", "gnn", check=False))

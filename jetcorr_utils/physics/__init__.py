@@ -37,7 +37,7 @@ from .explore_particles import (
     plot_particle_cloud,
     plot_particle_multiplicities,
 )
-from .families import frontier_weights, learning_curve, main_models, seed_groups, variants
+from .families import choose_weights, frontier_weights, learning_curve, main_models, seed_groups, variants
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
 from .learning import overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
 from .limits import LIMITS, add_limits
@@ -68,6 +68,7 @@ from .steps import (
     references,
     training_figures,
     variation_figures,
+    weights_on_validation,
 )
 from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull
@@ -87,6 +88,7 @@ __all__ = [
     "add_reference_corrections",
     "apply_closure",
     "browse_jets",
+    "choose_weights",
     "class_shares",
     "closed",
     "closure_figures",
@@ -162,5 +164,6 @@ __all__ = [
     "variants",
     "variation_figures",
     "variations_table",
+    "weights_on_validation",
     "with_seed_spread",
 ]

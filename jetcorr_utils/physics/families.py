@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..config import ModelSettings
 
-__all__ = ["frontier_weights", "learning_curve", "main_models", "seed_groups", "variants"]
+__all__ = ["choose_weights", "frontier_weights", "learning_curve", "main_models", "seed_groups", "variants"]
 
 _SEED = re.compile(r"_seed\d+$")
 
@@ -50,18 +50,62 @@ def seed_groups(models: Sequence[str]) -> dict[str, list[str]]:
 
 
 def frontier_weights(models: Mapping[str, ModelSettings]) -> dict[str, float]:
-    """The weight λ of the flavour-neutral term of each model, of those that were trained with three or more.
+    """The weight λ of the flavour-neutral term of each model, of those that were trained with several.
 
-    Models of a frontier have the same architecture and features, and all training jets.
+    Models of a frontier have the same architecture and features, and all training jets. There is none unless one of
+    the frontiers has three weights or more.
     """
     families: dict[tuple[str, str], dict[str, float]] = {}
     for name, model in models.items():
         if not _SEED.search(name) and model.training.max_jets is None:
             family = families.setdefault((model.architecture, model.features), {})
             family[name] = model.training.flavour_balance
-    return {
-        name: weight for family in families.values() if len(set(family.values())) > 2 for name, weight in family.items()
-    }
+    sizes = [len(set(family.values())) for family in families.values()]
+    if max(sizes, default=0) < 3:
+        return {}
+    scanned = [family for family, size in zip(families.values(), sizes, strict=True) if size > 1]
+    return {name: weight for family in scanned for name, weight in family.items()}
+
+
+def choose_weights(
+    metrics: Mapping[str, Any],
+    models: Mapping[str, ModelSettings],
+    weights: Mapping[str, float],
+    *,
+    eta: str = "0-2.5",
+    pt: str = "30-inf",
+) -> pd.DataFrame:
+    """The weight λ to take on each frontier: the largest that costs no resolution beyond its statistical error.
+
+    Parameters
+    ----------
+    metrics
+        As `measure` returns them, of jets that are not those of the test: the validation jets.
+    models
+        Their settings by name.
+    weights
+        As `frontier_weights` returns them.
+    eta, pt
+        The bin.
+
+    Returns
+    -------
+    One row a model: ``network``, ``features``, ``λ``, both gains and their errors in %, and whether it is ``chosen``.
+    """
+    rows = []
+    for name, weight in weights.items():
+        row = {"network": models[name].architecture, "features": models[name].features, "λ": weight}
+        for quantity, title in {"resolution_gain": "resolution gain", "flavour_gain": "flavour gain"}.items():
+            entry = metrics[name][quantity][eta][pt]
+            values = [float("nan") if entry[key] is None else 100 * entry[key] for key in ("value", "error")]
+            row |= {f"{title} / %": values[0], f"± {title}": values[1]}
+        rows.append(row)
+    table = pd.DataFrame(rows).sort_values(["network", "features", "λ"], ignore_index=True)
+    gain, error = table["resolution gain / %"], table["± resolution gain"]
+    family = [table["network"], table["features"]]
+    cheap = gain + error >= gain.groupby(family).transform("max")
+    chosen = table["λ"].where(cheap).groupby(family).transform("max")
+    return table.assign(chosen=table["λ"] == chosen)
 
 
 def learning_curve(

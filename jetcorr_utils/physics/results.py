@@ -8,9 +8,13 @@ from typing import Any
 import pandas as pd
 
 from ..errors import InputError
+from .binning import ETA_BINS
 from .published import published_text
 
-__all__ = ["measured_models", "results_markdown", "results_table"]
+__all__ = ["ETAS", "measured_models", "results_markdown", "results_table"]
+
+#: the names of the bins in abs(eta)
+ETAS = tuple(eta_bin.name for eta_bin in ETA_BINS)
 
 QUANTITIES = {"resolution_gain": "resolution gain", "flavour_gain": "flavour gain"}
 
@@ -58,9 +62,17 @@ def results_markdown(
     metrics: Mapping[str, Any],
     models: Sequence[str] | None = None,
     *,
-    etas: Sequence[str] = ("0-1.3", "1.3-2.5", "0-2.5"),
+    etas: Sequence[str] = ETAS,
 ) -> str:
-    """The results table as a markdown table, aligned so that it reads well in a terminal, too."""
+    """The results table as a markdown table, aligned so that it reads well in a terminal, too.
+
+    Raises
+    ------
+    InputError
+        If a model is not in the metrics, or one of `etas` is no bin.
+    """
+    if unknown := [name for name in etas if name not in ETAS]:
+        raise InputError(f"abs(eta) {unknown[0]!r}: there are {', '.join(ETAS)}")
     table = results_table(metrics, models)
     table = table[table["abs(eta)"].isin(etas)].astype(str)
     columns = {name: [f"{name} / %" if name in measured_models(metrics) else name, *table[name]] for name in table}

@@ -17,8 +17,9 @@ from ..data.jetntuple import SIMULATED
 from ..simulation.calibration import simulation_correction
 from .binning import ETA_BINS
 from .closure import CLOSED, apply_closure, derive_closure, load_closure, save_closure
-from .families import frontier_weights, learning_curve
+from .families import choose_weights, frontier_weights, learning_curve
 from .limits import LIMITS, add_limits
+from .metrics import measure
 from .plots import plot_median_response
 from .predictions import load_predictions
 from .prior import plot_prior_dependence
@@ -39,6 +40,7 @@ __all__ = [
     "references",
     "training_figures",
     "variation_figures",
+    "weights_on_validation",
 ]
 
 Figures = Iterator[tuple[str, Figure]]
@@ -117,6 +119,15 @@ def training_figures(metrics: Mapping[str, Any], study: Study, *, source: str = 
         curve = learning_curve(metrics, study.models, len(load_clouds(study.data, "open").split("train")))
         if len(curve):
             yield "06_learning_curve", plot_learning_curve(curve, source=source)
+
+
+def weights_on_validation(study: Study, run: RunFolder) -> pd.DataFrame:
+    """The weight λ that each frontier suggests, from the validation jets; empty where the study has no frontier."""
+    weights = frontier_weights(study.models)
+    if not weights:
+        return pd.DataFrame()
+    validation = load_predictions(run.require(run.validation, "05"))
+    return choose_weights(measure(validation, list(weights), study.physics), study.models, weights)
 
 
 def prior_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study, *, source: str = "") -> Figures:

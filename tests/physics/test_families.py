@@ -1,7 +1,9 @@
 """Which models of a study belong together."""
 
+import pytest
+
 from jetcorr_utils.config import PfnSettings, TrainingSettings
-from jetcorr_utils.physics import frontier_weights, learning_curve, seed_groups, variants
+from jetcorr_utils.physics import choose_weights, frontier_weights, learning_curve, seed_groups, variants
 
 NAMES = ["pfn", "pfn_balanced", "pfn_lambda_3", "pfn_rich", "pfn_rich_balanced", "pfn_10k", "pfn_50k", "pfn_seed2"]
 
@@ -28,8 +30,31 @@ def test_names_with_numbers_are_no_variants():
     assert seed_groups(["pfn_seed2", "pfn_seed3"]) == {}
 
 
-def test_a_frontier_has_three_weights_and_one_of_each_training():
-    assert frontier_weights(MODELS) == {"pfn": 0, "pfn_balanced": 1, "pfn_lambda_3": 3}
+def test_a_frontier_has_one_of_each_training():
+    assert frontier_weights(MODELS) == {
+        "pfn": 0, "pfn_balanced": 1, "pfn_lambda_3": 3, "pfn_rich": 0, "pfn_rich_balanced": 1
+    }  # fmt: skip
+
+
+def test_two_weights_alone_are_no_frontier():
+    assert frontier_weights({name: MODELS[name] for name in ("pfn", "pfn_balanced", "pfn_10k")}) == {}
+    assert frontier_weights({}) == {}
+
+
+def test_the_weight_to_take_costs_no_resolution():
+    gains = {"pfn": 0.100, "pfn_balanced": 0.095, "pfn_lambda_3": 0.08, "pfn_rich": 0.12, "pfn_rich_balanced": 0.11}
+    metrics = {
+        name: {
+            quantity: {"0-2.5": {"30-inf": {"value": value, "error": 0.006, "jets": 5}}}
+            for quantity, value in (("resolution_gain", gain), ("flavour_gain", 0.6))
+        }
+        for name, gain in gains.items()
+    }
+    table = choose_weights(metrics, MODELS, frontier_weights(MODELS))
+    assert list(zip(table["features"], table["λ"], table["chosen"], strict=True)) == [
+        ("open", 0, False), ("open", 1, True), ("open", 3, False), ("rich", 0, True), ("rich", 1, False)
+    ]  # fmt: skip
+    assert table["resolution gain / %"].tolist() == pytest.approx([10, 9.5, 8, 12, 11])
 
 
 def test_a_learning_curve_ends_with_the_training_on_all_jets():

@@ -214,6 +214,8 @@ def test_the_results_table_shows_ours_beside_the_published(predictions):
     assert len({len(line) for line in markdown}) == 1, "columns are aligned"
     with pytest.raises(InputError, match="no model 'gnn'"):
         physics.results_table(metrics, ["gnn"])
+    with pytest.raises(InputError, match=r"'0-3': there are 0-1\.3"):
+        physics.results_markdown(metrics, etas=("0-3",))
 
 
 def test_a_bin_without_a_value_is_a_dash(predictions):
