@@ -11,27 +11,35 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 40000000000
 export MALLOC_TOP_PAD_ := 500000000
 
-FIGURES := 06_resolution_0-1.3 06_resolution_1.3-2.5 06_resolution_gain 06_flavour_30-inf 06_flavour_300-1000 06_closure_0-1.3 \
-  06_pull 02_history_pfn 05_throughput
+# What results/reference keeps of a run of the study `default`: figures, and the two networks for the inputs that all have.
+FIGURES := 02_history_pfn 02_history_particlenet 05_throughput 06_closure_0-1.3 06_closure_residual_0-1.3 06_coverage \
+  06_flavour_30-inf 06_flavour_300-1000 06_flavour_difference_uds_g 06_flavour_gain 06_frontier 06_learning_curve 06_limits \
+  06_prior 06_pull 06_resolution_0-1.3 06_resolution_1.3-2.5 06_resolution_gain 06_variations_resolution_gain
+MODELS := pfn particlenet
+KEPT := results/reference
 
 .PHONY: run reference tuning-comparison study test bench reliability lab lock environment clean
 
 run: environment  ## the main job: study `quick` from simulated collisions to figures
 	$(BIN)/jetcorr run --study quick --out results/quick
 
-reference: run  ## renew the committed figures and metrics
-	mkdir -p results/reference/figures
-	cp results/quick/metrics.json results/reference/
-	cp $(FIGURES:%=results/quick/figures/%.png) results/reference/figures/
-	$(BIN)/jetcorr compare-cms --study quick --out results/reference
-
 tuning-comparison: environment  ## random search against TPE, five searches each
 	$(BIN)/jetcorr compare-searches --study quick --work results/tuning-comparison --out results/reference \
 	  -p data.simulation.jets 12000 -p data.split '{validation: 0.3, test: 0.1}' -p models.pfn.training.epochs 4 \
 	  -p tuning.max_jets 3000 -p tuning.epochs 4
 
-study: environment  ## the physics result: study `default`, resumable
+study: environment  ## the physics result: study `default`, resumable, kept in results/reference
 	$(BIN)/jetcorr run --study default --out results/default
+	$(MAKE) reference
+
+reference: environment  ## keep what a run of `default` has made
+	mkdir -p $(KEPT)/figures
+	cp results/default/metrics.json $(KEPT)/
+	cp $(FIGURES:%=results/default/figures/%.png) $(KEPT)/figures/
+	rm -rf $(KEPT)/model_repository
+	mkdir $(KEPT)/model_repository
+	cp -R $(MODELS:%=results/default/model_repository/%) $(KEPT)/model_repository/
+	$(BIN)/jetcorr compare-cms --study default --out $(KEPT)
 
 test: environment
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

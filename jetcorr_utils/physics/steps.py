@@ -121,13 +121,14 @@ def training_figures(metrics: Mapping[str, Any], study: Study, *, source: str = 
             yield "06_learning_curve", plot_learning_curve(curve, source=source)
 
 
-def weights_on_validation(study: Study, run: RunFolder) -> pd.DataFrame:
-    """The weight λ that each frontier suggests, from the validation jets; empty where the study has no frontier."""
+def weights_on_validation(study: Study, run: RunFolder) -> pd.DataFrame | None:
+    """The weight λ that each frontier suggests, from the validation jets; None where the study has no frontier."""
     weights = frontier_weights(study.models)
     if not weights:
-        return pd.DataFrame()
+        return None
     validation = load_predictions(run.require(run.validation, "05"))
-    return choose_weights(measure(validation, list(weights), study.physics), study.models, weights)
+    metrics = measure(validation, list(weights), study.physics)
+    return choose_weights(metrics, study.models, weights).round(1)
 
 
 def prior_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study, *, source: str = "") -> Figures:

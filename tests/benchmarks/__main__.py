@@ -2,7 +2,8 @@
 
 Each module `bench_NAME.py` of this folder has a generator `benchmarks()` of such objects and runs in a process of its
 own, so that none inherits memory or threads of another; all have the same allocator settings. Each line names the
-machine. When all have run, the lines are kept in a file, complete or not at all.
+machine. When all have run, the lines are kept in a file, complete or not at all; where some are run again, their lines
+replace those that the file has.
 """
 
 from __future__ import annotations
@@ -67,8 +68,15 @@ def main() -> int:
         print(f"no lines {', '.join(sorted(missing))}", file=sys.stderr)
     out = arguments.out or (None if arguments.names else project_root() / "results" / "bench.jsonl")
     if out is not None and not failed:
-        print(f"written to {write_text(out, ''.join(lines))}", file=sys.stderr)
+        print(f"written to {write_text(out, ''.join([*_others(out, lines), *lines]))}", file=sys.stderr)
     return int(bool(failed))
+
+
+def _others(out: Path, lines: list[str]) -> list[str]:
+    """The lines of a file that no new line replaces."""
+    new = {json.loads(line)["name"] for line in lines}
+    old = out.read_text().splitlines(keepends=True) if out.exists() else []
+    return [line for line in old if json.loads(line)["name"] not in new]
 
 
 def _run(name: str) -> tuple[list[str], int]:

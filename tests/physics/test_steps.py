@@ -62,6 +62,7 @@ def test_nothing_is_done_that_the_study_does_not_ask_for(predictions, tmp_path):
     assert not list(physics.prior_figures(predictions, ["pfn"], study()))
     assert not list(physics.limit_figures(predictions, {}, ["pfn"]))
     assert not list(physics.training_figures({"pfn": {}}, study()))
+    assert physics.weights_on_validation(study(), run) is None
 
 
 def test_the_notebook_that_makes_the_validation_jets_is_named(predictions, tmp_path):
@@ -76,6 +77,17 @@ def test_models_that_differ_in_the_flavour_weight_make_a_frontier(toy):
     assert name == "06_frontier"
     labels = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert {rf"$\lambda = {weight}$" for weight in range(3)} <= set(labels)
+
+
+def test_the_weight_is_chosen_on_the_validation_jets(toy, tmp_path):
+    run, names = RunFolder(tmp_path), ("pfn", "pfn_balanced", "pfn_lambda_2")
+    table = toy(8_000, models=names)
+    with uproot.recreate(run.validation) as file:
+        file.mktree("jets", {name: column.dtype for name, column in table.items()})
+        file["jets"].extend({name: column.to_numpy() for name, column in table.items()})
+    weights = physics.weights_on_validation(study(names), run)
+    assert weights["λ"].tolist() == [0, 1, 2]
+    assert weights["chosen"].sum() == 1
 
 
 def test_other_spectra(predictions):
