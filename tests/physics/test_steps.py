@@ -24,11 +24,14 @@ def study(models=("pfn",), **settings):
 def run(toy, tmp_path):
     """A run folder with the predictions for validation jets that notebook 05 leaves."""
     run = RunFolder(tmp_path)
-    table = toy(8_000, seed=3)
-    with uproot.recreate(run.validation) as file:
+    write(run.validation, toy(8_000, seed=3))
+    return run
+
+
+def write(path, table):
+    with uproot.recreate(path) as file:
         file.mktree("jets", {name: column.dtype for name, column in table.items()})
         file["jets"].extend({name: column.to_numpy() for name, column in table.items()})
-    return run
 
 
 def test_the_residual_correction_is_kept_and_applied_from_there(predictions, run):
@@ -81,10 +84,7 @@ def test_models_that_differ_in_the_flavour_weight_make_a_frontier(toy):
 
 def test_the_weight_is_chosen_on_the_validation_jets(toy, tmp_path):
     run, names = RunFolder(tmp_path), ("pfn", "pfn_balanced", "pfn_lambda_2")
-    table = toy(8_000, models=names)
-    with uproot.recreate(run.validation) as file:
-        file.mktree("jets", {name: column.dtype for name, column in table.items()})
-        file["jets"].extend({name: column.to_numpy() for name, column in table.items()})
+    write(run.validation, toy(8_000, models=names))
     weights = physics.weights_on_validation(study(names), run)
     assert weights["λ"].tolist() == [0, 1, 2]
     assert weights["chosen"].sum() == 1
