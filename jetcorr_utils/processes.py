@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import JetcorrError
 
-__all__ = ["worker_processes"]
+__all__ = ["end_with_parent", "worker_processes"]
 
 
 @contextlib.contextmanager
@@ -52,12 +52,16 @@ def worker_processes(
 
 def _start(initializer: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent says what happens
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if initializer is not None:
         initializer(*arguments)
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed, even before the worker had started, has nobody to work for."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+def end_with_parent() -> None:
+    """Have this process end when its parent does: a worker whose parent was killed has nobody to work for."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

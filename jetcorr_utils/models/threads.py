@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
-__all__ = ["is_fast", "jet_parts", "numpy_of", "one_blas_thread", "over", "run"]
+__all__ = ["is_fast", "jet_parts", "numpy_of", "one_blas_thread", "one_thread", "over", "run"]
 
 T = TypeVar("T")
 
@@ -57,6 +58,21 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
 def one_blas_thread() -> AbstractContextManager[Any]:
     """BLAS must not start threads of its own below ours: the products of a chunk are too small for that."""
     return _blas().limit(limits=1, user_api="blas")
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch and our kernels compute on one thread.
+
+    The order of a sum depends on the number of threads. With one for each training the networks are the same, bit for
+    bit, for any number of processes, and several cores are used by several processes, without overhead.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @functools.cache

@@ -1,12 +1,29 @@
-"""The trainings of a study, one after the other, each done once however often the process is killed in between."""
+"""The trainings of a study, each done once however often the process is killed in between.
+
+Several networks are trained side by side, each on one thread: a training does not use two cores as well as two
+trainings do, and its result does not depend on how many there are beside it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import multiprocessing
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from tqdm.auto import tqdm
+
 from ..config import ModelSettings
+from ..models.distributed import process_count
+from ..models.threads import one_thread
+from ..processes import end_with_parent
 from ..run import RunFolder
 from .checkpoint import STATE
 from .distributed import rank
@@ -16,7 +33,14 @@ from .result import TrainingResult
 if TYPE_CHECKING:
     from ..data.clouds import CloudDataset
 
-__all__ = ["train_models"]
+__all__ = ["expected_cost", "train_models"]
+
+_log = logging.getLogger(__name__)
+
+POLL = 0.3  # seconds between two looks at the processes beside this one
+
+Row = dict[str, float]
+Watch = Callable[[str], Callable[[int, Row], None]]
 
 
 def train_models(
@@ -25,9 +49,10 @@ def train_models(
     run: RunFolder,
     *,
     log_dir: str | Path | None = None,
-    watch: Callable[[str], Callable[[int, dict[str, float]], None]] | None = None,
+    watch: Watch | None = None,
     progress: bool = True,
     device: str | None = None,
+    workers: int | None = None,
 ) -> dict[str, TrainingResult]:
     """Train all models of a study.
 
@@ -43,21 +68,159 @@ def train_models(
         Folder or URL of the TensorBoard logs, one of each model; default: that of the run.
     watch
         Makes the callback of a training, by the name of its model: see `train`.
+    progress
+        Whether to show progress bars.
     device
         Where to train; default: the GPU, where there is one.
+    workers
+        Processes that train, this one included; default: as many as torch has threads here, and one on a GPU and under
+        torchrun.
 
     Returns
     -------
     How each training went. Called again after an interruption, it goes on where it was: the trainings that were done
     are not repeated, since their states are kept until all are.
     """
-    results = {}
-    for name, settings in models.items():
-        parts = clouds[name].split("train"), clouds[name].split("validation")
-        results[name] = train(
-            settings, *parts, run.model(name), log_dir=f"{log_dir or run.tensorboard}/{name}", progress=progress,
-            callback=watch(name) if watch else None, keep_state=True, device=device,
-        )  # fmt: skip
+    job = _Job(models, clouds, run, log_dir, device)
+    if not job.on_processors or process_count() > 1:
+        workers = 1
+    workers = min(workers or torch.get_num_threads(), len(models))
+    shares = _shares(job, workers) if workers > 1 else [list(models)]
+    results: dict[str, TrainingResult] = {}
+    with one_thread() if job.on_processors and len(models) > 1 else contextlib.nullcontext():
+        with _Beside(job, shares[1:], watch, progress) as beside:
+            for name in shares[0]:
+                results[name] = job.train(name, progress, beside.relaying(watch(name) if watch else None))
+                beside.ended()
+            beside.wait()
+        for name in models.keys() - results.keys():  # done by others, which is found at once; else it is done here
+            results[name] = job.train(name, progress, watch(name) if watch else None)
     for name in models if rank() == 0 else ():
         (run.model(name) / STATE).unlink()
-    return results
+    return {name: results[name] for name in models}
+
+
+def expected_cost(settings: ModelSettings, multiplicity: float) -> float:
+    """About the number of multiply-adds a jet: enough to tell long trainings from short ones before they run.
+
+    `multiplicity` is the mean number of particles of a jet.
+    """
+    rows = multiplicity
+    if settings.architecture == "particlenet":
+        rows *= settings.blocks * settings.k
+    return rows * settings.conv_layers * settings.conv_dim**2 + settings.fc_layers * settings.fc_dim**2
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a process needs to train some of the models."""
+
+    models: Mapping[str, ModelSettings]
+    clouds: Mapping[str, CloudDataset]
+    run: RunFolder
+    log_dir: str | Path | None
+    device: str | None
+
+    @property
+    def on_processors(self) -> bool:
+        return (self.device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cpu"
+
+    def train(self, name: str, progress: bool, callback: Callable[[int, Row], None] | None) -> TrainingResult:
+        parts = self.clouds[name].split("train"), self.clouds[name].split("validation")
+        return train(
+            self.models[name], *parts, self.run.model(name), log_dir=f"{self.log_dir or self.run.tensorboard}/{name}",
+            progress=progress, callback=callback, keep_state=True, device=self.device,
+        )  # fmt: skip
+
+    def cost(self, name: str) -> float:
+        """How long the training of a model will take, compared with others."""
+        settings, data = self.models[name], self.clouds[name].split("train")
+        jets = min(settings.training.max_jets or len(data), len(data))
+        return expected_cost(settings, len(data.particles) / max(len(data), 1)) * jets * settings.training.epochs
+
+
+def _shares(job: _Job, workers: int) -> list[list[str]]:
+    """The models of each process: the longest first, each to the process that has least to do."""
+    costs = {name: job.cost(name) for name in job.models}
+    shares: list[list[str]] = [[] for _ in range(workers)]
+    for name in sorted(costs, key=lambda name: costs[name], reverse=True):
+        min(shares, key=lambda share: sum(costs[other] for other in share)).append(name)
+    return shares
+
+
+class _Beside:
+    """Processes that train their shares of the models beside this one, and what they tell of it.
+
+    They are forked from a server process that has imported this module, and nothing else. One that dies leaves its
+    models to this process, which then meets the same error, if it was one.
+    """
+
+    def __init__(self, job: _Job, shares: list[list[str]], watch: Watch | None, progress: bool) -> None:
+        self._job, self._shares, self._watch = job, shares, watch
+        self._callbacks: dict[str, Callable[[int, Row], None]] = {}
+        self._processes: list[tuple[BaseProcess, Connection]] = []
+        self._bar = tqdm(total=len(job.models), desc="networks", disable=not (progress and shares))
+
+    def __enter__(self) -> _Beside:
+        if self._shares:
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([__name__])
+            for share in self._shares:
+                news, teller = context.Pipe(duplex=False)
+                process = context.Process(target=_train_share, args=(self._job, share, teller), daemon=True)
+                process.start()
+                teller.close()
+                self._processes.append((process, news))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process, news in self._processes:
+            process.terminate()
+            process.join()
+            news.close()
+        self._bar.close()
+
+    def ended(self) -> None:
+        """One more network is trained."""
+        self._bar.update()
+
+    def relaying(self, callback: Callable[[int, Row], None] | None) -> Callable[[int, Row], None]:
+        """A callback that also passes on what the other processes have told meanwhile."""
+
+        def both(epoch: int, row: Row) -> None:
+            if callback is not None:
+                callback(epoch, row)
+            self._relay()
+
+        return both
+
+    def wait(self) -> None:
+        """Wait until the other processes have ended."""
+        while any(process.is_alive() for process, _ in self._processes):
+            self._relay()
+            time.sleep(POLL)
+        self._relay()
+        for process, _ in self._processes:
+            if process.exitcode:
+                _log.warning("a process that trained beside this one ended with exit code %s", process.exitcode)
+
+    def _relay(self) -> None:
+        for _, news in self._processes:
+            with contextlib.suppress(EOFError, OSError):
+                while news.poll():
+                    name, epoch, row = news.recv()
+                    if row is None:
+                        self.ended()
+                    elif self._watch is not None:
+                        if name not in self._callbacks:
+                            self._callbacks[name] = self._watch(name)
+                        self._callbacks[name](epoch, row)
+
+
+def _train_share(job: _Job, names: list[str], teller: Connection) -> None:
+    """The main function of a process beside."""
+    end_with_parent()
+    with one_thread():
+        for name in names:
+            job.train(name, False, lambda epoch, row, name=name: teller.send((name, epoch, row)))
+            teller.send((name, 0, None))

@@ -25,7 +25,7 @@ from .metrics import constant_error, response_metrics
 from .space import Parameters, apply_parameters
 
 __all__ = [
-    "RECORD", "PrunedTrial", "TrialRecord", "expected_cost", "read_trial", "run_trial", "trial_settings",
+    "RECORD", "PrunedTrial", "TrialRecord", "read_trial", "run_trial", "trial_settings",
     "write_record",
 ]  # fmt: skip
 
@@ -76,17 +76,6 @@ def trial_settings(settings: ModelSettings, values: Parameters, tuning: TuningSe
     share = min(1.0, tuning.epochs / drawn.training.epochs)
     shortened = {"epochs": tuning.epochs, "max_jets": None, "warmup": share * drawn.training.warmup}
     return drawn.model_copy(update={"training": drawn.training.model_copy(update=shortened)})
-
-
-def expected_cost(settings: ModelSettings, multiplicity: float) -> float:
-    """About the number of multiply-adds a jet: enough to tell long trials from short ones before they run.
-
-    `multiplicity` is the mean number of particles of a jet.
-    """
-    rows = multiplicity
-    if settings.architecture == "particlenet":
-        rows *= settings.blocks * settings.k
-    return rows * settings.conv_layers * settings.conv_dim**2 + settings.fc_layers * settings.fc_dim**2
 
 
 def read_trial(folder: Path) -> TrialRecord | None:

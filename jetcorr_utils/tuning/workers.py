@@ -5,12 +5,11 @@ Any number of processes may work on one queue, also those of a second `jetcorr t
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,11 +20,13 @@ from tqdm.auto import tqdm
 
 from ..config import Study
 from ..data.clouds import CloudDataset
+from ..models.threads import one_thread
+from ..training.several import expected_cost
 from .hparams import write_hparams
 from .queue import TrialQueue
 from .results import SearchResult, load_search
 from .space import Parameters, apply_parameters, draw, inside, own_parameters
-from .trial import PrunedTrial, TrialRecord, expected_cost, run_trial, trial_settings
+from .trial import PrunedTrial, TrialRecord, run_trial, trial_settings
 
 __all__ = ["Job", "run_queue"]
 
@@ -93,7 +94,7 @@ def _work(
     each_trial: Callable[[], object] = lambda: None,
 ) -> None:
     """Run waiting trials until there are none."""
-    with _one_thread():
+    with one_thread():
         while True:
             with queue.take() as taken:
                 if taken is None:
@@ -103,23 +104,6 @@ def _work(
                 queue.tell(trial, record)
             each_epoch()
             each_trial()
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch and our kernels compute on one thread.
-
-    The order of a sum depends on the number of threads. With one for each trial the trials are the same, bit for bit,
-    for any number of workers, and several cores are used by several workers, without overhead.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _run_one(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import time
+
 import pytest
+import torch
 
 from jetcorr_utils.config import DataSettings, ParticleNetSettings, PfnSettings, TrainingSettings
 from jetcorr_utils.data import load_clouds
@@ -25,7 +29,7 @@ def clouds(sample, tmp_path):
 def test_an_interrupted_study_does_not_repeat_the_trainings_that_were_done(clouds, tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(KeyError):  # the clouds of the second model are not there
-        train_models(MODELS, {"pfn": clouds["pfn"]}, run, progress=False)
+        train_models(MODELS, {"pfn": clouds["pfn"]}, run, progress=False, workers=1)
     written = (run.model("pfn") / "checkpoint.pt").stat().st_mtime_ns
     first = (run.model("pfn") / "history.csv").read_text()
     results = train_models(MODELS, clouds, run, progress=False)
@@ -48,7 +52,68 @@ def test_a_finished_study_is_trained_anew(clouds, tmp_path):
 def test_a_training_whose_network_is_gone_is_repeated(clouds, tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(KeyError):
-        train_models(MODELS, {"pfn": clouds["pfn"]}, run, progress=False)
+        train_models(MODELS, {"pfn": clouds["pfn"]}, run, progress=False, workers=1)
     (run.model("pfn") / "checkpoint.pt").unlink()
     train_models({"pfn": MODELS["pfn"]}, clouds, run, progress=False)
     assert load_model(run.model("pfn")).settings == MODELS["pfn"]
+
+
+def until(there, seconds=120):
+    """Wait until something is there."""
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_networks_trained_side_by_side_are_those_of_one_process(clouds, tmp_path):
+    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
+    seen: dict[str, list[int]] = {name: [] for name in MODELS}
+
+    def watch(name):
+        def follow(epoch, row):
+            seen[name].append(epoch)
+            if name == "particlenet" and epoch == 1:  # the longer one is trained here, the other beside it
+                until(lambda: (two.model("pfn") / "result.json").exists())
+
+        return follow
+
+    expected = train_models(MODELS, clouds, one, progress=False, workers=1)
+    results = train_models(MODELS, clouds, two, progress=False, workers=2, watch=watch)
+    assert list(results) == list(MODELS)
+    assert seen == {name: [1, 2] for name in MODELS}
+    for name in MODELS:
+        columns = ["train_loss", "validation_loss", "learning_rate"]
+        assert results[name].history[columns].equals(expected[name].history[columns])
+        weights, others = (load_model(run.model(name)).state_dict() for run in (two, one))
+        assert all(torch.equal(weights[key], others[key]) for key in others)
+    assert not list(two.path.glob("model/*/state.pt"))
+    assert multiprocessing.active_children() == []
+
+
+def test_an_error_ends_the_processes_beside(clouds, tmp_path):
+    def watch(name):
+        def fail(epoch, row):
+            raise ZeroDivisionError
+
+        return fail
+
+    with pytest.raises(ZeroDivisionError):
+        train_models(MODELS, clouds, RunFolder(tmp_path / "run"), progress=False, workers=2, watch=watch)
+    assert multiprocessing.active_children() == []
+
+
+def test_what_a_killed_process_leaves_is_trained_here(clouds, tmp_path):
+    run = RunFolder(tmp_path / "run")
+
+    def watch(name):
+        def kill(epoch, row):
+            if epoch == 1:
+                for process in multiprocessing.active_children():
+                    process.kill()
+                    process.join()
+
+        return kill
+
+    results = train_models(MODELS, clouds, run, progress=False, workers=2, watch=watch)
+    assert {name: len(result.history) for name, result in results.items()} == dict.fromkeys(MODELS, 2)
