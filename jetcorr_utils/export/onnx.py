@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch.export import Dim
 
 from ..data.dataset import CloudDataset
 from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from ..errors import InputError, ParityError
 from ..files import atomic_path
-from ..models import CloudNetwork
+from ..models import CloudNetwork, correction
 from ..training import predict
 from .assembly import assemble
 from .graphs import Finish, padded_network
@@ -30,6 +31,11 @@ __all__ = ["check_parity", "export_model"]
 
 MINIMUM_OPSET = 18
 """What torch's exporter writes without conversion (older ones it ignores), and every release of the table runs."""
+MOST_TIES = 0.002
+"""Share of jets whose neighbours may be decided by rounding; one in twenty thousand was seen."""
+COPIES, ROUNDING, MOVED = 128, 5e-7, 4
+"""How many copies of a jet are moved to see whether there is a tie, how far (relative), and in which columns of the
+particles: both coordinates, pt and mass."""
 
 
 def export_model(
@@ -150,27 +156,57 @@ def check_parity(
 ) -> dict[str, float]:
     """Compare the correction factor and the resolution from ONNX Runtime with PyTorch's, jet by jet.
 
+    A search for the nearest neighbours is not continuous: where two particles are equally far within the rounding of
+    float32, which of them is taken is chance, in PyTorch itself as well. A jet that differs is such a tie if PyTorch
+    gives the exported numbers when the jet's particles move by a rounding; ties are counted, and all others refused.
+
     Returns
     -------
     dict
-        ``factor`` and ``sigma``: the largest relative differences.
+        ``factor`` and ``sigma``: the largest relative differences, but for ties; ``ties``: how many there are.
 
     Raises
     ------
     ParityError
-        If one is above `tolerance` or not a number; the message names the jet.
+        If a difference is above `tolerance` or not a number; the message names the jet.
     """
     ours = OnnxPredictor(onnx_path).predict(dataset, batch_size=batch_size)
     theirs = predict(model, dataset, batch_size)
     pairs = {"factor": (np.exp(ours[0]), np.exp(theirs[0])), "sigma": (ours[1], theirs[1])}
-    largest = {}
-    for name, (exported, trained) in pairs.items():
-        difference = np.abs(exported / trained - 1)
-        worst = int(np.argmax(np.nan_to_num(difference, nan=np.inf)))
-        largest[name] = float(difference[worst])
-        if not largest[name] <= tolerance:
+    differences = {name: _relative(*pair) for name, pair in pairs.items()}
+    worst_of = np.max(list(differences.values()), axis=0)
+    beyond = np.flatnonzero(~(worst_of <= tolerance))
+    # The worst first: a file that is wrong is so for many jets, and refused at the first
+    beyond = beyond[np.argsort(-worst_of[beyond])]
+    for jet in beyond:
+        exported = tuple(values[0][jet] for values in pairs.values())
+        if len(beyond) > MOST_TIES * len(dataset) + 1 or not _is_tie(model, dataset, jet, exported, tolerance):
+            name = max(differences, key=lambda name, jet=jet: differences[name][jet])
             raise ParityError(
-                f"{onnx_path}: {name} of jet {worst} is {exported[worst]:.7g}, PyTorch gives {trained[worst]:.7g}: "
-                f"relative difference {largest[name]:.1e}, allowed {tolerance:.0e}"
+                f"{onnx_path}: {name} of jet {jet} is {pairs[name][0][jet]:.7g}, PyTorch gives "
+                f"{pairs[name][1][jet]:.7g}: relative difference {differences[name][jet]:.1e}, allowed {tolerance:.0e}"
             )
-    return largest
+    same = np.delete(np.arange(len(dataset)), beyond)
+    largest = {name: float(difference[same].max(initial=0.0)) for name, difference in differences.items()}
+    return largest | {"ties": len(beyond)}
+
+
+def _relative(exported: NDArray[np.float32], trained: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Relative differences; infinite where one is not a number."""
+    return np.nan_to_num(np.abs(exported / trained - 1), nan=np.inf)
+
+
+@torch.no_grad()
+def _is_tie(
+    model: CloudNetwork, dataset: CloudDataset, jet: int, exported: tuple[float, float], tolerance: float
+) -> bool:
+    """Whether PyTorch gives the exported factor and sigma of a jet for some copies moved by a rounding."""
+    one = dataset.select(np.array([jet]))
+    particles, jets = (torch.from_numpy(np.array(x)) for x in (one.particles, one.jets))
+    copies = particles.repeat(COPIES, 1)
+    moved = torch.randn(len(copies), MOVED, generator=torch.Generator().manual_seed(1))
+    copies[:, :MOVED] *= 1 + ROUNDING * moved
+    ptr = torch.arange(COPIES + 1) * len(particles)
+    log_factor, sigma = (x.numpy() for x in correction(model.eval()(copies, jets.repeat(COPIES, 1), ptr)))
+    moves = np.maximum(_relative(np.exp(log_factor), exported[0]), _relative(sigma, exported[1]))
+    return bool((moves <= 2 * tolerance).any())

@@ -49,7 +49,8 @@ def export_run(study: Study, run: RunFolder) -> pd.DataFrame:
     DataFrame
         One row a model: ``model``, ``from`` (folder of its checkpoint), ``parameters``, ``kilobytes``, ``nodes`` of
         the graph, ``opset``, ``triton`` (the oldest release of the server that is sure to run it),
-        largest relative differences ``factor`` and ``sigma`` from PyTorch, ``jets`` compared, ``file``.
+        largest relative differences ``factor`` and ``sigma`` from PyTorch, ``ties`` (see `check_parity`), ``jets``
+        compared, ``file``.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from jetcorr_utils.errors import InputError, ParityError
 from jetcorr_utils.export import check_parity, export_model
 from jetcorr_utils.export.inspection import model_metadata
+from jetcorr_utils.export.onnx import _is_tie
 from jetcorr_utils.export.padding import pad
 from jetcorr_utils.export.predictor import OnnxPredictor
 from jetcorr_utils.training import predict
-from tests.networks import METADATA, SETTINGS, largest_difference, network, padded_batches, some_clouds
+from tests.networks import METADATA, SETTINGS, clouds_of, largest_difference, network, padded_batches, some_clouds
 
 NAMES = list(SETTINGS)
 
@@ -29,8 +31,9 @@ def predictors(files):
 @pytest.mark.parametrize("name", NAMES)
 def test_parity_on_a_thousand_jets(models, files, name):
     largest = check_parity(models[name], files[name], some_clouds(1000, 1, SETTINGS[name].features))
-    assert set(largest) == {"factor", "sigma"}
-    assert max(largest.values()) < 1e-5
+    assert set(largest) == {"factor", "sigma", "ties"}
+    assert max(largest["factor"], largest["sigma"]) < 1e-5
+    assert largest["ties"] <= 1
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -122,6 +125,25 @@ def test_a_model_that_differs_is_refused(models, files):
     assert check_parity(other, files["pfn"], clouds, tolerance=1e-3)["factor"] == pytest.approx(1e-4, rel=0.01)
 
 
+def test_a_jet_whose_neighbours_rounding_decides_is_a_tie(models):
+    """Two particles at the same distance from a third, and only one of them can be its last neighbour."""
+    model, settings = models["particlenet"], SETTINGS["particlenet"]
+    clouds = clouds_of([settings.k + 2], 3, settings.features)
+    particles = np.array(clouds.particles)
+    particles[:, :2] = 0.01 * np.arange(len(particles))[:, None] / len(particles)
+    particles[0, :2] = 0
+    particles[-2:, :2] = [[0.3, 0.0], [-0.3, 0.0]]
+    particles[-2:, 2:5] = [[5000.0, 5.0, 211], [0.5, 0.0, 22]]
+    orders = np.arange(len(particles)), np.r_[np.arange(len(particles) - 2), len(particles) - 1, len(particles) - 2]
+    jets = [dataclasses.replace(clouds, particles=particles[order]) for order in orders]
+    (first, sigma), (second, other_sigma) = (predict(model, jet) for jet in jets)
+    assert abs(first - second) > 2e-5
+    given, exported = (np.exp(first[0]), sigma[0]), (np.exp(second[0]), other_sigma[0])
+    assert _is_tie(model, jets[0], 0, exported, 2e-6)
+    assert _is_tie(model, jets[0], 0, given, 2e-6)
+    assert not _is_tie(model, jets[0], 0, (1.001 * given[0], given[1]), 2e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -141,4 +163,4 @@ def test_the_file_has_the_opset_asked_for_and_the_release_runs_it(models, tmp_pa
     path = export_model(models["pfn"], tmp_path / "pfn.onnx", opset=opset, triton_release=release)
     assert {entry.domain: entry.version for entry in onnx.load(path).opset_import}[""] == opset
     clouds = some_clouds(20, 2)
-    assert max(check_parity(models["pfn"], path, clouds).values()) < 1e-5
+    assert check_parity(models["pfn"], path, clouds)["factor"] < 1e-5
