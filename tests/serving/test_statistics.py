@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from jetcorr_utils.export import OnnxPredictor
-from jetcorr_utils.serving import TritonPredictor, inference_metrics, measure_inference, prometheus_metrics, usage
+from jetcorr_utils.serving import (
+    TritonPredictor,
+    inference_metrics,
+    measure_inference,
+    measure_multiplicity,
+    prometheus_metrics,
+    usage,
+)
 from jetcorr_utils.serving.statistics import _per_jet, _row, breakdown
 from tests.networks import some_clouds
 
@@ -72,3 +79,9 @@ def test_prometheus_metrics_of_both_models(server):
     metrics = prometheus_metrics(server.metrics_url)
     counted = metrics[metrics["metric"] == "nv_inference_request_success"]
     assert set(counted["model"]) == {"pfn", "particlenet"}
+
+
+def test_a_model_of_open_features_is_timed_on_jets_with_rich_ones(files):
+    predictor, clouds = OnnxPredictor(files["pfn"]), some_clouds(100, features="rich")
+    assert len(measure_inference(predictor, clouds, (4,), seconds=0.02, progress=False)) == 1
+    assert len(measure_multiplicity(predictor, clouds, batch_size=8, bins=2, seconds=0.02, progress=False)) == 2
