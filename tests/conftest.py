@@ -79,3 +79,10 @@ def smoke_run(tmp_path_factory) -> SmokeRun:
             result = jetcorr(*arguments, env=os.environ | SECRETS)
             write_text(output, result.stdout + result.stderr)
     return SmokeRun(RunFolder(place / "run"), arguments, output.read_text())
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print what tests have measured (`record_property`), also where they ran in other processes."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")

@@ -35,9 +35,8 @@ class TestBuilt:
 
     pytestmark = built
 
-    def test_its_settings_are_those_of_the_file_and_nothing_of_the_build_stays(self, image, capsys):
-        with capsys.disabled():
-            print(f"\nsize of the image: {image.buildah('images', '--format', '{{.Size}}', image.name)}")
+    def test_its_settings_are_those_of_the_file_and_nothing_of_the_build_stays(self, image, record_property):
+        record_property("size of the image", image.buildah("images", "--format", "{{.Size}}", image.name))
         settings = image.settings
         assert settings["User"] == "1000:100"
         assert {name.partition("=")[0] for name in settings["Env"]} == {
