@@ -46,13 +46,18 @@ class StandardCorrection:
 
     def __call__(self, raw_pt: NDArray, eta: NDArray, area: NDArray, rho: NDArray) -> NDArray:
         """Corrected over raw pt, array (j,), of jets with raw pt (GeV), eta, area and rho (GeV), each (j,)."""
-        arguments = (np.asarray(x, dtype=float) for x in (area, eta, raw_pt, rho))
-        return np.asarray(self.corrections.compound["L1L2L3"].evaluate(*arguments))
+        return _evaluate(self.corrections.compound["L1L2L3"], raw_pt, eta, area, rho)
 
     def offset(self, raw_pt: NDArray, eta: NDArray, area: NDArray, rho: NDArray) -> NDArray:
         """The part of it that is L1, which takes off the offset from pileup; arguments as for the whole."""
-        arguments = (np.asarray(x, dtype=float) for x in (area, eta, raw_pt, rho))
-        return np.asarray(self.corrections["L1FastJet"].evaluate(*arguments))
+        return _evaluate(self.corrections["L1FastJet"], raw_pt, eta, area, rho)
+
+
+def _evaluate(
+    correction: correctionlib.highlevel.Correction | correctionlib.highlevel.CompoundCorrection,
+    raw_pt: NDArray, eta: NDArray, area: NDArray, rho: NDArray,
+) -> NDArray:  # fmt: skip
+    return np.asarray(correction.evaluate(*(np.asarray(x, dtype=float) for x in (area, eta, raw_pt, rho))))
 
 
 def load_correction(path: str | Path) -> StandardCorrection:

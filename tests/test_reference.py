@@ -27,6 +27,14 @@ def test_the_committed_networks_correct_jets(sample, tmp_path):
         assert np.median(absolute_log_error(hard, name)) < 0.97 * standard
 
 
+def test_the_server_of_this_machine_runs_them_as_the_package_does():
+    """A model repository holds its code: a copy, which must not stay behind."""
+    original = (project_root() / "jetcorr_utils" / "export" / "triton_model.py").read_text()
+    for name in NETWORKS:
+        copy = (REFERENCE / "model_repository" / name / "1" / "model.py").read_text()
+        assert copy == original
+
+
 def test_they_are_small():
     assert sum(path.stat().st_size for path in (REFERENCE / "model_repository").rglob("model.onnx")) < 3e6
 

@@ -178,9 +178,10 @@ def check_parity(
     beyond = np.flatnonzero(~(worst_of <= tolerance))
     # The worst first: a file that is wrong is so for many jets, and refused at the first
     beyond = beyond[np.argsort(-worst_of[beyond])]
+    too_many = len(beyond) > MOST_TIES * len(dataset) + 1
     for jet in beyond:
         exported = tuple(values[0][jet] for values in pairs.values())
-        if len(beyond) > MOST_TIES * len(dataset) + 1 or not _is_tie(model, dataset, jet, exported, tolerance):
+        if too_many or not _is_tie(model, dataset, jet, exported, tolerance):
             name = max(differences, key=lambda name, jet=jet: differences[name][jet])
             raise ParityError(
                 f"{onnx_path}: {name} of jet {jet} is {pairs[name][0][jet]:.7g}, PyTorch gives "

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..data.dataset import CloudLike
+from ..data.features import PARTICLE_COLUMNS, POINT_COLUMNS
+from ..errors import InputError
 from .inspection import model_metadata
-from .padding import OUTPUT_NAMES, batches_by_multiplicity, pad
+from .padding import OUTPUT_NAMES, Clouds, batches_by_multiplicity, pad
 
-__all__ = ["BatchPredictor", "Inputs", "OnnxPredictor", "Predictions", "Predictor"]
+__all__ = ["BatchPredictor", "Inputs", "OnnxPredictor", "Predictions", "Predictor", "taken_by"]
 
 Predictions = tuple[NDArray[np.float32], NDArray[np.float32]]
 Inputs = dict[str, NDArray[np.float32]]
@@ -50,6 +52,25 @@ class Predictor(Protocol):
 
     def close(self) -> None:
         """Release what the predictor holds."""
+
+
+def taken_by(predictor: Predictor, clouds: CloudLike) -> CloudLike:
+    """The clouds with the columns that a model takes: the features `rich` begin with those of `open`.
+
+    Raises
+    ------
+    InputError
+        If the model takes features that the clouds do not have.
+    """
+    features = predictor.metadata.get("features")
+    if features is None:
+        return clouds
+    needed, found = len(POINT_COLUMNS + PARTICLE_COLUMNS[features]), clouds.particles.shape[1]
+    if found < needed:
+        raise InputError(
+            f"model {predictor.name}: takes features {features!r}, {needed} columns of a particle; there are {found}"
+        )
+    return Clouds(clouds.particles[:, :needed], clouds.ptr, clouds.jets)
 
 
 class BatchPredictor:

@@ -86,7 +86,7 @@ def plot_frontier(
     families: dict[str, list[str]] = {}
     for model in sorted(weights, key=lambda name: weights[name]):
         families.setdefault(_WEIGHTED.sub("", model), []).append(model)
-    for family, models in families.items():
+    for number, (family, models) in enumerate(families.items()):
         points = []
         for name in models:
             flavour, resolution = (_percent(metrics, name, quantity, eta, pt) for quantity in reversed(_NOUNS))
@@ -99,7 +99,9 @@ def plot_frontier(
         )  # fmt: skip
         for place_x, place_y, name in zip(x, y, names, strict=True):
             text = rf"$\lambda = {weights[name]:g}$"
-            ax.annotate(text, (place_x, place_y), xytext=(8, 8), textcoords="offset points", fontsize=12)
+            # above the points of one half of the families and below those of the other, which may lie near
+            offset = (8, -18) if number < len(families) / 2 else (8, 8)
+            ax.annotate(text, (place_x, place_y), xytext=offset, textcoords="offset points", fontsize=12)
     if oracle in metrics and _percent(metrics, oracle, "flavour_gain", eta, pt)[0] is not None:
         reach = _percent(metrics, oracle, "flavour_gain", eta, pt)[0]
         ax.axvline(reach, ymax=0.72, color="0.5", linestyle=":", label="True flavour known")

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..data.dataset import CloudDataset
-from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
-from ..errors import InputError
-from ..export.padding import Clouds
-from ..export.predictor import Predictor
+from ..data.features import JET_COLUMNS
+from ..export.predictor import Predictor, taken_by
 from ..files import atomic_path
 
 __all__ = ["PredictionsWriter", "corrected_columns", "predictions_file", "write_predictions"]
@@ -121,7 +119,8 @@ def write_predictions(
     InputError
         If a model takes features that the data set does not have.
     """
-    widths = {name: _particle_columns(name, predictor, dataset) for name, predictor in predictors.items()}
+    for predictor in predictors.values():
+        taken_by(predictor, dataset)  # an error before anything is written
     with (
         predictions_file(out) as writer,
         tqdm(total=len(dataset), unit="jet", desc="predictions", disable=not progress) as bar,
@@ -133,17 +132,8 @@ def write_predictions(
             columns |= {key: jets[:, JET_COLUMNS.index(key)] for key in FROM_THE_INPUTS}
             pt, mass = jets[:, JET_COLUMNS.index("jetPt")], jets[:, JET_COLUMNS.index("jetMass")]
             for name, predictor in predictors.items():
-                inputs = Clouds(chunk.particles[:, : widths[name]], chunk.ptr, jets)
+                inputs = taken_by(predictor, chunk)
                 columns |= corrected_columns(name, pt, mass, *predictor.predict(inputs, batch_size=batch_size))
             writer.append(columns)
             bar.update(len(chunk))
         return writer.jets
-
-
-def _particle_columns(name: str, predictor: Predictor, dataset: CloudDataset) -> int:
-    """How many columns of the data set's particles a model takes: the features `rich` begin with those of `open`."""
-    features = predictor.metadata.get("features", dataset.features)
-    columns = POINT_COLUMNS + PARTICLE_COLUMNS[features]
-    if columns != dataset.columns[: len(columns)]:
-        raise InputError(f"model {name}: takes features {features!r}, the data set has {dataset.features!r}")
-    return len(columns)

@@ -18,9 +18,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..data.dataset import CloudLike
-from ..data.features import PARTICLE_COLUMNS, POINT_COLUMNS
-from ..export.padding import Clouds, pad
-from ..export.predictor import Predictor
+from ..export.padding import pad
+from ..export.predictor import Predictor, taken_by
 from .client import TritonPredictor
 
 __all__ = [
@@ -129,7 +128,7 @@ def measure_inference(
         microseconds a jet: ``wall``, of which ``queue``, ``model`` (the server's computation), and ``overhead`` (the
         rest: ``packing`` in the client, and ``network``, the way to the server and back).
     """
-    generator, clouds = np.random.default_rng(seed), _taken_by(predictor, clouds)
+    generator, clouds = np.random.default_rng(seed), taken_by(predictor, clouds)
     rows = []
     for batch_size in tqdm(batch_sizes, desc=f"{predictor.name}: batch sizes", disable=not progress):
         batches = [pad(clouds, np.sort(generator.integers(0, len(clouds.ptr) - 1, batch_size))) for _ in range(4)]
@@ -174,7 +173,7 @@ def measure_multiplicity(
         One row a group: ``particles`` (mean number), ``wall`` (median over the requests, microseconds a jet), and
         ``low``, ``high`` (their quartiles).
     """
-    generator, clouds = np.random.default_rng(seed), _taken_by(predictor, clouds)
+    generator, clouds = np.random.default_rng(seed), taken_by(predictor, clouds)
     counts = np.diff(clouds.ptr)
     rows = []
     groups = np.array_split(np.argsort(counts, kind="stable"), min(bins, len(counts)))
@@ -186,15 +185,6 @@ def measure_multiplicity(
         low, median, high = 1e6 * np.quantile(times, [0.25, 0.5, 0.75]) / batch_size
         rows.append({"particles": counts[np.concatenate(chosen)].mean(), "wall": median, "low": low, "high": high})
     return pd.DataFrame(rows)
-
-
-def _taken_by(predictor: Predictor, clouds: CloudLike) -> CloudLike:
-    """The clouds with the columns that a model takes: the features `rich` begin with those of `open`."""
-    features = predictor.metadata.get("features")
-    if features is None:
-        return clouds
-    width = len(POINT_COLUMNS + PARTICLE_COLUMNS[features])
-    return Clouds(clouds.particles[:, :width], clouds.ptr, clouds.jets)
 
 
 def _time(predictor: Predictor, batches: Sequence[Mapping[str, Any]], seconds: float, times: list[float]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..config import ModelSettings
+from ..errors import JetcorrError
 from ..models.distributed import process_count
 from ..models.threads import one_thread
 from ..processes import end_with_parent
@@ -40,7 +42,8 @@ _log = logging.getLogger(__name__)
 POLL = 0.3  # seconds between two looks at the processes beside this one
 
 Row = dict[str, float]
-Watch = Callable[[str], Callable[[int, Row], None]]
+Callback = Callable[[int, Row], None]
+Watch = Callable[[str], Callback | None]
 
 
 def train_models(
@@ -67,7 +70,7 @@ def train_models(
     log_dir
         Folder or URL of the TensorBoard logs, one of each model; default: that of the run.
     watch
-        Makes the callback of a training, by the name of its model: see `train`.
+        Makes the callback of a training, or none, by the name of its model: see `train`.
     progress
         Whether to show progress bars.
     device
@@ -88,13 +91,15 @@ def train_models(
     shares = _shares(job, workers) if workers > 1 else [list(models)]
     results: dict[str, TrainingResult] = {}
     with one_thread() if job.on_processors and len(models) > 1 else contextlib.nullcontext():
-        with _Beside(job, shares[1:], watch, progress) as beside:
+        callbacks = {name: watch(name) if watch else None for name in models}
+        with _Beside(job, shares[1:], callbacks, progress) as beside:
             for name in shares[0]:
-                results[name] = job.train(name, progress, beside.relaying(watch(name) if watch else None))
+                results[name] = job.train(name, progress, beside.relaying(callbacks[name]))
                 beside.ended()
             beside.wait()
-        for name in models.keys() - results.keys():  # done by others, which is found at once; else it is done here
-            results[name] = job.train(name, progress, watch(name) if watch else None)
+        for name in models:  # those of the others: done, which is found at once; or left, and then done here
+            if name not in results:
+                results[name] = job.train(name, progress, callbacks[name])
     for name in models if rank() == 0 else ():
         (run.model(name) / STATE).unlink()
     return {name: results[name] for name in models}
@@ -125,7 +130,7 @@ class _Job:
     def on_processors(self) -> bool:
         return (self.device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cpu"
 
-    def train(self, name: str, progress: bool, callback: Callable[[int, Row], None] | None) -> TrainingResult:
+    def train(self, name: str, progress: bool, callback: Callback | None) -> TrainingResult:
         parts = self.clouds[name].split("train"), self.clouds[name].split("validation")
         return train(
             self.models[name], *parts, self.run.model(name), log_dir=f"{self.log_dir or self.run.tensorboard}/{name}",
@@ -155,9 +160,10 @@ class _Beside:
     models to this process, which then meets the same error, if it was one.
     """
 
-    def __init__(self, job: _Job, shares: list[list[str]], watch: Watch | None, progress: bool) -> None:
-        self._job, self._shares, self._watch = job, shares, watch
-        self._callbacks: dict[str, Callable[[int, Row], None]] = {}
+    def __init__(
+        self, job: _Job, shares: list[list[str]], callbacks: Mapping[str, Callback | None], progress: bool
+    ) -> None:
+        self._job, self._shares, self._callbacks = job, shares, callbacks
         self._processes: list[tuple[BaseProcess, Connection]] = []
         self._bar = tqdm(total=len(job.models), desc="networks", disable=not (progress and shares))
 
@@ -184,7 +190,7 @@ class _Beside:
         """One more network is trained."""
         self._bar.update()
 
-    def relaying(self, callback: Callable[[int, Row], None] | None) -> Callable[[int, Row], None]:
+    def relaying(self, callback: Callback | None) -> Callback:
         """A callback that also passes on what the other processes have told meanwhile."""
 
         def both(epoch: int, row: Row) -> None:
@@ -211,16 +217,15 @@ class _Beside:
                     name, epoch, row = news.recv()
                     if row is None:
                         self.ended()
-                    elif self._watch is not None:
-                        if name not in self._callbacks:
-                            self._callbacks[name] = self._watch(name)
-                        self._callbacks[name](epoch, row)
+                    elif (callback := self._callbacks[name]) is not None:
+                        callback(epoch, row)
 
 
 def _train_share(job: _Job, names: list[str], teller: Connection) -> None:
-    """The main function of a process beside."""
+    """The main function of a process beside. What it cannot train is left to the parent, which then says why."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends this process
     end_with_parent()
-    with one_thread():
+    with one_thread(), contextlib.suppress(JetcorrError):
         for name in names:
             job.train(name, False, lambda epoch, row, name=name: teller.send((name, epoch, row)))
             teller.send((name, 0, None))

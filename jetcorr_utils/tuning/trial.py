@@ -24,10 +24,7 @@ from ..training import load_model, predict, train
 from .metrics import constant_error, response_metrics
 from .space import Parameters, apply_parameters
 
-__all__ = [
-    "RECORD", "PrunedTrial", "TrialRecord", "read_trial", "run_trial", "trial_settings",
-    "write_record",
-]  # fmt: skip
+__all__ = ["RECORD", "PrunedTrial", "TrialRecord", "read_trial", "run_trial", "trial_settings", "write_record"]
 
 RECORD = "trial.json"
 MARGIN = 0.999  # a validation error below this share of the constant predictor's has left it

@@ -23,10 +23,9 @@ from jetcorr_utils.config import project_root
 from jetcorr_utils.kubeflow.pipeline import NOTEBOOK, PIPELINE, RESOURCES, _adapt
 from jetcorr_utils.run import NOTEBOOKS
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
+pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
 
 PREFIX = "/notebook/ns/name"
-PATIENCE = 120_000  # milliseconds that one notebook may take
 
 pytestmark = pytest.mark.slow
 
@@ -66,12 +65,8 @@ class Lab:
 
     def execute(self, command: str, **arguments: str) -> None:
         """Execute a command of JupyterLab's to its end, as its menus do; a dialog of Kale's cannot come in between."""
-        self.page.evaluate("window.ended = false")
-        self.page.evaluate(
-            "([name, options]) => { jupyterapp.commands.execute(name, options).then(() => window.ended = true) }",
-            [command, arguments],
-        )
-        self.page.wait_for_function("window.ended", timeout=PATIENCE)
+        call = "async ([name, options]) => { await jupyterapp.commands.execute(name, options); }"
+        self.page.evaluate(call, [command, arguments])
 
     def run_all(self) -> None:
         """Run all cells, wait until none waits any more, and save the notebook."""

@@ -32,8 +32,7 @@ def predictors(files):
 def test_parity_on_a_thousand_jets(models, files, name):
     largest = check_parity(models[name], files[name], some_clouds(1000, 1, SETTINGS[name].features))
     assert set(largest) == {"factor", "sigma", "ties"}
-    assert max(largest["factor"], largest["sigma"]) < 1e-5
-    assert largest["ties"] <= 1
+    assert max(largest.values()) < 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -163,4 +162,4 @@ def test_the_file_has_the_opset_asked_for_and_the_release_runs_it(models, tmp_pa
     path = export_model(models["pfn"], tmp_path / "pfn.onnx", opset=opset, triton_release=release)
     assert {entry.domain: entry.version for entry in onnx.load(path).opset_import}[""] == opset
     clouds = some_clouds(20, 2)
-    assert check_parity(models["pfn"], path, clouds)["factor"] < 1e-5
+    assert max(check_parity(models["pfn"], path, clouds).values()) < 1e-5

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import time
 
+import numpy as np
 import pytest
 import torch
 
 from jetcorr_utils.config import DataSettings, ParticleNetSettings, PfnSettings, TrainingSettings
 from jetcorr_utils.data import load_clouds
+from jetcorr_utils.errors import InputError
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.training import load_model, train_models
 
@@ -117,3 +120,23 @@ def test_what_a_killed_process_leaves_is_trained_here(clouds, tmp_path):
 
     results = train_models(MODELS, clouds, run, progress=False, workers=2, watch=watch)
     assert {name: len(result.history) for name, result in results.items()} == dict.fromkeys(MODELS, 2)
+
+
+def test_networks_that_nobody_watches_are_trained_beside(clouds, tmp_path):
+    """As in notebook 02, where further seeds have no curve of their own."""
+    run = RunFolder(tmp_path / "run")
+
+    def wait(epoch, row):
+        until(lambda: (run.model("pfn") / "result.json").exists())
+
+    results = train_models(MODELS, clouds, run, progress=False, workers=2, watch={"particlenet": wait}.get)
+    assert list(results) == list(MODELS)
+
+
+def test_what_cannot_be_trained_beside_is_an_error_here(clouds, tmp_path, capfd):
+    run = RunFolder(tmp_path / "run")
+    broken = dataclasses.replace(clouds["pfn"], target=np.full_like(clouds["pfn"].target, np.nan))
+    with pytest.raises(InputError, match="no finite target"):
+        train_models(MODELS, clouds | {"pfn": broken}, run, progress=False, workers=2)
+    assert "Traceback" not in capfd.readouterr().err
+    assert multiprocessing.active_children() == []
