@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from http.client import HTTPException
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..data.dataset import CloudLike
+from ..errors import InputError
 from ..export.padding import pad
 from ..export.predictor import Predictor, taken_by
 from .client import TritonPredictor
@@ -226,9 +228,17 @@ def prometheus_metrics(url: str) -> pd.DataFrame:
     ----------
     url
         ``host:port`` of the metrics, `TritonServer.metrics_url`.
+
+    Raises
+    ------
+    InputError
+        If no server answers there.
     """
-    with urllib.request.urlopen(f"http://{url}/metrics", timeout=10) as response:
-        lines = response.read().decode().splitlines()
+    try:
+        with urllib.request.urlopen(f"http://{url}/metrics", timeout=10) as response:
+            lines = response.read().decode().splitlines()
+    except (OSError, HTTPException) as error:  # URLError is an OSError
+        raise InputError(f"Triton server does not answer at {url}/metrics: {getattr(error, 'reason', error)}") from None
     rows = []
     for line in lines:
         if line and not line.startswith("#"):

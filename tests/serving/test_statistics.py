@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jetcorr_utils.errors import InputError
 from jetcorr_utils.export import OnnxPredictor
 from jetcorr_utils.serving import (
     TritonPredictor,
@@ -85,3 +86,8 @@ def test_a_model_of_open_features_is_timed_on_jets_with_rich_ones(files):
     predictor, clouds = OnnxPredictor(files["pfn"]), some_clouds(100, features="rich")
     assert len(measure_inference(predictor, clouds, (4,), seconds=0.02, progress=False)) == 1
     assert len(measure_multiplicity(predictor, clouds, batch_size=8, bins=2, seconds=0.02, progress=False)) == 2
+
+
+def test_metrics_of_a_server_that_is_gone():
+    with pytest.raises(InputError, match=r"Triton server does not answer at 127\.0\.0\.1:1/metrics: .*refused"):
+        prometheus_metrics("127.0.0.1:1")
