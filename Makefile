@@ -39,7 +39,7 @@ reference: environment  ## keep what a run of `default` has made
 	rm -rf $(KEPT)/model_repository
 	mkdir $(KEPT)/model_repository
 	cp -R $(MODELS:%=results/default/model_repository/%) $(KEPT)/model_repository/
-	$(BIN)/jetcorr compare-cms --study default --out $(KEPT)
+	$(BIN)/jetcorr compare-cms --study default -p data.simulation.slices '[]' --out $(KEPT)  # CMS's sample is flat
 
 test: environment
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

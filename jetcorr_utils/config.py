@@ -43,6 +43,7 @@ __all__ = [
     "RemoteSettings",
     "ServingSettings",
     "SimulationSettings",
+    "SliceSettings",
     "Study",
     "TrainingSettings",
     "TuningSettings",
@@ -69,10 +70,20 @@ class Settings(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+class SliceSettings(Settings):
+    """Further jets, from hard collisions only, as CMS's samples in slices of pthat have them."""
+
+    jets: PositiveInt
+    min_pthat: PositiveFloat = Field(description="smallest transverse momentum of the hard process, GeV")
+
+
 class SimulationSettings(Settings):
     """The embedded default data: how many jets to simulate, and from which seed."""
 
     jets: PositiveInt = 40_000
+    slices: tuple[SliceSettings, ...] = Field(
+        (), description="further jets where the flat spectrum has few; each slice has a seed of its own, from seed + 10"
+    )
     seed: int = 1
     workers: PositiveInt | None = Field(
         None, description="processes; default: one a core. The jets do not depend on it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config import DataSettings, project_root
 from ..errors import InputError
@@ -13,7 +14,12 @@ from .fingerprints import Fingerprints
 from .reading import open_jets
 from .remote import expand, fetch, is_remote, origin
 
+if TYPE_CHECKING:
+    from ..simulation import Parameters
+
 __all__ = ["data_directory", "ensure_files", "record_files"]
+
+_FIRST_SLICE = 10  # the seed of the first slice lies so far from that of the flat sample: variations have the next ones
 
 
 def data_directory(settings: DataSettings) -> Path:
@@ -73,17 +79,23 @@ def _matches(entry: str) -> list[str]:
 
 
 def _simulated(settings: DataSettings, progress: bool) -> list[str]:
-    from ..simulation import (  # Pythia: only where it is needed
-        SIMULATION_VERSION,
-        Parameters,
-        recorded_checksums,
-        simulate,
-    )
+    """The files of the flat sample, and of its slices."""
+    from ..simulation.parameters import Generator, Parameters
 
     wanted = settings.simulation
-    name = f"{wanted.jets}-{wanted.seed}-{Parameters().key()}-v{SIMULATION_VERSION}"
-    folder = data_directory(settings) / "simulated" / name
-    files = simulate(wanted.jets, wanted.seed, folder, workers=wanted.workers, progress=progress)
+    files = _sample(settings, wanted.jets, wanted.seed, Parameters(), progress)
+    for number, part in enumerate(wanted.slices):
+        parameters = Parameters(generator=Generator(min_pthat=part.min_pthat))
+        files += _sample(settings, part.jets, wanted.seed + _FIRST_SLICE + number, parameters, progress)
+    return files
+
+
+def _sample(settings: DataSettings, jets: int, seed: int, parameters: Parameters, progress: bool) -> list[str]:
+    """The files of one sample, simulated if they are not there."""
+    from ..simulation import SIMULATION_VERSION, recorded_checksums, simulate
+
+    folder = data_directory(settings) / "simulated" / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}"
+    files = simulate(jets, seed, folder, workers=settings.simulation.workers, progress=progress, parameters=parameters)
     known, recorded = Fingerprints(data_directory(settings) / "cache" / "checksums.json"), recorded_checksums(folder)
     for path in files:
         if path.name in recorded and known.of(path) != recorded[path.name]:

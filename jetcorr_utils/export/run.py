@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pandas as pd
 
 from ..config import Study
 from ..data import load_clouds
+from ..data.dataset import CloudDataset
 from ..data.drift import summarise
+from ..data.features import Features
 from ..errors import MissingStageError
 from ..files import fingerprint, scratch_folder
 from ..run import RunFolder
@@ -61,25 +65,33 @@ def export_run(study: Study, run: RunFolder) -> pd.DataFrame:
     ParityError
         If an exported model does not give PyTorch's numbers; nothing is written then.
     """
-    return pd.DataFrame([_export(study, run, name) for name in study.models])
+    jets_of = cache(partial(_notes_and_jets, study))  # once for all models of the same features
+    return pd.DataFrame([_export(study, run, name, jets_of) for name in study.models])
 
 
-def _export(study: Study, run: RunFolder, name: str) -> dict[str, Any]:
-    folder = best_checkpoint(study, run, name)
-    model = load_model(folder)
-    clouds = load_clouds(study.data, model.settings.features)
+def _notes_and_jets(study: Study, features: Features) -> tuple[dict[str, Any], CloudDataset]:
+    """What a model notes of the jets that it was trained on, and jets to compare it with PyTorch on."""
+    clouds = load_clouds(study.data, features)
     train, validation = clouds.split("train"), clouds.split("validation")
-    metadata = {
-        "name": name, "study": study.name, "checkpoint": fingerprint(folder / "checkpoint.pt"),
+    notes = {
         "candidates": study.data.candidates, "training_range": training_range(train),
         "selection": study.data.selection.model_dump(mode="json"), "training_summary": summarise(train),
     }  # fmt: skip
+    return notes, validation.slice(0, min(PARITY_JETS, len(validation)))
+
+
+def _export(
+    study: Study, run: RunFolder, name: str, jets_of: Callable[[Features], tuple[dict[str, Any], CloudDataset]]
+) -> dict[str, Any]:
+    folder = best_checkpoint(study, run, name)
+    model = load_model(folder)
+    notes, jets = jets_of(model.settings.features)
+    metadata = {"name": name, "study": study.name, "checkpoint": fingerprint(folder / "checkpoint.pt")} | notes
     with scratch_folder() as temporary:
         path = export_model(
             model, temporary / "model.onnx", opset=study.export.opset, metadata=metadata,
             triton_release=study.export.triton_release,
         )  # fmt: skip
-        jets = validation.slice(0, min(PARITY_JETS, len(validation)))
         parity = check_parity(model, path, jets, study.export.tolerance)
         version = add_model(run.model_repository, name, path, version=1, max_batch_size=study.export.max_batch_size)
         return {

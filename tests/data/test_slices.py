@@ -1,0 +1,36 @@
+"""Slices of the simulation: further jets of hard collisions, beside the flat sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jetcorr_utils.config import DataSettings
+from jetcorr_utils.data import ensure_files, read_jets
+from jetcorr_utils.errors import InputError
+
+
+def test_a_slice_adds_hard_jets_of_other_events(tmp_path):
+    settings = DataSettings(
+        simulation={"jets": 40, "seed": 3, "workers": 1, "slices": [{"jets": 30, "min_pthat": 1000}]},
+        selection={"min_pt": 0, "min_gen_pt": 0},
+        directory=str(tmp_path),
+    )
+    files = ensure_files(settings, progress=False)
+    assert len(files) == 2
+    flat, hard = (read_jets([file], settings) for file in files)
+    assert (len(flat), len(hard)) == (40, 30)
+    assert set(np.unique(flat["run"])) == {3}
+    assert set(np.unique(hard["run"])) == {13}
+    assert min(hard["pthat"]) > 1000 > np.median(flat["pthat"])
+    alone = settings.model_copy(update={"simulation": settings.simulation.model_copy(update={"slices": ()})})
+    assert ensure_files(alone, progress=False) == files[:1]
+
+    slice_of_it = Path(files[1])
+    content = bytearray(slice_of_it.read_bytes())
+    content[len(content) // 2] ^= 1
+    slice_of_it.write_bytes(content)
+    with pytest.raises(InputError, match=r"jets_000\.root: damaged"):
+        ensure_files(settings, progress=False)
