@@ -1,4 +1,4 @@
-"""The table of faults, kept as JSON lines and written as Markdown: results/reference/reliability.md."""
+"""The table of faults, kept as JSON lines and written as Markdown: reliability.jsonl and .md in results/reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jetcorr_utils.files import write_text
 __all__ = ["REPORT", "Row", "keep"]
 
 REPORT = project_root() / "results" / "reference" / "reliability.md"
-ROWS = project_root() / "results" / "reliability.jsonl"
+ROWS = REPORT.with_suffix(".jsonl")
 
 
 @dataclass
