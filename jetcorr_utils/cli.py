@@ -220,8 +220,8 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     from .serving import TritonServer
 
     with TritonServer(repository, host=host, http_port=http_port, grpc_port=grpc_port) as server:
-        click.echo(f"ready: {server.http_url} (HTTP), {server.grpc_url} (gRPC); log {server.log}; stop with Ctrl-C")
-        server.wait()
+        urls = f"{server.http_url} (HTTP), {server.grpc_url} (gRPC)"
+        server.wait(lambda: click.echo(f"ready: {urls}; log {server.log}; stop with Ctrl-C"))
 
 
 @main.command()

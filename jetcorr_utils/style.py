@@ -85,6 +85,7 @@ def styled(draw: Callable[..., StyledFigure]) -> Callable[..., Figure]:
             for ax, right in figure.labels:
                 mplhep.label.exp_label(exp="", llabel=source, rlabel=right, ax=ax, loc=0, fontsize=17)
             _uncover_data(figure)
+        figure.set_layout_engine("none")  # all is in its place: not looked for again by each display and each file
         plt.close(figure)
         return figure
 

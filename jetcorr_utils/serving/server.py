@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..config import project_root
@@ -171,8 +172,13 @@ class TritonServer:
         self._stack.close()
         self._guard = None
 
-    def wait(self) -> None:
+    def wait(self, announce: Callable[[], object] | None = None) -> None:
         """Block until an interrupt (Ctrl-C) or a termination signal, then return.
+
+        Parameters
+        ----------
+        announce
+            Called once signals are heeded: who is told of the server by it can end it at once.
 
         Raises
         ------
@@ -183,6 +189,8 @@ class TritonServer:
         numbers = (signal.SIGINT, signal.SIGTERM)
         before = [signal.signal(number, lambda *_: asked.set()) for number in numbers]
         try:
+            if announce is not None:
+                announce()
             while not asked.wait(0.5):
                 if not self.running:
                     raise ServerError(f"{self.describe()} died; its log: {self.log}")

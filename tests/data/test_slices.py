@@ -14,14 +14,14 @@ from jetcorr_utils.errors import InputError
 
 def test_a_slice_adds_hard_jets_of_other_events(tmp_path):
     settings = DataSettings(
-        simulation={"jets": 40, "seed": 3, "workers": 1, "slices": [{"jets": 30, "min_pthat": 1000}]},
+        simulation={"jets": 20, "seed": 3, "workers": 1, "slices": [{"jets": 20, "min_pthat": 1000}]},
         selection={"min_pt": 0, "min_gen_pt": 0},
         directory=str(tmp_path),
     )
     files = ensure_files(settings, progress=False)
     assert len(files) == 2
     flat, hard = (read_jets([file], settings) for file in files)
-    assert (len(flat), len(hard)) == (40, 30)
+    assert (len(flat), len(hard)) == (20, 20)
     assert set(np.unique(flat["run"])) == {3}
     assert set(np.unique(hard["run"])) == {13}
     assert min(hard["pthat"]) > 1000 > np.median(flat["pthat"])

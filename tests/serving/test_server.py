@@ -288,6 +288,7 @@ def test_wait_ends_at_a_signal_and_complains_about_a_dead_server(make_repository
         timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
         timer.start()
         server.wait()
+        server.wait(announce=lambda: os.kill(os.getpid(), signal.SIGINT))  # by whoever is told that it is ready
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(ServerError, match="died"):
             server.wait()
