@@ -18,7 +18,7 @@ FIGURES := 02_history_pfn 02_history_particlenet 05_throughput 06_closure_0-1.3 
 MODELS := pfn particlenet
 KEPT := results/reference
 
-.PHONY: run reference tuning-comparison study test bench reliability lab lock environment clean
+.PHONY: run reference tuning-comparison study test bench reliability lab lock audit environment clean
 
 run: environment  ## the main job: study `quick` from simulated collisions to figures
 	$(BIN)/jetcorr run --study quick --out results/quick
@@ -79,6 +79,10 @@ lock:  ## new pins from pyproject.toml, for pip and for conda
 	{ printf '# The environment of the notebook server for conda users; made by `make lock`, same pins as requirements.lock.\n'; \
 	  printf 'name: jetcorr\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - make\n  - pip:\n      - $(TORCH)\n'; \
 	  sed -n 's/^\([A-Za-z0-9].*[^ ]\) *\\$$/      - "\1"/p' requirements.lock; } > environment.yml
+
+audit: environment  ## known vulnerabilities of what is installed, as PyPI knows them
+	$(BIN)/pip install --quiet uv
+	$(BIN)/python -m uv tool run pip-audit $(foreach folder,$(wildcard .venv*/lib/python3*/site-packages),--path $(folder))
 
 clean:  ## generated data and results (not the environments)
 	rm -rf results/quick results/default data/simulated data/cache

@@ -259,9 +259,9 @@ class ClusterSettings(Settings):
     namespace: str | None = Field(None, description="default: that of the pod or of the kubeconfig")
     image: str = Field("jetcorr:latest", description="of the notebook server, the steps and the trainings")
     triton_image: str = Field(
-        "nvcr.io/nvidia/tritonserver:24.10-py3",
-        description="NVIDIA's server; its ONNX Runtime must know the opset of the exported models: 24.10 has 1.19, "
-        "which knows opsets up to 21 and is the release that the notebooks run locally",
+        "nvcr.io/nvidia/tritonserver:26.08-py3",
+        description="NVIDIA's server; releases before 25.07 can be taken over by a request (CVE-2025-23310, -23319). "
+        "Its ONNX Runtime must know the opset of the exported models (`jetcorr export --triton-release`)",
     )
     volume: str = Field("jetcorr", description="the volume claim with data and run folders")
     mount: str = Field("/mnt/jetcorr", description="where every pod mounts the volume")

@@ -83,9 +83,10 @@ def styled(draw: Callable[..., StyledFigure]) -> Callable[..., Figure]:
         with plt.style.context(_STYLE):
             figure = draw(*args, **kwargs)
             for ax, right in figure.labels:
-                mplhep.label.exp_label(exp="", llabel=source, rlabel=right, ax=ax, loc=0, fontsize=17)
+                _label(ax, source, right)
             _uncover_data(figure)
-        figure.set_layout_engine("none")  # all is in its place: not looked for again by each display and each file
+        # All is in its place: not looked for again by each display and each file ("none" would have each drawn twice).
+        figure.set_layout_engine(None)
         plt.close(figure)
         return figure
 
@@ -223,8 +224,21 @@ def title_of(correction: str) -> str:
     return _look(correction)[2]
 
 
+def _label(ax: Axes, left: str, right: str) -> None:
+    """Write above the axes as mplhep does; it draws the figure twice to find room beside a power of ten."""
+    ticks = ax.yaxis.get_major_formatter()
+    ticks.format_ticks(ax.yaxis.get_majorticklocs())
+    if ticks.get_offset():
+        mplhep.label.exp_label(exp="", llabel=left, rlabel=right, ax=ax, loc=0, fontsize=17)
+    else:
+        mplhep.label.add_text(left, ax=ax, loc="over left", xpad=0, ypad=0, fontsize=17, fontstyle="italic")
+        mplhep.label.add_text(right, ax=ax, loc="over right", xpad=0, ypad=0, fontsize=15.5)
+
+
 def _uncover_data(figure: Figure, steps: int = 8) -> None:
     """Extend vertical axes, a tenth at a time, until no legend and no text covers data."""
+    if any(ax.get_aspect() != "auto" for ax in figure.axes):
+        figure.draw_without_rendering()  # the layout of axes of fixed shape is found in two steps
     for _ in range(steps):
         figure.draw_without_rendering()
         covered = [ax for ax in figure.axes if _covers_data(ax)]

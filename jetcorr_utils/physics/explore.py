@@ -241,6 +241,6 @@ def plot_correlations(jets: ak.Array) -> Figure:
     ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=13)
     ax.set_yticks(range(len(columns)), columns, fontsize=13)
     ax.tick_params(which="both", length=0)
-    figure.colorbar(image, ax=ax, label="Rank correlation", shrink=0.85, pad=0.02)
+    figure.colorbar(image, ax=ax, label="Rank correlation", shrink=0.91, pad=0.02)
     experiment_label(ax)
     return figure
