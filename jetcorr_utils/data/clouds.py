@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -211,6 +212,11 @@ def _write_part(
     return read
 
 
+def map_clouds(folder: str, start: int, stop: int, features: Features, key: str) -> CloudDataset:
+    """The jets `start` to `stop` of a cache's folder: what a pickled `CloudDataset` says of itself."""
+    return replace(_open(Path(folder), features, key).slice(start, stop), key=key)
+
+
 def _open(folder: Path, features: Features, key: str) -> CloudDataset:
     meta = read_json(folder / META)
 
@@ -227,4 +233,5 @@ def _open(folder: Path, features: Features, key: str) -> CloudDataset:
         features=features,
         key=key,
         info=meta,
+        place=(str(folder.absolute()), 0, sum(meta["jets"].values())),
     )

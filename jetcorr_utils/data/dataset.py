@@ -70,6 +70,9 @@ class CloudDataset:
         ``"open"`` or ``"rich"``.
     key
         A text that is equal for equal content.
+    place
+        The folder of the cache that holds these jets, and the first of its rows and the one behind the last; None for
+        jets in memory. Another process is given this, and maps the same files: see `__reduce_ex__`.
     """
 
     particles: NDArray[np.float32]
@@ -81,6 +84,16 @@ class CloudDataset:
     features: Features
     key: str
     info: dict[str, Any] = field(default_factory=dict, repr=False)
+    place: tuple[str, int, int] | None = field(default=None, repr=False)
+
+    def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
+        """What pickle writes: the place in a cache instead of its content, which may be larger than the memory."""
+        mapped = (self.particles, self.jets, self.target, *self.table.values())
+        if self.place is None or not all(getattr(column, "filename", None) for column in mapped):  # `replace` was used
+            return super().__reduce_ex__(protocol)
+        from .clouds import map_clouds
+
+        return map_clouds, (*self.place, self.features, self.key)
 
     def __len__(self) -> int:
         """The number of jets."""
@@ -108,6 +121,7 @@ class CloudDataset:
             part=self.part[start:stop],
             table={name: column[start:stop] for name, column in self.table.items()},
             key=f"{self.key}[{start}:{stop}]",
+            place=self.place and (self.place[0], self.place[1] + start, self.place[1] + stop),
         )
 
     def select(self, index: ArrayLike) -> CloudDataset:
@@ -126,6 +140,7 @@ class CloudDataset:
             part=np.take(self.part, index),
             table={name: np.take(column, index) for name, column in self.table.items()},
             key=f"{self.key}/{_digest(index)}",
+            place=None,
         )
 
     def split(self, name: Literal["train", "validation", "test"]) -> CloudDataset:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 
 import awkward as ak
 import numpy as np
@@ -62,6 +64,24 @@ def test_splits_are_views_that_make_up_the_whole(ntuple, study):
         assert part.ptr[-1] == len(part.particles)
     np.testing.assert_array_equal(np.concatenate([part.particles for part in parts]), data.particles)
     assert len({part.key for part in parts}) == 3
+
+
+@pytest.mark.parametrize("part", [None, "train", "test"])
+def test_another_process_is_given_the_place_of_a_cache_and_not_its_content(ntuple, study, part):
+    clouds = load_clouds(study(ntuple()), progress=False)
+    clouds = clouds.split(part).slice(1, 3) if part else clouds
+    text = pickle.dumps(clouds)
+    assert len(text) < 1000
+    same = pickle.loads(text)
+    assert (same.key, same.features, same.info, len(same)) == (clouds.key, clouds.features, clouds.info, len(clouds))
+    for name in ("particles", "ptr", "jets", "target", "part"):
+        np.testing.assert_array_equal(getattr(same, name), getattr(clouds, name))
+    for name, column in clouds.table.items():
+        np.testing.assert_array_equal(same.table[name], column)
+    for other in (clouds.select([1]), replace(clouds, jets=clouds.jets + 1)):
+        copy = pickle.loads(pickle.dumps(other))
+        np.testing.assert_array_equal(copy.jets, other.jets)
+        np.testing.assert_array_equal(copy.particles, other.particles)
 
 
 def test_selected_rows_are_those_jets(ntuple, study):
