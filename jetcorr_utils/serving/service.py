@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import InputError
+from ..errors import InputError, ServerError
 from ..export.predictor import Predictor
 from ..export.repository import repository_models
 from .client import MemoryChoice, TritonPredictor
@@ -68,10 +68,18 @@ class Service:
         """What a server started here tells Prometheus: one row a model, the counters that its monitoring would plot.
 
         Empty without such a server: that of a cluster is watched by the cluster's Prometheus.
+
+        Raises
+        ------
+        ServerError
+            If the server does not answer.
         """
         if self.server is None:
             return pd.DataFrame()
-        found = prometheus_metrics(self.server.metrics_url)
+        try:
+            found = prometheus_metrics(self.server.metrics_url)
+        except ServerError as error:
+            raise ServerError(f"{error}; its log: {self.server.log}") from None
         found = found[found["model"].isin(list(self.predictors)) & found["metric"].isin(COUNTERS)]
         table = found.groupby(["model", "metric"])["value"].sum().unstack("metric")
         return table.reindex(columns=COUNTERS).rename(columns=COUNTERS)

@@ -19,7 +19,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..data.dataset import CloudLike
-from ..errors import InputError
+from ..errors import ServerError
 from ..export.padding import pad
 from ..export.predictor import Predictor, taken_by
 from .client import TritonPredictor
@@ -231,14 +231,15 @@ def prometheus_metrics(url: str) -> pd.DataFrame:
 
     Raises
     ------
-    InputError
+    ServerError
         If no server answers there.
     """
     try:
         with urllib.request.urlopen(f"http://{url}/metrics", timeout=10) as response:
             lines = response.read().decode().splitlines()
     except (OSError, HTTPException) as error:  # URLError is an OSError
-        raise InputError(f"Triton server does not answer at {url}/metrics: {getattr(error, 'reason', error)}") from None
+        reason = getattr(error, "reason", error)
+        raise ServerError(f"Triton server does not answer at {url}/metrics: {reason}") from None
     rows = []
     for line in lines:
         if line and not line.startswith("#"):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.serving import server_available
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,16 +28,6 @@ def _processes(text: str) -> list[psutil.Process]:
     return found
 
 
-def _wait_for(condition, seconds: float):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"nothing after {seconds} s")
-
-
 def test_a_server_killed_while_notebook_05_runs(smoke_run, tmp_path):
     folder = RunFolder(shutil.copytree(smoke_run.folder.path, tmp_path / "run"))
     arguments = [folder.path if argument == smoke_run.folder.path else argument for argument in smoke_run.arguments]
@@ -45,12 +35,12 @@ def test_a_server_killed_while_notebook_05_runs(smoke_run, tmp_path):
     command = [sys.executable, "-m", "jetcorr_utils.cli", *map(str, arguments), *long]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         repository = f"--model-repository={folder.model_repository}"
-        servers = _wait_for(
+        servers = wait_for(
             lambda: [p for p in _processes(repository) if p.name().startswith("tritonserver")], seconds=120
         )
         # The predictions are written before the speed is measured: from then on requests are always under way.
         written = folder.predictions.stat().st_mtime_ns
-        _wait_for(lambda: folder.predictions.stat().st_mtime_ns != written, seconds=120)
+        wait_for(lambda: folder.predictions.stat().st_mtime_ns != written, seconds=120)
         servers[0].kill()
         _, error = run.communicate(timeout=180)
     assert run.returncode == 1
@@ -58,4 +48,4 @@ def test_a_server_killed_while_notebook_05_runs(smoke_run, tmp_path):
     assert "05_triton_query stopped" in message
     assert "Triton server" in message
     assert "triton.log" in message
-    _wait_for(lambda: not _processes(str(folder.path)), seconds=30)
+    wait_for(lambda: not _processes(str(folder.path)), seconds=30)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jetcorr_utils.errors import InputError
+from jetcorr_utils.errors import InputError, ServerError
 from jetcorr_utils.serving import open_service
 from jetcorr_utils.serving.server import ENVIRONMENT_VARIABLE
 from tests.networks import some_clouds
+from tests.waiting import wait_for
 
 
 def test_a_server_of_its_own_counts_and_stops(make_repository):
@@ -16,8 +17,17 @@ def test_a_server_of_its_own_counts_and_stops(make_repository):
         server = service.server
         assert "Triton server" in service.text
         service.predictors["pfn"].predict(some_clouds(30))
-        assert service.usage().loc["pfn", "jets"] >= 30
+        wait_for(lambda: service.usage().loc["pfn", "jets"] >= 30, seconds=10)  # Triton answers first, then counts
     assert not server.running
+
+
+def test_metrics_of_a_server_that_died_name_its_log(make_repository, tmp_path):
+    log = tmp_path / "triton.log"
+    with open_service(make_repository("pfn"), log=log) as service:
+        assert service.metrics().index.to_list() == ["pfn"]
+        service.server.stop()
+        with pytest.raises(ServerError, match=rf"does not answer at .*/metrics: .*refused.*; its log: {log}"):
+            service.metrics()
 
 
 def test_a_given_server(server, make_repository):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jetcorr_utils.errors import InputError
+from jetcorr_utils.errors import ServerError
 from jetcorr_utils.export import OnnxPredictor
 from jetcorr_utils.serving import (
     TritonPredictor,
@@ -16,6 +16,7 @@ from jetcorr_utils.serving import (
 )
 from jetcorr_utils.serving.statistics import _per_jet, _row, breakdown
 from tests.networks import some_clouds
+from tests.waiting import wait_for
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -24,6 +25,7 @@ def test_usage_counts_jets_and_requests(server, protocol):
     with TritonPredictor(url, "pfn", protocol) as predictor:
         before = usage(predictor)
         predictor.predict(some_clouds(100), batch_size=16)
+        wait_for(lambda: usage(predictor)["jets"] >= before["jets"] + 100, seconds=10)  # Triton answers, then counts
         after = usage(predictor)
     spent = {name: after[name] - before[name] for name in after}
     assert spent["jets"] == 100
@@ -89,5 +91,5 @@ def test_a_model_of_open_features_is_timed_on_jets_with_rich_ones(files):
 
 
 def test_metrics_of_a_server_that_is_gone():
-    with pytest.raises(InputError, match=r"Triton server does not answer at 127\.0\.0\.1:1/metrics: .*refused"):
+    with pytest.raises(ServerError, match=r"Triton server does not answer at 127\.0\.0\.1:1/metrics: .*refused"):
         prometheus_metrics("127.0.0.1:1")
