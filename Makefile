@@ -3,6 +3,7 @@ PYTHON ?= python3
 # Another package index for torch, for example the one of the CUDA builds; empty: the index that pip uses anyway.
 TORCH_INDEX ?=
 BIN := .venv/bin
+READY := .venv/.ready .venv-triton/.ready
 UV_COMPILE = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header --quiet
 TORCH = $(shell sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
 
@@ -53,7 +54,8 @@ reliability: environment  ## kills, full disks, broken files, load (hours): writ
 lab: environment  ## JupyterLab on the notebooks, with the project's kernel
 	$(BIN)/jupyter lab notebooks
 
-environment: .venv/.ready .venv-triton/.ready
+environment:  ## both environments, at the same time
+	@$(MAKE) --question $(READY) || $(MAKE) --no-print-directory --jobs=2 $(READY)
 
 .venv/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jetcorr needs Python 3.11 or newer: make PYTHON=…")'
