@@ -7,6 +7,7 @@ are in use, and whoever writes in the same folder next removes those that are le
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from filelock import FileLock
 
 from .errors import InputError
 
@@ -27,10 +29,12 @@ __all__ = [
     "atomic_path",
     "checksum",
     "fingerprint",
+    "locked",
     "read_json",
     "remove_leftovers",
     "scratch_folder",
     "sole_user",
+    "where_writable",
     "write_json",
     "write_text",
 ]
@@ -106,6 +110,31 @@ def sole_user(folder: str | Path, work: str, *, wait: bool = False) -> Iterator[
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """One process at a time in `folder`, which keeps a file ``.lock``; the others wait.
+
+    A process that may only read there has no lock and needs none: what it finds is complete.
+    """
+    lock = FileLock(Path(folder) / ".lock")
+    with where_writable():
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def where_writable() -> Iterator[None]:
+    """Leave the block without an error where it may not write: on a read-only disk, or for lack of permission."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
 
 
 def remove_leftovers(folder: str | Path) -> None:

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from ..config import DataSettings
 from ..errors import InputError
-from ..files import atomic_folder, read_json, write_json
+from ..files import atomic_folder, locked, read_json, write_json
 from .dataset import CloudDataset
 from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS, TABLE_COLUMNS, Features
 from .fingerprints import Fingerprints
@@ -85,7 +84,7 @@ def load_clouds(
     cache = data_directory(settings) / "cache" if cache_dir is None else Path(cache_dir)
     cache.mkdir(parents=True, exist_ok=True)
     files = ensure_files(settings, progress)
-    with FileLock(cache / ".lock"):
+    with locked(cache):
         known = Fingerprints(cache / "checksums.json")
         prints = [known.of(file) for file in files]
         _refuse_twins(files, prints)

@@ -10,7 +10,7 @@ import contextlib
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import checksum, read_json, write_json
+from ..files import checksum, read_json, where_writable, write_json
 
 __all__ = ["Fingerprints"]
 
@@ -39,5 +39,6 @@ class Fingerprints:
         if self.known.get(name, [None])[:-1] != state:
             self.known[name] = [*state, checksum(file)]
             if self.path is not None:
-                write_json(self.path, self.known)
+                with where_writable():  # then they are taken again in the next process
+                    write_json(self.path, self.known)
         return self.known[name][-1]

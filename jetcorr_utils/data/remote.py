@@ -19,13 +19,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import fsspec
-from filelock import FileLock
 from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
 
 from ..config import RemoteSettings
 from ..errors import InputError
-from ..files import read_json, write_json
+from ..files import locked, read_json, write_json
 from .fingerprints import Fingerprints
 
 __all__ = ["expand", "fetch", "is_remote", "origin"]
@@ -84,7 +83,7 @@ def fetch(url: str, folder: Path, settings: RemoteSettings, progress: bool = Tru
     target = place / (Path(urlsplit(url).path).name or "file.root")
     place.mkdir(parents=True, exist_ok=True)
     remote = _Remote(url, settings)
-    with FileLock(place / ".lock"):
+    with locked(place):
         known = Fingerprints(place / "checksums.json")
         try:
             version = remote.ask(_version)

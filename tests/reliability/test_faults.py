@@ -21,6 +21,7 @@ from tests.networks import exported, some_clouds
 
 from .fuzz import fuzz_files, small_file
 from .kills import killed
+from .machine import no_permission
 from .outputs import arrays_of, differences, snapshot
 from .processes import Sandbox
 
@@ -49,6 +50,14 @@ def test_a_killed_search_of_a_batch_run_keeps_the_record_of_what_it_had_done(smo
     assert last.code == 0, last.output
     assert process.left() == []
     assert differences(snapshot(smoke_run.folder.path), snapshot(folder.path)) == ([], [], [])
+
+
+@pytest.mark.slow
+def test_a_finished_cache_is_read_where_nothing_may_be_written(tmp_path):
+    """As on a volume that a cluster mounts read-only."""
+    row = no_permission("cache", 1, Sandbox(tmp_path))
+    assert row.good, row.problems
+    assert row.note == "exit code 0"
 
 
 def _limit_size_of_files():
