@@ -7,6 +7,8 @@ command that needs them, so that `jetcorr --help` answers at once.
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ class Group(click.Group):
     """A command group that reports our own errors in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        threading.excepthook = _thread_failed
         try:
             return super().invoke(ctx)
         except InputError as error:
@@ -46,11 +49,18 @@ class Group(click.Group):
         except OSError as error:
             if error.errno not in MACHINE_FAULTS:
                 raise
-            click.echo(f"jetcorr: {error.filename or 'a file'}: {error.strerror}", err=True)
+            click.echo(f"jetcorr: {os.fsdecode(error.filename or 'a file')}: {error.strerror}", err=True)
             ctx.exit(1)
         except MemoryError:
             click.echo("jetcorr: the memory of this machine (or of its limit) is not enough", err=True)
             ctx.exit(1)
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """Print the traceback, except for a disk that fails TensorBoard's thread: what is logged next raises that again."""
+    error, writer = failure.exc_value, type(failure.thread).__module__.startswith("tensorboard.")
+    if not (writer and isinstance(error, OSError) and error.errno in MACHINE_FAULTS):
+        threading.__excepthook__(failure)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -80,12 +80,12 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: str | Path | None, first_epoch: int = 1) -> None:
-        self._writer = None
+        self._writer, self._folder = None, str(folder)
         if folder is not None:
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
             # What an interrupted training logged after its last saved epoch is hidden
-            self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
+            self._writer = SummaryWriter(self._folder, purge_step=first_epoch)
 
     def close(self) -> None:
         """Write what is still in memory."""
@@ -97,12 +97,16 @@ class TensorBoardLog:
         if self._writer is None:
             return
         step = int(row["epoch"])
-        for name, value in row.items():
-            if name != "epoch":
-                self._writer.add_scalar(name.replace("_", "/", 1), value, step)
-        for name, parameter in model.named_parameters():
-            self._writer.add_histogram(name, parameter.detach(), step)
-        self._writer.flush()
+        try:
+            for name, value in row.items():
+                if name != "epoch":
+                    self._writer.add_scalar(name.replace("_", "/", 1), value, step)
+            for name, parameter in model.named_parameters():
+                self._writer.add_histogram(name, parameter.detach(), step)
+            self._writer.flush()
+        except OSError as error:
+            error.filename = error.filename or self._folder
+            raise
 
 
 class MetricsFile:

@@ -79,6 +79,30 @@ def test_a_file_that_cannot_be_written_is_named_and_the_earlier_one_is_kept(samp
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(MARK)]
 
 
+LOG_AN_EPOCH = """
+import sys
+import click
+from torch import nn
+from jetcorr_utils.cli import Group
+from jetcorr_utils.training.records import TensorBoardLog
+
+@click.command()
+def train():
+    TensorBoardLog(sys.argv[2]).epoch({"epoch": 1, "loss_training": 0.5}, nn.Linear(100, 100))
+
+Group(commands={"train": train})(sys.argv[1:2])
+"""
+
+
+def test_a_full_disk_under_tensorboards_thread_is_one_line(tmp_path):
+    log = tmp_path / "tensorboard"
+    result = subprocess.run(
+        [sys.executable, "-c", LOG_AN_EPOCH, "train", str(log)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)), capture_output=True, text=True,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (1, f"jetcorr: {log}: File too large\n")
+
+
 @pytest.mark.slow
 def test_broken_files_are_read_right_or_refused(tmp_path):
     original = small_file(tmp_path / "jets.root", uproot.ZLIB(4))
