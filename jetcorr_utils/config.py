@@ -75,6 +75,7 @@ class SliceSettings(Settings):
 
     jets: PositiveInt
     min_pthat: PositiveFloat = Field(description="smallest transverse momentum of the hard process, GeV")
+    leading: PositiveInt | None = Field(None, description="jets of each event, those of highest pt; default: all")
 
 
 class SimulationSettings(Settings):

@@ -85,7 +85,7 @@ def _simulated(settings: DataSettings, progress: bool) -> list[str]:
     wanted = settings.simulation
     files = _sample(settings, wanted.jets, wanted.seed, Parameters(), progress)
     for number, part in enumerate(wanted.slices):
-        parameters = Parameters(generator=Generator(min_pthat=part.min_pthat))
+        parameters = Parameters(generator=Generator(min_pthat=part.min_pthat, leading_jets=part.leading or 0))
         files += _sample(settings, part.jets, wanted.seed + _FIRST_SLICE + number, parameters, progress)
     return files
 

@@ -94,19 +94,24 @@ _POSITION_STEP = 2.0**-13  # about the precision of positions in CMS's MiniAOD
 _MANTISSA_BITS = 11  # momenta in MiniAOD are half-precision numbers, which have 11 bits
 
 
-def select_jets(pt: NDArray, eta: NDArray, offsets: NDArray) -> NDArray:
+def select_jets(pt: NDArray, eta: NDArray, offsets: NDArray, leading: int = 0) -> NDArray:
     """Mask (j,) of the JetNTuple selection, for jets by falling pt in each event.
 
-    Jets with pt above 30 GeV and abs(eta) below 2.5, of events whose two leading jets are such jets.
+    Jets with pt above 30 GeV and abs(eta) below 2.5, of events whose two leading jets are such jets; of these all, or
+    the `leading` first of each event.
     """
     good = (pt > 30) & (np.abs(eta) < 2.5)
     first = offsets[:-1]
     padded = np.append(good, [False, False])
     event_good = (np.diff(offsets) >= 2) & padded[first] & padded[first + 1]
-    return good & np.repeat(event_good, np.diff(offsets))
+    chosen = good & np.repeat(event_good, np.diff(offsets))
+    if leading:
+        count = np.cumsum(chosen)
+        chosen &= count - np.repeat(np.append(0, count)[first], np.diff(offsets)) <= leading
+    return chosen
 
 
-def ntuple(events: Events, correct: Correction, run: int, block: int) -> ak.Array:
+def ntuple(events: Events, correct: Correction, run: int, block: int, leading: int = 0) -> ak.Array:
     """The selected jets of a block of events with all branches of `SCHEMA`, a record array.
 
     Parameters
@@ -115,13 +120,15 @@ def ntuple(events: Events, correct: Correction, run: int, block: int) -> ak.Arra
         The standard correction.
     run
         Run number, the seed of the simulation; the block is the luminosity block.
+    leading
+        See `select_jets`.
     """
     jets = events.jets
     event = np.repeat(np.arange(len(jets.offsets) - 1), np.diff(jets.offsets))
     factor = correct(jets.pt, jets.eta, events.area, events.rho["all"][event])
     pt = jets.pt * factor
     order = np.lexsort((-pt, event))  # the correction may change the order
-    chosen = order[select_jets(pt[order], jets.eta[order], jets.offsets)]
+    chosen = order[select_jets(pt[order], jets.eta[order], jets.offsets, leading)]
     columns = {
         "jetPt": pt[chosen], "jetEta": jets.eta[chosen], "jetPhi": jets.phi[chosen],
         "jetMass": (jets.mass * factor)[chosen], "jetRawPt": jets.pt[chosen], "jetRawMass": jets.mass[chosen],

@@ -42,6 +42,7 @@ class Generator:
         "events are enhanced by pthat to this power, which makes the spectrum flat",
         "as CMS's flat QCD samples",
     )
+    leading_jets: int = _value(0, "", "jets of an event that are written, those of highest pt; 0: all", "the open data")
     events_per_block: int = _value(200, "", "events that share one seed", "a few seconds of work")
 
 
@@ -144,7 +145,10 @@ class Parameters:
 
     def key(self) -> str:
         """A short text that is equal for equal parameters and version of the simulation."""
-        text = json.dumps([SIMULATION_VERSION, dataclasses.asdict(self)], sort_keys=True)
+        values = dataclasses.asdict(self)
+        if not self.generator.leading_jets:
+            del values["generator"]["leading_jets"]  # younger than the samples and corrections that have such a key
+        text = json.dumps([SIMULATION_VERSION, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

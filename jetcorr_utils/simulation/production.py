@@ -85,7 +85,7 @@ def _simulate(
         tqdm(total=jets, initial=made, desc="simulate", unit="jet", disable=not progress) as bar,
     ):
         expected = -(-int((jets - made) / _JETS_PER_EVENT) // parameters.generator.events_per_block)
-        reduce = functools.partial(block_of_jets, corrections=corrections)
+        reduce = functools.partial(block_of_jets, corrections=corrections, leading=parameters.generator.leading_jets)
         blocks = source.run(reduce, len(files) * BLOCKS_PER_FILE, expected)
         while made < jets:
             files.append(out / f"jets_{len(files):03d}.root")
@@ -104,9 +104,9 @@ def recorded_checksums(folder: Path) -> dict[str, str]:
     return read_json(folder / _IDENTITY).get("xxh3", {})
 
 
-def block_of_jets(events: Events, seed: int, block: int, corrections: Path) -> ak.Array:
+def block_of_jets(events: Events, seed: int, block: int, corrections: Path, leading: int = 0) -> ak.Array:
     """The jets of one block of events, with the standard corrections of the file `corrections`."""
-    return ntuple(events, load_correction(corrections), seed, block)
+    return ntuple(events, load_correction(corrections), seed, block, leading)
 
 
 def _write_file(path: Path, blocks: Iterator[ak.Array], wanted: int, bar: tqdm) -> int:

@@ -14,7 +14,7 @@ from jetcorr_utils.errors import InputError
 
 def test_a_slice_adds_hard_jets_of_other_events(tmp_path):
     settings = DataSettings(
-        simulation={"jets": 20, "seed": 3, "workers": 1, "slices": [{"jets": 20, "min_pthat": 1000}]},
+        simulation={"jets": 20, "seed": 3, "workers": 1, "slices": [{"jets": 20, "min_pthat": 1000, "leading": 2}]},
         selection={"min_pt": 0, "min_gen_pt": 0},
         directory=str(tmp_path),
     )
@@ -25,6 +25,7 @@ def test_a_slice_adds_hard_jets_of_other_events(tmp_path):
     assert set(np.unique(flat["run"])) == {3}
     assert set(np.unique(hard["run"])) == {13}
     assert min(hard["pthat"]) > 1000 > np.median(flat["pthat"])
+    assert max(flat["jetPtOrder"]) > 1 == max(hard["jetPtOrder"])
     alone = settings.model_copy(update={"simulation": settings.simulation.model_copy(update={"slices": ()})})
     assert ensure_files(alone, progress=False) == files[:1]
 

@@ -43,6 +43,17 @@ def test_selection_treats_events_apart():
     assert_array_equal(mask, [True, True, False, True, True])
 
 
+def test_only_the_leading_jets_are_selected_where_that_is_asked():
+    pt, offsets = np.array([90.0, 80, 70, 60, 60, 50, 40, 35]), np.array([0, 4, 4, 8])
+    for leading, kept in {
+        0: [1, 1, 0, 1, 1, 1, 1, 1],
+        2: [1, 1, 0, 0, 1, 1, 0, 0],
+        3: [1, 1, 0, 1, 1, 1, 1, 0],
+    }.items():
+        mask = select_jets(pt, np.array([0.0, 0, 3, 0, 0, 0, 0, 0]), offsets, leading)
+        assert_array_equal(mask, np.array(kept, bool))
+
+
 def test_files_have_every_branch_with_its_type(jets, tmp_path):
     with uproot.recreate(tmp_path / "jets.root") as file:
         create_tree(file).extend({name: jets[name] for name in SCHEMA})

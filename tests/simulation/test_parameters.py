@@ -1,7 +1,8 @@
 import dataclasses
 
+import pytest
+
 from jetcorr_utils.simulation import Parameters, parameter_table
-from jetcorr_utils.simulation.parameters import Detector
 
 
 def test_every_parameter_has_a_meaning_and_a_source():
@@ -12,7 +13,15 @@ def test_every_parameter_has_a_meaning_and_a_source():
             assert f"| {group.name}.{item.name} |" in parameter_table()
 
 
-def test_the_key_follows_the_values():
+def test_the_key_is_the_same_for_equal_values():
     assert Parameters().key() == Parameters().key()
-    other = dataclasses.replace(Parameters(), detector=dataclasses.replace(Detector(), track_efficiency=0.9))
-    assert other.key() != Parameters().key()
+
+
+@pytest.mark.parametrize("group", ["generator", "pileup", "detector"])
+def test_the_key_follows_each_value(group):
+    settings = getattr(Parameters(), group)
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        other = tuple(2 * v + 1 for v in value) if isinstance(value, tuple) else 2 * value + 1
+        changed = dataclasses.replace(Parameters(), **{group: dataclasses.replace(settings, **{item.name: other})})
+        assert changed.key() != Parameters().key(), item.name
