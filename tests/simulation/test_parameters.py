@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from jetcorr_utils.config import project_root
 from jetcorr_utils.simulation import Parameters, parameter_table
 
 
@@ -11,6 +12,7 @@ def test_every_parameter_has_a_meaning_and_a_source():
             assert item.metadata["meaning"], item.name
             assert item.metadata["source"], item.name
             assert f"| {group.name}.{item.name} |" in parameter_table()
+    assert parameter_table() in (project_root() / "data" / "README.md").read_text()
 
 
 def test_the_key_is_the_same_for_equal_values():
