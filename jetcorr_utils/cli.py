@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from . import __version__
 from .config import load_study
@@ -41,19 +43,17 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            click.echo(f"jetcorr: {error}", err=True)
-            ctx.exit(2)
+            message, code = str(error), 2
         except JetcorrError as error:
-            click.echo(f"jetcorr: {error}", err=True)
-            ctx.exit(1)
+            message, code = str(error), 1
         except OSError as error:
             if error.errno not in MACHINE_FAULTS:
                 raise
-            click.echo(f"jetcorr: {os.fsdecode(error.filename or 'a file')}: {error.strerror}", err=True)
-            ctx.exit(1)
+            message, code = f"{os.fsdecode(error.filename or 'a file')}: {error.strerror}", 1
         except MemoryError:
-            click.echo("jetcorr: the memory of this machine (or of its limit) is not enough", err=True)
-            ctx.exit(1)
+            message, code = "the memory of this machine (or of its limit) is not enough", 1
+        tqdm.write(f"jetcorr: {message}", file=sys.stderr)  # on a line of its own, after a bar that is not at its end
+        ctx.exit(code)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
