@@ -109,6 +109,7 @@ def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
         "JUPYTER_IP": "127.0.0.1",  # there is no gateway here that lets only the owner through
         "JUPYTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
+        "KF_PIPELINES_ENDPOINT": "http://127.0.0.1:9",  # refused at once; to look for a name can take a minute
     }
     url = f"http://127.0.0.1:{port}{PREFIX}"
     with open(home / "server.log", "w") as log:
