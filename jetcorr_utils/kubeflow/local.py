@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     check_parameters(study, run_dir, data_dir, backend)
     load_study(study)
     run, artefacts = RunFolder(run_dir), Path(f"{run_dir}.pipeline")
-    with _alone(), _interpreter_first():
+    with _alone(), _surroundings(artefacts / "tmp"):
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)
         component = components.load_component_from_text(_without_retries(pipeline.read_text()))
@@ -95,7 +96,7 @@ def _explain(run: RunFolder) -> str | None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    lock = FileLock(Path(tempfile.gettempdir()) / "jetcorr-pipeline.lock", timeout=0)
+    lock = FileLock("/tmp/jetcorr-pipeline.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -107,11 +108,17 @@ def _alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interpreter_first() -> Iterator[None]:
-    """Let the steps' command `python3` be this interpreter."""
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
+def _surroundings(temporary: Path) -> Iterator[None]:
+    """Let the steps' command `python3` be this interpreter, and `temporary` hold what KFP and Kale leave behind."""
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    before, tempfile.tempdir = (dict(os.environ), tempfile.tempdir), str(temporary)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.environ["TMPDIR"] = str(temporary)
     try:
         yield
     finally:
-        os.environ["PATH"] = before
+        os.environ.clear()
+        os.environ.update(before[0])
+        tempfile.tempdir = before[1]
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -146,7 +146,8 @@ def test_without_a_cluster_submit_says_what_is_missing():
 
 
 @pytest.mark.slow
-def test_the_compiled_pipeline_runs_to_success_with_the_outputs_of_the_batch_run(smoke_run, cli, tmp_path):
+def test_the_compiled_pipeline_runs_to_success_with_the_outputs_of_the_batch_run(smoke_run, cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     run, original = tmp_path / "run", smoke_run.folder
     shutil.copytree(original.path, run)
     # All steps run; that of notebook 02 has work to do, and what it makes must be equal to the byte, or else the later
@@ -163,6 +164,8 @@ def test_the_compiled_pipeline_runs_to_success_with_the_outputs_of_the_batch_run
     assert [number for number in NOTEBOOKS if after[number] == before[number]] == ["01", "03", "04", "05", "06"]
     assert fingerprint(run / "model" / "pfn" / "checkpoint.pt") == fingerprint(original.model("pfn") / "checkpoint.pt")
     assert len(list(Path(f"{run}.pipeline").glob("*/*/executor_output.json"))) == len(NOTEBOOKS)
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "run.pipeline"}
+    assert not Path(f"{run}.pipeline/tmp").exists()
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from jetcorr_utils.files import fingerprint, read_json
 
 __all__ = ["arrays_of", "differences", "snapshot"]
 
-TIMES = re.compile(r"seconds|jets_per_s|finished|overhead|model_us|inference|servers?$|usage")
+TIMES = re.compile(r"seconds|jets_per_s|speedup|finished|overhead|model_us|inference|servers?$|usage")
 """Names of values that a clock decides."""
 BY_NAME_ONLY = {".ipynb", ".html", ".png", ".pdf", ".lock", ".log", ".jsonl"}
 
@@ -93,5 +93,17 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> tuple[list[s
     """Names that are missing, that are different, and that should not be there."""
     missing = sorted(expected.keys() - found.keys())
     extra = sorted(found.keys() - expected.keys())
-    different = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
+    different = sorted(
+        f"{name}{_where(expected[name], found[name])}"
+        for name in expected.keys() & found.keys()
+        if expected[name] != found[name]
+    )
     return missing, different, extra
+
+
+def _where(expected: Any, found: Any) -> str:
+    """The first key at which two contents differ, as ``:key.key``."""
+    if not (isinstance(expected, dict) and isinstance(found, dict)):
+        return ""
+    key = next(key for key in expected | found if expected.get(key) != found.get(key))
+    return f":{key}{_where(expected.get(key), found.get(key))}"
