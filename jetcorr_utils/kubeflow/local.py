@@ -59,7 +59,7 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     check_parameters(study, run_dir, data_dir, backend)
     load_study(study)
     run, artefacts = RunFolder(run_dir), Path(f"{run_dir}.pipeline")
-    with _alone(), _surroundings(artefacts / "tmp"):
+    with _alone(), _surroundings(Path(tempfile.gettempdir()) / f"jetcorr-pipeline-{os.getuid()}"):
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)
         component = components.load_component_from_text(_without_retries(pipeline.read_text()))
@@ -109,9 +109,13 @@ def _alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _surroundings(temporary: Path) -> Iterator[None]:
-    """Let the steps' command `python3` be this interpreter, and `temporary` hold what KFP and Kale leave behind."""
+    """Let the steps' command `python3` be this interpreter, and `temporary` hold what KFP and Kale leave behind.
+
+    Its path is short and does not change: the kernels and workers make sockets there, whose paths may have 107
+    characters, and what a killed pipeline has left is removed by the next one.
+    """
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary.mkdir(mode=0o700)
     before, tempfile.tempdir = (dict(os.environ), tempfile.tempdir), str(temporary)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ["TMPDIR"] = str(temporary)

@@ -118,7 +118,9 @@ class TrialQueue:
                 record = read_trial(self.trial_folder(number))
                 self._tell(frozen.number, record)
                 if record is None:
-                    dead[number] = dict(frozen.params)
+                    # Of a draw that was cut short nothing is kept: what follows it would be drawn from another state
+                    whole = frozen.params.keys() == self.tuning.space.keys()
+                    dead[number] = dict(frozen.params) if whole else {}
         return dead
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@ since that is when something could be half written.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -99,7 +100,8 @@ def _kill(process: Process, draw: random.Random, duration: float, files: int, wo
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+    """All files under a folder that is being written to: a folder may go while it is read."""
+    return (Path(place) / name for place, _, names in os.walk(folder) for name in names)
 
 
 def leftovers(sandbox: Sandbox) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import uproot
 
-from jetcorr_utils.files import fingerprint, read_json
+from jetcorr_utils.files import checksum, fingerprint, read_json
 
 __all__ = ["arrays_of", "differences", "snapshot"]
 
@@ -61,6 +61,13 @@ def _record(path: Path) -> dict[str, Any]:
     return found
 
 
+def _simulation(path: Path) -> dict[str, Any]:
+    """simulation.json, with whether the checksums are true: the files hold when they were written."""
+    record = read_json(path)
+    sums = {name: checksum(path.parent / name) == value for name, value in record.get("xxh3", {}).items()}
+    return record | {"xxh3": sums}
+
+
 def _name(name: str) -> str:
     """Event files have their time and process in their name."""
     return re.sub(r"events\.out\.tfevents.*", "events", name)
@@ -69,6 +76,8 @@ def _name(name: str) -> str:
 def _content(path: Path) -> Any:
     if path.name == "run.json":
         return _record(path)
+    if path.name == "simulation.json":
+        return _simulation(path)
     if path.name == "checksums.json":  # of when a file was changed
         return None
     if path.suffix in BY_NAME_ONLY or ".tfevents." in path.name:

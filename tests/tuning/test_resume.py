@@ -16,6 +16,7 @@ import pytest
 
 from jetcorr_utils.tuning import load_search, search
 from jetcorr_utils.tuning.queue import JOURNAL, TrialQueue
+from jetcorr_utils.tuning.space import draw
 
 SCRIPT = """
 import pickle, sys
@@ -68,6 +69,26 @@ def wait_for_a_trial(folder, process) -> None:
         if any(not (path.parent / "trial.json").exists() for path in histories):
             return
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("drawn", [0, 1, None])
+def test_a_trial_killed_in_the_midst_of_its_draw_is_drawn_as_if_it_had_not_been(study, tmp_path, sampler, drawn):
+    tuning = study.tuning.model_copy(update={"trials": 2, "sampler": sampler})
+    draws = []
+    for folder, kill in ((tmp_path / "undisturbed", False), (tmp_path / "killed", True)):
+        folder.mkdir()
+        queue = TrialQueue(folder, tuning)
+        queue.fill({})
+        with queue.take():  # the trial 0, whose parameters are given, is at work
+            if kill:
+                with queue.take() as (_, trial):
+                    draw(trial, dict(list(tuning.space.items())[:drawn]))
+                queue.fill({})
+            with queue.take() as (number, trial):
+                draws.append((number, draw(trial, tuning.space)))
+    assert len(tuning.space) > 1
+    assert draws[0] == draws[1]
 
 
 def test_a_torn_line_at_the_end_of_the_journal_is_dropped(study, clouds, tmp_path):
