@@ -22,6 +22,7 @@ from ..config import load_study
 from ..errors import InputError, JetcorrError
 from ..run import NOTEBOOKS, RunFolder
 from .parameters import check_parameters
+from .steps import CALLER
 
 __all__ = ["PipelineError", "run_local"]
 
@@ -111,16 +112,19 @@ def _alone() -> Iterator[None]:
 def _surroundings(temporary: Path) -> Iterator[None]:
     """Let the steps' command `python3` be this interpreter, and `temporary` hold what KFP and Kale leave behind.
 
-    Its path is short and does not change: the kernels and workers make sockets there, whose paths may have 107
-    characters, and what a killed pipeline has left is removed by the next one.
+    In it lies the lock that tells the steps that this process lives; should it be killed, they end as well. The path is
+    short and does not change: the kernels and workers make sockets there, whose paths may have 107 characters, and what
+    a killed pipeline has left is removed by the next one.
     """
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700)
     before, tempfile.tempdir = (dict(os.environ), tempfile.tempdir), str(temporary)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ["TMPDIR"] = str(temporary)
+    os.environ[CALLER] = str(temporary / "caller.lock")
     try:
-        yield
+        with FileLock(os.environ[CALLER]):
+            yield
     finally:
         os.environ.clear()
         os.environ.update(before[0])

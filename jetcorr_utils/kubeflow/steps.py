@@ -5,10 +5,15 @@ The cells of pipelines/jetcorr_pipeline.ipynb call `run_step` and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import html
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from nbconvert import HTMLExporter
 
 from ..batch import run_notebook
@@ -17,7 +22,10 @@ from ..report import write_report
 from ..run import NOTEBOOKS, RunFolder
 from .parameters import check_parameters
 
-__all__ = ["headline", "run_step"]
+__all__ = ["CALLER", "headline", "run_step"]
+
+CALLER = "JETCORR_PIPELINE_CALLER"
+"""Where a pipeline runs on one machine: the lock that the process which started the steps holds as long as it lives."""
 
 
 def run_step(
@@ -55,6 +63,7 @@ def run_step(
         If the notebook stops at an error; it is kept in the run's folder.
     """
     check_parameters(study, run_dir, data_dir, backend)
+    _end_with_caller()
     # Only what differs from `jetcorr run`, so that both find each other's notebooks up to date
     parameters = {"data.directory": data_dir} if data_dir else {}
     executed = run_notebook(number, study, run_dir, parameters | ({"BACKEND": backend} if backend != "local" else {}))
@@ -73,6 +82,18 @@ def run_step(
         "executed": executed,
         "metrics": read_json(recorded) if recorded.is_file() else {},
     }
+
+
+def _end_with_caller() -> None:
+    """End this process when its caller is gone: the pipeline's next run would find the folder in use."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            FileLock(os.environ[CALLER], thread_local=False).acquire(poll_interval=0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if CALLER in os.environ:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def headline(physics: dict[str, Any]) -> tuple[float, float, float, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from jetcorr_utils.files import fingerprint, read_json, write_json
 from jetcorr_utils.kubeflow.parameters import DEFAULTS, check_parameters
 from jetcorr_utils.kubeflow.pipeline import PIPELINE, RESOURCES, _adapt, compile_pipeline
 from jetcorr_utils.run import NOTEBOOKS
+from tests.reliability.processes import Sandbox
+
+SAMPLE = project_root() / "data" / "sample" / "jets.root"
 
 # Kale's and the SDK's own; they are raised at import and by zmq when a kernel ends.
 pytestmark = [
@@ -192,3 +196,21 @@ def test_a_step_that_fails_names_the_notebook_and_stops_the_pipeline(cli, tmp_pa
     assert (tmp_path / "run" / "notebooks" / "01_data_exploration.ipynb").is_file()
     assert last[1].endswith("run/notebooks/01_data_exploration.ipynb")
     assert "gnn-training-step" not in result.stdout
+
+
+@pytest.mark.slow
+def test_the_steps_of_a_killed_pipeline_end(tmp_path):
+    study = tmp_path / "long.yaml"
+    training = "{epochs: 1000, patience: 1000}"
+    study.write_text(f"data: {{files: [{SAMPLE}]}}\nmodels: {{pfn: {{architecture: pfn, training: {training}}}}}\n")
+    sandbox = Sandbox(tmp_path)
+    run = sandbox.work / "run"
+    with tempfile.TemporaryDirectory() as temporary:
+        command = ["-m", "jetcorr_utils.cli", "pipeline", "run", "--local"]
+        command += ["--study", str(study), "--run-dir", str(run), "--data-dir", str(sandbox.work / "data")]
+        process = sandbox.start(command, variables={"TMPDIR": temporary})
+        while process.code is None and not (run / "model" / "pfn" / "state.pt").exists():
+            time.sleep(0.1)
+        assert process.code is None, process.wait() or process.output
+        process.kill()
+        assert not process.left()
