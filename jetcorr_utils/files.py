@@ -51,16 +51,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with _temporary(path.parent, lambda: tempfile.mkstemp(prefix=f"{MARK}{path.stem}-", suffix=path.suffix,
-                                                              dir=path.parent)) as temporary:  # fmt: skip
-            yield temporary
-            temporary.chmod(0o644)
-            temporary.replace(path)
-    except OSError as error:
-        if error.filename is None or MARK in str(error.filename):
-            error.filename = str(path)  # a full disk should name the file that does not fit
-        raise
+
+    def make() -> tuple[int, str]:
+        return tempfile.mkstemp(prefix=f"{MARK}{path.stem}-", suffix=path.suffix, dir=path.parent)
+
+    with _named(path), _temporary(path.parent, make) as temporary:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
 
 
 @contextlib.contextmanager
@@ -68,10 +66,21 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, renamed to `path` on success and removed on failure."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(path.parent) as temporary:
+    with _named(path), scratch_folder(path.parent) as temporary:
         yield temporary
         temporary.chmod(0o755)
         temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of the system name what does not fit on a full disk, not a temporary name or none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or MARK in str(error.filename):
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager

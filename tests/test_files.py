@@ -91,7 +91,8 @@ def test_a_damaged_record_is_named(tmp_path):
 
 
 def test_a_disk_without_room_is_reported_with_the_file_that_does_not_fit(tmp_path):
-    with pytest.raises(OSError, match="No space left") as caught, atomic_path(tmp_path / "a.txt"):
-        Path("/dev/full").write_text("x" * 10**6)
-    assert caught.value.filename == str(tmp_path / "a.txt")
+    for atomic in (atomic_path, atomic_folder):
+        with pytest.raises(OSError, match="No space left") as caught, atomic(tmp_path / "a.txt"):
+            Path("/dev/full").write_text("x" * 10**6)
+        assert caught.value.filename == str(tmp_path / "a.txt")
     assert list(tmp_path.iterdir()) == []

@@ -32,23 +32,26 @@ def _checks() -> dict[str, Check]:
     def kill(name: str) -> Check:
         return lambda options, sandbox: [killed(name, options.tries or 20, options.seed, sandbox)]
 
-    def every(fault: Callable[..., Row], names: list[str], tries: int | None) -> Check:
+    def disturb(fault: Callable[..., Row], name: str, tries: int | None) -> Check:
         def check(options: argparse.Namespace, sandbox: Sandbox) -> list[Row]:
             counts = () if tries is None else (options.tries or tries,)
-            return [fault(name, *counts, options.seed, sandbox) for name in names]
+            return [fault(name, *counts, options.seed, sandbox)]
 
         return check
 
-    single = [name for name in JOBS if name != "pipeline"]
-    return {f"kill-{name}": kill(name) for name in JOBS} | {
-        "disk": every(full_disk, single, 5),
-        "read-only": every(read_only, single, None),
-        "permission": every(no_permission, single, None),
-        "clock": every(clock_back, single, 2),
-        "two": every(two_at_once, single, 3),
-        "files": broken_files,
-        "load": lambda options, sandbox: load(options.seconds, options.seed, sandbox),
+    faults = {
+        "disk": (full_disk, 5),
+        "read-only": (read_only, None),
+        "permission": (no_permission, None),
+        "clock": (clock_back, 2),
+        "two": (two_at_once, 3),
     }
+    single = [name for name in JOBS if name != "pipeline"]
+    return (
+        {f"kill-{name}": kill(name) for name in JOBS}
+        | {f"{key}-{name}": disturb(fault, name, tries) for key, (fault, tries) in faults.items() for name in single}
+        | {"files": broken_files, "load": lambda options, sandbox: load(options.seconds, options.seed, sandbox)}
+    )
 
 
 def broken_files(options: argparse.Namespace, sandbox: Sandbox) -> list[Row]:
@@ -64,16 +67,20 @@ def main() -> int:
     """Run the checks that are named, or all; 1 if something was lost, wrong or left."""
     checks = _checks()
     parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(checks)}; default: all")
+    names = f"of {', '.join(checks)}, or how several of them begin (kill, disk, …); default: all"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=names)
     parser.add_argument("--tries", type=int, help="of each; default: as many as the report needs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=300.0, help="of each load")
     parser.add_argument("--no-report", action="store_true", help="print only")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(checks):
-        parser.error(f"no check {', '.join(sorted(unknown))}; there are {', '.join(checks)}")
+    chosen = list(checks) if not options.names else []
+    for wanted in options.names:
+        chosen += (found := [name for name in checks if f"{name}-".startswith(f"{wanted}-")])
+        if not found:
+            parser.error(f"no check {wanted}; there are {', '.join(checks)}")
     good = True
-    for name in options.names or checks:
+    for name in chosen:
         with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
             rows = checks[name](options, Sandbox(Path(folder)))
         for row in rows:

@@ -16,12 +16,20 @@ __all__ = ["JOBS", "Job", "prepare"]
 CLI = ("-m", "jetcorr_utils.cli")
 SAMPLE = "data/sample/jets.root"
 SMALL = ("--study", "smoke", "-p", "data.directory", "{work}/data")
-CACHE = (
-    "-c",
-    "import sys; from jetcorr_utils.config import load_study; from jetcorr_utils.data import load_clouds; "
-    "load_clouds(load_study('smoke', {'data.files': sys.argv[2:], 'data.directory': sys.argv[1]}).data, 'rich')",
-    "{work}/out", SAMPLE, "{work}/input/two.root", "{work}/input/three.root",
-)  # fmt: skip
+CACHE = """
+import click
+from jetcorr_utils.cli import Group
+from jetcorr_utils.config import load_study
+from jetcorr_utils.data import load_clouds
+
+@click.command()
+@click.argument("directory")
+@click.argument("files", nargs=-1)
+def cache(directory, files):
+    load_clouds(load_study("smoke", {"data.files": list(files), "data.directory": directory}).data, "rich")
+
+Group(commands={"cache": cache})()
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,10 @@ def _more_files(work: Path) -> None:
 _RUN = ("--out", "{work}/out")
 JOBS = {
     "simulate": Job((*CLI, "simulate", "--jets", "2000", "--seed", "3", "--workers", "2", *_RUN)),
-    "cache": Job(CACHE, setup=_more_files),
+    "cache": Job(
+        ("-c", CACHE, "cache", "{work}/out", SAMPLE, "{work}/input/two.root", "{work}/input/three.root"),
+        setup=_more_files,
+    ),
     "train": Job((*CLI, "train", *SMALL, "-p", "models.pfn.training.epochs", "10", *_RUN)),
     "tune": Job((*CLI, "tune", *SMALL, "-p", "tuning.trials", "4", "-p", "tuning.epochs", "4", *_RUN), before="train"),
     "export": Job((*CLI, "export", *SMALL, *_RUN), before="train"),

@@ -89,9 +89,9 @@ all random moments and faults is in that command.
 *lost*: a result was missing or the next run failed; *wrong*: a result, or a message, was not what it must be; *left*: a
 temporary file, or a process, stayed behind.
 
-ROOT's blocks have no checksum where they are compressed with ZSTD: a bit flipped there gives another number and no
-error, in any reader. The simulation therefore notes the checksums of its files, and a study refuses one that differs;
-files of other origin are as safe as their compression.
+ROOT's blocks have no checksum where they are compressed with ZSTD, or too short to be compressed: a bit flipped there
+gives another number and no error, in any reader. The simulation therefore notes the checksums of its files, and a study
+refuses one that differs; files of other origin are as safe as their compression.
 
 {text}
 """
