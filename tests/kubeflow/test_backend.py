@@ -27,8 +27,8 @@ from jetcorr_utils.tuning.cluster import REPORTED
 from tests.kubeflow.fake_api import FakeApi, Resource
 from tests.kubeflow.operators import TrainJob, Trial, best_trial, run_experiment, served
 
-EPOCHS = 30  # enough to be killed on the way
-TRIALS = 12
+EPOCHS = 15  # enough to be killed on the way
+TRIALS = 6
 
 
 def condition(kind: str, **more: str) -> dict:
