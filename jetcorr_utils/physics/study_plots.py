@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from ..style import (
     COLOURS,
@@ -101,7 +102,10 @@ def plot_frontier(
             text = rf"$\lambda = {weights[name]:g}$"
             # above the points of one half of the families and below those of the other, which may lie near
             offset = (8, -18) if number < len(families) / 2 else (8, 8)
-            ax.annotate(text, (place_x, place_y), xytext=offset, textcoords="offset points", fontsize=12)
+            ax.annotate(
+                text, (place_x, place_y), xytext=offset, textcoords="offset points", fontsize=12,
+                color=color_of(family, list(families)), path_effects=[withStroke(linewidth=3, foreground="white")],
+            )  # fmt: skip
     if oracle in metrics and _percent(metrics, oracle, "flavour_gain", eta, pt)[0] is not None:
         reach = _percent(metrics, oracle, "flavour_gain", eta, pt)[0]
         ax.axvline(reach, ymax=0.72, color="0.5", linestyle=":", label="True flavour known")
