@@ -22,7 +22,7 @@ from ..style import (
     subplots,
     title_of,
 )
-from .binning import Bin, selection_text
+from .binning import PT_BINS, Bin, selection_text
 from .results import measured_models
 
 __all__ = ["plot_frontier", "plot_learning_curve", "plot_limits", "plot_variations"]
@@ -98,13 +98,14 @@ def plot_frontier(
             x, y, xerr=dx, yerr=dy, fmt=marker_of(family, list(families)), color=color_of(family, list(families)),
             linestyle="-", linewidth=1, label=title_of(family),
         )  # fmt: skip
+        # above the points of one half of the families and below those of the other, which may lie near
+        up = -18 if number < len(families) / 2 else 8
         for place_x, place_y, name in zip(x, y, names, strict=True):
-            text = rf"$\lambda = {weights[name]:g}$"
-            # above the points of one half of the families and below those of the other, which may lie near
-            offset = (8, -18) if number < len(families) / 2 else (8, 8)
+            right, side = (8, "left") if name == names[-1] else (-8, "right")
             ax.annotate(
-                text, (place_x, place_y), xytext=offset, textcoords="offset points", fontsize=12,
-                color=color_of(family, list(families)), path_effects=[withStroke(linewidth=3, foreground="white")],
+                rf"$\lambda = {weights[name]:g}$", (place_x, place_y), xytext=(right, up), textcoords="offset points",
+                ha=side, fontsize=12, color=color_of(family, list(families)),
+                path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
     if oracle in metrics and _percent(metrics, oracle, "flavour_gain", eta, pt)[0] is not None:
         reach = _percent(metrics, oracle, "flavour_gain", eta, pt)[0]
@@ -157,6 +158,8 @@ def plot_variations(
 ) -> Figure:
     """What of the gain survives where the test jets differ from those of the training; one panel for each model.
 
+    In bins of gen pt only: where a study has slices (``data.simulation.slices``), all jets have another spectrum.
+
     Parameters
     ----------
     variations
@@ -171,7 +174,7 @@ def plot_variations(
     offsets = [0.6 * ((number + 0.5) / len(variations) - 0.5) for number in range(len(variations))]
     for ax, model in zip(axes[0], models, strict=True):
         for number, (name, metrics) in enumerate(variations.items()):
-            pt_bins = list(metrics[model][quantity][eta])
+            pt_bins = [pt for pt in metrics[model][quantity][eta] if pt != PT_BINS[0].name]
             numbers = [_percent(metrics, model, quantity, eta, pt) for pt in pt_bins]
             known = [place for place, (value, _) in enumerate(numbers) if value is not None]
             color, marker = (

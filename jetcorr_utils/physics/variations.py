@@ -16,6 +16,7 @@ from ..config import DataSettings, Study
 from ..data import load_clouds
 from ..data.locations import data_directory
 from ..errors import InputError
+from .binning import PT_BINS
 from .metrics import measure
 from .predictions import predictions_table
 
@@ -62,12 +63,13 @@ def variations_table(
 ) -> pd.DataFrame:
     """Closure (median response - 1, in %) of the standard correction and the models, nominal and varied.
 
-    One row for each variation and correction, one column for each bin of gen pt.
+    One row for each variation and correction, one column for each bin of gen pt; none for all jets at once, which have
+    another spectrum where a study has slices.
     """
     rows = []
     for title, metrics in ({"nominal": nominal} | dict(variations)).items():
         for name in ("baseline", *models):
-            closure = {pt: entry["value"] for pt, entry in metrics[name]["closure"][eta].items()}
+            closure = {pt.name: metrics[name]["closure"][eta][pt.name]["value"] for pt in PT_BINS[1:]}
             percent = {pt: None if value is None else round(100 * value, 2) for pt, value in closure.items()}
             rows.append({"test jets": title, "correction": name.replace("baseline", "standard")} | percent)
     return pd.DataFrame(rows)

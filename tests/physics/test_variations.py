@@ -38,6 +38,7 @@ def test_a_network_is_measured_on_the_jets_of_another_simulation(sample, tmp_pat
     assert 350 < variations["No pileup"]["pfn"]["jets"] <= 400
     table = physics.variations_table(variations["No pileup"], variations, ["pfn"])
     assert list(table["correction"]) == ["standard", "pfn"] * 2
+    assert list(table.columns[2:]) == ["30-100", "100-300", "300-1000", "1000-inf"]  # not all, of another spectrum
     names = [name for name, _ in physics.variation_figures(variations["No pileup"], variations, ["pfn"])]
     assert names == ["06_variations_resolution_gain", "06_variations_flavour_gain"]
     nothing = study.model_copy(update={"physics": study.physics.model_copy(update={"variations": {}})})
