@@ -27,6 +27,11 @@ settings.register_profile("jetcorr", deadline=None, derandomize=True, suppress_h
 settings.load_profile("jetcorr")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: one process builds the image while another one makes the run that many tests wait for."""
+    items.sort(key=lambda item: "image" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real CMS files; tests that need it are skipped where it is not given."""
