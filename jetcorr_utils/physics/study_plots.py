@@ -174,7 +174,7 @@ def plot_variations(
     offsets = [0.6 * ((number + 0.5) / len(variations) - 0.5) for number in range(len(variations))]
     for ax, model in zip(axes[0], models, strict=True):
         for number, (name, metrics) in enumerate(variations.items()):
-            pt_bins = [pt for pt in metrics[model][quantity][eta] if pt != PT_BINS[0].name]
+            pt_bins = [pt.name for pt in PT_BINS[1:]]
             numbers = [_percent(metrics, model, quantity, eta, pt) for pt in pt_bins]
             known = [place for place, (value, _) in enumerate(numbers) if value is not None]
             color, marker = (

@@ -114,7 +114,7 @@ def read_only(name: str, seed: int, sandbox: Sandbox) -> Row:
         process = sandbox.run(job.arguments(sandbox.work))
         missing, different, _ = differences(expected, snapshot(sandbox.work))
         subprocess.run(["mount", "-o", "remount,rw", str(sandbox.work)], check=True)
-    _refusal(row, process, missing, different)
+    _refusal(row, process, missing, different, sandbox.work)
     return row
 
 
@@ -131,16 +131,16 @@ def no_permission(name: str, seed: int, sandbox: Sandbox) -> Row:
     missing, different, _ = differences(expected, snapshot(sandbox.work))
     for path, mode in modes.items():
         path.chmod(mode)
-    _refusal(row, process, missing, different)
+    _refusal(row, process, missing, different, sandbox.work)
     leftovers(sandbox)
     return row
 
 
-def _refusal(row: Row, process: Process, missing: list[str], different: list[str]) -> None:
+def _refusal(row: Row, process: Process, missing: list[str], different: list[str], work: Path) -> None:
     """A command that could not write: a clear line (or nothing to do), and all results as they were."""
     row.add(lost=bool(missing), wrong=bool(different) or not (process.code == 0 or _clear(process)))
     lines = [line for line in process.output.splitlines() if line.startswith("jetcorr: ")]
-    row.note = f"exit code {process.code}" + (": " + lines[0].replace(str(Path.cwd()), "…")[:160] if lines else "")
+    row.note = f"exit code {process.code}" + (": " + lines[0].replace(str(work), "…")[:160] if lines else "")
     row.remember(
         f"missing {missing}" if missing else "", f"different {different}" if different else "",
         f"unclear: {process.output[-700:]}" if row.wrong else "",
