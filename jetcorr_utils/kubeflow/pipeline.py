@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import project_root
-from ..errors import JetcorrError
+from ..errors import InputError, JetcorrError
 from ..files import write_text
 
 __all__ = ["NOTEBOOK", "PIPELINE", "Resources", "compile_pipeline"]
@@ -84,7 +84,14 @@ def compile_pipeline(
     -------
     Path
         The compiled pipeline, to be run or uploaded.
+
+    Raises
+    ------
+    InputError
+        If the image's name could be anything else: Kale's code has it between quotes.
     """
+    if image is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", image):
+        raise InputError(f"--image {image!r}: an image is named by letters, digits and the characters . _ - / : @ only")
     # Late: Kale takes seconds to import and sets up logging as it does.
     from kale.common import kfputils
     from kale.compiler import Compiler

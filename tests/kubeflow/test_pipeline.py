@@ -175,6 +175,13 @@ def test_gpus_and_image_are_settings(tmp_path):
     assert {e["container"]["image"] for e in executors.values()} == {"registry.example/jetcorr:1"}
 
 
+def test_an_image_that_could_be_code_is_refused(tmp_path):
+    mark = tmp_path / "mark"
+    with pytest.raises(InputError, match=r"--image .*: an image is named by letters"):
+        compile_pipeline(out=tmp_path / "out.yaml", image=f"x' + str(open({str(mark)!r}, 'w')) + '")
+    assert not list(tmp_path.iterdir())
+
+
 def test_code_of_another_kale_is_not_compiled():
     with pytest.raises(JetcorrError, match=r"Kale's code is not as expected: 'packages_to_install"):
         _adapt("@kfp_dsl.component(base_image='x', packages=[])\ndef a_step(): ...", ["a"], 0)
