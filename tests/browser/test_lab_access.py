@@ -163,7 +163,10 @@ def test_a_real_browser_is_refused_from_a_page_of_another_origin(behind_gateway,
 
 
 def test_without_the_gateway_the_server_has_a_token(tmp_path):
-    with running(tmp_path, prefix="/") as server:
+    home = tmp_path / "my $(touch HIT) 'home'; é"  # which no shell takes apart
+    home.mkdir()
+    with running(home, prefix="/") as server:
+        assert {path.name for path in (home / "jetcorr").iterdir()} >= {"notebooks", "jetcorr_utils", "data", "results"}
         assert server.ask("/api/contents").status_code == 403
         token = re.search(r"/lab\?token=([0-9a-f]{40,})", server.log.read_text())[1]
         assert server.ask("/api/contents", Authorization=f"token {token}").status_code == 200
