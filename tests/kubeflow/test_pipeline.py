@@ -27,6 +27,7 @@ from jetcorr_utils.files import fingerprint, read_json, write_json
 from jetcorr_utils.kubeflow.parameters import DEFAULTS, check_parameters
 from jetcorr_utils.kubeflow.pipeline import PIPELINE, RESOURCES, _adapt, compile_pipeline
 from jetcorr_utils.run import NOTEBOOKS
+from tests.code_in_data import Maker
 from tests.reliability.processes import Sandbox
 
 SAMPLE = project_root() / "data" / "sample" / "jets.root"
@@ -84,21 +85,11 @@ def test_no_step_uses_a_pickle_or_a_file_that_another_account_could_have_made_fi
     assert set(re.findall(r".*/tmp.*", text)) == {"          value: /tmp"}  # HOME in a pod, where nobody else is
 
 
-class Pickle:
-    """What runs code when it is read."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return open, (str(self.mark), "w")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("content", ["pickle", b'{"run_dir": "/elsewhere", "steps": []}'])
 def test_a_step_does_not_run_what_it_is_handed_and_refuses_what_is_not_of_its_run(compiled, tmp_path, content):
     handed, mark, run = tmp_path / "handed", tmp_path / "mark", tmp_path / "run"
-    handed.write_bytes(pickle.dumps(Pickle(mark)) if content == "pickle" else content)
+    handed.write_bytes(pickle.dumps(Maker(mark)) if content == "pickle" else content)
     metadata = {"marshal_path": "/tmp/marshal/exploration_artifact.dillpkl"}  # where Kale's own code would put it
     result = run_step(compiled[0], "gnn-training", {"exploration": (handed, metadata)}, tmp_path, run)
     assert result.returncode != 0

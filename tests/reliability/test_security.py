@@ -12,11 +12,16 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from jetcorr_utils.cli import serve
-from jetcorr_utils.config import project_root
+from jetcorr_utils.config import ClusterSettings, load_study, project_root
+from jetcorr_utils.errors import InputError, StudyError
 from jetcorr_utils.kubeflow.pipeline import PIPELINE
+from jetcorr_utils.training import load_model
+from jetcorr_utils.training.checkpoint import read_state
+from tests.code_in_data import Maker
 from tests.planted import SECRETS
 
 PACKAGE = project_root() / "jetcorr_utils"
@@ -138,6 +143,36 @@ def _blocks(code: str) -> list[str]:
 @pytest.mark.parametrize(("name", "source"), _sources().items(), ids=_sources())
 def test_no_module_and_no_notebook_runs_what_it_reads(name, source):
     assert offences(source) == []
+
+
+def test_a_checkpoint_and_a_saved_state_do_not_run(tmp_path):
+    path, mark = tmp_path / "checkpoint.pt", tmp_path / "mark"
+    torch.save({"settings": "{}", "weights": Maker(mark), "key": "k"}, path)
+    with pytest.raises(InputError, match=r"checkpoint\.pt: not a checkpoint of this version of jetcorr: "):
+        load_model(path)
+    assert read_state(path, "k") is None
+    assert not mark.exists()
+    torch.load(path, weights_only=False)
+    assert mark.exists()  # it would have run
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:builtins.open", "!!python/object/new:builtins.open"])
+def test_a_study_and_a_parameter_do_not_run(tmp_path, tag):
+    study, mark = tmp_path / "study.yaml", tmp_path / "mark"
+    study.write_text(f"name: {tag} [{mark}, w]\nmodels: {{pfn: {{architecture: pfn}}}}\n", encoding="utf-8")
+    with pytest.raises(StudyError):
+        load_study(study)
+    with pytest.raises(StudyError):
+        load_study("smoke", {"data.directory": f"{tag} [{mark}, w]"})
+    assert not mark.exists()
+
+
+def test_the_clusters_server_is_a_release_without_the_known_holes():
+    committed = (project_root() / "pipelines" / "manifests" / "base" / "servingruntime.yaml").read_text(
+        encoding="utf-8"
+    )
+    for text in (ClusterSettings().triton_image, committed):
+        assert re.search(r"tritonserver:(\d\d\.\d\d)-py3", text)[1] >= "25.07"  # CVE-2025-23310, -23311, -23319
 
 
 def test_the_code_of_every_step_and_of_every_block_in_it_is_looked_at():
