@@ -99,7 +99,7 @@ def _explain(run: RunFolder) -> str | None:
 
 @contextlib.contextmanager
 def _surroundings() -> Iterator[None]:
-    """Let the steps' command `python3` be this interpreter, and their temporary files lie in a folder of this user's.
+    """Make this interpreter the steps' command and kernel `python3`, and keep their temporary files private.
 
     In it lies the lock that tells the steps that this process lives; should it be killed, they end as well. The path is
     short, because the kernels and workers make sockets there, whose paths may have 107 characters.
@@ -108,6 +108,9 @@ def _surroundings() -> Iterator[None]:
         before, tempfile.tempdir = (dict(os.environ), tempfile.tempdir), str(temporary)
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         os.environ["TMPDIR"] = str(temporary)
+        os.environ.pop("JUPYTER_PATH", None)  # where another kernel python3 would come first
+        os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+        os.environ["IPYTHONDIR"] = str(temporary / "ipython")  # no start-up files of the user's
         os.environ[CALLER] = str(temporary / "caller.lock")
         try:
             with FileLock(os.environ[CALLER]):

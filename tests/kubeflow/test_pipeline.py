@@ -260,13 +260,17 @@ def test_a_step_that_fails_names_the_notebook_and_stops_the_pipeline(cli, tmp_pa
 
 
 @pytest.mark.slow
-def test_pipelines_run_side_by_side_whatever_others_have_made_in_the_temporary_folder(tmp_path, temporary):
+def test_pipelines_run_side_by_side_whatever_lies_in_the_temporary_folder_and_whatever_python3_is(tmp_path, temporary):
     (temporary / f"jetcorr-pipeline-{os.getuid()}").write_text("the name that was once ours")
     study = tmp_path / "broken.yaml"
     study.write_text("data: {files: [missing.root]}\nmodels: {pfn: {architecture: pfn}}\n")
+    kernels = tmp_path / "kernels" / "python3"
+    kernels.mkdir(parents=True)
+    write_json(kernels / "kernel.json", {"argv": ["/bin/false"], "display_name": "other", "language": "python"})
+    variables = {"TMPDIR": str(temporary), "JUPYTER_PATH": str(tmp_path)}
     sandboxes = [Sandbox(tmp_path / name) for name in ("one", "other")]
     command = ["-m", "jetcorr_utils.cli", "pipeline", "run", "--local", "--study", str(study), "--run-dir"]
-    started = [s.start([*command, str(s.work / "run")], variables={"TMPDIR": str(temporary)}) for s in sandboxes]
+    started = [s.start([*command, str(s.work / "run")], variables=variables) for s in sandboxes]
     assert [process.wait() for process in started] == [1, 1]
     assert all("the step of notebook 01_data_exploration failed: " in process.output for process in started)
 
