@@ -7,6 +7,7 @@ import http.server
 import os
 import re
 import signal
+import socket
 import socketserver
 import subprocess
 import sys
@@ -47,19 +48,19 @@ class Server:
         url = f"http://127.0.0.1:{self.port}{self.prefix}{path}"
         return session.request(method, url, headers=headers, data=None if method == "GET" else "{}", timeout=30)
 
-    def start_kernel(self) -> str:
-        """A kernel, started as JupyterLab does it: with the cookie and the header against forgery. Its id."""
+    def start(self, what: str) -> dict[str, str]:
+        """A kernel or a terminal, started as JupyterLab does it: with the cookie and the header against forgery."""
         with requests.Session() as session:
             session.trust_env = False
             self._ask(session, "/lab", "GET", {})
             own = {"Origin": f"http://127.0.0.1:{self.port}", "X-XSRFToken": session.cookies["_xsrf"]}
-            answer = self._ask(session, "/api/kernels", "POST", own)
-        assert answer.status_code == 201, answer.text
-        return answer.json()["id"]
+            answer = self._ask(session, f"/api/{what}", "POST", own)
+        assert answer.ok, answer.text
+        return answer.json()
 
-    def connect(self, kernel: str, origin: str) -> websocket.WebSocket:
-        """The connection by which code gets to a kernel, as a page of `origin` opens it."""
-        url = f"ws://localhost:{self.port}{self.prefix}/api/kernels/{kernel}/channels"
+    def connect(self, path: str, origin: str) -> websocket.WebSocket:
+        """A connection such as that by which code gets to a kernel, as a page of `origin` opens it."""
+        url = f"ws://localhost:{self.port}{self.prefix}{path}"
         return websocket.create_connection(url, origin=origin, timeout=30, http_no_proxy=["localhost"])
 
 
@@ -76,7 +77,7 @@ def running(folder: Path, prefix: str = PREFIX, **variables: str) -> Iterator[Se
         process = subprocess.Popen([COMMAND], env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         end = time.monotonic() + 120
-        while f":{port}{server.prefix}/lab" not in server.log.read_text():
+        while not (_listens(port) and f":{port}{server.prefix}/lab" in server.log.read_text()):
             assert process.poll() is None, server.log.read_text()
             assert time.monotonic() < end, server.log.read_text()
             time.sleep(0.1)
@@ -84,6 +85,11 @@ def running(folder: Path, prefix: str = PREFIX, **variables: str) -> Iterator[Se
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +110,16 @@ def test_the_owner_whom_the_gateway_lets_through_needs_no_token(behind_gateway):
 
 
 def test_a_page_of_another_site_beside_a_forwarded_port_reaches_no_kernel(behind_gateway):
-    kernel, own = behind_gateway.start_kernel(), f"http://localhost:{behind_gateway.port}"
-    with contextlib.closing(behind_gateway.connect(kernel, own)) as connection:
-        assert connection.connected
+    kernel, own = behind_gateway.start("kernels")["id"], f"http://localhost:{behind_gateway.port}"
+    terminal = f"/terminals/websocket/{behind_gateway.start('terminals')['name']}"
+    paths = (f"/api/kernels/{kernel}/channels", terminal, "/api/events/subscribe")
+    for path in paths:
+        with contextlib.closing(behind_gateway.connect(path, own)) as connection:
+            assert connection.connected
     for origin in ("https://evil.example", "http://localhost:1", "null"):
-        with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
-            behind_gateway.connect(kernel, origin)
+        for path in paths:
+            with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
+                behind_gateway.connect(path, origin)
         for method, path in (("GET", "/api/kernels"), ("POST", "/api/kernels"), ("POST", "/api/terminals")):
             answer = behind_gateway.ask(path, method, Origin=origin)
             assert answer.status_code in (403, 404), (origin, method, path)
@@ -152,7 +162,7 @@ def test_a_real_browser_is_refused_from_a_page_of_another_origin(behind_gateway,
         def log_message(self, *_: object) -> None:
             pass
 
-    kernel, target = behind_gateway.start_kernel(), f"localhost:{behind_gateway.port}{PREFIX}"
+    kernel, target = behind_gateway.start("kernels")["id"], f"localhost:{behind_gateway.port}{PREFIX}"
     with socketserver.TCPServer(("127.0.0.1", 0), Evil) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page.goto(f"http://127.0.0.1:{server.server_address[1]}/?server={target}&kernel={kernel}")
