@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.figure import Figure
 
 from jetcorr_utils.errors import InputError, MissingStageError
 from jetcorr_utils.files import read_json, write_json
+from jetcorr_utils.report import write_report
 from jetcorr_utils.run import RunFolder
+from jetcorr_utils.style import save_figure
 
 
 def test_each_notebook_records_its_own_part_of_the_metrics(tmp_path):
@@ -47,6 +50,20 @@ def test_a_link_out_of_the_folder_is_refused_one_inside_it_is_not(tmp_path, name
     link.symlink_to(elsewhere)
     with pytest.raises(InputError, match=rf"run/{name}: a link to .*elsewhere, and what a run writes must stay"):
         run.refuse_links()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "metrics/06.json", "figures/06_closure.png", "report.html"])
+def test_what_is_written_takes_the_place_of_a_link_and_leaves_what_it_led_to(tmp_path, name):
+    run, victim = RunFolder(tmp_path / "run"), tmp_path / "victim"
+    victim.write_text("of another", encoding="utf-8")
+    place = run.path / name
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(victim)
+    run.record("06", {"pfn": {}})
+    save_figure(Figure(), run.figures, "06_closure")
+    write_report([], run.report, title="test")
+    assert victim.read_text(encoding="utf-8") == "of another"
+    assert not place.is_symlink()
 
 
 def test_the_run_folder_itself_may_be_a_link(tmp_path):
