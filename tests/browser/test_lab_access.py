@@ -182,6 +182,12 @@ def test_without_the_gateway_the_server_has_a_token(tmp_path):
         assert server.ask("/api/contents", Authorization=f"token {token}").status_code == 200
 
 
+def test_a_token_that_is_given_is_asked_for_behind_the_gateway_as_well(tmp_path):
+    with running(tmp_path, JUPYTER_TOKEN="0123456789abcdef") as server:
+        assert server.ask("/api/contents").status_code == 403
+        assert server.ask("/api/contents", Authorization="token 0123456789abcdef").status_code == 200
+
+
 def test_where_the_gateway_is_named_no_other_name_reaches_the_server(tmp_path):
     """A page whose own name leads to this machine (DNS rebinding) has the same origin as a forwarded port."""
     with running(tmp_path, JETCORR_GATEWAY="kubeflow.example") as server:
