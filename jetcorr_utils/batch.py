@@ -188,6 +188,7 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
 
     output = run.notebooks / stage.notebook.name
     run.notebooks.mkdir(exist_ok=True)
+    output.unlink(missing_ok=True)  # papermill would write into the file of a link, or wait at a pipe
     names = papermill.inspect_notebook(str(stage.notebook))
     known = {name: value for name, value in parameters.items() if name in names}
     with scratch_folder() as sockets:
@@ -305,6 +306,7 @@ def _locked(run: RunFolder) -> Iterator[None]:
     except Timeout:
         raise InputError(f"{run.path}: another run is at work in this folder; wait for it or choose another") from None
     try:
+        run.refuse_links()
         for folder in (run.path, *(path for path in run.path.rglob("*") if path.is_dir())):
             remove_leftovers(folder)
         yield

@@ -70,7 +70,9 @@ def main() -> None:
 
 
 def _run_folder(out: Path | None, study: str) -> RunFolder:
-    return RunFolder(out or Path("results") / Path(study).stem)
+    run = RunFolder(out or Path("results") / Path(study).stem)
+    run.refuse_links()
+    return run
 
 
 @main.command()

@@ -5,11 +5,12 @@ The layout is a contract (README.md, "A run's folder"): the notebooks, the pipel
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import MissingStageError
+from .errors import InputError, MissingStageError
 from .files import read_json, write_json
 
 __all__ = ["NOTEBOOKS", "RunFolder"]
@@ -69,6 +70,21 @@ class RunFolder:
     def model(self, name: str) -> Path:
         """The folder of the trained model `name`."""
         return self.path / "model" / name
+
+    def refuse_links(self) -> None:
+        """Make sure that what is written in the folder stays in it, whoever made the folder.
+
+        Raises
+        ------
+        InputError
+            If there is a symbolic link in it that leads out of it.
+        """
+        for path in self.path.rglob("*"):
+            if path.is_symlink() and not (target := Path(os.path.realpath(path))).is_relative_to(self.path):
+                raise InputError(
+                    f"{path}: a link to {target}, and what a run writes must stay in its folder; put what it leads to "
+                    "in its place, or choose another folder"
+                )
 
     def require(self, path: Path, notebook: str) -> Path:
         """Return `path` if it exists.

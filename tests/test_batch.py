@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from filelock import FileLock
 
-from jetcorr_utils.batch import run_notebook, run_study
+from jetcorr_utils.batch import NotebookError, run_notebook, run_study
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import fingerprint, read_json
 from jetcorr_utils.run import NOTEBOOKS, RunFolder
@@ -109,3 +109,23 @@ def test_a_parameter_that_no_notebook_has_is_refused(name, tmp_path):
 def test_a_parameter_that_is_not_yaml_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"WORKERS.*not YAML"):
         run_study("smoke", tmp_path, {"WORKERS": "[2"})
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard", "folder"])
+def test_an_executed_notebook_is_not_written_over_another_file(kind, tmp_path):
+    study, run, victim = tmp_path / "broken.yaml", tmp_path / "run", tmp_path / "victim" / "01_data_exploration.ipynb"
+    study.write_text("data: {files: [missing.root]}\nmodels: {pfn: {architecture: pfn}}\n", encoding="utf-8")
+    victim.parent.mkdir()
+    victim.write_text("of another", encoding="utf-8")
+    output = run / "notebooks" / victim.name
+    run.mkdir()
+    if kind == "folder":
+        output.parent.symlink_to(victim.parent)
+    else:
+        output.parent.mkdir()
+        (output.symlink_to if kind == "symbolic" else output.hardlink_to)(victim)
+    refused = InputError if kind != "hard" else NotebookError  # which leaves the notebook with its error
+    with pytest.raises(refused):
+        run_notebook("01", study, run)
+    assert victim.read_text(encoding="utf-8") == "of another"
+    assert kind != "hard" or "missing.root" in output.read_text(encoding="utf-8")
