@@ -23,12 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
-from .config import Study, load_study, parse_value, project_root
+from .config import Study, load_study, parse_parameter, project_root
 from .errors import InputError, JetcorrError
 from .files import MARK, fingerprint, read_json, remove_leftovers, scratch_folder, write_json, write_text
+from .plain_yaml import dump_yaml
 from .report import write_report
 from .run import NOTEBOOKS, RunFolder
 
@@ -283,18 +284,32 @@ def run_study(
 
 def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, Any]) -> tuple[RunFolder, Study, dict]:
     """The run folder with the study as it will be used, and the notebooks' own parameters."""
-    own = {name: parse_value(name, value) for name, value in parameters.items() if name.isupper()}
-    if own and (unknown := sorted(own.keys() - (known := _own_parameters()))):
-        raise InputError(f"parameter {unknown[0]}: no notebook has it; there are {', '.join(sorted(known))}")
+    own = {name: parse_parameter(name, value) for name, value in parameters.items() if name.isupper()}
+    if own:
+        defaults = _own_parameters()
+        if unknown := sorted(own.keys() - defaults.keys()):
+            raise InputError(f"parameter {unknown[0]}: no notebook has it; there are {', '.join(sorted(defaults))}")
+        own = {name: _of_kind(name, value, defaults[name]) for name, value in own.items()}
     settings = load_study(study, {name: value for name, value in parameters.items() if not name.isupper()})
     return RunFolder(run_dir), settings, own
 
 
-def _own_parameters() -> set[str]:
-    """The notebooks' parameters, without those that say which study and which folder."""
+def _own_parameters() -> dict[str, str]:
+    """The notebooks' parameters and the code of their defaults, without those that say which study and which folder."""
     import papermill
 
-    return {name for stage in STAGES for name in papermill.inspect_notebook(str(stage.notebook))} - {"STUDY", "RUN_DIR"}
+    found = {name: about for stage in STAGES for name, about in papermill.inspect_notebook(str(stage.notebook)).items()}
+    return {name: about["default"] for name, about in found.items() if name not in ("STUDY", "RUN_DIR")}
+
+
+def _of_kind(name: str, value: Any, default: str) -> Any:
+    """The value for a parameter with this default: ``off`` is no text where a boolean stands, which would be true."""
+    if default not in ("True", "False"):
+        return value
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        raise InputError(f"parameter {name}: {value!r} is neither true nor false") from None
 
 
 @contextlib.contextmanager
@@ -319,7 +334,7 @@ def _run_stage(stage: Stage, study: Study, run: RunFolder, own: Mapping[str, Any
         print(f"{label}: up to date", flush=True)
         return False
     print(f"{label}: {reason}", flush=True)
-    write_text(run.study, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
+    write_text(run.study, dump_yaml(study.model_dump(mode="json")))
     state = _read_state(run)
     before, start = _snapshot(run), time.monotonic()
     earlier = state["stages"].pop(stage.number, {"outputs": {}})["outputs"]

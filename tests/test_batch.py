@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from filelock import FileLock
 
-from jetcorr_utils.batch import run_notebook, run_study
+from jetcorr_utils.batch import _prepare, run_notebook, run_study
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import fingerprint, read_json
 from jetcorr_utils.run import NOTEBOOKS, RunFolder
@@ -109,3 +109,19 @@ def test_a_parameter_that_no_notebook_has_is_refused(name, tmp_path):
 def test_a_parameter_that_is_not_yaml_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"WORKERS.*not YAML"):
         run_study("smoke", tmp_path, {"WORKERS": "[2"})
+
+
+@pytest.mark.parametrize("value", ["!!binary aGk=", ".inf", "{1: 2}", b"__import__('os')", {"a", "b"}])
+def test_a_parameter_that_papermill_would_not_quote_is_refused(value, tmp_path):
+    with pytest.raises(InputError, match=r"LOG_DIR.*(use texts|is not known here)") as error:
+        run_study("smoke", tmp_path, {"LOG_DIR": value})
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("text", "value"), [("off", False), ("no", False), ("on", True), ("false", False)])
+def test_a_boolean_parameter_is_never_a_text_that_counts_as_true(text, value, tmp_path):
+    *_, own = _prepare("smoke", tmp_path, {"TENSORBOARD": text})
+    assert own == {"TENSORBOARD": value}
+    with pytest.raises(InputError, match="TENSORBOARD: 'perhaps' is neither true nor false"):
+        run_study("smoke", tmp_path, {"TENSORBOARD": "perhaps"})
