@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .config import load_study
+from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError
 from .kubeflow.cli import manifests, pipeline, trial
 from .run import RunFolder
@@ -67,6 +68,7 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 @click.version_option(__version__, prog_name="jetcorr")
 def main() -> None:
     """Jet energy corrections with graph neural networks."""
+    for_commands()
 
 
 def _run_folder(out: Path | None, study: str) -> RunFolder:
