@@ -22,14 +22,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from .config import DataSettings, Study, load_study, parse_parameter, project_root
 from .errors import InputError, JetcorrError
-from .files import MARK, fingerprint, read_json, remove_leftovers, write_json, write_text
+from .files import MARK, fingerprint, known_shape, read_json, remove_leftovers, write_json, write_text
 from .plain_yaml import dump_yaml
 from .report import write_report
 from .run import NOTEBOOKS, RunFolder
@@ -40,8 +40,33 @@ log = logging.getLogger(__name__)
 
 # Of the section `data`: where the files lie and how they are had; their content is looked at itself
 PLACES = {"data": {"files", "directory", "remote"}}
+
+
+class _Record(TypedDict):
+    """Of a stage that has ended, in run.json."""
+
+    key: str
+    outputs: dict[str, str]
+    data: NotRequired[list[tuple[str, str]] | None]
+
+
+class _Begun(TypedDict):
+    """Of a stage that was begun: what it had made by then, and what lay in the folder before."""
+
+    outputs: list[str]
+    before: dict[str, list[int]]
+
+
+class _State(TypedDict):
+    """What of run.json is read again."""
+
+    stages: dict[str, _Record]
+    begun: NotRequired[dict[str, _Begun]]
+
+
 # Folders and files that no stage owns: the record itself, what is merged from several stages, locks.
 SHARED = {"run.json", "study.yaml", "metrics.json", "report.html", ".lock"}
+_STATE = TypeAdapter(_State)
 VERSIONS = ("torch", "torch-geometric", "awkward", "uproot", "coffea", "hist", "onnxruntime", "optuna", "pythia8mc")
 
 
@@ -184,7 +209,12 @@ def why_outdated(stage: Stage, study: Study, run: RunFolder, parameters: Mapping
 
 
 def _read_state(run: RunFolder) -> dict[str, Any]:
-    return read_json(run.state) if run.state.exists() else {"stages": {}}
+    if not run.state.exists():
+        return {"stages": {}}
+    state = read_json(run.state)
+    with known_shape(run.state):
+        _STATE.validate_python(state)
+    return state
 
 
 def _git_commit() -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import MissingStageError
-from .files import read_json, write_json
+from .files import known_shape, read_json, write_json
 
 __all__ = ["NOTEBOOKS", "RunFolder"]
 
@@ -64,7 +64,11 @@ class RunFolder:
     @property
     def source(self) -> str:
         """What made the jets, for the label of figures; empty before notebook 01 has recorded it."""
-        return read_json(self.data).get("made_by", "") if self.data.exists() else ""
+        if not self.data.exists():
+            return ""
+        found = read_json(self.data)
+        with known_shape(self.data):
+            return str(found.get("made_by", ""))
 
     def model(self, name: str) -> Path:
         """The folder of the trained model `name`."""
@@ -92,6 +96,8 @@ class RunFolder:
         write_json(self.path / "metrics" / f"{notebook}.json", metrics)
         merged: dict[str, Any] = {}
         for part in sorted((self.path / "metrics").glob("*.json")):
-            _merge(merged, read_json(part))
+            found = read_json(part)
+            with known_shape(part):
+                _merge(merged, found)
         write_json(self.metrics, merged)
         return merged

@@ -59,7 +59,7 @@ def _started_by_torchrun() -> bool:
         return False
     advice = "start the training with torchrun, or unset WORLD_SIZE to train in this process alone"
     if missing:
-        raise InputError(f"WORLD_SIZE is {given['WORLD_SIZE']!r}, without {', '.join(missing)}: {advice}")
+        raise InputError(f"WORLD_SIZE is {given['WORLD_SIZE']!r} without {', '.join(missing)}: {advice}")
     place, size = given["RANK"], given["WORLD_SIZE"]
     if not (place.isdecimal() and size.isdecimal() and int(place) < int(size)):
         raise InputError(f"RANK {place!r} is not a process of WORLD_SIZE {size!r}: {advice}")
