@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .config import DataSettings, Study, load_study, parse_parameter, project_root
 from .errors import InputError, JetcorrError
@@ -42,31 +42,30 @@ log = logging.getLogger(__name__)
 PLACES = {"data": {"files", "directory", "remote"}}
 
 
-class _Record(TypedDict):
+class _Record(BaseModel):
     """Of a stage that has ended, in run.json."""
 
     key: str
     outputs: dict[str, str]
-    data: NotRequired[list[tuple[str, str]] | None]
+    data: list[tuple[str, str]] | None = None
 
 
-class _Begun(TypedDict):
+class _Begun(BaseModel):
     """Of a stage that was begun: what it had made by then, and what lay in the folder before."""
 
     outputs: list[str]
     before: dict[str, list[int]]
 
 
-class _State(TypedDict):
+class _State(BaseModel):
     """What of run.json is read again."""
 
     stages: dict[str, _Record]
-    begun: NotRequired[dict[str, _Begun]]
+    begun: dict[str, _Begun] = {}
 
 
 # Folders and files that no stage owns: the record itself, what is merged from several stages, locks.
 SHARED = {"run.json", "study.yaml", "metrics.json", "report.html", ".lock"}
-_STATE = TypeAdapter(_State)
 VERSIONS = ("torch", "torch-geometric", "awkward", "uproot", "coffea", "hist", "onnxruntime", "optuna", "pythia8mc")
 
 
@@ -213,7 +212,7 @@ def _read_state(run: RunFolder) -> dict[str, Any]:
         return {"stages": {}}
     state = read_json(run.state)
     with known_shape(run.state):
-        _STATE.validate_python(state)
+        _State.model_validate(state)
     return state
 
 
