@@ -39,7 +39,7 @@ __all__ = ["STAGES", "NotebookError", "Stage", "run_notebook", "run_study"]
 log = logging.getLogger(__name__)
 
 # Of the section `data`: where the files lie and how they are had; their content is looked at itself
-PLACES = {"data": {"files", "directory", "remote"}}
+PLACES = {"data": {"files": True, "directory": True, "remote": True, "simulation": {"workers": True}}}
 
 
 class _Record(BaseModel):
