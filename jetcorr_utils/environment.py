@@ -37,9 +37,10 @@ def for_commands() -> None:
         if value is not None and not re.fullmatch(pattern, value):
             print(f"jetcorr: {name}={value!r} is no number of threads and is ignored", file=sys.stderr)
             del os.environ[name]
-    for name in _FOR_OTHERS:
+    for name in (*_FOR_OTHERS, "JUPYTER_PATH"):
         os.environ.pop(name, None)
-    os.environ.update(_figures("agg"))
+    # Kernels of Kale's steps, and templates of reports: those of this environment before the user's own
+    os.environ.update(_figures("agg") | {"JUPYTER_PREFER_ENV_PATH": "1"})
 
 
 def for_kernels(scratch: Path) -> dict[str, str]:

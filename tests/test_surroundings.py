@@ -89,6 +89,19 @@ def test_commands_do_not_depend_on_the_users_settings(tmp_path, name, value, sam
     assert result.stderr.count("\n") == (1 if name == "NUMBA_NUM_THREADS" else 0)
 
 
+@pytest.mark.slow
+def test_commands_find_the_kernel_and_the_templates_of_their_own_environment(hostile, tmp_path, sample):
+    (tmp_path / "jupyter" / "nbconvert" / "templates" / "lab").mkdir(parents=True)
+    code = "from jetcorr_utils.cli import main; import sys; main(sys.argv[1:], standalone_mode=False)\n"
+    code += "from jupyter_client.kernelspec import get_kernel_spec; from jupyter_core.paths import jupyter_path\n"
+    code += "print(get_kernel_spec('python3').argv, jupyter_path()[0], sys.prefix, sep='\\n')"
+    command = [sys.executable, "-c", code, "info", str(sample)]
+    lines = subprocess.run(command, env=hostile, capture_output=True, text=True, timeout=120, check=True).stdout
+    argv, first, prefix = lines.splitlines()[-3:]
+    assert "/bin/false" not in argv
+    assert first.startswith(prefix)
+
+
 def test_figures_do_not_follow_the_users_matplotlibrc(tmp_path):
     @styled
     def draw():

@@ -121,6 +121,7 @@ def _surroundings(temporary: Path) -> Iterator[None]:
     before, tempfile.tempdir = (dict(os.environ), tempfile.tempdir), str(temporary)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ["TMPDIR"] = str(temporary)
+    os.environ["IPYTHONDIR"] = str(temporary / "ipython")  # the steps' kernels run no start-up files of the user
     os.environ[CALLER] = str(temporary / "caller.lock")
     try:
         with FileLock(os.environ[CALLER]):
