@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, MissingStageError
-from .files import read_json, write_json
+from .files import known_shape, read_json, write_json
 
 __all__ = ["NOTEBOOKS", "RunFolder"]
 
@@ -65,7 +65,11 @@ class RunFolder:
     @property
     def source(self) -> str:
         """What made the jets, for the label of figures; empty before notebook 01 has recorded it."""
-        return read_json(self.data).get("made_by", "") if self.data.exists() else ""
+        if not self.data.exists():
+            return ""
+        found = read_json(self.data)
+        with known_shape(self.data):
+            return str(found.get("made_by", ""))
 
     def model(self, name: str) -> Path:
         """The folder of the trained model `name`."""
@@ -108,6 +112,8 @@ class RunFolder:
         write_json(self.path / "metrics" / f"{notebook}.json", metrics)
         merged: dict[str, Any] = {}
         for part in sorted((self.path / "metrics").glob("*.json")):
-            _merge(merged, read_json(part))
+            found = read_json(part)
+            with known_shape(part):
+                _merge(merged, found)
         write_json(self.metrics, merged)
         return merged

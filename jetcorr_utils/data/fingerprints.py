@@ -1,6 +1,6 @@
 """Checksums of files, remembered: reading 10 GB only to see that nothing has changed takes longer than mapping a cache.
 
-A checksum is taken again when the size or the time of change of a file differs from what was remembered. It is XXH3,
+A checksum is taken again when the size or a time of change of a file differs from what was remembered. It is XXH3,
 which is as fast as the memory: SHA-256 takes a quarter as long as decompressing the file.
 """
 
@@ -35,7 +35,7 @@ class Fingerprints:
         """The checksum of a local file."""
         name = str(Path(file).resolve())
         status = Path(file).stat()
-        state = [status.st_size, status.st_mtime_ns, status.st_ino]
+        state = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         if self.known.get(name, [None])[:-1] != state:
             self.known[name] = [*state, checksum(file)]
             if self.path is not None:

@@ -20,7 +20,7 @@ import pandas as pd
 from ..config import ModelSettings, TuningSettings
 from ..data.clouds import CloudDataset
 from ..errors import InputError, JetcorrError
-from ..files import atomic_path, read_json, write_json
+from ..files import atomic_path, known_shape, read_json, write_json
 from ..training import load_model, predict, train
 from .metrics import constant_error, response_metrics
 from .space import Parameters, apply_parameters
@@ -88,7 +88,11 @@ def trial_settings(settings: ModelSettings, values: Parameters, tuning: TuningSe
 def read_trial(folder: Path) -> TrialRecord | None:
     """The record in a trial's folder, or None if the trial has not ended."""
     path = folder / RECORD
-    return TrialRecord(**read_json(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    with known_shape(path):
+        return TrialRecord(**record)
 
 
 def check_trial_name(name: Any) -> str:
