@@ -111,8 +111,12 @@ def relative(folder, header="{1 JetEta 1 JetPt max(0.0001,[0]) Correction L2Rela
 @pytest.mark.parametrize("folder", ["a b", "with_SF_in_it", "pileup", "ä'$(x)"])
 def test_the_folder_of_a_text_file_may_have_any_name(tmp_path, folder):
     """coffea's extractor splits what it is given at spaces, and looks for the kind of a file in its whole path."""
-    found = load_official(relative(tmp_path / folder))(*JETS)
+    found = load_official([relative(tmp_path / folder)])(*JETS)
     np.testing.assert_allclose(found, [1.1, 1.2, 1.2], rtol=1e-6)
+
+
+def test_a_single_file_needs_no_list(tmp_path):
+    assert load_official(str(relative(tmp_path))).levels == ["L2Relative"]
 
 
 def test_bins_in_phi(tmp_path, real_data):
@@ -174,8 +178,8 @@ def test_the_formula_of_a_text_file_runs_no_code(tmp_path, monkeypatch, formula)
     monkeypatch.chdir(tmp_path)
     header = f"{{1 JetEta 1 JetPt {formula} Correction L2Relative}}"
     with pytest.raises(InputError, match="its formula is not one"):
-        load_official(relative(tmp_path, header))
+        load_official([relative(tmp_path, header)])
     header = f"{{1 JetEta 1 JetPt=[{formula}][0] max(0.0001,[0]) Correction L2Relative}}"
     with pytest.raises(InputError, match="its formula is not one"):
-        load_official(relative(tmp_path, header))
+        load_official([relative(tmp_path, header)])
     assert not (tmp_path / "HIT").exists()
