@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ __all__ = [
     "atomic_path",
     "checksum",
     "fingerprint",
+    "local_path",
     "locked",
     "read_json",
     "remove_leftovers",
@@ -49,7 +51,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix of `path`, so that writers that look at it (matplotlib, uproot) work.
     """
-    path = Path(path)
+    path = local_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def make() -> tuple[int, str]:
@@ -64,7 +66,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, renamed to `path` on success and removed on failure."""
-    path = Path(path)
+    path = local_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _named(path), scratch_folder(path.parent) as temporary:
         yield temporary
@@ -228,3 +230,17 @@ def checksum(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def local_path(path: str | Path) -> Path:
+    """The path, of this machine.
+
+    Raises
+    ------
+    InputError
+        If it is an address (s3://…, root://…), also one of whose slashes `Path` has left one. We write local files
+        only, and it would become a folder of that name.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise InputError(f"{path}: is an address; give a path on this machine, and copy what is written there")
+    return Path(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import MissingStageError
-from .files import read_json, write_json
+from .files import local_path, read_json, write_json
 
 __all__ = ["NOTEBOOKS", "RunFolder"]
 
@@ -42,7 +42,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).resolve()
+        self.path = local_path(path).resolve()
         self.path.mkdir(parents=True, exist_ok=True)
         self.study = self.path / "study.yaml"
         self.state = self.path / "run.json"
