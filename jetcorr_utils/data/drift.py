@@ -155,16 +155,16 @@ def limits_of(metadata: Mapping[str, str]) -> dict[str, tuple[float, float]]:
 
     Where it noted lowest and highest value (``training_range``), these. Of other features it knows quantiles, 2 % to
     98 % (``training_summary``). Their tails are long: beyond is what lies 20 times as far out as the last quantile from
-    the one before, or is negative, as no feature is. Such are other units and broken columns.
+    the one before, or is negative, as no feature is: other units, broken columns.
     """
     limits = {}
     for name, entry in json.loads(metadata.get("training_summary", "{}")).items():
         edges = entry["edges"]
-        low, high = edges[0] - TAILS * (edges[:2][-1] - edges[0]), edges[-1] + TAILS * (edges[-1] - edges[-2:][0])
-        limits[name] = (max(low, 0.0), high)
-    return limits | {
-        name: (low, high) for name, (low, high) in json.loads(metadata.get("training_range", "{}")).items()
-    }
+        if len(edges) > 1:  # one value at all quantiles does not tell how far others lie
+            low, high = edges[0] - TAILS * (edges[1] - edges[0]), edges[-1] + TAILS * (edges[-1] - edges[-2])
+            limits[name] = (max(low, 0.0), high)
+    exact = json.loads(metadata.get("training_range", "{}"))
+    return limits | {name: (low, high) for name, (low, high) in exact.items()}
 
 
 def beyond(clouds: CloudLike, limits: Mapping[str, tuple[float, float]]) -> NDArray[np.bool_]:
