@@ -241,6 +241,9 @@ def local_path(path: str | Path) -> Path:
         If it is an address (s3://…, root://…), also one of whose slashes `Path` has left one. We write local files
         only, and it would become a folder of that name.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
-        raise InputError(f"{path}: is an address; give a path on this machine, and copy what is written there")
+    if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)):  # not printed: some hold passwords
+        raise InputError(
+            f"an address of the kind {address[1]}:// cannot be written to; give a path on this machine, and copy what is "
+            "written there"
+        )
     return Path(path)
