@@ -243,7 +243,7 @@ def local_path(path: str | Path) -> Path:
     """
     if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)):  # not printed: some hold passwords
         raise InputError(
-            f"an address of the kind {address[1]}:// cannot be written to; give a path on this machine, and copy what is "
-            "written there"
+            f"an address of the kind {address[1]}:// cannot be written to; give a path on this machine, and copy "
+            "what is written there"
         )
     return Path(path)

@@ -6,6 +6,7 @@ opens the model, or connects to the server, when it first needs to.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,9 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
         jets, problems = usable_jets(
             reader.convert(events, needed["scalars"], needed["particles"]), self.predictor.metadata
         )
-        if (problems == EMPTY).any() and not (problems == "").any():
-            raise InputError(f"{reader.path}: none of {(problems == EMPTY).sum()} jets has particle-flow candidates")
+        lowest = json.loads(self.predictor.metadata.get("selection", "{}")).get("min_pt", 0.0)
+        if (problems == EMPTY).all() and ak.any(jets["jetPt"] >= lowest):
+            raise InputError(f"{reader.path}: none of {len(jets)} jets has particle-flow candidates")
         model = self.predictor.name
         clouds = usable_clouds({model: jets}, {model: self.predictor}, problems, reader.path)[model]
         return tuple(ak.Array(part) for part in (clouds.particles, clouds.ptr, clouds.jets, problems == "")), {}
