@@ -108,24 +108,26 @@ class NanoAOD:
         # Run 3 names go with PUPPI jets; files without the weight have it in the candidates' pt and mass already
         self.puppi = self.rho == _RHO[1] and f"{table}_puppiWeight" in names
 
-    def columns_of(self, events: ak.Array) -> dict[tuple[str, str], ak.Array]:
-        """The columns of collections that `convert` reads, by collection and name."""
-        wanted = {"Jet": _NECESSARY + _GENERATOR, "GenJet": _GENERATOR if self.has_generator else (), "PV": _NECESSARY}
+    def columns_of(self, events: ak.Array) -> dict[tuple[str, ...], ak.Array]:
+        """The columns that `convert` reads, by collection and name, those of the event by their name."""
         names = {
-            name: [c.removeprefix(f"{name}_") for c in columns if c.startswith(f"{name}_")]
-            for name, columns in wanted.items()
-        }
-        names["Jet"].append("pt_raw")
+            "Jet": ("pt", "eta", "phi", "mass", "area", "rawFactor", "pt_raw", "genJetIdx", "hadronFlavour",
+                    "partonFlavour"),
+            "GenJet": ("pt", "eta", "phi", "mass") if self.has_generator else (),
+            "PV": ("npvsGood",), "Rho": ("fixedGridRhoFastjetAll",),
+        }  # fmt: skip
         if self.link is not None:
             link, table, index = self.link
-            names |= {link: ["jetIdx", index], table: [*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight"]}
-        return {
+            names |= {link: ("jetIdx", index), table: (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight")}
+        found = {
             (collection, name): events[collection][name]
             for collection, columns in names.items()
             if collection in events.fields
             for name in columns
             if name in events[collection].fields
         }
+        own = ("run", "luminosityBlock", "event", "genWeight", self.rho)
+        return found | {(name,): events[name] for name in own if name in events.fields}
 
     @property
     def made_by(self) -> str:

@@ -189,16 +189,20 @@ def _without_option(array: ak.Array) -> ak.Array:
 
 
 def _without_missing(events: ak.Array, reader: NanoAOD) -> ak.Array:
-    """The events with values in place of missing jets, which no model takes as jets."""
-    columns = reader.columns_of(events)
-    if any(values.ndim != 2 for (collection, _), values in columns.items() if collection == "Jet"):
-        raise InputError(f"{reader.path}: Jet is not a list of the jets of each event")
-    for (collection, name), values in columns.items():
-        if collection != "Jet" and (
-            ak.any(ak.is_none(values)) or (values.ndim > 1 and ak.any(ak.is_none(values, axis=1)))
-        ):
-            raise InputError(f"{reader.path}: {collection}.{name} has missing values: mask jets or whole events only")
-    jets = {
-        name: ak.fill_none(values, -1, axis=1) for (collection, name), values in columns.items() if collection == "Jet"
-    }
+    """The events with values in place of missing jets, which no model takes for jets.
+
+    Raises
+    ------
+    InputError
+        If something else is missing.
+    """
+    jets = {}
+    for (collection, *name), values in reader.columns_of(events).items():
+        if collection == "Jet":
+            if values.ndim != 2:
+                raise InputError(f"{reader.path}: Jet is not a list of the jets of each event")
+            jets[name[0]] = ak.fill_none(values, -1, axis=1)
+        elif any(ak.any(ak.is_none(values, axis=axis)) for axis in range(values.ndim)):
+            column = ".".join((collection, *name))
+            raise InputError(f"{reader.path}: {column} has missing values: mask jets or whole events only")
     return ak.with_field(events, ak.zip(jets, depth_limit=2), "Jet")

@@ -293,6 +293,11 @@ def test_none_stays_none_and_all_else_is_corrected(eager, corrector, corrected, 
     assert_same(corrector(change(given_events)), change(expected))
 
 
+def test_masked_events_are_corrected_where_columns_are_loaded_later(events, corrector, corrected):
+    mask = np.arange(EVENTS) % 3 > 0
+    assert_same(corrector(ak.mask(events, mask)), ak.mask(corrected, mask))
+
+
 def test_no_events_and_events_without_jets_give_no_jets(eager, corrector):
     assert len(corrector(eager[:0])) == 0
     assert corrector(ak.mask(eager, np.zeros(EVENTS, bool))).to_list() == [None] * EVENTS
@@ -302,10 +307,16 @@ def test_no_events_and_events_without_jets_give_no_jets(eager, corrector):
     assert ak.num(corrector(empty).pt).to_list() == [0] * EVENTS
 
 
-def test_masked_candidates_are_refused(eager, corrector):
-    masked = ak.with_field(eager, ak.mask(eager.PFCands, eager.PFCands.pt > 1), "PFCands")
-    with pytest.raises(InputError, match=r"PFCands\.\w+ has missing values"):
-        corrector(masked)
+@pytest.mark.parametrize("name", ["PFCands", "JetPFCands", "GenJet"])
+def test_other_masked_columns_are_refused(eager, corrector, name):
+    table = eager[name]
+    masked = ak.mask(table, ak.local_index(table.pt) > 0), ak.mask(table, np.arange(EVENTS) > 0)
+    for values in masked:
+        with pytest.raises(InputError, match=rf"{name}\.\w+ has missing values"):
+            corrector(ak.with_field(eager, values, name))
+    rho = ak.mask(eager.fixedGridRhoFastjetAll, np.arange(EVENTS) > 0)
+    with pytest.raises(InputError, match="fixedGridRhoFastjetAll has missing values"):
+        corrector(ak.with_field(eager, rho, "fixedGridRhoFastjetAll"))
 
 
 @pytest.mark.parametrize("what", ["one event", "flat jets", "jets alone", "numbers"])

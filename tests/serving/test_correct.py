@@ -333,15 +333,32 @@ def test_a_jet_with_any_feature_beyond_the_training_range_is_flagged(with_summar
     np.testing.assert_array_equal(kept.pfn_pt[~good], jets.jetPt[~good])
 
 
-def test_a_file_whose_candidates_are_of_other_jets_is_refused_by_name(files, real_data, tmp_path):
-    path = tmp_path / "turned.root"
+def _events(real_data, path, change=lambda columns: columns):
+    """The events of the official file that the reader needs, after a change."""
     with uproot.open(real_data / "pfnano.root") as file, uproot.recreate(path) as out:
         wanted = NanoAOD("", file["Events"]).branches
         arrays = file["Events"].arrays([name for name in wanted if not name.startswith("n")])
-        columns = dict(zip(arrays.fields, ak.unzip(arrays), strict=True))
-        columns["JetPFCands_jetIdx"] = (columns["JetPFCands_jetIdx"] + 1) % ak.num(columns["Jet_pt"])
+        columns = change(dict(zip(arrays.fields, ak.unzip(arrays), strict=True)))
         types = {name: ak.type(values).content for name, values in columns.items()}
         out.mktree("Events", types, counter_name=lambda name: "n" + name.split("_")[0]).extend(columns)
+    return path
+
+
+def test_a_file_with_events_without_jets_is_left_out(files, real_data, tmp_path):
+    def none(columns):
+        return {name: x[:, :0] if name.startswith(("Jet", "PFCands", "GenJet")) else x for name, x in columns.items()}
+
+    empty = _events(real_data, tmp_path / "empty.root", none)
+    report = correct_files([empty, real_data / "pfnano.root"], files["pfn"], tmp_path / "out.root", progress=False)
+    assert (report.corrected, report.empty) == (36, (str(empty),))
+
+
+def test_a_file_whose_candidates_are_of_other_jets_is_refused_by_name(files, real_data, tmp_path):
+    def turn(columns):
+        index = columns["JetPFCands_jetIdx"]
+        return columns | {"JetPFCands_jetIdx": (index + 1) % ak.num(columns["Jet_pt"])}
+
+    path = _events(real_data, tmp_path / "turned.root", turn)
     for workers in (1, 2):
         with pytest.raises(InputError, match=r"turned\.root: the candidates do not belong to the jets: for \d+ of 36"):
             correct_files([path], files["pfn"], tmp_path / "out.root", workers=workers, progress=False)
