@@ -21,12 +21,13 @@ from .config import load_study
 from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError
 from .kubeflow.cli import manifests, pipeline, trial
+from .options import OutputPath
 from .run import RunFolder
 
 __all__ = ["main"]
 
 STUDY = click.option("--study", default="quick", show_default=True, help="Name of a study, or a YAML file.")
-OUT = click.option("--out", type=click.Path(path_type=Path), help="Run folder; default: results/<study>.")
+OUT = click.option("--out", type=OutputPath(), help="Run folder; default: results/<study>.")
 PARAMETER = click.option(
     "-p", "--parameter", "parameters", multiple=True, type=(str, str), metavar="KEY VALUE",
     help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
@@ -120,7 +121,7 @@ def results(run_dir: Path, models: tuple[str, ...], etas: tuple[str, ...]) -> No
 @main.command()
 @click.option("--jets", type=click.IntRange(min=1), required=True, help="How many jets.")
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the files.")
+@click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of the files.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes; default: one a core. The jets do not depend on it."
 )
@@ -189,10 +190,8 @@ def tune(study: str, out: Path | None, parameters: tuple) -> None:
 @STUDY
 @PARAMETER
 @click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, help="Searches of each method.")
-@click.option("--work", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the searches.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of table and figure."
-)
+@click.option("--work", type=OutputPath(file_okay=False), required=True, help="Folder of the searches.")
+@click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of table and figure.")
 def compare_searches(study: str, parameters: tuple, repeat: int, work: Path, out: Path) -> None:
     """Compare random search with TPE and halving at the same compute, over repeated searches."""
     from .data import load_clouds
@@ -242,7 +241,7 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @main.command()
 @FILES
 @click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="ROOT file to write.")
+@click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Jets in a request.")
 @click.option(
     "--outside",
@@ -280,9 +279,7 @@ def correct(
 @main.command("compare-cms")
 @STUDY
 @PARAMETER
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of table and figures."
-)
+@click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of table and figures.")
 def compare_cms(study: str, parameters: tuple, out: Path) -> None:
     """Compare a study's jets with CMS's: resolution, flavour dependence, energy fractions."""
     from .data import ensure_files, read_jets

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ __all__ = [
     "checksum",
     "fingerprint",
     "known_shape",
+    "local_path",
     "locked",
     "read_json",
     "remove_leftovers",
@@ -50,7 +52,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix of `path`, so that writers that look at it (matplotlib, uproot) work.
     """
-    path = Path(path)
+    path = local_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def make() -> tuple[int, str]:
@@ -65,7 +67,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, renamed to `path` on success and removed on failure."""
-    path = Path(path)
+    path = local_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _named(path), scratch_folder(path.parent) as temporary:
         yield temporary
@@ -246,3 +248,20 @@ def checksum(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def local_path(path: str | Path) -> Path:
+    """The path, of this machine.
+
+    Raises
+    ------
+    InputError
+        If it is an address (s3://…, root://…), also one of whose slashes `Path` has left one. We write local files
+        only, and it would become a folder of that name.
+    """
+    if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)):  # not printed: some hold passwords
+        raise InputError(
+            f"an address of the kind {address[1]}:// cannot be written to; give a path on this machine, and copy "
+            "what is written there"
+        )
+    return Path(path)

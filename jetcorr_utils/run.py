@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, MissingStageError
-from .files import known_shape, read_json, write_json
+from .files import known_shape, local_path, read_json, write_json
 
 __all__ = ["NOTEBOOKS", "RunFolder"]
 
@@ -43,7 +43,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).resolve()
+        self.path = local_path(path).resolve()
         self.path.mkdir(parents=True, exist_ok=True)
         self.study = self.path / "study.yaml"
         self.state = self.path / "run.json"

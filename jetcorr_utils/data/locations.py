@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..config import DataSettings, project_root
 from ..errors import InputError
-from ..files import fingerprint, write_json
+from ..files import fingerprint, local_path, write_json
 from .fingerprints import Fingerprints
 from .reading import open_jets
 from .remote import expand, fetch, is_remote, origin
@@ -24,7 +24,7 @@ _FIRST_SLICE = 10  # the seed of the first slice lies so far from that of the fl
 
 def data_directory(settings: DataSettings) -> Path:
     """The folder of generated data and caches; relative ones count from the project's folder."""
-    return project_root() / settings.directory
+    return project_root() / local_path(settings.directory)
 
 
 def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:

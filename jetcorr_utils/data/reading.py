@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 STEP = 10_000
 """Jets that are in memory at once."""
+EMPTY = "it has no jets"
+"""Why a file cannot be used, if there is nothing else to say against it."""
 _ALL = 10**9  # jets at once: more than a block has
 
 
@@ -159,7 +161,7 @@ def describe(path: str | Path) -> FileInfo:
             if not source.has_candidates:
                 reason, usable = "its jets have no particle-flow candidates (a file of PFNano type has)", False
             elif source.jets == 0:
-                reason, usable = "it has no jets", False
+                reason, usable = EMPTY, False
             elif not source.has_generator:
                 reason = "can be used for correction only: there are no generator jets to train on"
             notes = [f"features: open{' and rich' if source.has_rich else '; not rich (no calorimeter fractions)'}"]
