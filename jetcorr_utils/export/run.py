@@ -15,11 +15,11 @@ from ..data import load_clouds
 from ..data.dataset import CloudDataset
 from ..data.drift import summarise
 from ..data.features import Features
+from ..data.ranges import factor_range, training_range
 from ..errors import MissingStageError
 from ..files import fingerprint, scratch_folder
 from ..run import RunFolder
 from ..training import load_model
-from ..training.card import training_range
 from .inspection import operators
 from .onnx import check_parity, export_model
 from .repository import add_model
@@ -75,7 +75,8 @@ def _notes_and_jets(study: Study, features: Features) -> tuple[dict[str, Any], C
     train, validation = clouds.split("train"), clouds.split("validation")
     notes = {
         "candidates": study.data.candidates, "training_range": training_range(train),
-        "selection": study.data.selection.model_dump(mode="json"), "training_summary": summarise(train),
+        "factor_range": factor_range(train), "selection": study.data.selection.model_dump(mode="json"),
+        "training_summary": summarise(train),
     }  # fmt: skip
     return notes, validation.slice(0, min(PARITY_JETS, len(validation)))
 

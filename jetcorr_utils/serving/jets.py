@@ -27,6 +27,7 @@ from ..data.features import (
     particle_matrix,
     table,
 )
+from ..data.ranges import factors_within, within_range
 from ..data.selection import own_particles, reasons
 from ..errors import InputError
 from ..export.padding import Clouds
@@ -42,7 +43,6 @@ __all__ = [
     "correct_chunk",
     "correct_jets",
     "usable_jets",
-    "within_range",
 ]
 
 Outside = Literal["correct", "keep"]
@@ -147,13 +147,13 @@ def correct_chunk(
     for name, predictor in predictors.items():
         candidates, _ = prepared[name]
         clouds = clouds_from_jets(candidates[good], predictor.metadata.get("features", "open"))
-        inside = within_range(clouds, predictor.metadata)
-        if not inside.all():
-            chunk.outside[name] = int((~inside).sum())
         if summary := json.loads(predictor.metadata.get("training_summary", "{}")):
             chunk.drift[name] = DriftCheck(summary)
             chunk.drift[name].add(clouds)
         answers = predictor.predict(clouds, batch_size=batch_size)
+        inside = within_range(clouds, predictor.metadata) & factors_within(answers[0], predictor.metadata)
+        if not inside.all():
+            chunk.outside[name] = int((~inside).sum())
         chunk.columns |= corrected_columns(name, pt, mass, *answers, valid=inside if outside == "keep" else None)
         chunk.columns[f"{name}_in_range"] = inside
     return chunk
@@ -176,17 +176,3 @@ def clouds_from_jets(jets: ak.Array, features: Literal["open", "rich"]) -> Cloud
     """The model inputs of jets in the schema of JetNTuple, see `data.read_jets`."""
     ptr = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets.particles)), dtype=np.int64)])
     return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets))
-
-
-def within_range(clouds: Clouds, metadata: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Which jets `(B,)` are within the range of pt, abs(eta) and multiplicity of a model's training jets."""
-    limits = json.loads(metadata.get("training_range", "{}"))
-    values = {
-        "jetPt": clouds.jets[:, 0],
-        "abs(jetEta)": np.abs(clouds.jets[:, 1]),
-        "particles": np.diff(clouds.ptr),
-    }
-    inside = np.ones(len(clouds), dtype=bool)
-    for name, (low, high) in limits.items():
-        inside &= (values[name] >= low) & (values[name] <= high)
-    return inside
