@@ -44,7 +44,14 @@ def model_metadata(path: str | Path) -> dict[str, str]:
         raise InputError(f"{path}: damaged: it has another checksum than at its export; export the model again")
     check_notes(metadata, str(path), complete=True)
     _check_shapes(model.graph, metadata, path)
-    for name in _not_finite(model.graph):
+    graphs = list(_graphs(model))
+    if any(
+        tensor.data_location == onnx.TensorProto.EXTERNAL for graph in graphs for tensor in _constants(graph).values()
+    ):
+        raise InputError(
+            f"{path}: keeps weights in other files, where its checksum is not theirs; export the model again"
+        )
+    for name in (name for graph in graphs for name in _not_finite(graph)):
         raise InputError(f"{path}: its weights {name!r} are not finite: a broken network; train and export it again")
     return metadata
 
@@ -58,21 +65,30 @@ def _check_shapes(graph: onnx.GraphProto, metadata: dict[str, str], path: str | 
             raise InputError(f"{path}: takes {value.name} of {size or 'no'} columns, and says {wanted[value.name]}")
 
 
-def _not_finite(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names of weights that are not finite, those of subgraphs included.
+def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    """The graph of a model, its functions, and the graphs inside their nodes."""
+    waiting = [model.graph, *model.functions]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        waiting += [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+
+
+def _constants(graph: onnx.GraphProto | onnx.FunctionProto) -> dict[str, onnx.TensorProto]:
+    """The tensors that a graph holds, by name."""
+    found = {tensor.name: tensor for tensor in getattr(graph, "initializer", ())}
+    nodes = ((node, attribute) for node in graph.node for attribute in node.attribute)
+    return found | {node.output[0]: attribute.t for node, attribute in nodes if attribute.HasField("t")}
+
+
+def _not_finite(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
+    """Names of weights that are not finite.
 
     A constant that only a Where chooses is no weight: it is what the model answers for a jet without particles.
     """
     chosen = {name for node in graph.node if node.op_type == "Where" for name in node.input}
     chosen -= {name for node in graph.node if node.op_type != "Where" for name in node.input}
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _not_finite(attribute.g)
-            elif attribute.type == onnx.AttributeProto.TENSOR:
-                constants[node.output[0]] = attribute.t
-    for name, tensor in constants.items():
+    for name, tensor in _constants(graph).items():
         values = onnx.numpy_helper.to_array(tensor)
         if values.dtype.kind == "f" and not np.isfinite(values).all() and not (values.size == 1 and name in chosen):
             yield name

@@ -16,7 +16,7 @@ from ..data.dataset import CloudDataset
 from ..data.drift import summarise
 from ..data.features import Features
 from ..data.ranges import factor_range, training_range
-from ..errors import MissingStageError
+from ..errors import InputError, MissingStageError
 from ..files import fingerprint, scratch_folder
 from ..run import RunFolder
 from ..training import load_model
@@ -42,7 +42,12 @@ def best_checkpoint(study: Study, run: RunFolder, name: str) -> Path:
 
 
 def _validation_mae(folder: Path) -> float:
-    return float(pd.read_csv(folder / "history.csv")["validation_mae"].min())
+    try:
+        return float(pd.read_csv(folder / "history.csv")["validation_mae"].min())
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{folder / 'history.csv'}: damaged, it has no validation_mae; train the model again"
+        ) from None
 
 
 def export_run(study: Study, run: RunFolder) -> pd.DataFrame:

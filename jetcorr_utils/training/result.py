@@ -58,9 +58,12 @@ def load_result(folder: str | Path) -> TrainingResult:
     Raises
     ------
     InputError
-        If no training has ended there.
+        If no training has ended there, or what it left is damaged.
     """
     folder = Path(folder)
     if not (folder / SUMMARY).is_file() or not (folder / HISTORY).is_file():
         raise InputError(f"{folder}: no training has ended here; train a model first (notebook 02 or `jetcorr train`)")
-    return TrainingResult(history=pd.read_csv(folder / HISTORY), **read_json(folder / SUMMARY))
+    try:
+        return TrainingResult(history=pd.read_csv(folder / HISTORY), **read_json(folder / SUMMARY))
+    except (TypeError, ValueError):  # those of pandas are ValueErrors
+        raise InputError(f"{folder}: {HISTORY} or {SUMMARY} is damaged; train the model again") from None

@@ -141,6 +141,16 @@ def test_weights_that_are_not_finite_are_refused_when_the_model_is_opened(tmp_pa
         OnnxPredictor(path)
 
 
+def test_weights_in_another_file_are_refused(tmp_path):
+    path = changed(tmp_path, lambda model: None)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0)
+    model = onnx.load(path, load_external_data=False)
+    add_checksum(model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"model\.onnx: keeps weights in other files"):
+        OnnxPredictor(path)
+
+
 @pytest.mark.parametrize("value", [3e38, -3e38])
 def test_answers_that_are_not_finite_correct_nothing(tmp_path, value):
     """Weights that are finite, and overflow: no look at the weights finds it."""

@@ -9,7 +9,7 @@ import torch
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.models import build_model
-from jetcorr_utils.training import load_model
+from jetcorr_utils.training import load_model, load_result
 from jetcorr_utils.training.checkpoint import CHECKPOINT, save_model
 
 SETTINGS = {
@@ -39,3 +39,14 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path, number):
     torch.save({**content, "format": number}, tmp_path / CHECKPOINT)
     with pytest.raises(InputError, match=rf"checkpoint\.pt: .*it is of format {number!r}, this version reads 1"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["history.csv", "result.json"])
+@pytest.mark.parametrize("content", ["", "{}", "[1]", "\x00"])
+def test_a_damaged_record_of_a_training_is_one_line(tmp_path, name, content):
+    good = {"history.csv": "epoch,validation_mae\n1,0.1\n", "result.json": "{}"}
+    for file, text in (good | {name: content}).items():
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="damaged") as error:
+        load_result(tmp_path)
+    assert str(tmp_path) in str(error.value)
