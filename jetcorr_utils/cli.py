@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .config import load_study
+from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError
 from .kubeflow.cli import manifests, pipeline, trial
 from .run import RunFolder
@@ -67,10 +68,13 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 @click.version_option(__version__, prog_name="jetcorr")
 def main() -> None:
     """Jet energy corrections with graph neural networks."""
+    for_commands()
 
 
 def _run_folder(out: Path | None, study: str) -> RunFolder:
-    return RunFolder(out or Path("results") / Path(study).stem)
+    run = RunFolder(out or Path("results") / Path(study).stem)
+    run.refuse_links()
+    return run
 
 
 @main.command()
@@ -90,17 +94,18 @@ def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool
 
 def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, ...] = ()) -> str:
     """The table of gains; by default of the models and their variants, or of the main ones if these are many."""
-    from .files import read_json
+    from .files import known_shape, read_json
     from .physics import main_models, results_markdown, variants
     from .physics.closure import CLOSED
     from .physics.results import ETAS, measured_models
 
     metrics = read_json(folder.require(folder.metrics, "06"))
-    if not models:
-        trained = [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
-        alone = [name for name in variants(trained) if not name.endswith(CLOSED)]
-        models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone))
-    return results_markdown(metrics, models, etas=etas or ETAS)
+    with known_shape(folder.metrics):
+        if not models:
+            trained = [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
+            alone = [name for name in variants(trained) if not name.endswith(CLOSED)]
+            models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone))
+        return results_markdown(metrics, models, etas=etas or ETAS)
 
 
 @main.command()

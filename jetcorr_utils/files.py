@@ -29,6 +29,7 @@ __all__ = [
     "atomic_path",
     "checksum",
     "fingerprint",
+    "known_shape",
     "locked",
     "read_json",
     "remove_leftovers",
@@ -210,6 +211,23 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise InputError(f"{path}: damaged, it is not JSON; delete it to have it made again") from None
+
+
+@contextlib.contextmanager
+def known_shape(path: str | Path) -> Iterator[None]:
+    """Take apart, in the block, what was read from the JSON file `path`, whose values may not be those that we write.
+
+    Raises
+    ------
+    InputError
+        For a key that is missing or a value of another kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError):  # ValueError: also pydantic's ValidationError
+        raise InputError(
+            f"{path}: damaged, values are missing in it or of another kind; delete it to have it made again"
+        ) from None
 
 
 def fingerprint(path: str | Path) -> str:

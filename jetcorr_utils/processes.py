@@ -6,15 +6,18 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 from typing import Any
 
+from .environment import LONGEST_SOCKET
 from .errors import JetcorrError
 
-__all__ = ["end_with_parent", "worker_processes"]
+__all__ = ["end_with_parent", "server_context", "worker_processes"]
 
 
 @contextlib.contextmanager
@@ -55,6 +58,18 @@ def _start(initializer: Callable[..., object] | None, arguments: tuple[Any, ...]
     end_with_parent()
     if initializer is not None:
         initializer(*arguments)
+
+
+def server_context(preload: str) -> BaseContext:
+    """For processes that are forked from a server, which has imported the module `preload`.
+
+    Where the path of TMPDIR is too long for the server's socket, they start from nothing instead, which takes longer.
+    """
+    if len(os.fsencode(f"{tempfile.gettempdir()}/pymp-12345678/listener-12345678")) > LONGEST_SOCKET:
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([preload])
+    return context
 
 
 def end_with_parent() -> None:

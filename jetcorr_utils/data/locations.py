@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from .remote import expand, fetch, is_remote, origin
 if TYPE_CHECKING:
     from ..simulation import Parameters
 
-__all__ = ["data_directory", "ensure_files", "record_files"]
+__all__ = ["data_directory", "ensure_files", "present_checksums", "record_files"]
 
 _FIRST_SLICE = 10  # the seed of the first slice lies so far from that of the flat sample: variations have the next ones
 
@@ -78,29 +78,58 @@ def _matches(entry: str) -> list[str]:
     raise InputError(f"{entry}: {'no file matches' if glob.has_magic(entry) else 'there is no such file'}")
 
 
+def present_checksums(settings: DataSettings) -> list[list[str]] | None:
+    """Name and XXH3 of each file of a study as they are now, in order; None where they are not all there.
+
+    Nothing is simulated. A remote file whose server has another version by now is copied anew.
+    """
+    try:
+        files = ensure_files(settings) if settings.files else _simulated_before(settings)
+    except InputError:  # the notebook that needs them says why
+        return None
+    known = Fingerprints(data_directory(settings) / "cache" / "checksums.json")
+    return [[Path(file).name, known.of(file)] for file in files] or None
+
+
 def _simulated(settings: DataSettings, progress: bool) -> list[str]:
     """The files of the flat sample, and of its slices."""
+    from ..simulation import recorded_checksums, simulate
+
+    found: list[str] = []
+    for folder, jets, seed, parameters in _samples(settings):
+        workers = settings.simulation.workers
+        files = simulate(jets, seed, folder, workers=workers, progress=progress, parameters=parameters)
+        known, recorded = (
+            Fingerprints(data_directory(settings) / "cache" / "checksums.json"),
+            recorded_checksums(folder),
+        )
+        for path in files:
+            if path.name in recorded and known.of(path) != recorded[path.name]:
+                raise InputError(
+                    f"{path}: damaged: it is not what the simulation wrote; delete it, and it is made again"
+                )
+        found += [str(path) for path in files]
+    return found
+
+
+def _simulated_before(settings: DataSettings) -> list[str]:
+    """Those of them that lie there, and none if a sample has none."""
+    samples = [sorted(folder.glob("jets_*.root")) for folder, *_ in _samples(settings)]
+    return [str(path) for files in samples for path in files] if all(samples) else []
+
+
+def _samples(settings: DataSettings) -> Iterator[tuple[Path, int, int, Parameters]]:
+    """Folder, jets, seed and parameters of each simulated sample."""
+    from ..simulation import SIMULATION_VERSION
     from ..simulation.parameters import Generator, Parameters
 
-    wanted = settings.simulation
-    files = _sample(settings, wanted.jets, wanted.seed, Parameters(), progress)
+    wanted, base = settings.simulation, data_directory(settings) / "simulated"
+    samples = [(wanted.jets, wanted.seed, Parameters())]
     for number, part in enumerate(wanted.slices):
         parameters = Parameters(generator=Generator(min_pthat=part.min_pthat, leading_jets=part.leading or 0))
-        files += _sample(settings, part.jets, wanted.seed + _FIRST_SLICE + number, parameters, progress)
-    return files
-
-
-def _sample(settings: DataSettings, jets: int, seed: int, parameters: Parameters, progress: bool) -> list[str]:
-    """The files of one sample, simulated if they are not there."""
-    from ..simulation import SIMULATION_VERSION, recorded_checksums, simulate
-
-    folder = data_directory(settings) / "simulated" / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}"
-    files = simulate(jets, seed, folder, workers=settings.simulation.workers, progress=progress, parameters=parameters)
-    known, recorded = Fingerprints(data_directory(settings) / "cache" / "checksums.json"), recorded_checksums(folder)
-    for path in files:
-        if path.name in recorded and known.of(path) != recorded[path.name]:
-            raise InputError(f"{path}: damaged: it is not what the simulation wrote; delete it, and it is made again")
-    return [str(path) for path in files]
+        samples.append((part.jets, wanted.seed + _FIRST_SLICE + number, parameters))
+    for jets, seed, parameters in samples:
+        yield base / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}", jets, seed, parameters
 
 
 def record_files(files: Sequence[str | Path], path: str | Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 
-from ..config import SelectionSettings
+from ..config import SelectionSettings, SplitSettings
 from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from ..data.ranges import RANGE_NAMES
 from ..errors import InputError
@@ -39,6 +39,7 @@ _STRUCTURES = {
     "factor_range": TypeAdapter(tuple[Annotated[FiniteFloat, Field(gt=0)], Annotated[FiniteFloat, Field(gt=0)]]),
     "training_summary": TypeAdapter(dict[str, _Distribution]),
     "selection": TypeAdapter(SelectionSettings),
+    "split": TypeAdapter(SplitSettings),
 }
 """Notes that are JSON, where a model has them."""
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from ..files import scratch_folder, write_text
+from ..files import atomic_path, scratch_folder, write_text
 from .inspection import model_metadata
 from .padding import OUTPUT_NAMES, Clouds, pad
 from .triton_releases import container_image, first_release
@@ -33,7 +33,7 @@ LOCAL_CONFIG = "local"
 """Name of the model configuration for the server of this machine, beside the config.pbtxt for production."""
 NOTES = (
     "format", "features", "points", "particle_features", "jet_features", "units", "candidates", "training_range",
-    "factor_range", "training_summary", "selection", "study", "checkpoint",
+    "factor_range", "training_summary", "selection", "split", "study", "checkpoint",
 )  # fmt: skip
 """What of a model's metadata stands in its configuration, where clients of a server find it."""
 MAX_QUEUE = 1024
@@ -141,7 +141,8 @@ def _write_warmup(folder: Path, columns: int, jet_columns: int) -> None:
     for name, tensor in pad(clouds, np.array([0])).items():
         path = folder / name
         if not path.exists() or path.read_bytes() != tensor.tobytes():
-            path.write_bytes(tensor.tobytes())
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(tensor.tobytes())
 
 
 WARMUP_PARTICLES = 32

@@ -20,6 +20,7 @@ from ..errors import InputError, MissingStageError
 from ..files import fingerprint, scratch_folder
 from ..run import RunFolder
 from ..training import load_model
+from ..training.checkpoint import require_same_data
 from .inspection import operators
 from .onnx import check_parity, export_model
 from .repository import add_model
@@ -66,7 +67,8 @@ def export_run(study: Study, run: RunFolder) -> pd.DataFrame:
     MissingStageError
         If a model has not been trained.
     InputError
-        If the study asks for an opset that cannot be written, or that its release of Triton does not run.
+        If the study asks for an opset that cannot be written, or that its release of Triton does not run; if a model
+        was trained on other data than the study's, which the notes in it would be of.
     ParityError
         If an exported model does not give PyTorch's numbers; nothing is written then.
     """
@@ -82,6 +84,7 @@ def _notes_and_jets(study: Study, features: Features) -> tuple[dict[str, Any], C
         "candidates": study.data.candidates, "training_range": training_range(train),
         "factor_range": factor_range(train), "selection": study.data.selection.model_dump(mode="json"),
         "training_summary": summarise(train),
+        "split": study.data.split.model_dump(mode="json"),
     }  # fmt: skip
     return notes, validation.slice(0, min(PARITY_JETS, len(validation)))
 
@@ -92,6 +95,7 @@ def _export(
     folder = best_checkpoint(study, run, name)
     model = load_model(folder)
     notes, jets = jets_of(model.settings.features)
+    require_same_data(folder, jets)
     metadata = {"name": name, "study": study.name, "checkpoint": fingerprint(folder / "checkpoint.pt")} | notes
     with scratch_folder() as temporary:
         path = export_model(

@@ -17,6 +17,7 @@ from filelock import FileLock
 from nbconvert import HTMLExporter
 
 from ..batch import run_notebook
+from ..errors import InputError
 from ..files import read_json
 from ..report import write_report
 from ..run import NOTEBOOKS, RunFolder
@@ -58,11 +59,12 @@ def run_step(
     Raises
     ------
     InputError
-        If a parameter is refused.
+        If a parameter is refused, or `after` is not what a step of this run hands on.
     NotebookError
         If the notebook stops at an error; it is kept in the run's folder.
     """
     check_parameters(study, run_dir, data_dir, backend)
+    before = _steps_before(after, run_dir)
     _end_with_caller()
     # Only what differs from `jetcorr run`, so that both find each other's notebooks up to date
     parameters = {"data.directory": data_dir} if data_dir else {}
@@ -78,10 +80,20 @@ def run_step(
     recorded = run.path / "metrics" / f"{number}.json"
     return {
         "run_dir": run_dir,
-        "steps": [*(after["steps"] if after else []), number],
+        "steps": [*before, number],
         "executed": executed,
         "metrics": read_json(recorded) if recorded.is_file() else {},
     }
+
+
+def _steps_before(after: Any, run_dir: str) -> list[str]:
+    """The numbers of the steps that are done, as the last of them says in a file that could hold anything."""
+    if after is None:
+        return []
+    steps = after.get("steps") if isinstance(after, dict) and after.get("run_dir") == run_dir else None
+    if not isinstance(steps, list) or not all(isinstance(step, str) and step in NOTEBOOKS for step in steps):
+        raise InputError(f"what the step before has handed on is not of the run {run_dir}: start the pipeline again")
+    return steps
 
 
 def _end_with_caller() -> None:

@@ -11,7 +11,7 @@ import json
 import logging
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -21,7 +21,10 @@ from ..errors import InputError
 from ..files import atomic_path, write_json
 from ..models import CloudNetwork, build_model
 
-__all__ = ["CHECKPOINT", "STATE", "load_model", "read_state", "save_model", "write_state"]
+if TYPE_CHECKING:
+    from ..data.dataset import CloudDataset
+
+__all__ = ["CHECKPOINT", "STATE", "load_model", "read_state", "require_same_data", "save_model", "write_state"]
 
 CHECKPOINT = "checkpoint.pt"
 STATE = "state.pt"
@@ -30,13 +33,14 @@ _FORMAT = 1
 _log = logging.getLogger(__name__)
 
 
-def save_model(model: CloudNetwork, folder: Path) -> None:
-    """Write `checkpoint.pt` (weights, constants, settings) and `settings.json` to `folder`, both atomically."""
+def save_model(model: CloudNetwork, folder: Path, trained_on: dict[str, Any] | None = None) -> None:
+    """Write `checkpoint.pt` (weights, constants, settings) and `settings.json` to `folder`, both atomically.
+
+    `trained_on` says what the jets were made from, see `CloudDataset.origin`.
+    """
     plain = model.settings.model_dump(mode="json")
-    _save(
-        {"format": _FORMAT, "settings": json.dumps(plain, sort_keys=True), "weights": model.state_dict()},
-        folder / CHECKPOINT,
-    )
+    content = {"format": _FORMAT, "settings": json.dumps(plain, sort_keys=True), "weights": model.state_dict()}
+    _save(content | {"trained_on": json.dumps(trained_on, sort_keys=True)}, folder / CHECKPOINT)
     write_json(folder / "settings.json", plain)
 
 
@@ -75,6 +79,26 @@ def _not_finite(model: CloudNetwork) -> str | None:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             return name
     return None
+
+
+def require_same_data(folder: Path, data: CloudDataset) -> None:
+    """Make sure that the network in `folder` was trained on jets from what `data` is made from.
+
+    Raises
+    ------
+    InputError
+        If it was not, or if that is not recorded.
+    """
+    content = torch.load(_intact(folder / CHECKPOINT), map_location="cpu", weights_only=True)
+    before, now = json.loads(content.get("trained_on", "null")), data.origin
+    if before is None:
+        raise InputError(f"{folder}: what this network was trained on is not recorded; train it again (notebook 02)")
+    for name, what in {"files": "files", "selection": "selection", "split": "split", "candidates": "particles"}.items():
+        if now is None or before[name] != now[name]:
+            raise InputError(
+                f"{folder}: this network was trained on jets of other {what} than the study has now; train it again "
+                "(notebook 02)"
+            )
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ class Reports:
         self._board.epoch(row, run.model)
         self._metrics.epoch(row)
         if run.best_epoch == run.epoch:
-            save_model(run.model, self.folder)
+            save_model(run.model, self.folder, run.train.origin)
         write_state(self.state, run.state())
 
     def end(self, result: TrainingResult, *, keep_state: bool = False) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from ..config import ModelSettings
 from ..errors import JetcorrError
 from ..models.distributed import process_count
 from ..models.threads import one_thread
-from ..processes import end_with_parent
+from ..processes import end_with_parent, server_context
 from ..run import RunFolder
 from .checkpoint import STATE
 from .distributed import rank
@@ -169,8 +168,7 @@ class _Beside:
 
     def __enter__(self) -> _Beside:
         if self._shares:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
+            context = server_context(__name__)
             for share in self._shares:
                 news, teller = context.Pipe(duplex=False)
                 process = context.Process(target=_train_share, args=(self._job, share, teller), daemon=True)

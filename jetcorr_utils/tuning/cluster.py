@@ -20,7 +20,7 @@ from ..files import write_json
 from ..models.inputs import sample_rows
 from .results import SEARCH, describe_search
 from .space import Parameters, check_space
-from .trial import TrialRecord, run_trial, trial_settings
+from .trial import TrialRecord, check_trial_name, run_trial, trial_settings
 
 __all__ = ["REPORTED", "parse_values", "read_metrics", "run_cluster_trial"]
 
@@ -70,17 +70,19 @@ def run_cluster_trial(
 
     Raises
     ------
+    InputError
+        If the name is none of Katib's.
     TrainingError
         If the trial failed, so that Katib counts it as failed.
     """
-    tuning, settings = study.tuning, study.models[study.tuning.model]
+    tuning, settings, place = study.tuning, study.models[study.tuning.model], folder / check_trial_name(name)
     check_space(settings, tuning.space)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SEARCH, describe_search(study, source="katib"))
     training = training.select(sample_rows(len(training), tuning.max_jets or len(training), tuning.seed))
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
     record = run_trial(
-        0, values, trial_settings(settings, values, tuning), training, validation, folder / name,
+        0, values, trial_settings(settings, values, tuning), training, validation, place,
         grace=tuning.grace, report=lambda epoch, error: _report(metrics_file, {"mae": error}),
     )  # fmt: skip
     if record.state == "failed":

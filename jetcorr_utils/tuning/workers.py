@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from ..config import Study
 from ..data.clouds import CloudDataset
 from ..models.threads import one_thread
+from ..processes import server_context
 from ..training.several import expected_cost
 from .hparams import write_hparams
 from .queue import TrialQueue
@@ -143,8 +144,7 @@ class _Crew:
 
     def __init__(self, job: Job, queue: TrialQueue, size: int) -> None:
         self._job, self._queue, self._size = job, queue, size
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
+        self._context = server_context(__name__)
 
     def __enter__(self) -> Self:
         self._workers: list[BaseProcess] = []

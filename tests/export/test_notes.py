@@ -68,6 +68,7 @@ def noted(**notes):
         ({"training_range": '{"pt": [30, 100]}'}, "its training_range names 'pt', which is no input"),
         ({"factor_range": "[0, 2]"}, "its factor_range cannot be read"),
         ({"selection": '{"min_pt": "x"}'}, "its selection cannot be read: min_pt"),
+        ({"split": '{"test": 2}'}, "its split cannot be read"),
         ({"selection": '{"pt": 3}'}, "its selection cannot be read: pt"),
         ({"training_summary": '{"jetPt": {"edges": [1]}}'}, "its training_summary cannot be read: jetPt"),
         (
