@@ -16,7 +16,7 @@ from .dataset import CloudDataset, CloudLike
 from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from .selection import LARGEST_RATIO
 
-__all__ = ["RANGE_NAMES", "factor_range", "factors_within", "jet_range", "training_range", "within_range"]
+__all__ = ["RANGE_NAMES", "factor_range", "factors_within", "inputs_within", "jet_range", "training_range"]
 
 _MAGNITUDES = ("jetEta", "PF_id")
 """Of these the range is that of the magnitude: detectors are symmetric, and so are particles and antiparticles."""
@@ -52,7 +52,7 @@ def factor_range(dataset: CloudDataset) -> list[float]:
     return [float(np.exp(np.float64(limit))) for limit in (np.min(dataset.target), np.max(dataset.target))]
 
 
-def within_range(clouds: CloudLike, metadata: Mapping[str, str]) -> NDArray[np.bool_]:
+def inputs_within(clouds: CloudLike, metadata: Mapping[str, str]) -> NDArray[np.bool_]:
     """Which jets `(B,)` are within the range of a model's training jets, in every feature that it noted."""
     limits = json.loads(metadata.get("training_range", "{}"))
     inside = np.ones(len(clouds.ptr) - 1, dtype=bool)

@@ -16,12 +16,11 @@ from coffea.ml_tools.helper import nonserializable_attribute
 from numpy.typing import NDArray
 
 from ..data.nanoaod import NanoAOD
-from ..data.ranges import factors_within, within_range
 from ..errors import InputError
 from ..export.padding import Clouds
 from ..export.predictor import Predictor
 from .client import MemoryChoice
-from .jets import Outside, check_outside, clouds_from_jets, columns_needed, usable_jets
+from .jets import Outside, check_outside, clouds_from_jets, columns_needed, usable_jets, within_range
 from .opening import open_predictor
 
 __all__ = ["JetCorrector"]
@@ -122,7 +121,7 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
         """Factor, resolution, and whether it is within the training range, for each jet `(B,)`."""
         clouds = Clouds(particles, ptr, jets)
         log_factor, sigma = self.predictor.predict(clouds, batch_size=self.batch_size)
-        inside = within_range(clouds, self.predictor.metadata) & factors_within(log_factor, self.predictor.metadata)
+        inside = within_range(clouds, self.predictor.metadata, log_factor)
         use = inside if self.outside == "keep" else np.ones_like(inside)
         factors, sigmas = np.ones(len(good), np.float32), np.full(len(good), np.nan, np.float32)
         factors[good], sigmas[good] = np.where(use, np.exp(log_factor), 1), np.where(use, sigma, np.nan)

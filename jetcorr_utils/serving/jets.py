@@ -27,7 +27,7 @@ from ..data.features import (
     particle_matrix,
     table,
 )
-from ..data.ranges import factors_within, within_range
+from ..data.ranges import factors_within, inputs_within
 from ..data.selection import own_particles, reasons
 from ..errors import InputError
 from ..export.padding import Clouds
@@ -43,6 +43,7 @@ __all__ = [
     "correct_chunk",
     "correct_jets",
     "usable_jets",
+    "within_range",
 ]
 
 Outside = Literal["correct", "keep"]
@@ -151,7 +152,7 @@ def correct_chunk(
             chunk.drift[name] = DriftCheck(summary)
             chunk.drift[name].add(clouds)
         answers = predictor.predict(clouds, batch_size=batch_size)
-        inside = within_range(clouds, predictor.metadata) & factors_within(answers[0], predictor.metadata)
+        inside = within_range(clouds, predictor.metadata, answers[0])
         if not inside.all():
             chunk.outside[name] = int((~inside).sum())
         chunk.columns |= corrected_columns(name, pt, mass, *answers, valid=inside if outside == "keep" else None)
@@ -176,3 +177,8 @@ def clouds_from_jets(jets: ak.Array, features: Literal["open", "rich"]) -> Cloud
     """The model inputs of jets in the schema of JetNTuple, see `data.read_jets`."""
     ptr = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets.particles)), dtype=np.int64)])
     return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets))
+
+
+def within_range(clouds: Clouds, metadata: Mapping[str, str], log_factor: NDArray) -> NDArray[np.bool_]:
+    """Which jets `(B,)` are within the range of a model's training jets: in all inputs, and in the factor it gives."""
+    return inputs_within(clouds, metadata) & factors_within(log_factor, metadata)

@@ -10,7 +10,7 @@ import pytest
 
 from jetcorr_utils.data import ranges
 from jetcorr_utils.data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
-from jetcorr_utils.data.ranges import RANGE_NAMES, factor_range, factors_within, training_range, within_range
+from jetcorr_utils.data.ranges import RANGE_NAMES, factor_range, factors_within, inputs_within, training_range
 from tests.clouds import random_clouds
 
 TRAINING = random_clouds(300, seed=1, features="rich")
@@ -23,7 +23,7 @@ COLUMNS = POINT_COLUMNS + PARTICLE_COLUMNS["rich"]
 
 def test_every_input_has_a_range_and_the_training_jets_are_within(monkeypatch):
     assert tuple(training_range(TRAINING)) == RANGE_NAMES
-    assert within_range(TRAINING, NOTES).all()
+    assert inputs_within(TRAINING, NOTES).all()
     assert factors_within(TRAINING.target, NOTES).all()
     monkeypatch.setattr(ranges, "CHUNK", 7)
     assert json.dumps(training_range(TRAINING)) == NOTES["training_range"]
@@ -40,12 +40,12 @@ def test_one_value_beyond_the_range_of_its_feature_flags_its_jet(name, value):
         particles = TRAINING.particles.copy()
         particles[TRAINING.ptr[6] - 1, COLUMNS.index(name)] = value
         clouds = dataclasses.replace(TRAINING, particles=particles)
-    assert np.flatnonzero(~within_range(clouds, NOTES)).tolist() == [5]
+    assert np.flatnonzero(~inputs_within(clouds, NOTES)).tolist() == [5]
 
 
 def test_a_jet_of_too_many_particles_is_beyond():
     clouds = random_clouds([3, 200], features="rich")
-    assert within_range(clouds, {"training_range": '{"particles": [1, 100]}'}).tolist() == [True, False]
+    assert inputs_within(clouds, {"training_range": '{"particles": [1, 100]}'}).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(("notes", "log_factor"), [(NOTES, 0.6), (NOTES, np.nan), ({}, 3.0), ({}, -1e5)])
