@@ -12,7 +12,6 @@ because particles of one jet are not independent.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +22,11 @@ from numpy.typing import NDArray
 from .dataset import CloudDataset, CloudLike, rows_of
 from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 
-__all__ = ["Drift", "DriftCheck", "beyond", "limits_of", "summarise"]
+__all__ = ["Drift", "DriftCheck", "summarise"]
 
 PROBABILITIES = np.array([0.02, *np.arange(0.1, 0.95, 0.1), 0.98])
 TOLERATED = 0.1
 """A distance that matters: a tenth of the jets lie elsewhere."""
-TAILS = 20.0
-"""How far beyond the outer quantiles of the training jets there are none any more, in distances of the last two."""
 SAMPLE = 20_000
 """Jets that the summary is made of, at most."""
 JETS_A_CHUNK = 2_000
@@ -148,57 +145,6 @@ class DriftCheck:
                 mean = self._sum[name] / self._values[name]
                 found.append(Drift(name, distance, float(tolerated), mean, entry["mean"]))
         return sorted(found, key=lambda drift: -drift.distance)
-
-
-def limits_of(metadata: Mapping[str, str]) -> dict[str, tuple[float, float]]:
-    """The range of the training jets by feature, from what the export noted in a model.
-
-    Where it noted lowest and highest value (``training_range``), these. Of other features it knows quantiles, 2 % to
-    98 % (``training_summary``). Their tails are long: beyond is what lies 20 times as far out as the last quantile from
-    the one before, or is negative, as no feature is: other units, broken columns.
-    """
-    limits = {}
-    for name, entry in json.loads(metadata.get("training_summary", "{}")).items():
-        edges = entry["edges"]
-        if len(edges) > 1:  # one value at all quantiles does not tell how far others lie
-            low, high = edges[0] - TAILS * (edges[1] - edges[0]), edges[-1] + TAILS * (edges[-1] - edges[-2])
-            limits[name] = (max(low, 0.0), high)
-    exact = json.loads(metadata.get("training_range", "{}"))
-    return limits | {name: (low, high) for name, (low, high) in exact.items()}
-
-
-def beyond(clouds: CloudLike, limits: Mapping[str, tuple[float, float]]) -> NDArray[np.bool_]:
-    """Which jets `(B,)` have a feature, or a particle with one, outside its limits; names as in `summarise`.
-
-    What is not a number is outside. The number of a jet's particles is called ``particles``.
-    """
-    particles, jets, ptr = (np.asarray(part) for part in (clouds.particles, clouds.jets, clouds.ptr))
-    counts = np.diff(ptr)
-    owner = np.repeat(np.arange(len(jets)), counts)
-    names = (*POINT_COLUMNS, *PARTICLE_COLUMNS["rich"])[: particles.shape[1]]
-    columns = dict(zip(names, np.ascontiguousarray(particles.T), strict=True))
-    columns["dR"] = np.hypot(columns["PF_dEta"], columns["PF_dPhi"])
-    kind_of = np.full(256, len(CLASSES), np.uint8)  # the last: none of them
-    for kind, ids in enumerate(CLASSES.values()):
-        kind_of[list(ids)] = kind
-    kinds = kind_of[np.minimum(np.abs(columns["PF_id"]), 255).astype(np.uint8)]
-    numbers = np.bincount(owner * (len(CLASSES) + 1) + kinds, minlength=len(jets) * (len(CLASSES) + 1))
-    numbers = numbers.reshape(len(jets), len(CLASSES) + 1)
-
-    def outside(values: NDArray, name: str) -> NDArray[np.bool_]:
-        low, high = limits.get(name, (-np.inf, np.inf))
-        return ~((values >= low) & (values <= high))
-
-    found = outside(counts, "particles")
-    for name, values in zip(JET_COLUMNS, jets.T, strict=True):
-        found |= outside(np.abs(values), f"abs({name})") | outside(values, name)
-    for label, number in zip(CLASSES, numbers.T, strict=False):
-        found |= outside(number, f"{label}: number in a jet")
-    for name in columns.keys() & PARTICLE_FEATURES:
-        bounds = np.array([limits.get(f"{label}: {name}", (-np.inf, np.inf)) for label in (*CLASSES, "")])
-        low, high = bounds.astype(np.float32)[kinds].T
-        found[owner[~((columns[name] >= low) & (columns[name] <= high))]] = True
-    return found
 
 
 def _features(clouds: CloudLike, index: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.float64], int]]:

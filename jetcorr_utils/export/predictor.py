@@ -6,6 +6,7 @@ in the order of their multiplicity.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -121,7 +122,8 @@ class BatchPredictor:
         Raises
         ------
         InputError
-            If a jet has no particles, or the server says that a request is wrong.
+            If a jet has no particles or values that are not finite, the server says that a request is wrong, or an
+            answer is not finite.
         ServerError
             If the server does not answer.
         """
@@ -130,11 +132,30 @@ class BatchPredictor:
         batches = batches_by_multiplicity(ptr, batch_size)
         with tqdm(total=len(ptr) - 1, unit="jet", desc=self.name, disable=not progress) as bar:
             for rows, answer in _in_order(
-                self._pool, lambda rows: self.infer(pad(clouds, rows)), batches, self.in_flight
+                self._pool, lambda rows: self.infer(self._finite(pad(clouds, rows))), batches, self.in_flight
             ):
                 log_factor[rows], sigma[rows] = answer
                 bar.update(len(rows))
+        self._check_answers(log_factor, sigma)
         return log_factor, sigma
+
+    def _finite(self, inputs: Inputs) -> Inputs:
+        """The inputs, all of whose values are finite: a network may well make a number of one that is not."""
+        for name, values in inputs.items():
+            if not np.isfinite(values).all():
+                raise InputError(f"model {self.name}: {name} has values that are not finite; leave those jets out")
+        return inputs
+
+    def _check_answers(self, log_factor: NDArray[np.float32], sigma: NDArray[np.float32]) -> None:
+        """A factor must be a number that pt can be multiplied by: the model is broken where it is not."""
+        with np.errstate(over="ignore", under="ignore"):
+            factor = np.exp(log_factor)
+        bad = int((~(np.isfinite(factor) & (factor > 0) & np.isfinite(sigma))).sum())
+        if bad:
+            raise InputError(
+                f"model {self.name}: its answer for {bad} of {len(factor)} jets is not a finite factor and resolution: "
+                "a broken model; train and export it again"
+            )
 
 
 def _in_order(
@@ -172,17 +193,30 @@ class OnnxPredictor(BatchPredictor):
     def __init__(self, path: str | Path, name: str | None = None, threads: int | None = None) -> None:
         import onnxruntime
 
-        self.metadata = model_metadata(path)
+        self._path, self.metadata = path, model_metadata(path)
         self.name = name or self.metadata.get("name") or Path(path).stem
         self.in_flight = threads or len(os.sched_getaffinity(0))
         options = onnxruntime.SessionOptions()
         # One thread a run: two runs beside each other keep two cores busier than one run split between them
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with self._in_one_line():
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix=f"onnx-{self.name}")
 
     def infer(self, inputs: Inputs) -> Predictions:
         """Log of the correction factor and resolution, each `(b,)`, for one padded batch."""
-        output, sigma = self._session.run(OUTPUT_NAMES, inputs)
+        with self._in_one_line():
+            output, sigma = self._session.run(OUTPUT_NAMES, inputs)
         return output[:, 0], sigma[:, 0]
+
+    @contextlib.contextmanager
+    def _in_one_line(self) -> Iterator[None]:
+        """ONNX Runtime's errors, which have no class in common, as ours."""
+        try:
+            yield
+        except Exception as error:
+            if not type(error).__module__.startswith("onnxruntime."):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"model {self.name} ({self._path}): ONNX Runtime cannot run it: {reason}") from None

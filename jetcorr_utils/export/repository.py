@@ -31,7 +31,10 @@ __all__ = ["LOCAL_CONFIG", "add_model", "latest_version", "repository_models"]
 
 LOCAL_CONFIG = "local"
 """Name of the model configuration for the server of this machine, beside the config.pbtxt for production."""
-NOTES = ("features", "candidates", "training_range", "training_summary", "selection", "split", "study", "checkpoint")
+NOTES = (
+    "format", "features", "points", "particle_features", "jet_features", "units", "candidates", "training_range",
+    "factor_range", "training_summary", "selection", "split", "study", "checkpoint",
+)  # fmt: skip
 """What of a model's metadata stands in its configuration, where clients of a server find it."""
 MAX_QUEUE = 1024
 """Requests that may wait for a model: memory and waiting times stay bounded when more come in than can be answered."""

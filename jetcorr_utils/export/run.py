@@ -15,11 +15,11 @@ from ..data import load_clouds
 from ..data.dataset import CloudDataset
 from ..data.drift import summarise
 from ..data.features import Features
-from ..errors import MissingStageError
+from ..data.ranges import factor_range, training_range
+from ..errors import InputError, MissingStageError
 from ..files import fingerprint, scratch_folder
 from ..run import RunFolder
 from ..training import load_model
-from ..training.card import training_range
 from ..training.checkpoint import require_same_data
 from .inspection import operators
 from .onnx import check_parity, export_model
@@ -43,7 +43,12 @@ def best_checkpoint(study: Study, run: RunFolder, name: str) -> Path:
 
 
 def _validation_mae(folder: Path) -> float:
-    return float(pd.read_csv(folder / "history.csv")["validation_mae"].min())
+    try:
+        return float(pd.read_csv(folder / "history.csv")["validation_mae"].min())
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{folder / 'history.csv'}: damaged, it has no validation_mae; train the model again"
+        ) from None
 
 
 def export_run(study: Study, run: RunFolder) -> pd.DataFrame:
@@ -77,7 +82,8 @@ def _notes_and_jets(study: Study, features: Features) -> tuple[dict[str, Any], C
     train, validation = clouds.split("train"), clouds.split("validation")
     notes = {
         "candidates": study.data.candidates, "training_range": training_range(train),
-        "selection": study.data.selection.model_dump(mode="json"), "training_summary": summarise(train),
+        "factor_range": factor_range(train), "selection": study.data.selection.model_dump(mode="json"),
+        "training_summary": summarise(train),
         "split": study.data.split.model_dump(mode="json"),
     }  # fmt: skip
     return notes, validation.slice(0, min(PARITY_JETS, len(validation)))

@@ -148,7 +148,7 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
         """Factor, resolution, and whether it is within the training range, for each jet `(B,)`."""
         clouds = Clouds(particles, ptr, jets)
         log_factor, sigma = self.predictor.predict(clouds, batch_size=self.batch_size)
-        inside = within_range(clouds, self.predictor.metadata)
+        inside = within_range(clouds, self.predictor.metadata, log_factor)
         use = inside if self.outside == "keep" else np.ones_like(inside)
         factors, sigmas = np.ones(len(good), np.float32), np.full(len(good), np.nan, np.float32)
         factors[good], sigmas[good] = np.where(use, np.exp(log_factor), 1), np.where(use, sigma, np.nan)

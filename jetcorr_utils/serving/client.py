@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError
+from ..export.notes import check_notes
 from ..export.padding import INPUT_NAMES, OUTPUT_NAMES
 from ..export.predictor import BatchPredictor, Inputs, Predictions
 from .connection import Connection, may_pass
@@ -204,4 +205,6 @@ class TritonPredictor(BatchPredictor):
     def _read_metadata(self) -> dict[str, str]:
         config = self._connection.client.get_model_config(self.name, self.version, **self._connection.as_json)
         config = config.get("config", config)
-        return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        metadata = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        check_notes(metadata, f"model {self.name} of the server at {self._connection.url}", complete=False)
+        return metadata

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..config import SelectionSettings
 from ..data.belonging import STRANGERS, strangers
-from ..data.drift import DriftCheck, beyond, limits_of
+from ..data.drift import DriftCheck
 from ..data.features import (
     JET_COLUMNS,
     PARTICLE_COLUMNS,
@@ -28,6 +28,7 @@ from ..data.features import (
     particle_matrix,
     table,
 )
+from ..data.ranges import factors_within, inputs_within
 from ..data.selection import own_particles, reasons
 from ..errors import InputError
 from ..export.padding import Clouds
@@ -157,13 +158,13 @@ def correct_chunk(
     chunk.columns = {name: values for name, values in table(kept).items() if name in IDENTIFIERS}
     pt, mass = (ak.to_numpy(kept[name]) for name in ("jetPt", "jetMass"))
     for name, predictor in predictors.items():
-        inside = within_range(clouds[name], predictor.metadata)
-        if not inside.all():
-            chunk.outside[name] = int((~inside).sum())
         if summary := json.loads(predictor.metadata.get("training_summary", "{}")):
             chunk.drift[name] = DriftCheck(summary)
             chunk.drift[name].add(clouds[name])
         answers = predictor.predict(clouds[name], batch_size=batch_size)
+        inside = within_range(clouds[name], predictor.metadata, answers[0])
+        if not inside.all():
+            chunk.outside[name] = int((~inside).sum())
         chunk.columns |= corrected_columns(name, pt, mass, *answers, valid=inside if outside == "keep" else None)
         chunk.columns[f"{name}_in_range"] = inside
     return chunk
@@ -226,6 +227,6 @@ def usable_clouds(
     return found
 
 
-def within_range(clouds: Clouds, metadata: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Which jets `(B,)` are, in every feature, within the range of a model's training jets."""
-    return ~beyond(clouds, limits_of(metadata))
+def within_range(clouds: Clouds, metadata: Mapping[str, str], log_factor: NDArray) -> NDArray[np.bool_]:
+    """Which jets `(B,)` are within the range of a model's training jets: in all inputs, and in the factor it gives."""
+    return inputs_within(clouds, metadata) & factors_within(log_factor, metadata)

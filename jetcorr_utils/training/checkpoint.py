@@ -29,6 +29,7 @@ __all__ = ["CHECKPOINT", "STATE", "load_model", "read_state", "require_same_data
 CHECKPOINT = "checkpoint.pt"
 STATE = "state.pt"
 _FORMAT = 1
+"""Raised when weights of the same names and shapes mean something else, as with inputs in another order."""
 _log = logging.getLogger(__name__)
 
 
@@ -49,7 +50,7 @@ def load_model(folder: str | Path) -> CloudNetwork:
     Raises
     ------
     InputError
-        If there is no checkpoint, or it is not one of ours.
+        If there is no checkpoint, it is not one of ours, or not all of its weights are finite.
     """
     path = Path(folder)
     path = path / CHECKPOINT if path.is_dir() else path
@@ -57,6 +58,8 @@ def load_model(folder: str | Path) -> CloudNetwork:
         raise InputError(f"{path}: there is no such checkpoint; train a model first (notebook 02 or `jetcorr train`)")
     try:
         content = torch.load(_intact(path), map_location="cpu", weights_only=True)
+        if (found := content.get("format")) != _FORMAT:
+            raise InputError(f"it is of format {found!r}, this version reads {_FORMAT!r}; train the model again")
         settings = TypeAdapter(ModelSettings).validate_python(json.loads(content["settings"]))
         model = build_model(settings)
         model.load_state_dict(content["weights"])
@@ -65,7 +68,17 @@ def load_model(folder: str | Path) -> CloudNetwork:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a checkpoint of this version of jetcorr: {reason}") from None
+    if broken := _not_finite(model):
+        raise InputError(f"{path}: its {broken} is not finite: a broken network; train it again")
     return model.eval()
+
+
+def _not_finite(model: CloudNetwork) -> str | None:
+    """The name of a weight or constant that is not finite, if there is one."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            return name
+    return None
 
 
 def require_same_data(folder: Path, data: CloudDataset) -> None:
