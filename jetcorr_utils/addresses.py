@@ -1,35 +1,44 @@
 """Addresses of files and servers: what in them is secret, and which are on this machine.
 
 An address is written down (study.yaml, run.json, notebooks, logs) and shown (errors, `ps`), so nothing secret may stand
-in it. `refuse_secrets` is called where an address comes in, before anything is written; `without_secrets` where a text
-goes out that may quote an address of somebody else: what a library says, where a server redirects to.
+in it: `refuse_secrets` and `check_no_secrets` are called where addresses come in, before anything is written,
+`without_secrets` where a text goes out that may quote an address of somebody else: what a library says, where a server redirects to.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from .errors import InputError
 
-__all__ = ["is_loopback", "open_directly", "refuse_secrets", "texts", "without_secrets"]
+__all__ = [
+    "check_no_secrets",
+    "direct_environment",
+    "is_loopback",
+    "open_directly",
+    "refuse_secrets",
+    "without_secrets",
+]
 
 _USER = re.compile(r"(?<=://)(?:[^/?#\s'\"<>]*@|[^/?#\s'\"<>@:\[\]]+:(?!\d+[/?#])[^\s'\"<>]*@)")
 """Before an @, in any text: all that stands before the host, also a password that has a slash in it."""
 _USER_OF_ONE = re.compile(r"(?<=://)(?:[^/]*@|[^/?#@:\[\]]+:(?!\d+[/?#]).*@)", re.DOTALL)
 """The same in an address alone, where a password may have a blank or a quote, too."""
-_PARAMETER = re.compile(r"([?&;#])([^=?&;#\s'\"<>]+)=([^&;#\s'\"<>)\]]+)")
+_ADDRESS = re.compile(r"[\w+.-]+(::?[\w+.-]+)*://")
+_PARAMETER = re.compile(r"([?&;#])((?:[^=?&;#\s'\"<>]+=)?)([^&;#\s'\"<>)\]]+)")
 _SECRET_NAME = re.compile(
     r"sig$|signature|token|secret|pass|pwd|key|credential|auth|session|jwt|bearer|policy", re.IGNORECASE
 )
 """AWS's, Google's, Azure's, CloudFront's and XRootD's parameters of signed addresses, and common names of tokens."""
-_SECRET_VALUE = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[\w+=-]{24,}(?:\.[\w+=-]+)*", re.ASCII)
-"""Long, without a slash, of letters and digits: nobody types it, whatever its name."""
+_SECRET_VALUE = re.compile(r"[\w+=-]{24,}")
+"""Of letters and digits, long, without a slash or a dot: nobody types it, whatever its name."""
 
 
 def without_secrets(text: str) -> str:
@@ -39,11 +48,13 @@ def without_secrets(text: str) -> str:
 
 def _masked(found: re.Match[str]) -> str:
     mark, name, value = found.groups()
-    secret = _SECRET_NAME.search(unquote(name)) or _SECRET_VALUE.fullmatch(unquote(value))
-    return f"{mark}{name}=…" if secret else found.group()
+    long = _SECRET_VALUE.match(unquote(value))
+    typed = long is None or long.group().isalpha() or long.group().isdigit()
+    secret = not value.startswith("…") and (_SECRET_NAME.search(unquote(name).rstrip("=")) or not typed)
+    return f"{mark}{name}…" if secret else found.group()
 
 
-def refuse_secrets(text: str) -> None:
+def refuse_secrets(address: str) -> None:
     """Check an address before it is used.
 
     Raises
@@ -51,7 +62,24 @@ def refuse_secrets(text: str) -> None:
     InputError
         If there is something secret in it, which the message does not repeat.
     """
-    masked = without_secrets(_USER_OF_ONE.sub("…@", text))
+    _refuse(address, without_secrets(_USER_OF_ONE.sub("…@", address)))
+
+
+def check_no_secrets(value: Any) -> None:
+    """Check all texts of settings, parameters or arguments, however deep, for addresses with secrets.
+
+    Raises
+    ------
+    InputError
+        If there is one; the message does not repeat the secret.
+    """
+    for text in _texts(value):
+        _refuse(text, without_secrets(text))
+        if _ADDRESS.match(text):
+            refuse_secrets(text)
+
+
+def _refuse(text: str, masked: str) -> None:
     if masked != text:
         raise InputError(
             f"{masked}: a password, token or signature does not belong in an address, which is written down and shown; "
@@ -59,13 +87,14 @@ def refuse_secrets(text: str) -> None:
         )
 
 
-def texts(value: Any) -> list[str]:
-    """All texts in settings or parameters, however deep."""
+def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [text for item in value.items() for part in item for text in texts(part)]
-    return [text for part in value for text in texts(part)] if isinstance(value, Sequence | set) else []
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.keys(), *value.values()])
+    elif isinstance(value, Sequence | set):
+        for part in value:
+            yield from _texts(part)
 
 
 def is_loopback(address: str) -> bool:
@@ -82,6 +111,13 @@ def is_loopback(address: str) -> bool:
         return False
     number = getattr(number, "ipv4_mapped", None) or number
     return number.is_loopback or number.is_unspecified
+
+
+def direct_environment() -> dict[str, str]:
+    """The environment variables of this process, for one that must not ask a proxy for what is on this machine."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    names = ",".join(filter(None, [given, "localhost,127.0.0.1,::1"]))
+    return os.environ | {"no_proxy": names, "NO_PROXY": names}
 
 
 def open_directly(url: str, timeout: float) -> IO[bytes]:

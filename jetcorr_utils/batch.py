@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from .addresses import check_no_secrets
 from .config import Study, load_study, parse_value, project_root
 from .errors import InputError, JetcorrError
 from .files import MARK, fingerprint, read_json, remove_leftovers, scratch_folder, write_json, write_text
@@ -286,6 +287,7 @@ def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, An
     own = {name: parse_value(name, value) for name, value in parameters.items() if name.isupper()}
     if own and (unknown := sorted(own.keys() - (known := _own_parameters()))):
         raise InputError(f"parameter {unknown[0]}: no notebook has it; there are {', '.join(sorted(known))}")
+    check_no_secrets(own)
     settings = load_study(study, {name: value for name, value in parameters.items() if not name.isupper()})
     return RunFolder(run_dir), settings, own
 

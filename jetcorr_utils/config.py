@@ -30,7 +30,8 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import StudyError
+from .addresses import check_no_secrets, without_secrets
+from .errors import InputError, StudyError
 
 __all__ = [
     "ClusterSettings",
@@ -62,7 +63,7 @@ MAX_SEEDS = 20
 class Settings(BaseModel):
     """Base of all settings: immutable, and a key that does not exist is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     def key(self) -> str:
         """A short text that is equal for equal settings, for the names of caches."""
@@ -380,11 +381,13 @@ def parse_value(name: str, value: Any) -> Any:
     try:
         return yaml.safe_load(value)
     except _NOT_YAML as error:
-        raise StudyError(f"parameter {name!r}: {value!r} is not YAML: {_one_line(error)}") from None
+        raise StudyError(
+            f"parameter {name!r}: {without_secrets(repr(value))} is not YAML: {_one_line(error)}"
+        ) from None
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return without_secrets(" ".join(str(error).split()))[:200]
 
 
 def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
@@ -423,6 +426,10 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     settings.setdefault("name", path.stem)
     for dotted, value in (overrides or {}).items():
         _override(settings, dotted, value)
+    try:
+        check_no_secrets(settings)
+    except InputError as error:
+        raise StudyError(f"study {path}: {error}") from None
     try:
         return Study.model_validate(settings)
     except ValidationError as error:

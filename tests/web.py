@@ -46,7 +46,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(200, content, {})
         first, last = wanted.removeprefix("bytes=").split("-")
         piece = content[int(first) : int(last) + 1]
-        return self._answer(206, piece, {"Content-Range": f"bytes {first}-{int(first) + len(piece) - 1}/{len(content)}"})
+        return self._answer(
+            206, piece, {"Content-Range": f"bytes {first}-{int(first) + len(piece) - 1}/{len(content)}"}
+        )
 
     do_HEAD = do_POST = do_CONNECT = do_GET
 

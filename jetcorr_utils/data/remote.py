@@ -32,7 +32,7 @@ from ..errors import InputError
 from ..files import locked, read_json, write_json
 from .fingerprints import Fingerprints
 
-__all__ = ["client_options", "expand", "explain", "fetch", "is_remote", "origin"]
+__all__ = ["client_options", "expand", "explain", "fetch", "is_remote", "origin", "reason_of"]
 
 log = logging.getLogger(__name__)
 
@@ -139,11 +139,11 @@ def explain(error: BaseException) -> str | None:
         if status in _ABSENT:
             return "there is no such file"
         if status in _DENIED:
-            return f"access denied ({_reason(cause)}); are the credentials set in the environment?"
+            return f"access denied ({reason_of(cause)}); are the credentials set in the environment?"
         if isinstance(status, int) and 400 <= status < 500 and status not in _PASSING:
-            return f"the server refuses ({_reason(cause)})"
+            return f"the server refuses ({reason_of(cause)})"
     if isinstance(error, PermissionError):
-        return f"access denied; are the credentials set in the environment? ({_reason(error)})"
+        return f"access denied; are the credentials set in the environment? ({reason_of(error)})"
     if _XROOTD_ABSENT in str(error) or (isinstance(error, FileNotFoundError) and len(causes) == 1):
         return "there is no such file"
     return None
@@ -160,7 +160,7 @@ def _host(causes: list[BaseException]) -> str:
     return next((str(cause.host) for cause in causes if getattr(cause, "host", None)), "")
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The first line of what an error, or what it came from, says."""
     *_, error = _causes(error) if isinstance(error, FileNotFoundError) else [error]
     status = getattr(error, "status", None)
@@ -212,7 +212,7 @@ class _Remote:
             except Exception as error:  # each protocol has exceptions of its own
                 if (final := explain(error)) is not None:
                     raise InputError(f"{self.url}: {final}") from None
-                reason = _reason(error)
+                reason = reason_of(error)
                 if attempt == attempts:
                     raise InputError(f"{self.url}: cannot be read after {attempt} attempts ({reason})") from None
                 log.info("%s: attempt %d failed (%s)", self.url, attempt, reason)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..addresses import is_loopback, refuse_secrets
 from ..errors import InputError, JetcorrError, ServerError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ _TRANSIENT_TEXT = (
     "unavailable", "not ready", "exceeds maximum queue size", "no available versions", "shutting down",
     "unable to find shared memory region",  # the server was started again and does not know it
 )  # fmt: skip
+_DIRECT = [  # gRPC would ask the proxy that the environment names; the sizes are those of tritonclient
+    ("grpc.enable_http_proxy", 0), ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)
+]  # fmt: skip
 _LONGEST_PAUSE = 2.0  # seconds between two attempts
 
 
@@ -48,7 +52,7 @@ class Connection:
     Raises
     ------
     InputError
-        If there is no such protocol.
+        If there is no such protocol, or a secret stands in the address.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Connection:
     ) -> None:  # fmt: skip
         if protocol not in ("http", "grpc"):
             raise InputError(f"protocol {protocol!r}: must be http or grpc")
+        refuse_secrets(f"{protocol}://{url}")
         self.url, self.protocol, self.patience, self.timeout, self.server = url, protocol, patience, timeout, server
         self.api = _api(protocol)
         self._clients: list[Any] = []
@@ -72,8 +77,9 @@ class Connection:
 
     def new_client(self, timeout: float) -> Any:
         """A client of one's own, to be closed by the caller."""
-        limits = {"connection_timeout": timeout, "network_timeout": timeout} if self.protocol == "http" else {}
-        return self.api.InferenceServerClient(self.url, **limits)
+        if self.protocol == "http":  # it knows no proxy
+            return self.api.InferenceServerClient(self.url, connection_timeout=timeout, network_timeout=timeout)
+        return self.api.InferenceServerClient(self.url, channel_args=_DIRECT if is_loopback(self.url) else None)
 
     @property
     def as_json(self) -> dict[str, bool]:

@@ -13,6 +13,7 @@ import pytest
 
 from jetcorr_utils.config import DataSettings
 from jetcorr_utils.data import describe, ensure_files, load_clouds, record_files, remote
+from jetcorr_utils.data.reading import open_jets
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import read_json
 from tests.web import web_server
@@ -236,14 +237,18 @@ def test_where_a_server_sends_us_may_be_signed_and_is_not_repeated(ntuple, study
 
 def fetch_apart(url: str, data: Path, **variables: str) -> subprocess.CompletedProcess:
     """Copy a file in a process of its own: the libraries read some variables when they are imported."""
-    settings = f"DataSettings(files=[{url!r}], directory={str(data)!r}, remote={{'attempts': 2, 'wait': 0, 'timeout': 5}})"
+    settings = (
+        f"DataSettings(files=[{url!r}], directory={str(data)!r}, remote={{'attempts': 2, 'wait': 0, 'timeout': 5}})"
+    )
     code = (
         "from jetcorr_utils.config import DataSettings; from jetcorr_utils.data import ensure_files; "
         f"print(*ensure_files({settings}, progress=False))"
     )
     names = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
     own = {name: value for name, value in os.environ.items() if name.lower() not in names}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=own | variables)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=own | variables
+    )
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no program openssl to make a certificate")
@@ -335,3 +340,34 @@ def test_a_distant_file_is_described_without_a_copy(kind, request, ntuple):
     assert (there.format, there.jets, there.usable, there.notes) == (here.format, here.jets, here.usable, here.notes)
     absent = describe(url.replace("jets.root", "jests.root"))
     assert not absent.usable
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(404, "there is no such file"), (403, "access denied"), (503, r"cannot be read \(503 Service Unavailable\)")],
+)
+def test_a_file_that_is_read_from_its_place_says_what_the_server_said(web, ntuple, answer, reason):
+    url = web.put(ntuple())
+    web.answer(*[answer] * 20)
+    with pytest.raises(InputError, match=rf"{url}: {reason}"), open_jets(url):
+        pass
+
+
+def test_a_file_is_read_from_its_place_through_the_proxy(cli, ntuple, tmp_path):
+    file = ntuple()
+    with web_server(tmp_path / "proxy") as proxy, web_server(tmp_path / "web") as server:
+        proxy.put(file)
+        environment = os.environ | {"http_proxy": proxy.url, "no_proxy": ""}
+        far = cli("info", "http://data.example.invalid/jets.root", env=environment)
+        assert "60 jets" in far.stdout
+        asked = len(proxy.requests())
+        assert "60 jets" in cli("info", server.put(file), env=environment).stdout
+        assert len(proxy.requests()) == asked > 0
+
+
+def test_no_secret_of_an_address_is_repeated_by_info_and_correct(cli, tmp_path):
+    url = "https://data.example.invalid/jets.root?token=hunter2"
+    for arguments in (("info", url), ("correct", url, "--model", tmp_path, "--out", tmp_path / "out.root")):
+        done = cli(*arguments, check=False)
+        assert done.returncode == 2
+        assert "hunter2" not in done.stdout + done.stderr
