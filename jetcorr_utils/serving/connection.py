@@ -6,18 +6,26 @@ given up at once when the request is at fault.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..addresses import is_loopback, refuse_secrets
 from ..errors import InputError, JetcorrError, ServerError
+from ..listening import listener
+from .private import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from .server import TritonServer
 
-__all__ = ["Connection", "may_pass"]
+__all__ = ["KEY_HEADER", "Connection", "may_pass"]
+
+KEY_HEADER = "jetcorr-key"
+"""The header by which the servers that are started here know who may have them map shared memory."""
+
 
 T = TypeVar("T")
 
@@ -27,6 +35,7 @@ _TRANSIENT_TEXT = (
     "unavailable", "not ready", "exceeds maximum queue size", "no available versions", "shutting down",
     "unable to find shared memory region",  # the server was started again and does not know it
 )  # fmt: skip
+_RESTRICTED = "protocol is restricted"  # gRPC says that it is unavailable
 _DIRECT = [  # gRPC would ask the proxy that the environment names; the sizes are those of tritonclient
     ("grpc.enable_http_proxy", 0), ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)
 ]  # fmt: skip
@@ -82,6 +91,20 @@ class Connection:
         return self.api.InferenceServerClient(self.url, channel_args=_DIRECT if is_loopback(self.url) else None)
 
     @property
+    def key(self) -> dict[str, str]:
+        """The header that opens shared memory, if the server is one that this account has started on this machine."""
+        number = self.url.rpartition(":")[2]
+        if not is_loopback(self.url) or not number.isdecimal() or (process := listener(int(number))) is None:
+            return {}
+        with contextlib.suppress(OSError):
+            for variable in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+                name, _, value = variable.partition(b"=")
+                if name == KEY_VARIABLE.encode():
+                    prefix = "triton-grpc-protocol-" if self.protocol == "grpc" else ""
+                    return {prefix + KEY_HEADER: value.decode()}
+        return {}
+
+    @property
     def as_json(self) -> dict[str, bool]:
         """What makes tritonclient's answers dictionaries with either protocol."""
         return {"as_json": True} if self.protocol == "grpc" else {}
@@ -110,6 +133,8 @@ class Connection:
         """
         deadline, pause = time.monotonic() + self.patience, 0.05
         while True:
+            if self.server is not None and not self.server.running:  # another program may have its port by now
+                raise ServerError(f"{self.server.describe()} died; its log: {self.server.log}")
             try:
                 return function()
             except JetcorrError:
@@ -117,9 +142,8 @@ class Connection:
             except Exception as error:
                 if not may_pass(error):
                     raise InputError(f"Triton server at {self.url}, {about}: {_reason(error)}") from None
-                if self.server is not None and not self.server.running:
-                    raise ServerError(f"{self.server.describe()} died; its log: {self.server.log}") from None
-                if time.monotonic() + pause > deadline:
+                dead = self.server is not None and not self.server.running
+                if not dead and time.monotonic() + pause > deadline:
                     raise ServerError(
                         f"Triton server at {self.url} does not answer, {about} ({self.patience:g} s of trying): "
                         f"{_reason(error)}{f'; its log: {self.server.log}' if self.server else ''}"
@@ -134,6 +158,8 @@ def may_pass(error: Exception) -> bool:
 
     if not isinstance(error, InferenceServerException):
         return True
+    if _RESTRICTED in str(error.message()).lower():
+        return False
     status = str(error.status() or "")
     if status.removeprefix("StatusCode.") in _TRANSIENT_GRPC or status in _TRANSIENT_HTTP:
         return True
