@@ -2,7 +2,7 @@
 
 An address is written down (study.yaml, run.json, notebooks, logs) and shown (errors, `ps`), so nothing secret may stand
 in it: `refuse_secrets` and `check_no_secrets` are called where addresses come in, before anything is written,
-`without_secrets` where a text goes out that may quote an address of somebody else: what a library says, where a server redirects to.
+`without_secrets` where a text goes out that may quote one: what a library says, where a server has sent us.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def is_loopback(address: str) -> bool:
 def direct_environment() -> dict[str, str]:
     """The environment variables of this process, for one that must not ask a proxy for what is on this machine."""
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    names = ",".join(filter(None, [given, "localhost,127.0.0.1,::1"]))
+    names = ",".join(filter(None, [given, "localhost,127.0.0.1,::1,0.0.0.0"]))
     return os.environ | {"no_proxy": names, "NO_PROXY": names}
 
 

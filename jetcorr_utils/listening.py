@@ -1,7 +1,7 @@
-"""Which process of this machine listens on a port: another account may take the port that one of our servers is to have.
+"""Which process of this machine listens on a port.
 
-Ports are free for all accounts, and the ports of a server can be read in the list of processes: what answers there need
-not be the server that was started.
+Another account may take the port that one of our servers is to have: ports are free for all, and those of a server can
+be read in the list of processes. What answers there need not be the server that was started.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A web server, or a proxy, for tests: a process on loopback that says what it is told to, and records what it is asked.
+"""A web server, or a proxy, for tests: a process on loopback that says what it is told, and records what it is asked.
 
 ``python web.py PORT FOLDER``: FOLDER has ``files/`` to serve, ``answers`` with one status a line, each given to one
 request before files are served (a status may be followed by headers, as JSON), ``certificate.pem`` for TLS, and gets
@@ -94,8 +94,8 @@ def web_server(folder: Path, *, tls: bool = False) -> Iterator[Web]:
     (folder / "answers").touch()
     if tls:
         file = str(folder / "certificate.pem")
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", file,
-                   "-out", file + ".crt", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]  # fmt: skip
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", file, "-out",
+                   file + ".crt", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True)
         with open(file, "a", encoding="utf-8") as both:
             both.write(Path(file + ".crt").read_text(encoding="utf-8"))

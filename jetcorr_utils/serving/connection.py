@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
-from ..addresses import is_loopback, refuse_secrets
+from ..addresses import is_loopback, refuse_secrets, without_secrets
 from ..errors import InputError, JetcorrError, ServerError
 from ..listening import listener
 from .private import KEY_VARIABLE
@@ -86,8 +88,14 @@ class Connection:
 
     def new_client(self, timeout: float) -> Any:
         """A client of one's own, to be closed by the caller."""
-        if self.protocol == "http":  # it knows no proxy
-            return self.api.InferenceServerClient(self.url, connection_timeout=timeout, network_timeout=timeout)
+        if self.protocol == "http":
+            limits = {"connection_timeout": timeout, "network_timeout": timeout}
+            client = self.api.InferenceServerClient(self.url, **limits)
+            if proxy := _proxy(self.url):  # tritonclient looks for none, and takes none
+                from geventhttpclient import HTTPClient
+
+                client._client_stub = HTTPClient.from_url(client._parsed_url, **limits, **proxy)
+            return client
         return self.api.InferenceServerClient(self.url, channel_args=_DIRECT if is_loopback(self.url) else None)
 
     @property
@@ -152,6 +160,18 @@ class Connection:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+def _proxy(url: str) -> dict[str, Any]:
+    """geventhttpclient's options for the proxy that the environment names for ``host:port``, none for this machine."""
+    given = urllib.request.getproxies().get("http")
+    host = urlsplit(f"//{url}").hostname or ""
+    if not given or is_loopback(url) or urllib.request.proxy_bypass(host):
+        return {}
+    proxy = urlsplit(given if "://" in given else f"//{given}")
+    names = {"proxy_user": proxy.username, "proxy_password": proxy.password}
+    names = {name: unquote(value) for name, value in names.items() if value is not None}
+    return {"proxy_host": proxy.hostname, "proxy_port": proxy.port or 80, **names}
+
+
 def may_pass(error: Exception) -> bool:
     """Whether a call may succeed later: the connection was lost, or the server is starting or overloaded."""
     from tritonclient.utils import InferenceServerException
@@ -176,4 +196,4 @@ def _api(protocol: str) -> Any:
 
 def _reason(error: Exception) -> str:
     message = getattr(error, "message", lambda: str(error))()
-    return " ".join(str(message).split())[:300] or type(error).__name__
+    return without_secrets(" ".join(str(message).split()))[:300] or type(error).__name__

@@ -216,7 +216,8 @@ class TritonServer:
         host, http_port = self.http_url.rsplit(":", 1)
         closed = f"shared-memory,trace,logging:{KEY_HEADER}{private.NO_KEY}"
         command = [
-            sys.executable, "-I", "-S", private.__file__, str(_package(self.environment) / "tritonserver/bin/tritonserver"),
+            sys.executable, "-I", "-S", private.__file__,
+            str(_package(self.environment) / "tritonserver/bin/tritonserver"),
             f"--model-repository={self.repository}", f"--backend-directory={backends}",
             f"--model-config-name={LOCAL_CONFIG}",
             f"--http-address={host}", f"--http-port={http_port}",

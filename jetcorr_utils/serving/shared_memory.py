@@ -5,10 +5,10 @@ names travel through the socket.
 
 No region outlives its users, by whatever signal they end: its name is taken out of the machine as soon as the server
 has mapped the memory, which is then freed when the last of the two unmaps it. What a killed client leaves behind is the
-server's mapping; the next client of that server takes it away. Other accounts can open neither the memory, whose mode is
-0600, nor the interface by which a server maps it: `Connection.key` does. For this `multiprocessing.shared_memory`, on which
-tritonclient's own helper is built, does not serve: it keeps the name, it cannot reserve the memory (a full /dev/shm
-would kill the process while it writes), and it starts a process that watches over the names.
+server's mapping; the next client of that server takes it away. Other accounts can open neither the memory (its mode is
+0600) nor the interface by which a server maps it (it takes `Connection.key`). For this `multiprocessing.shared_memory`,
+on which tritonclient's own helper is built, does not serve: it keeps the name, it cannot reserve the memory (a full
+/dev/shm would kill the process while it writes), and it starts a process that watches over the names.
 """
 
 from __future__ import annotations
