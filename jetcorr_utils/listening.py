@@ -6,8 +6,8 @@ be read in the list of processes. What answers there need not be the server that
 
 from __future__ import annotations
 
-import contextlib
 import os
+from typing import Any
 
 import psutil
 
@@ -24,9 +24,17 @@ def listens(process: int, *ports: int) -> bool:
 
 
 def listener(port: int) -> int | None:
-    """The process of this account that listens on a TCP port, if there is one."""
-    with contextlib.suppress(psutil.Error):  # some systems tell root only
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
-                return connection.pid if psutil.Process(connection.pid).uids().real == os.getuid() else None
-    return None
+    """The process of this account that listens on a TCP port; None if there is none, or another account does as well.
+
+    A name such as localhost has several addresses, of which each can be somebody else's.
+    """
+    try:
+        found = {connection.pid for connection in psutil.net_connections("tcp") if _listens(connection, port)}
+        ours = all(process and psutil.Process(process).uids().real == os.getuid() for process in found)
+    except psutil.Error:  # some systems tell root only; a process may have ended
+        return None
+    return max(found, default=None) if ours else None
+
+
+def _listens(connection: Any, port: int) -> bool:
+    return connection.status == psutil.CONN_LISTEN and connection.laddr.port == port

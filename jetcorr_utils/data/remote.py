@@ -161,12 +161,14 @@ def _host(causes: list[BaseException]) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what an error, or what it came from, says."""
-    *_, error = _causes(error) if isinstance(error, FileNotFoundError) else [error]
+    """The first line of what an error says, or that which fsspec has made "not found" of."""
+    error = (isinstance(error, FileNotFoundError) and error.__cause__) or error
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return f"{status} {getattr(error, 'message', '')}".strip()
-    return without_secrets(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    proxy = "the proxy that the environment names: " if "Proxy" in type(error).__name__ else ""
+    return without_secrets(proxy + line)
 
 
 def _pause(error: BaseException, longest: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -226,6 +227,25 @@ def test_a_host_that_does_not_exist_is_not_an_absent_file(study, scheme, name):
         ensure_files(study(f"{scheme}://data.example.invalid/{name}"), progress=False)
 
 
+def test_an_s3_server_that_does_not_exist_is_not_an_absent_file(study, monkeypatch):
+    pytest.importorskip("s3fs", reason="s3:// needs s3fs")
+    for name, value in {
+        "ENDPOINT_URL": "http://s3.example.invalid",
+        "ACCESS_KEY_ID": "a",
+        "SECRET_ACCESS_KEY": "b",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with pytest.raises(InputError, match=r"no host s3\.example\.invalid|cannot be read after 2 attempts"):
+        ensure_files(study("s3://bucket/x.root"), progress=False)
+
+
+def test_a_server_that_is_silent_is_asked_again_and_is_not_an_absent_file(study):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.root"
+        with pytest.raises(InputError, match="cannot be read after 2 attempts"):
+            ensure_files(study(url, timeout=0.3), progress=False)
+
+
 def test_where_a_server_sends_us_may_be_signed_and_is_not_repeated(ntuple, study, web):
     to = f'302 {{"Location": "{web.url}/else.root?X-Amz-Signature=hunter2"}}'
     web.answer(*[to, 500] * 4)
@@ -281,6 +301,12 @@ def test_other_machines_are_asked_through_the_proxy_and_this_one_is_not(ntuple, 
         assert len(proxy.requests()) == asked
         fetch_apart("https://data.example.invalid/jets.root", tmp_path / "tls", **variables)
         assert proxy.requests()[-1][:2] == ("CONNECT", "data.example.invalid:443")
+
+
+def test_a_proxy_that_does_not_answer_is_named(tmp_path):
+    done = fetch_apart("http://data.example.invalid/x.root", tmp_path, http_proxy="http://me:hunter2@127.0.0.1:9")
+    assert "the proxy that the environment names: Cannot connect to host 127.0.0.1:9" in done.stderr
+    assert "hunter2" not in done.stderr
 
 
 def test_an_s3_server_on_this_machine_is_not_asked_through_the_proxy(ntuple, s3, tmp_path):
