@@ -114,10 +114,12 @@ def is_loopback(address: str) -> bool:
 
 
 def direct_environment() -> dict[str, str]:
-    """The environment variables of this process, for one that must not ask a proxy for what is on this machine."""
-    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    names = ",".join(filter(None, [given, "localhost,127.0.0.1,::1,0.0.0.0"]))
-    return os.environ | {"no_proxy": names, "NO_PROXY": names}
+    """The environment variables by which a process does not ask a proxy for what is on this machine."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if given.strip() != "*":
+        names = [name.strip() for name in given.split(",") if name.strip()]
+        given = ",".join(dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", "0.0.0.0"]))
+    return {"no_proxy": given, "NO_PROXY": given}
 
 
 def open_directly(url: str, timeout: float) -> IO[bytes]:

@@ -17,7 +17,7 @@ import click
 from tqdm import tqdm
 
 from . import __version__
-from .addresses import check_no_secrets, without_secrets
+from .addresses import check_no_secrets, direct_environment, without_secrets
 from .config import load_study
 from .errors import MACHINE_FAULTS, InputError, JetcorrError
 from .kubeflow.cli import manifests, pipeline, trial
@@ -47,6 +47,7 @@ class Group(click.Group):
         threading.excepthook = _thread_failed
         try:
             check_no_secrets(ctx.meta["jetcorr.arguments"])
+            os.environ.update(direct_environment())  # for the libraries and processes that this command uses
             return super().invoke(ctx)
         except InputError as error:
             message, code = str(error), 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -63,7 +64,9 @@ class TensorBoard:
                 sys.executable, "-m", "tensorboard.main", "--logdir", str(log_dir), "--host", "127.0.0.1",
                 "--port", str(self.port), "--reload_interval", str(reload_interval), "--load_fast", "false",
             ]  # fmt: skip
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=direct_environment())
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | direct_environment()
+            )
         atexit.register(self.stop)  # it ends with the notebook's kernel
         try:
             self._wait()

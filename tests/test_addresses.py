@@ -14,6 +14,7 @@ from jetcorr_utils.serving import TritonPredictor, open_predictors
 from jetcorr_utils.tensorboard import TensorBoard
 from jetcorr_utils.training.records import TensorBoardLog
 from tests.planted import SECRET, SECRET_ADDRESSES
+from tests.web import web_server
 
 HARMLESS = [
     "https://example.org:8000/a@b/jets.root?download=1&path=store/x.root", "root://host:1094//store/user/a@1.root",
@@ -61,6 +62,21 @@ def test_own_exceptions_of_the_proxy_stay(monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("NO_PROXY", ".cern.ch")
     assert direct_environment()["no_proxy"] == ".cern.ch,localhost,127.0.0.1,::1,0.0.0.0"
+    monkeypatch.setenv("no_proxy", direct_environment()["no_proxy"])
+    assert direct_environment()["no_proxy"] == ".cern.ch,localhost,127.0.0.1,::1,0.0.0.0"
+    monkeypatch.setenv("no_proxy", "*")
+    assert direct_environment()["no_proxy"] == "*"
+
+
+def test_an_interface_of_a_cluster_on_this_machine_is_not_asked_for_through_a_proxy(cli, tmp_path):
+    """What `kubectl port-forward` or a cluster in containers offers: the SDKs know nothing of loopback."""
+    pytest.importorskip("kfp", reason="the pipeline's client needs the kubeflow extra")
+    with web_server(tmp_path / "proxy") as proxy, web_server(tmp_path / "cluster") as cluster:
+        environment = os.environ | {"http_proxy": proxy.url, "no_proxy": "", "HOME": str(tmp_path)}
+        done = cli("pipeline", "submit", "--host", cluster.url, check=False, env=environment)
+        assert done.returncode == 2
+        assert cluster.requests()
+        assert proxy.requests() == []
 
 
 def _left(folder) -> list[str]:
