@@ -27,6 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from .addresses import check_no_secrets
 from .config import DataSettings, Study, load_study, parse_parameter, project_root
 from .errors import InputError, JetcorrError
 from .files import MARK, fingerprint, known_shape, read_json, remove_leftovers, write_json, write_text
@@ -335,6 +336,7 @@ def run_study(
 def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, Any]) -> tuple[RunFolder, Study, dict]:
     """The run folder with the study as it will be used, and the notebooks' own parameters."""
     own = {name: parse_parameter(name, value) for name, value in parameters.items() if name.isupper()}
+    check_no_secrets(own)
     if own:
         defaults = _own_parameters()
         if unknown := sorted(own.keys() - defaults.keys()):

@@ -17,6 +17,7 @@ import click
 from tqdm import tqdm
 
 from . import __version__
+from .addresses import check_no_secrets, direct_environment, without_secrets
 from .config import load_study
 from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError
@@ -38,11 +39,17 @@ MOST_COLUMNS = 4
 
 
 class Group(click.Group):
-    """A command group that reports our own errors in one line."""
+    """A command group that reports our own errors in one line, and has no secret in an address go any further."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["jetcorr.arguments"] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         threading.excepthook = _thread_failed
         try:
+            check_no_secrets(ctx.meta["jetcorr.arguments"])
+            os.environ.update(direct_environment())  # for the libraries and processes that this command uses
             return super().invoke(ctx)
         except InputError as error:
             message, code = str(error), 2
@@ -54,7 +61,8 @@ class Group(click.Group):
             message, code = f"{os.fsdecode(error.filename or 'a file')}: {error.strerror}", 1
         except MemoryError:
             message, code = "the memory of this machine (or of its limit) is not enough", 1
-        tqdm.write(f"jetcorr: {message}", file=sys.stderr)  # on a line of its own, after a bar that is not at its end
+        # On a line of its own, after a bar that is not at its end
+        tqdm.write(f"jetcorr: {without_secrets(message)}", file=sys.stderr)
         ctx.exit(code)
 
 

@@ -32,7 +32,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from .errors import StudyError
+from .addresses import check_no_secrets, without_secrets
+from .errors import InputError, StudyError
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
 
 __all__ = [
@@ -76,7 +77,7 @@ def _as_meant(value: Any, field: FieldInfo | None) -> Any:
 class Settings(BaseModel):
     """Base of all settings: immutable, and a key that does not exist is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -410,7 +411,7 @@ def parse_value(name: str, value: Any) -> Any:
         return parse_yaml(value)
     except _NOT_YAML as error:
         raise StudyError(
-            f"parameter {name!r}: {value!r} is not YAML: {_one_line(error)}; "
+            f"parameter {name!r}: {without_secrets(repr(value))} is not YAML: {_one_line(error)}; "
             "a text with special characters needs quotes inside quotes: \"'…'\""
         ) from None
 
@@ -426,7 +427,7 @@ def parse_parameter(name: str, value: Any) -> Any:
     value = plain(parse_value(name, value))
     if not is_plain(value):
         raise StudyError(
-            f"parameter {name!r}: {str(value)[:60]!r}: use texts, finite numbers, booleans, null, "
+            f"parameter {name!r}: {without_secrets(str(value))[:60]!r}: use texts, finite numbers, booleans, null, "
             "and lists and mappings (by text) of these"
         )
     return value
@@ -437,8 +438,8 @@ def _one_line(error: Exception) -> str:
         place = error.problem_mark
         where = f" (line {place.line + 1}, column {place.column + 1})" if place else ""
         hint = "; a text that begins with * needs quotes" if "alias" in f"{error.context} {error.problem}" else ""
-        return " ".join(f"{error.problem}{where}{hint}".split())[:250]
-    return " ".join(str(error).split())[:200]
+        return without_secrets(" ".join(f"{error.problem}{where}{hint}".split()))[:250]
+    return without_secrets(" ".join(str(error).split()))[:200]
 
 
 def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
@@ -477,6 +478,10 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     settings.setdefault("name", path.stem)
     for dotted, value in (overrides or {}).items():
         _override(settings, dotted, value)
+    try:
+        check_no_secrets(settings)
+    except InputError as error:
+        raise StudyError(f"study {path}: {error}") from None
     try:
         return Study.model_validate(settings)
     except ValidationError as error:

@@ -12,11 +12,13 @@ from typing import Any, Protocol
 import awkward as ak
 import uproot
 
-from ..config import DataSettings
+from ..addresses import refuse_secrets
+from ..config import DataSettings, RemoteSettings
 from ..errors import InputError
 from . import jetntuple, nanoaod
 from .jetntuple import JetNTuple
 from .nanoaod import NanoAOD
+from .remote import client_options, explain, is_remote, reason_of
 from .schema import DEFAULTS, Candidates
 from .selection import select_jets
 
@@ -109,9 +111,11 @@ def _reading(path: str) -> Iterator[None]:
         yield
     except (InputError, GeneratorExit, KeyboardInterrupt, MemoryError):
         raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
     except Exception as error:
+        if is_remote(path):
+            raise InputError(f"{path}: {explain(error) or f'cannot be read ({reason_of(error)})'}") from None
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"{path}: there is no such file") from None
         lines = str(error).strip().splitlines() or [""]
         raise InputError(
             f"{path}: cannot be read, damaged or truncated? ({type(error).__name__}: {lines[0]})"
@@ -132,6 +136,9 @@ def open_jets(path: str | Path) -> Iterator[JetSource]:
         if Path(path).is_dir():
             raise InputError(f"{path}: is a folder; give the files in it, for example '{path}/*.root'")
         how: dict[str, Any] = {}
+        if is_remote(path):
+            refuse_secrets(path)
+            how = client_options(path, RemoteSettings().timeout)
         with contextlib.suppress(OSError), open(path, "rb") as raw:
             if raw.read(4) != b"root":
                 raise InputError(f"{path}: is not a ROOT file")

@@ -103,9 +103,10 @@ class TritonPredictor(BatchPredictor):
         if self._regions:
             # A client with little patience: a server that does not answer must not hold up the end
             client = self._connection.new_client(timeout=5.0)
-            unregister(client, self._regions)
+            key = self._connection.key
+            unregister(client, key, self._regions)
             with contextlib.suppress(Exception):
-                remove_leftovers(client)  # worker processes have ended without a word
+                remove_leftovers(client, key)  # worker processes have ended without a word
             client.close()
         self._connection.close()
 
@@ -175,9 +176,9 @@ class TritonPredictor(BatchPredictor):
         if region is not None:
             self._own.region = None
             self._regions.remove(region.name)
-            unregister(client, [region.name])
+            unregister(client, self._connection.key, [region.name])
         try:
-            self._own.region = region = Region(client, size)
+            self._own.region = region = Region(client, self._connection.key, size)
         except InputError:
             if self._must_share:
                 raise
@@ -190,9 +191,10 @@ class TritonPredictor(BatchPredictor):
         """Whether the server can map memory of this process."""
 
         def attempt() -> None:
-            self._own.region = Region(self._connection.client, 1)
+            client, key = self._connection.client, self._connection.key
+            self._own.region = Region(client, key, 1)
             self._regions.append(self._own.region.name)
-            remove_leftovers(self._connection.client)
+            remove_leftovers(client, key)
 
         try:
             self._connection.call(attempt, "shared memory")

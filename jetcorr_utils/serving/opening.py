@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..addresses import refuse_secrets
 from ..errors import InputError
 from ..export.predictor import OnnxPredictor, Predictor
 from ..export.repository import latest_version, repository_models
@@ -74,6 +75,7 @@ def _open_folder(folder: Path, threads: int | None) -> OnnxPredictor:
 
 
 def _open_url(text: str, shared_memory: MemoryChoice) -> dict[str, Predictor]:
+    refuse_secrets(text)
     protocol, _, rest = text.partition("://")
     url, _, name = rest.partition("/")
     if protocol not in ("http", "grpc") or ":" not in url:

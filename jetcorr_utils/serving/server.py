@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -26,7 +27,9 @@ from ..config import project_root
 from ..errors import InputError, ServerError
 from ..export.repository import LOCAL_CONFIG
 from ..files import scratch_folder
-from . import guard
+from ..listening import listens
+from . import guard, private
+from .connection import KEY_HEADER
 
 __all__ = ["ENVIRONMENT_VARIABLE", "TritonServer", "find_environment", "server_available"]
 
@@ -147,7 +150,8 @@ class TritonServer:
         with open(self.log, "ab") as log:
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, prefix, *self._command(backends, prefix)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_variables(self.environment),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                env=_variables(self.environment) | {private.KEY_VARIABLE: secrets.token_hex(32)},
                 start_new_session=True,  # an interrupt in a notebook or terminal is not meant for the server
             )  # fmt: skip
         self.pid = int(self._guard.stdout.readline() or 0)
@@ -210,7 +214,9 @@ class TritonServer:
 
     def _command(self, backends: Path, prefix: str) -> list[str]:
         host, http_port = self.http_url.rsplit(":", 1)
+        closed = f"shared-memory,trace,logging:{KEY_HEADER}{private.NO_KEY}"
         command = [
+            sys.executable, "-I", "-S", private.__file__,
             str(_package(self.environment) / "tritonserver/bin/tritonserver"),
             f"--model-repository={self.repository}", f"--backend-directory={backends}",
             f"--model-config-name={LOCAL_CONFIG}",
@@ -218,6 +224,7 @@ class TritonServer:
             f"--grpc-address={host}", f"--grpc-port={self.grpc_url.rsplit(':', 1)[1]}",
             f"--metrics-address={host}", f"--metrics-port={self.metrics_url.rsplit(':', 1)[1]}",
             f"--backend-config=python,shm-region-prefix-name={prefix}", "--exit-timeout-secs=5",
+            f"--http-restricted-api={closed}", f"--grpc-restricted-protocol={closed}",
         ]  # fmt: skip
         if self.poll_seconds is not None:
             command += ["--model-control-mode=poll", f"--repository-poll-secs={self.poll_seconds}"]
@@ -232,6 +239,11 @@ class TritonServer:
                 raise ServerError(
                     f"{self.describe()} not ready after {self.timeout:g} s; its log: {self.log}\n{self.log_tail()}"
                 )
+            time.sleep(0.1)
+        ports = [int(url.rpartition(":")[2]) for url in (self.http_url, self.grpc_url, self.metrics_url)]
+        while not listens(self.pid, *ports):  # of the three, Triton opens that for HTTP before the last one
+            if not self.running or time.monotonic() > deadline:
+                raise ServerError(f"another program has taken a port of {self.describe()}; its log: {self.log}")
             time.sleep(0.1)
 
 

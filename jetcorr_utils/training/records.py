@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tqdm.auto import tqdm
 
+from ..addresses import refuse_secrets
 from .card import write_model_card
 from .checkpoint import CHECKPOINT, STATE, read_state, save_model, write_state
 from .distributed import rank
@@ -82,6 +83,7 @@ class TensorBoardLog:
     def __init__(self, folder: str | Path | None, first_epoch: int = 1) -> None:
         self._writer, self._folder = None, str(folder)
         if folder is not None:
+            refuse_secrets(self._folder)
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
             # What an interrupted training logged after its last saved epoch is hidden

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 import urllib.parse
 import urllib.request
 
 import pytest
+from torch import nn
 
+from jetcorr_utils import tensorboard
 from jetcorr_utils.errors import InputError, ServerError
 from jetcorr_utils.tensorboard import TensorBoard
+from jetcorr_utils.training.records import TensorBoardLog
 from jetcorr_utils.tuning import search
+from tests.web import web_server
 
 
 @pytest.fixture
@@ -84,6 +89,39 @@ def test_a_port_that_is_taken_is_named(tmp_path):
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=rf"TensorBoard: port {port} cannot be used: Address already in use"):
             TensorBoard(tmp_path, port=port)
+
+
+def test_who_takes_the_port_is_not_taken_for_tensorboard(tmp_path, monkeypatch):
+    with web_server(tmp_path / "thief") as thief:
+        (thief.folder / "files" / "index").touch()
+        thief.answer(*[200] * 20)
+        monkeypatch.setattr(tensorboard, "_free_port", lambda _: thief.port)  # free when it was looked for
+        with pytest.raises(ServerError, match=r"another program has taken port|ended with exit code"):
+            TensorBoard(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_no_proxy_is_asked_for_what_is_on_this_machine(place, tmp_path, monkeypatch, request):
+    logs = request.getfixturevalue("s3_folder") if place == "s3" else str(tmp_path)
+    if place == "s3":
+        log = TensorBoardLog(logs)
+        log.epoch({"epoch": 1, "validation_mae": 0.5}, nn.Identity())
+        log.close()
+    with web_server(tmp_path / "proxy") as proxy:
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        with TensorBoard(logs, reload_interval=1) as board:
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            deadline = time.monotonic() + 60
+            while place == "s3" and time.monotonic() < deadline:
+                with opener.open(board.url + "data/plugin/scalars/tags", timeout=60) as answer:
+                    if tags := json.load(answer):
+                        break
+                time.sleep(0.2)
+        assert proxy.requests() == []
+        assert place == "local" or "validation/mae" in next(iter(tags.values()))
 
 
 def test_a_server_that_ends_leaves_its_log(tmp_path, monkeypatch):
