@@ -188,13 +188,13 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
 
     output = run.notebooks / stage.notebook.name
     run.notebooks.mkdir(exist_ok=True)
-    names = papermill.inspect_notebook(str(stage.notebook))
+    names = papermill.inspect_notebook(_literal(stage.notebook))
     known = {name: value for name, value in parameters.items() if name in names}
     with scratch_folder() as sockets:
         try:
             papermill.execute_notebook(
-                str(stage.notebook),
-                str(output),
+                _literal(stage.notebook),
+                _literal(output),
                 parameters=known,
                 cwd=str(stage.notebook.parent),
                 kernel_name="python3",
@@ -205,6 +205,11 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
                 f"notebook {NOTEBOOKS[stage.number]} stopped at cell {error.exec_count}: {error.ename}: "
                 f"{error.evalue}\n  the executed notebook with the error: {output}"
             ) from None
+
+
+def _literal(path: Path) -> str:
+    """A path for papermill, which takes braces in it for a place to put a parameter into."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _transport(folder: Path) -> dict[str, str]:
@@ -294,7 +299,10 @@ def _own_parameters() -> set[str]:
     """The notebooks' parameters, without those that say which study and which folder."""
     import papermill
 
-    return {name for stage in STAGES for name in papermill.inspect_notebook(str(stage.notebook))} - {"STUDY", "RUN_DIR"}
+    return {name for stage in STAGES for name in papermill.inspect_notebook(_literal(stage.notebook))} - {
+        "STUDY",
+        "RUN_DIR",
+    }
 
 
 @contextlib.contextmanager

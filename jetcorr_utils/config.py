@@ -370,12 +370,14 @@ def _study_path(name: str | Path) -> Path:
 def parse_value(name: str, value: Any) -> Any:
     """The value of a parameter; a text is read as YAML, since on a command line everything is a text.
 
+    A path is no YAML, which would cut it off before a " #" and take a ": " in it for a mapping.
+
     Raises
     ------
     StudyError
         If the text is not YAML.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.startswith(("/", "./", "../", "~/")):
         return value
     try:
         return yaml.safe_load(value)

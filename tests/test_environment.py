@@ -106,7 +106,7 @@ def test_other_pythons_are_refused_at_once_in_one_line(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS[:-1])  # the server's wheel ends with 3.13
-def test_the_server_runs_in_the_environment_of_each_python(python, make_repository, tmp_path):
+def test_the_server_runs_in_the_environment_of_each_python(python, tmp_path):
     interpreter = _interpreters().get(python)
     if interpreter is None:
         pytest.skip(f"no Python {python} on this machine")
@@ -118,7 +118,7 @@ def test_the_server_runs_in_the_environment_of_each_python(python, make_reposito
     if installed.returncode and "NewConnectionError" in installed.stderr:
         pytest.skip("no package index")
     assert installed.returncode == 0, installed.stderr
-    server = TritonServer(make_repository("pfn"), environment=place)
+    server = TritonServer(ROOT / "results" / "reference" / "model_repository", environment=place)
     with server, TritonPredictor(server.http_url, "pfn") as predictor:
         factor, _ = predictor.predict(some_clouds(20))
         assert (abs(factor) < 10).all()

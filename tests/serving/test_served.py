@@ -19,10 +19,8 @@ from jetcorr_utils.serving import TritonPredictor, TritonServer, environment, op
 from jetcorr_utils.serving.environment import ENVIRONMENT_VARIABLE, find_environment, private_place, server_available
 from jetcorr_utils.serving.served import ServedRepository
 from tests.networks import some_clouds
-from tests.planted import SECRETS
+from tests.planted import AWKWARD, SECRETS
 from tests.serving.test_server import _family
-
-AWKWARD = "my run (été) 'a\" & $(touch HIT) [x] %s #?;*:{b}"
 
 
 @pytest.fixture
@@ -68,7 +66,7 @@ def test_the_server_gets_the_variables_that_it_needs_and_no_keys(make_repository
 
 
 def test_no_path_reaches_a_shell(make_repository, tmp_path, monkeypatch):
-    place = tmp_path / AWKWARD
+    place = tmp_path / f'{AWKWARD};"*:'
     place.mkdir()
     repository = make_repository("pfn").rename(place / "repository")
     (place / "environment").symlink_to(find_environment())
