@@ -299,10 +299,8 @@ def _own_parameters() -> set[str]:
     """The notebooks' parameters, without those that say which study and which folder."""
     import papermill
 
-    return {name for stage in STAGES for name in papermill.inspect_notebook(_literal(stage.notebook))} - {
-        "STUDY",
-        "RUN_DIR",
-    }
+    found = [papermill.inspect_notebook(_literal(stage.notebook)) for stage in STAGES]
+    return set().union(*found) - {"STUDY", "RUN_DIR"}
 
 
 @contextlib.contextmanager

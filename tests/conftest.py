@@ -86,7 +86,7 @@ def smoke_run(tmp_path_factory) -> SmokeRun:
     with FileLock(place / "run.lock"):
         if not output.exists():
             temporary.mkdir(exist_ok=True)
-            result = jetcorr(*arguments, env=os.environ | SECRETS | {"TMPDIR": str(temporary)}, cwd=place)
+            result = jetcorr(*arguments, env=os.environ | SECRETS | {"TMPDIR": str(temporary)})
             write_text(output, result.stdout + result.stderr)
     return SmokeRun(RunFolder(folder), arguments, output.read_text())
 
