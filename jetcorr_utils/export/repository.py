@@ -145,17 +145,25 @@ def add_model(
     release = first_release(onnx.load(str(onnx_path), load_external_data=False))
     folder = Path(repository) / name
     version = version or latest_version(folder) + 1
-    columns = int(metadata["particle_columns"])
+    columns, jet_columns = (_width(onnx_path, metadata, key) for key in ("particle_columns", "jet_columns"))
     settings = {
-        "name": name, "columns": columns, "jet_columns": int(metadata["jet_columns"]), "max_batch_size": max_batch_size,
+        "name": name, "columns": columns, "jet_columns": jet_columns, "max_batch_size": max_batch_size,
         "instances": instances, "queue_delay_us": queue_delay_us, "max_particles": MAX_PARTICLES,
         "release": release, "notes": {key: metadata[key] for key in NOTES if key in metadata},
     }  # fmt: skip
     _write_if_new(folder / "config.pbtxt", _config("onnxruntime", **settings))
     _write_if_new(folder / "configs" / f"{LOCAL_CONFIG}.pbtxt", _config("python", **settings))
-    _write_warmup(folder / "warmup", columns, int(metadata["jet_columns"]))
+    _write_warmup(folder / "warmup", columns, jet_columns)
     _write_version(folder, version, Path(onnx_path))
     return version
+
+
+def _width(path: str | Path, metadata: Mapping[str, str], key: str) -> int:
+    """How many columns an input has, by the model's metadata."""
+    text = metadata.get(key, "")
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise InputError(f"{path}: not a model that jetcorr exported: {key} in its metadata is {text[:20]!r}")
+    return int(text)
 
 
 def _write_if_new(path: Path, text: str) -> None:

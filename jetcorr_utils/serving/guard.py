@@ -1,9 +1,9 @@
 """Runs a command and ends it when the caller is gone: how no server is ever left behind.
 
-Started by `TritonServer` as a process of its own: ``python guard.py SHM_PREFIX VARIABLES COMMAND…``, with the command's
-environment variables, all of them, as a JSON object. Its standard input is a pipe that the caller holds open. When the
-pipe closes, because the caller stops the server, leaves, or dies by whatever signal, the command is terminated, and
-killed if it has not gone after a while. Python's standard library only, so that it starts at once.
+Started by `TritonServer` as a process of its own: ``python guard.py SHM_PREFIX COMMAND…``. Its standard input is a pipe
+that the caller holds open; through it comes one line, a JSON object of all environment variables that the command gets.
+When the pipe closes, because the caller stops the server, leaves, or dies by whatever signal, the command is
+terminated, and killed if it has not gone after a while. Python's standard library only, so that it starts at once.
 
 Why not prctl(PR_SET_PDEATHSIG) alone: it fires when the *thread* that started the process ends, not the process.
 """
@@ -46,7 +46,7 @@ def wait_for_caller(process: subprocess.Popen) -> None:
     end(process)
 
 
-def main(shm_prefix: str, variables: str, *command: str) -> int:
+def main(shm_prefix: str, *command: str) -> int:
     """Run `command` under guard; print its process id; return its exit code. Remove its shared memory afterwards."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the caller's end of the pipe is the only thing that counts
@@ -56,7 +56,7 @@ def main(shm_prefix: str, variables: str, *command: str) -> int:
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
         stderr=sys.stderr,
-        env=json.loads(variables),
+        env=json.loads(sys.stdin.buffer.readline()),
         preexec_fn=_prepare_command,
         process_group=0,
     )

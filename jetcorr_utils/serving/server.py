@@ -135,10 +135,13 @@ class TritonServer:
         with open(self.log, "ab") as log:
             self._log_begin = log.tell()
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, prefix, json.dumps(variables(folder)), *command],
+                [sys.executable, "-I", "-S", guard.__file__, prefix, *command],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True,  # an interrupt in a notebook or terminal is not meant for the server
             )  # fmt: skip
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            self._guard.stdin.write(json.dumps(variables(folder)).encode() + b"\n")
+            self._guard.stdin.flush()
         self.pid = int(self._guard.stdout.readline() or 0)
         self._guard.stdout.close()
         if self.poll_seconds is not None:

@@ -60,7 +60,7 @@ def test_the_server_gets_the_variables_that_it_needs_and_no_keys(make_repository
         for pid in family:
             variables = Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0")
             names = {variable.partition("=")[0] for variable in variables}
-            assert {name for name in names if not name.startswith("MALLOC_")} <= {
+            assert {name for name in names if not name.startswith(("JETCORR_", "MALLOC_"))} <= {
                 "HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PWD", "SHLVL", "TMPDIR", "VIRTUAL_ENV", "_",
             }  # fmt: skip
 
@@ -143,6 +143,20 @@ def test_settings_of_a_configuration_are_kept_within_limits(served):
     assert "instances is 100000" in following.update()[0]
     path.write_text("not a configuration")
     assert "not a model configuration" in following.update()[0]
+
+
+@pytest.mark.parametrize("width", [None, "many", "1000000000"])
+def test_a_network_that_says_nothing_sensible_of_itself_is_refused(served, files, tmp_path, width):
+    model = onnx.load(files["pfn"])
+    entries = [entry for entry in model.metadata_props if entry.key != "particle_columns"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(entries)
+    if width is not None:
+        model.metadata_props.add(key="particle_columns", value=width)
+    add_checksum(model)
+    following, repository = served("pfn")
+    onnx.save(model, repository / "pfn" / "1" / "model.onnx")
+    assert "not a model that jetcorr exported" in following.update()[0]
 
 
 def test_a_network_that_onnx_runtime_refuses_is_an_error_at_once(make_repository, files, tmp_path):
