@@ -16,6 +16,7 @@ import logging
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -190,7 +191,7 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
     run.notebooks.mkdir(exist_ok=True)
     names = papermill.inspect_notebook(_literal(stage.notebook))
     known = {name: value for name, value in parameters.items() if name in names}
-    with scratch_folder() as sockets:
+    with scratch_folder(_place_for_sockets()) as sockets:
         try:
             papermill.execute_notebook(
                 _literal(stage.notebook),
@@ -210,6 +211,12 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
 def _literal(path: Path) -> str:
     """A path for papermill, which takes braces in it for a place to put a parameter into."""
     return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _place_for_sockets() -> Path:
+    """The folder for temporary files, or the system's where its path is too long: the system takes 107 bytes of one."""
+    usual = tempfile.gettempdir()
+    return Path(usual if len(os.fsencode(usual)) < 75 else "/tmp")
 
 
 def _transport(folder: Path) -> dict[str, str]:
