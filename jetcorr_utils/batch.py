@@ -250,18 +250,23 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
     output = run.notebooks / stage.notebook.name
     run.notebooks.mkdir(exist_ok=True)
     output.unlink(missing_ok=True)  # papermill would write into the file of a link, or wait at a pipe
-    names = papermill.inspect_notebook(str(stage.notebook))
+    names = papermill.inspect_notebook(_literal(stage.notebook))
     known = {name: value for name, value in parameters.items() if name in names}
     with own_kernel() as options:
         try:
             papermill.execute_notebook(
-                str(stage.notebook), str(output), parameters=known, cwd=str(stage.notebook.parent), **options
+                _literal(stage.notebook), _literal(output), parameters=known, cwd=str(stage.notebook.parent), **options
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookError(
                 f"notebook {NOTEBOOKS[stage.number]} stopped at cell {error.exec_count}: {error.ename}: "
                 f"{error.evalue}\n  the executed notebook with the error: {output}"
             ) from None
+
+
+def _literal(path: Path) -> str:
+    """A path for papermill, which takes braces in it for a place to put a parameter into."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def run_notebook(
@@ -350,7 +355,8 @@ def _own_parameters() -> dict[str, str]:
     """The notebooks' parameters and the code of their defaults, without those that say which study and which folder."""
     import papermill
 
-    found = {name: about for stage in STAGES for name, about in papermill.inspect_notebook(str(stage.notebook)).items()}
+    notebooks = [papermill.inspect_notebook(_literal(stage.notebook)) for stage in STAGES]
+    found = {name: about for notebook in notebooks for name, about in notebook.items()}
     return {name: about["default"] for name, about in found.items() if name not in ("STUDY", "RUN_DIR")}
 
 

@@ -398,14 +398,15 @@ def _study_path(name: str | Path) -> Path:
 def parse_value(name: str, value: Any) -> Any:
     """The value of a parameter; a text is read as YAML, since on a command line everything is a text.
 
-    A text that begins like a YAML alias, such as the pattern ``*.root``, is taken as it is.
+    A text that begins like a YAML alias, such as the pattern ``*.root``, is taken as it is, and so is a path: YAML
+    would cut it off before a " #" and take a ": " in it for a mapping.
 
     Raises
     ------
     StudyError
         If the text is not YAML.
     """
-    if not isinstance(value, str) or value.startswith(_NO_ALIASES):
+    if not isinstance(value, str) or value.startswith((*_NO_ALIASES, "/", "./", "../", "~/")):
         return value
     try:
         return parse_yaml(value)

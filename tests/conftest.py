@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from jetcorr_utils.config import project_root
 from jetcorr_utils.files import write_text
 from jetcorr_utils.run import RunFolder
-from tests.planted import SECRETS
+from tests.planted import AWKWARD, SECRETS
 
 # A shell that starts the tests in the background has them ignore interrupts, and so would processes that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -73,17 +73,22 @@ class SmokeRun:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> SmokeRun:
-    """All six notebooks, executed once on the study `smoke` for all tests, also where several processes share them."""
+    """All six notebooks, executed once on the study `smoke` for all tests, also where several processes share them.
+
+    The run's folder and that for temporary files have awkward names, and no shell of the many programs below runs them.
+    """
     base = tmp_path_factory.getbasetemp()
     place = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "smoke"
     place.mkdir(exist_ok=True)
-    arguments = ("run", "--study", "smoke", "--out", place / "run", "-p", "data.directory", place / "data")
+    folder, temporary = place / AWKWARD, place / f"tmp {AWKWARD}"
+    arguments = ("run", "--study", "smoke", "--out", folder, "-p", "data.directory", place / "data")
     output = place / "output.txt"
     with FileLock(place / "run.lock"):
         if not output.exists():
-            result = jetcorr(*arguments, env=os.environ | SECRETS)
+            temporary.mkdir(exist_ok=True)
+            result = jetcorr(*arguments, env=os.environ | SECRETS | {"TMPDIR": str(temporary)})
             write_text(output, result.stdout + result.stderr)
-    return SmokeRun(RunFolder(place / "run"), arguments, output.read_text())
+    return SmokeRun(RunFolder(folder), arguments, output.read_text())
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

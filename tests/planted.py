@@ -1,8 +1,13 @@
-"""Secrets that stand in the environment of runs in tests; none of them may be found in what a run leaves."""
+"""What tests plant: secrets in the environment of runs, none of which may be found in what a run leaves, and names of
+folders in which each character means something to a shell, a pattern, a format, an address or a markup.
+"""
 
 from __future__ import annotations
 
-__all__ = ["SECRET", "SECRETS", "SECRET_ADDRESSES"]
+__all__ = ["AWKWARD", "SECRET", "SECRETS", "SECRET_ADDRESSES"]
+
+AWKWARD = "a run (été) 'b' & $(touch HIT) [x] %s {c} #?"
+"""A name that is legal for a file; where a shell reads it, a file HIT comes to be."""
 
 SECRETS = {
     name: f"planted-{number}-3f9c1e7a"

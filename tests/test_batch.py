@@ -45,6 +45,7 @@ def test_a_fresh_run_executes_every_notebook_and_prints_the_results(smoke_run):
     assert _executed(smoke_run.output) == list(NOTEBOOKS)
     assert "pfn" in smoke_run.output.lower()
     assert str(smoke_run.folder.report) in smoke_run.output
+    assert not list(smoke_run.folder.path.parent.rglob("HIT"))  # its name is a command for a shell
 
 
 def _times(folder: RunFolder) -> dict[Path, int]:

@@ -67,10 +67,13 @@ def _entries(files: Sequence[str]) -> list[str]:
 def _matches(entry: str) -> list[str]:
     """The files behind one entry."""
     for base in (Path(), project_root()):
-        pattern = str(base / Path(entry).expanduser())
-        if Path(pattern).is_file():
-            return [pattern]
-        found = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+        path = Path(entry).expanduser()
+        if (base / path).is_file():
+            return [str(base / path)]
+        # A folder that is there is no pattern, whatever characters its name has
+        known, rest = (base / path.parent, path.name) if (base / path.parent).is_dir() else (base, path)
+        pattern = Path(glob.escape(str(known)), rest)
+        found = sorted(name for name in glob.glob(str(pattern), recursive=True) if Path(name).is_file())
         if found:
             return found
     if Path(entry).is_dir():

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from ..addresses import is_loopback, refuse_secrets, without_secrets
 from ..errors import InputError, JetcorrError, ServerError
 from ..listening import listener
-from .private import KEY_VARIABLE
+from .guard import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from .server import TritonServer

@@ -19,7 +19,7 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from jetcorr_utils.errors import InputError, ServerError
-from jetcorr_utils.serving import TritonPredictor, TritonServer, private
+from jetcorr_utils.serving import TritonPredictor, TritonServer, guard
 from jetcorr_utils.serving.connection import KEY_HEADER, Connection
 from tests.networks import some_clouds
 from tests.web import web_server
@@ -156,9 +156,11 @@ def test_another_account_gets_predictions_without_shared_memory(server, monkeypa
 
 
 def test_where_arguments_cannot_be_hidden_shared_memory_is_closed_to_all(make_repository, tmp_path, monkeypatch):
-    source = Path(private.__file__).read_text(encoding="utf-8")
-    (tmp_path / "private.py").write_text(source.replace("0x4206", "0x7fff"), encoding="utf-8")  # no such request
-    monkeypatch.setattr(private, "__file__", str(tmp_path / "private.py"))
+    source = Path(guard.__file__).read_text(encoding="utf-8")
+    changed = source.replace("PTRACE_TRACEME, PTRACE_DETACH = 0, 17", "PTRACE_TRACEME, PTRACE_DETACH = 0x7FFF, 17")
+    assert changed != source
+    (tmp_path / "guard.py").write_text(changed, encoding="utf-8")  # no such request
+    monkeypatch.setattr(guard, "__file__", str(tmp_path / "guard.py"))
     with TritonServer(make_repository("pfn")) as server:
         (key,) = Connection(server.http_url).key.values()
         assert _ask(server.http_url, "GET", "/v2/systemsharedmemory/status", headers={KEY_HEADER: key}) == 403
