@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from .config import Study, load_study, parse_value, project_root
 from .errors import InputError, JetcorrError
-from .files import MARK, fingerprint, read_json, remove_leftovers, scratch_folder, write_json, write_text
+from .files import MARK, fingerprint, locked, read_json, remove_leftovers, scratch_folder, write_json, write_text
 from .report import write_report
 from .run import NOTEBOOKS, RunFolder
 
@@ -299,17 +298,10 @@ def _own_parameters() -> set[str]:
 
 @contextlib.contextmanager
 def _locked(run: RunFolder) -> Iterator[None]:
-    lock = FileLock(run.path / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"{run.path}: another run is at work in this folder; wait for it or choose another") from None
-    try:
+    with locked(run.path, "run", wait=False):
         for folder in (run.path, *(path for path in run.path.rglob("*") if path.is_dir())):
             remove_leftovers(folder)
         yield
-    finally:
-        lock.release()
 
 
 def _run_stage(stage: Stage, study: Study, run: RunFolder, own: Mapping[str, Any], *, force: bool) -> bool:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from filelock import FileLock, Timeout
 
 from ..config import load_study
 from ..errors import InputError, JetcorrError
+from ..files import Lock
 from ..run import NOTEBOOKS, RunFolder
 from .parameters import check_parameters
 from .steps import CALLER
@@ -97,11 +97,9 @@ def _explain(run: RunFolder) -> str | None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    lock = FileLock("/tmp/jetcorr-pipeline.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError("another pipeline runs on this machine: wait for it, the steps share /tmp/marshal") from None
+    lock = Lock("/tmp/jetcorr-pipeline.lock", "pipeline")
+    if not lock.acquire(wait=False):
+        raise InputError("another pipeline runs on this machine: wait for it, the steps share /tmp/marshal")
     try:
         yield
     finally:
@@ -123,7 +121,7 @@ def _surroundings(temporary: Path) -> Iterator[None]:
     os.environ["TMPDIR"] = str(temporary)
     os.environ[CALLER] = str(temporary / "caller.lock")
     try:
-        with FileLock(os.environ[CALLER]):
+        with Lock(os.environ[CALLER], "pipeline"):
             yield
     finally:
         os.environ.clear()

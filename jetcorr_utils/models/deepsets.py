@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..compiled import compiled
 from .threads import jet_parts, numpy_of, one_blas_thread, over
 
 __all__ = ["summed_layers"]
@@ -22,7 +22,7 @@ _CHUNK = 128
 """Particles that go through the layers together."""
 
 _ZERO = np.float32(0)
-_compiled = numba.njit(fastmath=True, nogil=True, cache=True, error_model="numpy")
+_compiled = compiled(fastmath=True, nogil=True, error_model="numpy")
 
 
 def summed_layers(x: Tensor, ptr: Tensor, linears: Sequence[nn.Linear]) -> Tensor:

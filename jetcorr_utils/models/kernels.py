@@ -12,8 +12,9 @@ Kernels release the GIL and work on rows, or on the particles `first` to `last`,
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from ..compiled import compiled
 
 __all__ = [
     "add_ends", "backward_layer", "backward_mean", "forward_layer", "infer", "mean_over_neighbours", "nearest",
@@ -24,7 +25,7 @@ _CHUNK = 128
 """Edges that go through a layer together: what is held of them fits a second-level cache."""
 
 _ZERO = np.float32(0)
-_compiled = numba.njit(fastmath=True, nogil=True, cache=True, error_model="numpy")
+_compiled = compiled(fastmath=True, nogil=True, error_model="numpy")
 
 
 @_compiled

@@ -7,7 +7,6 @@ theirs. Only a few blocks are under way at a time.
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from ..data import Block, describe, list_blocks, read_block
 from ..data.drift import DriftCheck
 from ..errors import InputError
 from ..export.predictor import Predictor
-from ..processes import worker_processes
+from ..processes import cores, worker_processes
 from .client import MemoryChoice
 from .jets import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
 from .opening import open_predictors
@@ -197,7 +196,7 @@ def _corrected(
             yield names, (correct_chunk(jets, predictors, **options) for jets in read)
         else:
             # Cores are shared; a worker's threads would only compete with those of the others
-            threads = max(1, len(os.sched_getaffinity(0)) // workers)
+            threads = max(1, cores() // workers)
             pool = stack.enter_context(
                 worker_processes(workers, _start_worker, str(model), threads, shared_memory, needed, options)
             )
