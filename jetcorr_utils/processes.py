@@ -87,6 +87,7 @@ class _Workers(Executor):
         self._initializer = initializer
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="jetcorr-worker")
         self._members: list[tuple[BaseProcess, Connection]] = []
+        self._broken = False
         self._idle: queue.SimpleQueue[tuple[BaseProcess, Connection]] = queue.SimpleQueue()
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future:
@@ -95,7 +96,8 @@ class _Workers(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the workers end what they are at; where one was killed, end the others at once."""
         self._threads.shutdown(wait=False, cancel_futures=cancel_futures)
-        if any(not process.is_alive() for process, _ in list(self._members)):
+        self._broken = any(not process.is_alive() for process, _ in list(self._members))
+        if self._broken:
             for process, _ in list(self._members):
                 process.kill()
         self._threads.shutdown(wait=True)
@@ -122,6 +124,8 @@ class _Workers(Executor):
         process.start()
         theirs.close()
         self._members.append((process, ours))
+        if self._broken:  # meanwhile
+            process.kill()
         _ask(process, ours, self._initializer, hint=f"; {NO_GUARD}")
         return process, ours
 

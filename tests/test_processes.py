@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -16,23 +14,7 @@ from jetcorr_utils.errors import InputError, JetcorrError
 from jetcorr_utils.processes import cores, worker_processes
 from tests.conftest import jetcorr
 from tests.networks import exported
-
-LARGE = 200_000_000  # bytes: they take a tenth of a second to send
-
-
-def _dying_while_it_sends(seconds: float) -> bytes:
-    def die() -> None:
-        time.sleep(seconds)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    result = bytes(LARGE)
-    threading.Thread(target=die).start()
-    return result
-
-
-def _slow(seconds: float) -> float:
-    time.sleep(seconds)
-    return seconds
+from tests.tasks import dying_while_it_sends, kill_self, lock, refuse, slow
 
 
 @pytest.mark.slow
@@ -42,47 +24,35 @@ def test_a_worker_that_is_killed_while_it_sends_its_result_is_noticed_twenty_tim
     for attempt in range(20):
         began = time.monotonic()
         with pytest.raises(JetcorrError, match="killed by signal 9"), worker_processes(2) as executor:  # noqa: PT012
-            other = executor.submit(_slow, 60)
-            executor.submit(_dying_while_it_sends, 0.01 + 0.004 * attempt).result()
+            other = executor.submit(slow, 60)
+            executor.submit(dying_while_it_sends, 0.01 + 0.004 * attempt).result()
         assert time.monotonic() - began < 30
         assert not other.done() or other.exception() is not None
     assert not multiprocessing.active_children()
 
 
-def _kill_self() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_a_worker_that_is_killed_at_its_start_or_between_two_tasks_is_noticed():
-    with pytest.raises(JetcorrError, match="killed by signal 9"), worker_processes(1, _kill_self) as executor:
-        executor.submit(_slow, 0).result()
+    with pytest.raises(JetcorrError, match="killed by signal 9"), worker_processes(1, kill_self) as executor:
+        executor.submit(slow, 0).result()
     with worker_processes(1) as executor:
-        assert executor.submit(_slow, 0).result() == 0
+        assert executor.submit(slow, 0).result() == 0
         (worker,) = multiprocessing.active_children()
         worker.kill()
         worker.join()
         with pytest.raises(JetcorrError, match="killed by signal 9"):
-            executor.submit(_slow, 0).result()
-
-
-def _refuse(what: str) -> None:
-    raise InputError(f"{what}: cannot be used")
-
-
-def _lock() -> object:
-    return threading.Lock()
+            executor.submit(slow, 0).result()
 
 
 def test_an_error_in_a_worker_or_in_its_preparation_comes_back_as_it_is():
-    with worker_processes(1, _refuse, "model") as executor, pytest.raises(InputError, match="model: cannot be used"):
-        executor.submit(_slow, 0).result()
+    with worker_processes(1, refuse, "model") as executor, pytest.raises(InputError, match="model: cannot be used"):
+        executor.submit(slow, 0).result()
     with worker_processes(2) as executor:
         with pytest.raises(InputError, match="file: cannot be used") as caught:
-            executor.submit(_refuse, "file").result()
-        assert "in _refuse" in caught.value.__notes__[0]
+            executor.submit(refuse, "file").result()
+        assert "in refuse" in caught.value.__notes__[0]
         with pytest.raises(JetcorrError, match="cannot be sent"):
-            executor.submit(_lock).result()
-        assert list(executor.map(_slow, [0.02, 0.01, 0])) == [0.02, 0.01, 0]
+            executor.submit(lock).result()
+        assert list(executor.map(slow, [0.02, 0.01, 0])) == [0.02, 0.01, 0]
 
 
 def _run(arguments: list[str], **options) -> subprocess.CompletedProcess:
