@@ -9,6 +9,7 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -36,17 +37,24 @@ def cores() -> int:
 
 def in_worker() -> bool:
     """Whether this is a worker process of another one."""
-    return multiprocessing.parent_process() is not None
+    return multiprocessing.parent_process() is not None or _is_importing_main()
+
+
+def _is_importing_main() -> bool:
+    """Whether this is a worker process that is still importing the user's script."""
+    return getattr(multiprocessing.current_process(), "_inheriting", False)
 
 
 def check_main_guard() -> None:
-    """End a worker process that is still importing the user's script, which has come to start workers itself.
+    """End a worker process whose import of the user's script has come to where workers are started, or waited for.
 
     Without the guard that multiprocessing asks for, each worker runs the whole script again: it would start workers of
-    its own, or wait for a lock that its parent holds.
+    its own, or wait for a lock that its parent holds. What has come from standard input cannot be imported, and is not.
     """
-    if in_worker() and getattr(multiprocessing.current_process(), "_inheriting", False):
+    if _is_importing_main():
         raise SystemExit(f"jetcorr: {NO_GUARD}")
+    if getattr(main := sys.modules["__main__"], "__file__", None) == "<stdin>":
+        del main.__file__
 
 
 @contextlib.contextmanager

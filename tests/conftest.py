@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from jetcorr_utils.config import project_root
-from jetcorr_utils.files import write_text
+from jetcorr_utils.files import Lock, write_text
 from jetcorr_utils.run import RunFolder
 from tests.planted import SECRETS
 
@@ -79,7 +78,7 @@ def smoke_run(tmp_path_factory) -> SmokeRun:
     place.mkdir(exist_ok=True)
     arguments = ("run", "--study", "smoke", "--out", place / "run", "-p", "data.directory", place / "data")
     output = place / "output.txt"
-    with FileLock(place / "run.lock"):
+    with Lock(place / "run.lock", "run"):
         if not output.exists():
             result = jetcorr(*arguments, env=os.environ | SECRETS)
             write_text(output, result.stdout + result.stderr)

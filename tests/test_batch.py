@@ -8,11 +8,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from filelock import FileLock
 
 from jetcorr_utils.batch import run_notebook, run_study
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.files import fingerprint, read_json
+from jetcorr_utils.files import Lock, fingerprint, read_json
 from jetcorr_utils.run import NOTEBOOKS, RunFolder
 
 pytestmark = pytest.mark.slow
@@ -91,7 +90,7 @@ def test_a_failing_notebook_is_kept_and_stops_the_run(cli, tmp_path):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
-    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another run"):
+    with Lock(tmp_path / ".lock", "run"), pytest.raises(InputError, match="another run"):
         run_notebook("01", "smoke", tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ from jetcorr_utils.files import (
     write_json,
     write_text,
 )
+from tests.conftest import jetcorr
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -300,13 +302,11 @@ def no_locks(tmp_path_factory) -> Path:
     return folder / "flock.so"
 
 
-@pytest.mark.parametrize("error", ["ENOLCK", "EOPNOTSUPP", "EIO", "ENOSYS"])
-def test_a_file_system_without_locks_is_said_once_and_work_goes_on(tmp_path, no_locks, error):
-    import errno
-
+@pytest.mark.parametrize("name", ["ENOLCK", "EOPNOTSUPP", "EIO", "ENOSYS"])
+def test_a_file_system_without_locks_is_said_once_and_work_goes_on(tmp_path, no_locks, name):
     result = subprocess.run(
         [sys.executable, "-c", WITHOUT_LOCKS, str(tmp_path)], capture_output=True, text=True, encoding="utf-8",
-        env=os.environ | {"LD_PRELOAD": str(no_locks), "FLOCK_ERRNO": str(getattr(errno, error))}, timeout=60,
+        env=os.environ | {"LD_PRELOAD": str(no_locks), "FLOCK_ERRNO": str(getattr(errno, name))}, timeout=60,
     )  # fmt: skip
     assert result.stdout == "False False ['.lock', 'a.json', 'cache', 'other', 'x.lock']\n", result.stderr
     (line,) = result.stderr.splitlines()
@@ -353,3 +353,16 @@ def test_an_ordinary_user_reads_where_only_others_may_write(lock):
         finally:
             os.chmod(folder, 0o755)
     assert (result.stdout, result.stderr) == ("reading\nPermission denied\n", "")
+
+
+@pytest.mark.slow
+def test_a_search_without_locks_ends_with_every_trial_done_once(tmp_path, no_locks):
+    """It takes one process, since several could draw the same trial."""
+    result = jetcorr(
+        "tune", "--study", "smoke", "--out", tmp_path / "run", "-p", "data.directory", tmp_path / "data",
+        "-p", "tuning.workers", 2, "-p", "tuning.trials", 3, "-p", "tuning.epochs", 1,
+        env=os.environ | {"LD_PRELOAD": str(no_locks), "FLOCK_ERRNO": "38"},
+    )  # fmt: skip
+    assert result.stderr.count("has no locks") == 1
+    trials = [read_json(path) for path in sorted((tmp_path / "run" / "tuning").glob("*/trial.json"))]
+    assert [trial["state"] for trial in trials] == ["complete"] * 3
