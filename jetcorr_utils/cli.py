@@ -40,6 +40,8 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         threading.excepthook = _thread_failed
+        if hasattr(sys.stdout, "reconfigure"):  # a λ must not stop a command whose terminal has none
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except InputError as error:

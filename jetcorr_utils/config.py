@@ -415,7 +415,7 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     """
     path = _study_path(name)
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except _NOT_YAML as error:
         raise StudyError(f"study {path}: not YAML: {_one_line(error)}") from None
     if not isinstance(settings, dict):

@@ -361,7 +361,7 @@ def _refuse_special(path: Path) -> None:
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` to `path` atomically and return the path."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return Path(path)
 
 
@@ -380,7 +380,7 @@ def read_json(path: str | Path) -> Any:
     """
     _refuse_special(Path(path))
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise InputError(f"{path}: damaged, it is not JSON; delete it to have it made again") from None
 

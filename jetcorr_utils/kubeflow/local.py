@@ -63,7 +63,7 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     with _alone(), _surroundings(Path(tempfile.gettempdir()) / f"jetcorr-pipeline-{os.getuid()}"):
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)
-        component = components.load_component_from_text(_without_retries(pipeline.read_text()))
+        component = components.load_component_from_text(_without_retries(pipeline.read_text(encoding="utf-8")))
         try:
             component(study=study, run_dir=run_dir, data_dir=data_dir, backend=backend)
         except RuntimeError as error:

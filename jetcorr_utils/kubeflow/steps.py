@@ -71,7 +71,7 @@ def run_step(
         write_report(
             [run.notebooks / f"{name}.ipynb" for name in NOTEBOOKS.values()], run.report, title=Path(study).stem
         )
-        _show(run.report.read_text())
+        _show(run.report.read_text(encoding="utf-8"))
     else:
         _show(_page(run.notebooks / f"{NOTEBOOKS[number]}.ipynb"))
     recorded = run.path / "metrics" / f"{number}.json"

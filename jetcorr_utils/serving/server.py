@@ -204,7 +204,7 @@ class TritonServer:
 
     def log_tail(self, lines: int = 4) -> str:
         """The last lines of the log that report an error or a warning, or the last lines of any kind."""
-        text = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        text = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
         errors = [line for line in text if re.match(r"[EF]\d{4} |.*(error|failed)", line, re.IGNORECASE)]
         return "\n".join((errors or text)[-lines:])
 
