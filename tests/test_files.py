@@ -366,3 +366,8 @@ def test_a_search_without_locks_ends_with_every_trial_done_once(tmp_path, no_loc
     assert result.stderr.count("has no locks") == 1
     trials = [read_json(path) for path in sorted((tmp_path / "run" / "tuning").glob("*/trial.json"))]
     assert [trial["state"] for trial in trials] == ["complete"] * 3
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".txt", "é" * 125 + ".txt"])
+def test_a_name_that_the_file_system_takes_is_not_made_too_long(tmp_path, name):
+    assert write_text(tmp_path / name, "x").read_text(encoding="utf-8") == "x"
