@@ -124,4 +124,5 @@ def direct_environment() -> dict[str, str]:
 
 def open_directly(url: str, timeout: float) -> IO[bytes]:
     """Open the URL of a server that was started here, whatever proxy the environment names."""
-    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=timeout)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return opener.open(url, timeout=timeout)

@@ -24,13 +24,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .addresses import check_no_secrets
 from .config import DataSettings, Study, load_study, parse_parameter, project_root
 from .errors import InputError, JetcorrError
-from .files import MARK, fingerprint, known_shape, read_json, remove_leftovers, write_json, write_text
+from .files import MARK, fingerprint, known_shape, locked, read_json, remove_leftovers, write_json, write_text
 from .plain_yaml import dump_yaml
 from .report import write_report
 from .run import NOTEBOOKS, RunFolder
@@ -220,7 +219,7 @@ def _read_state(run: RunFolder) -> dict[str, Any]:
 def _git_commit() -> str | None:
     command = ["git", "-C", str(project_root()), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -372,18 +371,11 @@ def _of_kind(name: str, value: Any, default: str) -> Any:
 
 @contextlib.contextmanager
 def _locked(run: RunFolder) -> Iterator[None]:
-    lock = FileLock(run.path / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"{run.path}: another run is at work in this folder; wait for it or choose another") from None
-    try:
+    with locked(run.path, "run", wait=False):
         run.refuse_links()
         for folder in (run.path, *(path for path in run.path.rglob("*") if path.is_dir())):
             remove_leftovers(folder)
         yield
-    finally:
-        lock.release()
 
 
 def _run_stage(stage: Stage, study: Study, run: RunFolder, own: Mapping[str, Any], data: _Data, *, force: bool) -> bool:

@@ -47,6 +47,8 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         threading.excepthook = _thread_failed
+        if hasattr(sys.stdout, "reconfigure"):  # a λ must not stop a command whose terminal has none
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             check_no_secrets(ctx.meta["jetcorr.arguments"])
             os.environ.update(direct_environment())  # for the libraries and processes that this command uses

@@ -18,7 +18,7 @@ from traitlets import default
 from traitlets.config import Config
 
 from .environment import LONGEST_SOCKET, for_kernels, socket_parent
-from .files import scratch_folder
+from .files import MARK, scratch_folder
 
 __all__ = ["own_kernel"]
 
@@ -40,7 +40,7 @@ def own_kernel() -> Iterator[dict[str, Any]]:
 
     So do its sockets, where the system has them: nobody else on the machine can talk to it, as through TCP ports.
     """
-    with scratch_folder(socket_parent(".jetcorr-12345678/kernel-5")) as folder:
+    with scratch_folder(socket_parent(f"{MARK}123456789012/kernel-5")) as folder:
         connection = {
             "connection_file": str(folder / "kernel.json")
         }  # with the key of the kernel: gone with the folder

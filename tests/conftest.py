@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from jetcorr_utils.config import project_root
-from jetcorr_utils.files import write_text
+from jetcorr_utils.files import Lock, write_text
 from jetcorr_utils.run import RunFolder
 from tests.planted import AWKWARD, SECRETS
 
@@ -83,7 +82,7 @@ def smoke_run(tmp_path_factory) -> SmokeRun:
     folder, temporary = place / AWKWARD, place / f"tmp {AWKWARD}"
     arguments = ("run", "--study", "smoke", "--out", folder, "-p", "data.directory", place / "data")
     output = place / "output.txt"
-    with FileLock(place / "run.lock"):
+    with Lock(place / "run.lock", "run"):
         if not output.exists():
             temporary.mkdir(exist_ok=True)
             result = jetcorr(*arguments, env=os.environ | SECRETS | {"TMPDIR": str(temporary)})

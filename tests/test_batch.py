@@ -11,14 +11,13 @@ from pathlib import Path
 import nbformat
 import pytest
 import uproot
-from filelock import FileLock
 
 from jetcorr_utils.batch import STAGES, NotebookError, _Data, _prepare, run_notebook, run_study, why_outdated
 from jetcorr_utils.cli import _results
 from jetcorr_utils.config import SplitSettings, load_study
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.files import fingerprint, read_json, write_json
+from jetcorr_utils.files import Lock, fingerprint, read_json, write_json
 from jetcorr_utils.run import NOTEBOOKS, RunFolder
 from jetcorr_utils.serving import write_predictions
 from jetcorr_utils.serving.opening import open_predictors
@@ -185,7 +184,7 @@ def test_a_failing_notebook_is_kept_and_stops_the_run(cli, tmp_path):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
-    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another run"):
+    with Lock(tmp_path / ".lock", "run"), pytest.raises(InputError, match="another run"):
         run_notebook("01", "smoke", tmp_path)
 
 

@@ -85,7 +85,7 @@ def load_clouds(
     cache = data_directory(settings) / "cache" if cache_dir is None else Path(cache_dir)
     cache.mkdir(parents=True, exist_ok=True)
     files = ensure_files(settings, progress)
-    with locked(cache):
+    with locked(cache, "building of particle clouds"):
         known = Fingerprints(cache / "checksums.json")
         prints = [known.of(file) for file in files]
         _refuse_twins(files, prints)

@@ -59,7 +59,11 @@ def _entries(files: Sequence[str]) -> list[str]:
             entries.append(entry)
             continue
         (listing,) = _matches(entry)
-        lines = [line.strip() for line in Path(listing).read_text().splitlines()]
+        try:
+            text = Path(listing).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise InputError(f"{listing}: the list of files is not UTF-8 text") from None
+        lines = [line.strip() for line in text.splitlines()]
         entries += [line for line in lines if line and not line.startswith("#")]
     return entries
 

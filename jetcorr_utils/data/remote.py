@@ -91,7 +91,7 @@ def fetch(url: str, folder: Path, settings: RemoteSettings, progress: bool = Tru
     target = place / (Path(urlsplit(url).path).name or "file.root")
     place.mkdir(parents=True, exist_ok=True)
     remote = _Remote(url, settings)
-    with locked(place):
+    with locked(place, "download"):
         known = Fingerprints(place / "checksums.json")
         try:
             version = remote.ask(_version)

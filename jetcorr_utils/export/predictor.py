@@ -7,7 +7,6 @@ in the order of their multiplicity.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from tqdm.auto import tqdm
 from ..data.dataset import CloudLike
 from ..data.features import PARTICLE_COLUMNS, POINT_COLUMNS
 from ..errors import InputError
+from ..processes import cores
 from .inspection import model_metadata
 from .padding import OUTPUT_NAMES, Clouds, batches_by_multiplicity, pad
 
@@ -195,7 +195,7 @@ class OnnxPredictor(BatchPredictor):
 
         self._path, self.metadata = path, model_metadata(path)
         self.name = name or self.metadata.get("name") or Path(path).stem
-        self.in_flight = threads or len(os.sched_getaffinity(0))
+        self.in_flight = threads or cores()
         options = onnxruntime.SessionOptions()
         # One thread a run: two runs beside each other keep two cores busier than one run split between them
         options.intra_op_num_threads = options.inter_op_num_threads = 1

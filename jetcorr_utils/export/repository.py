@@ -171,7 +171,7 @@ def _width(path: str | Path, metadata: Mapping[str, str], key: str) -> int:
 
 def _write_if_new(path: Path, text: str) -> None:
     """Leaves an equal file alone: a changed time stamp would make a running server load all versions again."""
-    if not path.exists() or path.read_text() != text:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
 
 
@@ -182,7 +182,7 @@ def _write_version(folder: Path, version: int, onnx_path: Path) -> None:
         new = temporary / "new"
         new.mkdir()
         shutil.copyfile(onnx_path, new / "model.onnx")
-        (new / "model.py").write_text(model.read_text())
+        (new / "model.py").write_text(model.read_text(encoding="utf-8"), encoding="utf-8")
         # Where this name is a file, Python cannot keep byte code there. It would count as a change of the model, which
         # a polling server would then load again; and Triton's Python has its switch for byte code ignored.
         (new / "__pycache__").touch()

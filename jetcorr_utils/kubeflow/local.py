@@ -15,11 +15,10 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from filelock import FileLock
 
 from ..config import load_study
 from ..errors import JetcorrError
-from ..files import scratch_folder
+from ..files import Lock, scratch_folder
 from ..run import NOTEBOOKS, RunFolder
 from .parameters import check_parameters
 from .steps import CALLER
@@ -63,7 +62,7 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     with _surroundings():
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)
-        component = components.load_component_from_text(_without_retries(pipeline.read_text()))
+        component = components.load_component_from_text(_without_retries(pipeline.read_text(encoding="utf-8")))
         try:
             component(study=study, run_dir=run_dir, data_dir=data_dir, backend=backend)
         except RuntimeError as error:
@@ -113,7 +112,7 @@ def _surroundings() -> Iterator[None]:
         os.environ["IPYTHONDIR"] = str(temporary / "ipython")  # no start-up files of the user's
         os.environ[CALLER] = str(temporary / "caller.lock")
         try:
-            with FileLock(os.environ[CALLER]):
+            with Lock(os.environ[CALLER], "pipeline"):
                 yield
         finally:
             os.environ.clear()

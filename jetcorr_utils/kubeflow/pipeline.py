@@ -102,9 +102,9 @@ def compile_pipeline(
         pipeline = processor.run()
         code = Path(Compiler(pipeline, processor.get_imports_and_functions()).compile())
         steps = [step.name for step in pipeline.steps]
-        code.write_text(_adapt(code.read_text(), steps, gpus))
+        code.write_text(_adapt(code.read_text(encoding="utf-8"), steps, gpus), encoding="utf-8")
         compiled = Path(kfputils.compile_pipeline(str(code), pipeline.config.pipeline_name))
-        return write_text(out, compiled.read_text())
+        return write_text(out, compiled.read_text(encoding="utf-8"))
 
 
 def _adapt(code: str, steps: list[str], gpus: int) -> str:

@@ -13,12 +13,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from nbconvert import HTMLExporter
 
 from ..batch import run_notebook
 from ..errors import InputError
-from ..files import read_json
+from ..files import Lock, read_json
 from ..report import write_report
 from ..run import NOTEBOOKS, RunFolder
 from .parameters import check_parameters
@@ -74,7 +73,7 @@ def run_step(
         write_report(
             [run.notebooks / f"{name}.ipynb" for name in NOTEBOOKS.values()], run.report, title=Path(study).stem
         )
-        _show(run.report.read_text())
+        _show(run.report.read_text(encoding="utf-8"))
     else:
         _show(_page(run.notebooks / f"{NOTEBOOKS[number]}.ipynb"))
     recorded = run.path / "metrics" / f"{number}.json"
@@ -100,8 +99,11 @@ def _end_with_caller() -> None:
     """End this process when its caller is gone: the pipeline's next run would find the folder in use."""
 
     def wait() -> None:
+        lock = Lock(os.environ[CALLER], "pipeline")
         with contextlib.suppress(OSError):
-            FileLock(os.environ[CALLER], thread_local=False).acquire(poll_interval=0.5)
+            lock.acquire(remark=False)
+            if not lock.real:
+                return  # no locks here: nothing can be told from it
         os.kill(os.getpid(), signal.SIGKILL)
 
     if CALLER in os.environ:

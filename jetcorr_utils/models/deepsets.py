@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .kernels import compiled
+from .kernels import kernel
 from .threads import jet_parts, numpy_of, one_blas_thread, over
 
 __all__ = ["summed_layers"]
@@ -74,7 +74,7 @@ def _stack(parameters: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
     return later.numpy(), torch.stack([parameter.detach() for parameter in parameters[1::2]]).numpy()
 
 
-@compiled
+@kernel
 def _add_bias_and_cut(rows, bias):
     for r in range(len(rows)):
         for c in range(rows.shape[1]):
@@ -82,7 +82,7 @@ def _add_bias_and_cut(rows, bias):
             rows[r, c] = _ZERO if value < 0 else value
 
 
-@compiled
+@kernel
 def _forward(first, last, ptr, features, first_t, later_t, biases, hidden, sums):
     """The jets `first` to `last`; fills `sums`, and `hidden` unless it is empty."""
     layers, width = biases.shape
@@ -107,7 +107,7 @@ def _forward(first, last, ptr, features, first_t, later_t, biases, hidden, sums)
                 sums[jet, c] += below[r, c]
 
 
-@compiled
+@kernel
 def _backward(first, last, ptr, features, first_weight, weights, hidden, at_sums, at_features):
     """Gradients of the first weight, of the later weights and of the biases from the jets `first` to `last`."""
     layers, _, width = hidden.shape

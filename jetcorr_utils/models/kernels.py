@@ -12,8 +12,9 @@ Kernels release the GIL and work on rows, or on the particles `first` to `last`,
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from ..compiled import compiled
 
 __all__ = [
     "add_ends", "backward_layer", "backward_mean", "forward_layer", "infer", "mean_over_neighbours", "nearest",
@@ -25,14 +26,12 @@ _CHUNK = 128
 
 _ZERO = np.float32(0)
 _LARGEST = np.finfo(np.float32).max
-compiled = numba.njit(
-    fastmath={"reassoc", "contract", "arcp", "afn", "nsz"}, nogil=True, cache=True, error_model="numpy"
-)
+kernel = compiled(fastmath={"reassoc", "contract", "arcp", "afn", "nsz"}, nogil=True, error_model="numpy")
 """Sums may be made in another order; but NaN and infinity mean what they mean (no `nnan`, no `ninf`): what is not a
 number must come out as such, as in plain PyTorch. A ReLU is therefore ``0 if x < 0 else x``, which lets NaN through."""
 
 
-@compiled
+@kernel
 def nearest(first, last, ptr, k, positions, start, source):
     """Neighbours of the particles of the jets `first` to `last`, nearest first, in the order of the jet where equal."""
     largest = 0
@@ -50,7 +49,7 @@ def nearest(first, last, ptr, k, positions, start, source):
             _smallest(distances[i], i, found, begin, best, source[start[begin + i] : start[begin + i] + found])
 
 
-@compiled
+@kernel
 def _squared_distances(x, out):
     """Squared distances, up to a constant in each row; by differences in the plane, where they are exact."""
     size, dim = x.shape
@@ -71,7 +70,7 @@ def _squared_distances(x, out):
             out[i, j] = norm[j] - 2 * out[i, j]
 
 
-@compiled
+@kernel
 def _smallest(distances, self, count, offset, best, out):
     """Put `offset` + the places of the `count` smallest distances but that of `self` into `out`, smallest first.
 
@@ -92,7 +91,7 @@ def _smallest(distances, self, count, offset, best, out):
         filled = min(filled + 1, count)
 
 
-@compiled
+@kernel
 def add_ends(first, last, start, source, own, other, z):
     """z = own_i + other_j for each edge; the sums of z and z²."""
     channels = own.shape[1]
@@ -112,7 +111,7 @@ def add_ends(first, last, start, source, own, other, z):
     return sums
 
 
-@compiled
+@kernel
 def _activate(z, scale, shift, out):
     for r in range(len(z)):
         for c in range(z.shape[1]):
@@ -120,7 +119,7 @@ def _activate(z, scale, shift, out):
             out[r, c] = _ZERO if value < 0 else value
 
 
-@compiled
+@kernel
 def forward_layer(before, z, scale, shift, weight_t):
     """z = relu(scale · before + shift) Wᵀ for each edge; the sums of z and z²."""
     channels = z.shape[1]
@@ -141,7 +140,7 @@ def forward_layer(before, z, scale, shift, weight_t):
     return sums
 
 
-@compiled
+@kernel
 def mean_over_neighbours(first, last, start, z, scale, shift, mean, active):
     """The mean of relu(scale · z + shift) over the edges of each particle.
 
@@ -163,7 +162,7 @@ def mean_over_neighbours(first, last, start, z, scale, shift, mean, active):
             mean[i, c] *= share
 
 
-@compiled
+@kernel
 def backward_mean(first, last, start, z, scale, shift, gradient, out):
     """Gradient at what leaves the last batch normalisation, from that of the sum over neighbours `(N, C)`."""
     for i in range(first, last):
@@ -173,7 +172,7 @@ def backward_mean(first, last, start, z, scale, shift, gradient, out):
                 out[e, c] = _ZERO if z[e, c] * scale[c] + shift[c] <= 0 else value
 
 
-@compiled
+@kernel
 def backward_layer(gradient, z, before, by_gradient, by_z, constant, weight, scale, shift):
     """Gradients of a layer, from the one at what leaves its batch normalisation, which it overwrites.
 
@@ -209,7 +208,7 @@ def backward_layer(gradient, z, before, by_gradient, by_z, constant, weight, sca
     return weight_gradient, sums
 
 
-@compiled
+@kernel
 def spread_ends(first, last, start, source, gradient, z, by_gradient, by_z, constant, own, other):
     """Add the gradient at z = own_i + other_j of each edge to the gradients of both of its ends."""
     for i in range(first, last):
@@ -221,7 +220,7 @@ def spread_ends(first, last, start, source, gradient, z, by_gradient, by_z, cons
                 other[j, c] += value
 
 
-@compiled
+@kernel
 def infer(first, last, start, source, own, other, weights_t, shifts, mean):
     """The whole stack, the batch normalisations folded into `own`, `other`, `weights_t` `(L - 1, C, C)`, `shifts`."""
     layers, channels = shifts.shape

@@ -25,7 +25,7 @@ from ..data.reading import EMPTY
 from ..errors import InputError
 from ..export.predictor import Predictor
 from ..files import local_path
-from ..processes import worker_processes
+from ..processes import cores, worker_processes
 from .client import MemoryChoice
 from .jets import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
 from .opening import open_predictors
@@ -218,7 +218,7 @@ def _corrected(
             yield names, (correct_chunk(jets, predictors, where=block.path, **options) for block, jets in read)
         else:
             # Cores are shared; a worker's threads would only compete with those of the others
-            threads = max(1, len(os.sched_getaffinity(0)) // workers)
+            threads = max(1, cores() // workers)
             pool = stack.enter_context(
                 worker_processes(workers, _start_worker, str(model), threads, shared_memory, needed, options)
             )

@@ -152,7 +152,15 @@ def _python_library(environment: Path) -> Path:
     python, name = environment / "bin" / "python", f"libpython{_version(environment)}.so.1.0"
     code = "import sys, sysconfig; print(sysconfig.get_config_var('LIBDIR'), sys.base_prefix + '/lib', sep='\\n')"
     try:
-        found = subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        found = subprocess.run(
+            [python, "-I", "-S", "-c", code],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=60,
+        )
     except (OSError, subprocess.SubprocessError):
         raise InputError(f"{python} does not run: `make .venv-triton/.ready` makes the environment anew") from None
     for folder in found.stdout.splitlines():

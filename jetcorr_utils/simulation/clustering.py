@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import awkward as ak
 import fastjet
-import numba
 import numpy as np
 from fastjet._swig import ClusterSequence as _PlainClusterSequence
 from numpy.typing import NDArray
 
+from ..compiled import compiled
 from .particle_flow import Candidates
 from .particles import event_index, offsets_of
 
@@ -73,7 +73,7 @@ def cluster(momenta: ak.Array, min_pt: float) -> Jets:
     )  # fmt: skip
 
 
-@numba.njit(cache=True)
+@compiled
 def areas(pt: NDArray, eta: NDArray, phi: NDArray, offsets: NDArray) -> NDArray:
     """Areas (j,) of anti-kt jets, from ghosts on a grid around each.
 
@@ -95,7 +95,7 @@ def areas(pt: NDArray, eta: NDArray, phi: NDArray, offsets: NDArray) -> NDArray:
     return result
 
 
-@numba.njit(cache=True)
+@compiled
 def _shared_area(rivals: NDArray) -> float:
     """Area of a jet at the origin whose harder neighbours are `rivals`: x, y, squared ratio of pt."""
     steps = round(RADIUS / _GHOST_SPACING)
@@ -127,7 +127,7 @@ def rho(candidates: Candidates, mask: NDArray, max_abs_eta: float) -> NDArray:
     return np.median(sums, axis=1) / (2 * max_abs_eta / rows * 2 * np.pi / columns)
 
 
-@numba.njit(cache=True)
+@compiled
 def match(eta: NDArray, phi: NDArray, offsets: NDArray, other_eta: NDArray, other_phi: NDArray,
           other_offsets: NDArray, max_distance: float) -> NDArray:  # fmt: skip
     """The row of the partner of each jet (j,), -1 if it has none: nearest pairs first, each used once."""

@@ -132,5 +132,5 @@ class MetricsFile:
             text = json.dumps({**finite, "timestamp": now}) + "\n"
         else:
             text = "".join(f"{now} {name}={value}\n" for name, value in finite.items())
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(text)

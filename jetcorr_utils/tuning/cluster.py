@@ -93,7 +93,9 @@ def run_cluster_trial(
 
 def read_metrics(path: Path) -> dict[str, float]:
     """The last value of each metric in a metrics file, read as Katib's collector does."""
-    found = (match for line in path.read_text().splitlines() for match in COLLECTOR_PATTERN.finditer(line))
+    found = (
+        match for line in path.read_text(encoding="utf-8").splitlines() for match in COLLECTOR_PATTERN.finditer(line)
+    )
     return {match[1]: float(match[2]) for match in found if match[2]}
 
 
@@ -101,7 +103,7 @@ def _report(path: Path, metrics: Mapping[str, float]) -> None:
     """Append metrics; what is not finite is left out, because the collector would read an empty value."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = [f"{now} {name}={value:.10g}\n" for name, value in metrics.items() if math.isfinite(value)]
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write("".join(lines))
 
 

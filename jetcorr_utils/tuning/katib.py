@@ -62,7 +62,7 @@ def import_experiment(
 
 def _read(path: str | Path) -> Sequence[Mapping[str, Any]]:
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file of Katib trials") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
