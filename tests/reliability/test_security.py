@@ -37,8 +37,13 @@ FORBIDDEN = {
     "subprocess.getstatusoutput": "a shell takes quotes apart", "torch.jit.load": "TorchScript is code",
     "torch.hub.load": "runs code of others", "runpy.run_path": "runs a file", "runpy.run_module": "runs a file",
 }  # fmt: skip
-PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "kale.marshal"}
-"""Modules whose files run code when they are read."""
+PICKLES = {
+    "pickle.load", "pickle.loads", "pickle.Unpickler", "dill", "cloudpickle", "joblib", "shelve", "marshal",
+    "kale.marshal",
+}  # fmt: skip
+"""Modules and functions whose import says that a pickle is read, which runs code."""
+ALLOWED = {"processes.py": {"pickle.loads: a pickle runs code"}}
+"""Between a process and its workers: by a pipe that nobody else can write to."""
 SHELL = {
     r"\beval\b|\bsource <|(ba|da)?sh -c\b": "runs text",
     r"(curl|wget)\b.*\|": "runs what the network sends",
@@ -142,7 +147,7 @@ def _blocks(code: str) -> list[str]:
 
 @pytest.mark.parametrize(("name", "source"), _sources().items(), ids=_sources())
 def test_no_module_and_no_notebook_runs_what_it_reads(name, source):
-    assert offences(source) == []
+    assert set(offences(source)) <= ALLOWED.get(name, set())
 
 
 def test_a_checkpoint_and_a_saved_state_do_not_run(tmp_path):
