@@ -118,7 +118,7 @@ def direct_environment() -> dict[str, str]:
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if given.strip() != "*":
         names = [name.strip() for name in given.split(",") if name.strip()]
-        given = ",".join(dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", "0.0.0.0"]))
+        given = ",".join(dict.fromkeys([*names, "localhost", "127.0.0.1", "::1"]))
     return {"no_proxy": given, "NO_PROXY": given}
 
 

@@ -61,9 +61,9 @@ def test_what_is_on_this_machine():
 def test_own_exceptions_of_the_proxy_stay(monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("NO_PROXY", ".cern.ch")
-    assert direct_environment()["no_proxy"] == ".cern.ch,localhost,127.0.0.1,::1,0.0.0.0"
+    assert direct_environment()["no_proxy"] == ".cern.ch,localhost,127.0.0.1,::1"
     monkeypatch.setenv("no_proxy", direct_environment()["no_proxy"])
-    assert direct_environment()["no_proxy"] == ".cern.ch,localhost,127.0.0.1,::1,0.0.0.0"
+    assert direct_environment()["no_proxy"] == ".cern.ch,localhost,127.0.0.1,::1"
     monkeypatch.setenv("no_proxy", "*")
     assert direct_environment()["no_proxy"] == "*"
 

@@ -24,7 +24,7 @@ def s3_folder(monkeypatch):
     """A folder in moto's S3 server, with credentials in the environment alone."""
     moto = pytest.importorskip("moto.server", reason="the S3 server needs moto[server]")
     boto3 = pytest.importorskip("boto3", reason="TensorBoard reads S3 by boto3")
-    server = moto.ThreadedMotoServer(port=0)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
