@@ -182,7 +182,8 @@ class _Data:
             return None
         for name, checksum in self.now:
             if checksum not in known.values():
-                return f"data file {name} {'was changed' if name in known else 'is new'}"
+                replaces = name in known and known[name] not in checksums
+                return f"data file {name} {'was changed' if replaces else 'is new'}"
         gone = [name for name in known if name not in names]
         return f"data file {gone[0]} is gone" if gone else "its data files are in another order"
 
