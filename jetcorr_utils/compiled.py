@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +18,12 @@ class _Cache(FunctionCache):
     """Numba's cache of a function, without which work goes on where it is damaged, or its disk full or read-only."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        with contextlib.suppress(OSError, EOFError, ValueError, pickle.UnpicklingError):
+        with contextlib.suppress(Exception):  # whatever a damaged file gives
             return super().load_overload(sig, target_context)
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        with contextlib.suppress(OSError, EOFError, ValueError, pickle.UnpicklingError):
+        with contextlib.suppress(Exception):  # whatever a damaged file gives
             super().save_overload(sig, data)
 
 

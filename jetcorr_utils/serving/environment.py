@@ -163,7 +163,7 @@ def _python_library(environment: Path) -> Path:
         )
     except (OSError, subprocess.SubprocessError):
         raise InputError(f"{python} does not run: `make .venv-triton/.ready` makes the environment anew") from None
-    for folder in found.stdout.splitlines():
+    for folder in os.fsdecode(found.stdout).splitlines():
         if (Path(folder) / name).is_file():
             return Path(folder) / name
     raise InputError(

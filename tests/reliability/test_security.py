@@ -42,7 +42,7 @@ PICKLES = {
     "kale.marshal",
 }  # fmt: skip
 """Modules and functions whose import says that a pickle is read, which runs code."""
-ALLOWED = {"processes.py": {"pickle.loads: a pickle runs code"}}
+ALLOWED = {"processes.py": {"pickle: a pickle runs code", "pickle.loads: a pickle runs code"}}
 """Between a process and its workers: by a pipe that nobody else can write to."""
 SHELL = {
     r"\beval\b|\bsource <|(ba|da)?sh -c\b": "runs text",
