@@ -258,3 +258,14 @@ def test_every_container_of_the_manifests_drops_its_capabilities():
                 assert context.get("capabilities", {}).get("drop") == ["ALL"], f"{path.name}: {container.get('name')}"
                 assert context.get("allowPrivilegeEscalation") is False, f"{path.name}: {container.get('name')}"
     assert found > 3
+
+
+def test_every_promise_of_the_readme_names_its_tests():
+    readme = (project_root() / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## Security\n")[2].partition("\n## ")[0]
+    promises = re.split(r"^- ", section, flags=re.MULTILINE)[1:]
+    assert len(promises) == 8
+    for promise in promises:
+        named = re.findall(r"\]\((tests/[\w/]+\.py)\)", promise)
+        assert named, promise
+        assert [path for path in named if not (project_root() / path).is_file()] == []
