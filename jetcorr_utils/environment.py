@@ -23,6 +23,7 @@ _THREADS = {
     "NUMBA_NUM_THREADS": r"\s*0*[1-9]\d{0,5}\s*",
 }
 _FOR_OTHERS = ("PYTHONWARNINGS", "PYTHONSTARTUP", "PYTHONINSPECT")
+_OWN_MODULES = {"PYTHONSAFEPATH": "1"}  # processes that we start import nothing from the current folder
 LONGEST_SOCKET = 103  # characters of a socket's path: 107 on Linux, 103 on macOS
 
 
@@ -40,7 +41,7 @@ def for_commands() -> None:
     for name in (*_FOR_OTHERS, "JUPYTER_PATH"):
         os.environ.pop(name, None)
     # Kernels of Kale's steps, and templates of reports: those of this environment before the user's own
-    os.environ.update(_figures("agg") | {"JUPYTER_PREFER_ENV_PATH": "1"})
+    os.environ.update(_figures("agg") | {"JUPYTER_PREFER_ENV_PATH": "1"} | _OWN_MODULES)
 
 
 def for_kernels(scratch: Path) -> dict[str, str]:
@@ -48,7 +49,8 @@ def for_kernels(scratch: Path) -> dict[str, str]:
     variables = {name: value for name, value in os.environ.items() if name not in _FOR_OTHERS}
     if entries := variables.get("PYTHONPATH"):  # relative ones count from here, and the kernel runs elsewhere
         variables["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in entries.split(os.pathsep))
-    return variables | _figures("module://matplotlib_inline.backend_inline") | {"IPYTHONDIR": str(scratch / "ipython")}
+    figures = _figures("module://matplotlib_inline.backend_inline")
+    return variables | figures | _OWN_MODULES | {"IPYTHONDIR": str(scratch / "ipython")}
 
 
 def _figures(backend: str) -> dict[str, str]:

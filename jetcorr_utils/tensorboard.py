@@ -45,8 +45,8 @@ class TensorBoard:
     InputError
         If a local folder is not there, the port is taken, or a secret stands in the address of the logs.
     ServerError
-        If the server ends or does not answer in time, or another program answers in its place; the message names its
-        log.
+        If the server ends or does not answer in time, or another program answers in its place; the message quotes the
+        end of its log, which is removed with the server.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TensorBoard:
         with tempfile.NamedTemporaryFile(prefix="tensorboard-", suffix=".log", delete=False) as log:
             self.log = Path(log.name)
             command = [
-                sys.executable, "-m", "tensorboard.main", "--logdir", str(log_dir), "--host", "127.0.0.1",
+                sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(log_dir), "--host", "127.0.0.1",
                 "--port", str(self.port), "--reload_interval", str(reload_interval), "--load_fast", "false",
             ]  # fmt: skip
             self._process = subprocess.Popen(
@@ -99,18 +99,23 @@ class TensorBoard:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self.log.unlink(missing_ok=True)
+
+    def _failed(self, what: str) -> ServerError:
+        said = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+        return ServerError("\n".join([f"TensorBoard {what}", *said]))
 
     def _wait(self) -> None:
         end = time.monotonic() + START
         while time.monotonic() < end:
             if self._process.poll() is not None:
-                raise ServerError(f"TensorBoard ended with exit code {self._process.returncode}; its log is {self.log}")
+                raise self._failed(f"ended with exit code {self._process.returncode}")
             with contextlib.suppress(OSError), open_directly(self.url, timeout=5):
                 if listens(self._process.pid, self.port):
                     return
-                raise ServerError(f"TensorBoard: another program has taken port {self.port}; its log is {self.log}")
+                raise self._failed(f"has not got port {self.port}: another program has taken it")
             time.sleep(0.2)
-        raise ServerError(f"TensorBoard did not answer at {self.url} in {START:.0f} s; its log is {self.log}")
+        raise self._failed(f"did not answer at {self.url} in {START:.0f} s")
 
 
 def _free_port(port: int) -> int:

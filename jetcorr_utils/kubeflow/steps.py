@@ -13,12 +13,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from nbconvert import HTMLExporter
-
 from ..batch import run_notebook
 from ..errors import InputError
 from ..files import Lock, read_json
-from ..report import write_report
+from ..report import page, write_report
 from ..run import NOTEBOOKS, RunFolder
 from .parameters import check_parameters
 
@@ -75,7 +73,7 @@ def run_step(
         )
         _show(run.report.read_text(encoding="utf-8"))
     else:
-        _show(_page(run.notebooks / f"{NOTEBOOKS[number]}.ipynb"))
+        _show(page(run.notebooks / f"{NOTEBOOKS[number]}.ipynb"))
     recorded = run.path / "metrics" / f"{number}.json"
     return {
         "run_dir": run_dir,
@@ -122,15 +120,9 @@ def headline(physics: dict[str, Any]) -> tuple[float, float, float, int]:
     return float(gains[0] or 0.0), float(gains[1] or 0.0), float(best["mae"]), int(best["jets"])
 
 
-def _page(notebook: Path) -> str:
-    """A notebook as a page of its own."""
-    page, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_filename(str(notebook))
-    return page
-
-
-def _show(page: str) -> None:
+def _show(html_page: str) -> None:
     """Display a page in a frame of its own, so that its styles stay there."""
     from IPython.display import HTML, display
 
-    frame = f'<iframe srcdoc="{html.escape(page)}" style="width:100%;height:95vh;border:0"></iframe>'
+    frame = f'<iframe srcdoc="{html.escape(html_page)}" style="width:100%;height:95vh;border:0"></iframe>'
     display(HTML(frame))

@@ -8,9 +8,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 import yaml
@@ -19,6 +21,7 @@ from jetcorr_utils.cli import serve
 from jetcorr_utils.config import ClusterSettings, load_study, project_root
 from jetcorr_utils.errors import InputError, StudyError
 from jetcorr_utils.kubeflow.pipeline import PIPELINE
+from jetcorr_utils.report import page, write_report
 from jetcorr_utils.training import load_model
 from jetcorr_utils.training.checkpoint import read_state
 from tests.code_in_data import Maker
@@ -258,6 +261,32 @@ def test_every_container_of_the_manifests_drops_its_capabilities():
                 assert context.get("capabilities", {}).get("drop") == ["ALL"], f"{path.name}: {container.get('name')}"
                 assert context.get("allowPrivilegeEscalation") is False, f"{path.name}: {container.get('name')}"
     assert found > 3
+
+
+def test_commands_and_their_processes_import_nothing_from_the_current_folder(sample, tmp_path):
+    for name in ("multiprocessing", "json", "numpy", "uproot", "onnxruntime", "jetcorr_utils"):
+        (tmp_path / f"{name}.py").write_text("open('HIT', 'w').close()\n", encoding="utf-8")
+    command = [Path(sys.executable).with_name("jetcorr"), "correct", sample, "--workers", "2", "--out", "out.root"]
+    command += ["--model", project_root() / "results" / "reference" / "model_repository" / "pfn"]
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, env=variables | {"PYTHONPATH": str(project_root())}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "HIT").exists()
+
+
+def test_the_report_takes_no_template_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "index.html.j2").write_text("somebody's template", encoding="utf-8")
+    (tmp_path / "lab" / "conf.json").write_text('{"base_template": "base"}', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    notebook = tmp_path / "01_data_exploration.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("ours")]), notebook)
+    report = write_report([notebook], tmp_path / "report.html", title="smoke").read_text(encoding="utf-8")
+    for text in (report, page(notebook)):
+        assert "ours" in text
+        assert "somebody's" not in text
 
 
 def test_every_promise_of_the_readme_names_its_tests():
