@@ -98,7 +98,8 @@ def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool
     """Execute the numbered notebooks with papermill and print the results."""
     from .batch import run_study
 
-    folder = run_study(study, _run_folder(out, study).path, dict(parameters), first=first, force=force)
+    place = out or Path("results") / Path(study).stem  # made when all else is known to be right
+    folder = run_study(study, place, dict(parameters), first=first, force=force)
     click.echo(f"\n{_results(folder)}\n")
     click.echo(f"figures  {folder.figures}\nreport   {folder.report}\nmetrics  {folder.metrics}")
 
@@ -237,8 +238,8 @@ def export(study: str, out: Path | None, parameters: tuple, opset: int | None, t
 @main.command()
 @click.option("--repository", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--http-port", type=int, default=8000, show_default=True)
-@click.option("--grpc-port", type=int, default=8001, show_default=True)
+@click.option("--http-port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001, show_default=True)
 def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     """Run a Triton server on a model repository until interrupted."""
     from .serving import TritonServer

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -454,6 +454,18 @@ def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
     place[last] = parse_value(dotted, value)
 
 
+def _path(settings: Any, location: Sequence[int | str]) -> str:
+    """Where a setting stands, by the names written there: pydantic adds which kind of setting it took one for."""
+    names = []
+    for number, part in enumerate(location):
+        inside = part in settings if isinstance(settings, dict) else isinstance(part, int)
+        if inside or number == len(location) - 1:
+            names.append(str(part))
+        if inside and isinstance(settings, dict | list | tuple):
+            settings = settings[part]
+    return ".".join(names)
+
+
 def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
     """Read and validate a study.
 
@@ -487,6 +499,6 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         return Study.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        where = " ".join(".".join(str(part) for part in first["loc"]).split()) or "study"
+        where = " ".join(_path(settings, first["loc"]).split()) or "study"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise StudyError(f"study {path}: {where}: {first['msg']}{more}") from None

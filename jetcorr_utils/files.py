@@ -49,6 +49,7 @@ __all__ = [
     "local_path",
     "locked",
     "read_json",
+    "refuse_special",
     "remove_leftovers",
     "scratch_folder",
     "where_writable",
@@ -80,7 +81,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         If something that is no file has this name: a folder, a pipe, a device.
     """
     path = local_path(path)
-    _refuse_special(path)
+    refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def make(name: str) -> int:
@@ -346,7 +347,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _refuse_special(path: Path) -> None:
+def refuse_special(path: Path) -> None:
     """Refuse what is there under a file's name and is none: opened, a pipe would wait for ever."""
     try:
         mode = path.stat().st_mode
@@ -381,7 +382,7 @@ def read_json(path: str | Path) -> Any:
     InputError
         If it is not JSON: we write no such file, so it was damaged later.
     """
-    _refuse_special(Path(path))
+    refuse_special(Path(path))
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -407,7 +408,7 @@ def known_shape(path: str | Path) -> Iterator[None]:
 
 def fingerprint(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal text."""
-    _refuse_special(Path(path))
+    refuse_special(Path(path))
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -417,7 +418,7 @@ def checksum(path: str | Path) -> str:
 
     It tells whether a file has changed; unlike SHA-256 it does not withstand someone who wants to deceive.
     """
-    _refuse_special(Path(path))
+    refuse_special(Path(path))
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

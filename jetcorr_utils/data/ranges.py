@@ -16,7 +16,7 @@ from .dataset import CloudDataset, CloudLike
 from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from .selection import LARGEST_RATIO
 
-__all__ = ["RANGE_NAMES", "factor_range", "factors_within", "inputs_within", "jet_range", "training_range"]
+__all__ = ["RANGE_NAMES", "factor_range", "factors_within", "inputs_within", "jet_range", "training_range", "unnoted"]
 
 _MAGNITUDES = ("jetEta", "PF_id")
 """Of these the range is that of the magnitude: detectors are symmetric, and so are particles and antiparticles."""
@@ -64,6 +64,14 @@ def inputs_within(clouds: CloudLike, metadata: Mapping[str, str]) -> NDArray[np.
     if not good.all():
         inside[np.repeat(np.arange(len(inside)), np.diff(clouds.ptr))[~good]] = False
     return inside
+
+
+def unnoted(metadata: Mapping[str, str]) -> list[str]:
+    """The inputs, and ``factor``, of which a model does not say which values its training jets had."""
+    limits = json.loads(metadata.get("training_range", "{}"))
+    particles = PARTICLE_COLUMNS[metadata.get("features", "open")]  # type: ignore[index]
+    names = [_named(name) for name in (*JET_COLUMNS, "particles", *POINT_COLUMNS, *particles)]
+    return [name for name in names if name not in limits] + ["factor"] * ("factor_range" not in metadata)
 
 
 def factors_within(log_factor: NDArray, metadata: Mapping[str, str]) -> NDArray[np.bool_]:

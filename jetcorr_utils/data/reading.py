@@ -15,6 +15,7 @@ import uproot
 from ..addresses import refuse_secrets
 from ..config import DataSettings, RemoteSettings
 from ..errors import InputError
+from ..files import refuse_special
 from . import jetntuple, nanoaod
 from .jetntuple import JetNTuple
 from .nanoaod import NanoAOD
@@ -132,6 +133,8 @@ def open_jets(path: str | Path) -> Iterator[JetSource]:
         If the file is absent, is not ROOT, is damaged, or has neither of the formats; the message says which.
     """
     path = str(path)
+    if not path:
+        raise InputError("a file with an empty name: is a variable not set?")
     with _reading(path), contextlib.ExitStack() as stack:
         if Path(path).is_dir():
             raise InputError(f"{path}: is a folder; give the files in it, for example '{path}/*.root'")
@@ -139,6 +142,8 @@ def open_jets(path: str | Path) -> Iterator[JetSource]:
         if is_remote(path):
             refuse_secrets(path)
             how = client_options(path, RemoteSettings().timeout)
+        else:
+            refuse_special(Path(path))  # at a pipe one would wait for ever
         with contextlib.suppress(OSError), open(path, "rb") as raw:
             if raw.read(4) != b"root":
                 raise InputError(f"{path}: is not a ROOT file")

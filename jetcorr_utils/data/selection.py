@@ -27,6 +27,9 @@ _POSSIBLE = {
 }
 """The largest magnitude that a value can have: generous, far beyond what is likely. Beyond it a file is damaged, or in
 other units. Any finite number is possible of what is not named here."""
+_SIGNED = ("jetEta", "jetPhi", "PF_dEta", "PF_dPhi")
+_BELOW_ZERO = 0.1
+"""What others cannot be below, but for this, the rounding of a mass."""
 
 
 def _possible(columns: dict[str, NDArray], size: int) -> NDArray[np.bool_]:
@@ -35,6 +38,8 @@ def _possible(columns: dict[str, NDArray], size: int) -> NDArray[np.bool_]:
     for name, column in columns.items():
         if column.dtype.kind == "f" or name in _POSSIBLE:
             good &= np.abs(column) <= _POSSIBLE.get(name, np.finfo(np.float32).max)  # false for NaN
+            if name in _POSSIBLE and name not in _SIGNED:
+                good &= column > -_BELOW_ZERO
     return good
 
 

@@ -161,7 +161,11 @@ class TritonPredictor(BatchPredictor):
             raise
         answered = time.perf_counter_ns()
         if region is None:
-            answers = {name: result.as_numpy(name)[:, 0] for name in OUTPUT_NAMES}
+            jets = len(inputs["jet_features"])
+            try:
+                answers = {name: result.as_numpy(name).reshape(jets) for name in OUTPUT_NAMES}
+            except (ValueError, AttributeError):
+                raise InputError(f"model {self.name}: the server's answer has not one number for each jet") from None
         predictions = tuple(answers[name].copy() for name in OUTPUT_NAMES)
         waiting, end = answered - sent, time.perf_counter_ns()
         self._count(requests=1, jets=len(predictions[0]), waiting=waiting, packing=end - begin - waiting)

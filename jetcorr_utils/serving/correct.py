@@ -7,6 +7,7 @@ theirs. Only a few blocks are under way at a time.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 from collections import Counter, deque
@@ -32,6 +33,8 @@ from .opening import open_predictors
 from .predictions import predictions_file
 
 __all__ = ["CorrectionReport", "correct_files"]
+
+log = logging.getLogger(__name__)
 
 CHUNK = 20_000
 """Jets that are read, corrected and written at a time."""
@@ -154,7 +157,7 @@ def correct_files(
     """
     check_outside(outside)
     start = time.monotonic()
-    paths = [str(path) for path in inputs]
+    paths = _each_once(inputs)
     _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])])
     empty, total = [], 0
     for path in paths:
@@ -183,13 +186,34 @@ def correct_files(
     return report
 
 
+def _each_once(inputs: Sequence[str | Path]) -> list[str]:
+    """The inputs without those that are a file named before, by whatever name: its jets would be there twice."""
+    found: dict[Any, str] = {}
+    for path in map(str, inputs):
+        place = path.removeprefix("file://")
+        status = os.stat(place) if os.path.exists(place) else None
+        key = (status.st_dev, status.st_ino) if status else path
+        if key in found:
+            log.warning("%s: is the file %s, which is read once only", path, found[key])
+        else:
+            found[key] = path
+    return list(found.values())
+
+
 def _refuse_to_replace(out: str | Path, used: Sequence[str | Path]) -> None:
-    """Raise if the output is a file that is read, by whatever name: another path, a symbolic or a hard link."""
+    """Raise if the output is a file that is read, by whatever name (another path, a symbolic or a hard link), part of
+    the model, or something else than a ROOT file.
+    """
     out = local_path(out)
+    if not out.is_file():
+        return
     for path in used:
-        place = str(path).removeprefix("file://")
-        if os.path.exists(out) and os.path.exists(place) and os.path.samefile(out, place):
-            raise InputError(f"{out}: is the input {path}, which would be lost; give the output another name")
+        place = Path(str(path).removeprefix("file://"))
+        if place.exists() and (out.samefile(place) or out.resolve().is_relative_to(place.resolve())):
+            raise InputError(f"{out}: is (a part of) the input {path}, which would be lost; choose another name")
+    with open(out, "rb") as file:
+        if file.read(4) not in (b"root", b""):
+            raise InputError(f"{out}: is there, and no ROOT file; choose another name, or remove it")
 
 
 @contextmanager

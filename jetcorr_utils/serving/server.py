@@ -285,11 +285,15 @@ def _ports(host: str, *wanted: int | None) -> list[int]:
     with contextlib.ExitStack() as stack:
         ports = []
         for port in wanted:
+            if port and port in ports:
+                raise InputError(f"port {port} is given twice; each of the server's ports is another")
             sock = stack.enter_context(socket.socket())
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sock.bind((host, port or 0))
-            except OSError as error:
-                raise InputError(f"port {port} of {host}: {error.strerror}; choose another") from None
+            except (OSError, OverflowError) as error:
+                raise InputError(
+                    f"port {port} of {host}: {getattr(error, 'strerror', error)}; choose another"
+                ) from None
             ports.append(sock.getsockname()[1])
         return ports

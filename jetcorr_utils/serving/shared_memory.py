@@ -91,6 +91,7 @@ class Region:
         jets = len(next(iter(arrays.values())))
         for name, output in outputs.items():
             answers[name] = self._view((jets,), offset)
+            answers[name][...] = np.nan  # what the server does not fill is no answer
             output.set_shared_memory(self.name, answers[name].nbytes, offset)
             offset += _aligned(answers[name].nbytes)
         return answers
