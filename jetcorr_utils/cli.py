@@ -64,8 +64,13 @@ class Group(click.Group):
         except MemoryError:
             message, code = "the memory of this machine (or of its limit) is not enough", 1
         # On a line of its own, after a bar that is not at its end
-        tqdm.write(f"jetcorr: {without_secrets(message)}", file=sys.stderr)
+        tqdm.write(f"jetcorr: {_printable(without_secrets(message))}", file=sys.stderr)
         ctx.exit(code)
+
+
+def _printable(text: str) -> str:
+    """A text that may quote a file or a server, without what would move the cursor of a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
@@ -153,7 +158,7 @@ def info(files: tuple[str, ...]) -> None:
     descriptions = [describe(file) for file in files]
     for description in descriptions:
         if description.jets or description.usable:
-            click.echo(description.text())
+            click.echo(_printable(description.text()))
     useless = [f"{file}: {found.reason}" for file, found in zip(files, descriptions, strict=True) if not found.usable]
     if useless:
         more = f" (and {len(useless) - 1} more)" if len(useless) > 1 else ""
@@ -244,6 +249,8 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     """Run a Triton server on a model repository until interrupted."""
     from .serving import TritonServer
 
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        click.echo(f"jetcorr: others can reach {host}, and stop this release of the server (see README)", err=True)
     with TritonServer(repository, host=host, http_port=http_port, grpc_port=grpc_port) as server:
         urls = f"{server.http_url} (HTTP), {server.grpc_url} (gRPC)"
         server.wait(lambda: click.echo(f"ready: {urls}; log {server.log}; stop with Ctrl-C"))

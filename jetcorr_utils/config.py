@@ -63,6 +63,11 @@ _NO_ALIASES = ("*", "&", "@", "`", "%")  # what a text may begin with on a comma
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 MAX_SEEDS = 20
+_NOT_MODELS = frozenset({
+    "raw", "l1", "standard", "baseline", "data", "training", "tuning", "export", "precision", "inference", "variations",
+    "trees", "trees_kinematics", "oracle_flavour", "oracle_fractions",
+})  # fmt: skip
+"""Names of other corrections, and of what else metrics.json holds."""
 
 
 def _as_meant(value: Any, field: FieldInfo | None) -> Any:
@@ -372,6 +377,8 @@ class Study(Settings):
         for name in self.models:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"models.{name}: a model's name has lower-case letters, digits and underscores only")
+            if name in _NOT_MODELS:
+                raise ValueError(f"models.{name}: metrics.json has other figures under this name; choose another")
         if self.tuning.model not in self.models:
             raise ValueError(f"tuning.model is {self.tuning.model!r}, but models has {', '.join(self.models)}")
         return self

@@ -220,7 +220,8 @@ def _open_lock(path: Path) -> tuple[int | None, bool]:
     """The opened file of a lock and whether it can be written; None if this process may not even read it."""
     handle = writable = None
     try:
-        handle, writable = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, 0o666), True
+        # Not for others, whatever the umask: who can read a file can lock it, and keep it locked
+        handle, writable = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, 0o660), True
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise InputError(f"{path}: is no regular file, as a lock must be; remove it") from None
@@ -306,7 +307,9 @@ def remove_leftovers(folder: str | Path) -> None:
     What is neither a file nor a folder is none of ours, and is not even opened.
     """
     for entry in [entry for entry in os.scandir(folder) if entry.name.startswith(MARK)]:
-        with contextlib.suppress(OSError):  # of another user, or removed by another process in this moment
+        with contextlib.suppress(OSError, RecursionError):  # removed by another process in this moment, or none of ours
+            if entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+                continue
             if entry.is_dir(follow_symlinks=False):
                 handle = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | _SAFE)
             elif entry.is_file(follow_symlinks=False):

@@ -16,6 +16,7 @@ import yaml
 __all__ = ["as_text", "dump_yaml", "is_plain", "parse_yaml", "plain"]
 
 _PREFIX = "tag:yaml.org,2002:"
+_MOST_VALUES = 100_000
 # The core schema of YAML 1.2 (section 10.3.2), and underscores between the digits of a number, which studies have
 _RESOLVERS = (
     ("null", re.compile(r"~|null|Null|NULL|"), ["~", "n", "N", ""]),
@@ -86,6 +87,23 @@ for _name in ("int", "float"):
 _Loader.add_constructor(None, _Loader.refuse)
 
 
+def _count(node: yaml.Node, around: set[int], known: dict[int, int]) -> int:
+    """The values that a node stands for, with those behind aliases; `around` are the nodes that it stands in.
+
+    Ten lines of aliases of aliases stand for more values than fit into any memory.
+    """
+    if id(node) in around:
+        raise yaml.constructor.ConstructorError(None, None, "an alias of what it stands in itself", node.start_mark)
+    if id(node) not in known:
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in parts for part in pair]
+        known[id(node)] = 1 + sum(_count(part, around | {id(node)}, known) for part in parts)
+        if known[id(node)] > _MOST_VALUES:
+            raise yaml.constructor.ConstructorError(None, None, f"more than {_MOST_VALUES} values", node.start_mark)
+    return known[id(node)]
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes also the texts that only YAML 1.2 takes for numbers."""
 
@@ -109,7 +127,11 @@ def parse_yaml(text: str) -> Any:
     """
     loader = _Loader(text)
     try:
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, set(), {})
+        return loader.construct_document(node)
     finally:
         loader.dispose()
 

@@ -71,7 +71,7 @@ OUTPUTS = [
 
 
 @pytest.mark.parametrize("arguments", OUTPUTS, ids=lambda arguments: f"{arguments[0]} {arguments[-1]}")
-@pytest.mark.parametrize("address", ["s3://bucket/x", "root://eos.example//eos/x.root", "https://me:pw@example.com/x"])
+@pytest.mark.parametrize("address", ["s3://bucket/x", "root://eos.example//eos/x.root", "https://example.com/x"])
 def test_an_output_that_is_an_address_is_refused_and_makes_no_folder_of_its_name(
     tmp_path, arguments, address, monkeypatch
 ):

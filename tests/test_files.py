@@ -132,7 +132,7 @@ def test_files_folders_and_locks_have_the_mode_of_the_umask(tmp_path, mask, file
         write_text(tmp_path / "file", "x")
         with atomic_folder(tmp_path / "folder"), locked(tmp_path, "test"), scratch_folder(tmp_path) as scratch:
             assert _mode(scratch) == 0o700
-    assert (_mode(tmp_path / "file"), _mode(tmp_path / LOCK)) == (file, file)
+    assert (_mode(tmp_path / "file"), _mode(tmp_path / LOCK)) == (file, file & ~0o007)
     assert _mode(tmp_path / "folder") == folder
 
 
@@ -149,7 +149,8 @@ def test_what_a_group_shares_stays_the_groups(tmp_path):
     found = sorted(tmp_path.rglob("*"))
     assert len(found) == 4
     assert {path.stat().st_gid for path in found} == {tmp_path.stat().st_gid}
-    assert [_mode(path) for path in found] == [0o2775 if path.is_dir() else 0o664 for path in found]
+    expected = [0o2775 if path.is_dir() else 0o660 if path.name == LOCK else 0o664 for path in found]
+    assert [_mode(path) for path in found] == expected
 
 
 SPECIAL = ("pipe", "socket", "dangling link", "link to itself", "link to a pipe", "folder")
@@ -371,3 +372,25 @@ def test_a_search_without_locks_ends_with_every_trial_done_once(tmp_path, no_loc
 @pytest.mark.parametrize("name", ["x" * 251 + ".txt", "é" * 125 + ".txt"])
 def test_a_name_that_the_file_system_takes_is_not_made_too_long(tmp_path, name):
     assert write_text(tmp_path / name, "x").read_text(encoding="utf-8") == "x"
+
+
+def test_what_another_account_has_put_there_is_left_alone(tmp_path):
+    """A folder nested so deep that looking into it fails."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    code = "import os\nos.mkdir('.jetcorr-x')\nos.chdir('.jetcorr-x')\n"
+    code += "for _ in range(1500):\n os.mkdir('d')\n os.chdir('d')"
+    tmp_path.chmod(0o777)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    os.lchown(tmp_path / ".jetcorr-x", 65534, 65534)
+    try:
+        with scratch_folder(tmp_path) as folder:
+            assert folder.is_dir()
+        assert (tmp_path / ".jetcorr-x").is_dir()
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / ".jetcorr-x"], check=True)
+
+
+def test_others_cannot_hold_a_lock(tmp_path):
+    with locked(tmp_path, "test"):
+        assert not stat.S_IMODE((tmp_path / ".lock").stat().st_mode) & 0o007

@@ -32,6 +32,8 @@ from ..errors import InputError
 from ..files import locked, read_json, write_json
 from .fingerprints import Fingerprints
 
+SCHEMES = ("s3", "s3a", "root", "http", "https")
+
 __all__ = ["client_options", "expand", "explain", "fetch", "is_remote", "origin", "reason_of"]
 
 log = logging.getLogger(__name__)
@@ -52,8 +54,18 @@ T = TypeVar("T")
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether a path is a URL of another machine."""
-    return "://" in str(path) and not str(path).startswith("file://")
+    """Whether a path is a URL of another machine.
+
+    Raises
+    ------
+    InputError
+        If it is of a kind that is not known here, or a chain of several: fsspec has kinds that run what a server sends.
+    """
+    scheme, mark, rest = str(path).partition("://")
+    if mark and (scheme not in (*SCHEMES, "file") or "::" in rest):
+        known = ", ".join(SCHEMES)
+        raise InputError(f"{without_secrets(str(path))}: this kind of address is not read; known are {known} and file")
+    return bool(mark) and scheme != "file"
 
 
 def expand(url: str, settings: RemoteSettings) -> list[str]:

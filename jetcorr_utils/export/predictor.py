@@ -24,7 +24,7 @@ from ..processes import cores
 from .inspection import model_metadata
 from .padding import OUTPUT_NAMES, Clouds, batches_by_multiplicity, pad
 
-__all__ = ["BatchPredictor", "Inputs", "OnnxPredictor", "Predictions", "Predictor", "taken_by"]
+__all__ = ["BatchPredictor", "Inputs", "OnnxPredictor", "Predictions", "Predictor", "check_batch_size", "taken_by"]
 
 Predictions = tuple[NDArray[np.float32], NDArray[np.float32]]
 Inputs = dict[str, NDArray[np.float32]]
@@ -72,6 +72,12 @@ def taken_by(predictor: Predictor, clouds: CloudLike) -> CloudLike:
             f"model {predictor.name}: takes features {features!r}, {needed} columns of a particle; there are {found}"
         )
     return Clouds(clouds.particles[:, :needed], clouds.ptr, clouds.jets)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise InputError unless it is a whole number above 0."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise InputError(f"batch_size {batch_size!r}: must be a whole number, 1 or more")
 
 
 class BatchPredictor:
@@ -127,8 +133,9 @@ class BatchPredictor:
         ServerError
             If the server does not answer.
         """
+        check_batch_size(batch_size)
         ptr = np.asarray(clouds.ptr)
-        log_factor, sigma = np.empty((2, len(ptr) - 1), np.float32)
+        log_factor, sigma = np.full((2, len(ptr) - 1), np.nan, np.float32)
         batches = batches_by_multiplicity(ptr, batch_size)
         with tqdm(total=len(ptr) - 1, unit="jet", desc=self.name, disable=not progress) as bar:
             for rows, answer in _in_order(
@@ -150,7 +157,7 @@ class BatchPredictor:
         """A factor must be a number that pt can be multiplied by: the model is broken where it is not."""
         with np.errstate(over="ignore", under="ignore"):
             factor = np.exp(log_factor)
-        bad = int((~(np.isfinite(factor) & (factor > 0) & np.isfinite(sigma))).sum())
+        bad = int((~(np.isfinite(factor) & (factor > 0) & np.isfinite(sigma) & (sigma >= 0))).sum())
         if bad:
             raise InputError(
                 f"model {self.name}: its answer for {bad} of {len(factor)} jets is not a finite factor and resolution: "

@@ -20,7 +20,7 @@ from ..data.nanoaod import NanoAOD, raw_share
 from ..data.selection import EMPTY
 from ..errors import InputError
 from ..export.padding import Clouds
-from ..export.predictor import Predictor
+from ..export.predictor import Predictor, check_batch_size
 from .client import MemoryChoice
 from .jets import Outside, check_outside, columns_needed, usable_clouds, usable_jets, within_range
 from .opening import open_predictor
@@ -65,6 +65,7 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
         shared_memory: MemoryChoice = "auto",
     ) -> None:
         check_outside(outside)
+        check_batch_size(batch_size)
         nonserializable_attribute.__init__(self, ["predictor"])
         self.model, self.batch_size, self.outside = str(model), batch_size, outside
         self.shared_memory: MemoryChoice = shared_memory

@@ -7,6 +7,7 @@ given up at once when the request is at fault.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 import urllib.request
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..addresses import is_loopback, refuse_secrets, without_secrets
 from ..errors import InputError, JetcorrError, ServerError
+from ..files import PATIENCE
 from ..listening import listener
 from .guard import KEY_VARIABLE
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from .server import TritonServer
 
 __all__ = ["KEY_HEADER", "Connection", "may_pass"]
+
+log = logging.getLogger(__name__)
 
 KEY_HEADER = "jetcorr-key"
 """The header by which the servers that are started here know who may have them map shared memory."""
@@ -73,6 +77,9 @@ class Connection:
         if protocol not in ("http", "grpc"):
             raise InputError(f"protocol {protocol!r}: must be http or grpc")
         refuse_secrets(f"{protocol}://{url}")
+        port = url.partition("/")[0].rpartition(":")[2]
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            raise InputError(f"{url}: has no port from 1 to 65535; expected host:port")
         self.url, self.protocol, self.patience, self.timeout, self.server = url, protocol, patience, timeout, server
         self.api = _api(protocol)
         self._clients: list[Any] = []
@@ -139,8 +146,12 @@ class Connection:
         ServerError
             If the server does not answer.
         """
-        deadline, pause = time.monotonic() + self.patience, 0.05
+        begin, pause, told = time.monotonic(), 0.05, False
+        deadline = begin + self.patience
         while True:
+            if not told and time.monotonic() - begin > PATIENCE:
+                told = True
+                log.warning("waiting for the Triton server at %s, %s", self.url, about)
             if self.server is not None and not self.server.running:  # another program may have its port by now
                 raise ServerError(f"{self.server.describe()} died; its log: {self.server.log}")
             try:

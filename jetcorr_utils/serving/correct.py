@@ -24,7 +24,7 @@ from ..data import Block, describe, list_blocks, read_block
 from ..data.drift import DriftCheck
 from ..data.reading import EMPTY
 from ..errors import InputError
-from ..export.predictor import Predictor
+from ..export.predictor import Predictor, check_batch_size
 from ..files import local_path
 from ..processes import cores, worker_processes
 from .client import MemoryChoice
@@ -35,6 +35,8 @@ from .predictions import predictions_file
 __all__ = ["CorrectionReport", "correct_files"]
 
 log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 255  # bytes of a file's name, on all the usual file systems
 
 CHUNK = 20_000
 """Jets that are read, corrected and written at a time."""
@@ -156,6 +158,7 @@ def correct_files(
         If the server does not answer, likewise.
     """
     check_outside(outside)
+    check_batch_size(batch_size)
     start = time.monotonic()
     paths = _each_once(inputs)
     _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])])
@@ -205,12 +208,16 @@ def _refuse_to_replace(out: str | Path, used: Sequence[str | Path]) -> None:
     the model, or something else than a ROOT file.
     """
     out = local_path(out)
+    if len(os.fsencode(out.name)) > _LONGEST_NAME:
+        raise InputError(f"{out.name[:40]}…: a name of more than {_LONGEST_NAME} bytes; give the output a shorter one")
     if not out.is_file():
         return
     for path in used:
         place = Path(str(path).removeprefix("file://"))
-        if place.exists() and (out.samefile(place) or out.resolve().is_relative_to(place.resolve())):
-            raise InputError(f"{out}: is (a part of) the input {path}, which would be lost; choose another name")
+        if place.exists() and out.samefile(place):
+            raise InputError(f"{out}: is the input {path}, which would be lost; give the output another name")
+        if out.resolve().is_relative_to(place.resolve()):
+            raise InputError(f"{out}: is a part of {path}, which is read; give the output another name")
     with open(out, "rb") as file:
         if file.read(4) not in (b"root", b""):
             raise InputError(f"{out}: is there, and no ROOT file; choose another name, or remove it")

@@ -17,6 +17,7 @@ from jetcorr_utils.data import describe, ensure_files, load_clouds, record_files
 from jetcorr_utils.data.reading import open_jets
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import read_json
+from jetcorr_utils.serving import correct_files
 from tests.web import web_server
 
 SERVERS = ["s3", "xrootd", "http"]
@@ -354,7 +355,7 @@ def test_the_record_of_a_run_has_the_url(ntuple, study, http, tmp_path):
 
 
 def test_an_unknown_protocol_is_named(study):
-    with pytest.raises(InputError, match=r"gopher://example\.org/jets\.root: .*gopher"):
+    with pytest.raises(InputError, match=r"gopher://example\.org/jets\.root: this kind of address is not read"):
         ensure_files(study("gopher://example.org/jets.root"), progress=False)
 
 
@@ -397,3 +398,23 @@ def test_no_secret_of_an_address_is_repeated_by_info_and_correct(cli, tmp_path):
         done = cli(*arguments, check=False)
         assert done.returncode == 2
         assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["dask://127.0.0.1:9/x::file:///y", "file:///y::dask://127.0.0.1:9/x", "https://example.org/x::dask://h/y",
+     "simplecache::https://example.org/x.root", "zip://x.root::/tmp/y.zip", "github://o:r@sha/x.root", "reference://x"],
+)  # fmt: skip
+def test_other_kinds_of_addresses_are_refused_before_anything_is_asked(address, tmp_path):
+    """Some of fsspec's run what a server sends."""
+    settings = DataSettings(files=(address,), directory=str(tmp_path))
+    listing = tmp_path / "files.txt"
+    listing.write_text(address, encoding="utf-8")
+    for use in (
+        lambda: ensure_files(settings),
+        lambda: ensure_files(DataSettings(files=(str(listing),), directory=str(tmp_path))),
+        lambda: correct_files([address], tmp_path, tmp_path / "out.root"),
+    ):
+        with pytest.raises(InputError, match=r"is not read; known are|does not belong in an address"):
+            use()
+    assert "is not read" in describe(address).reason

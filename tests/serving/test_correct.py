@@ -21,7 +21,14 @@ from jetcorr_utils.data.nanoaod import NanoAOD
 from jetcorr_utils.data.selection import own_particles
 from jetcorr_utils.errors import InputError, JetcorrError, ServerError
 from jetcorr_utils.export import Clouds, OnnxPredictor, export_model
-from jetcorr_utils.serving import TritonPredictor, TritonServer, correct_files, correct_jets, write_predictions
+from jetcorr_utils.serving import (
+    JetCorrector,
+    TritonPredictor,
+    TritonServer,
+    correct_files,
+    correct_jets,
+    write_predictions,
+)
 from jetcorr_utils.serving.correct import MOST_DRIFTS
 from jetcorr_utils.serving.jets import clouds_from_jets
 from tests.networks import METADATA, some_clouds
@@ -50,10 +57,46 @@ def test_every_jet_of_the_sample_in_order(files, sample, tmp_path):
     assert f"{len(jets)} jets corrected with pfn" in report.text()
 
 
-def test_several_files_are_one_after_the_other(files, sample, tmp_path):
+@pytest.fixture
+def copies(sample, tmp_path):
+    """The function that makes so many files of the sample's jets."""
+    return lambda number: [Path(shutil.copy(sample, tmp_path / f"copy{n}.root")) for n in range(number)]
+
+
+def test_a_file_that_is_given_twice_is_read_once(files, sample, tmp_path, caplog):
+    (tmp_path / "link.root").symlink_to(sample)
+    report = correct_files([sample, tmp_path / "link.root", sample], files["pfn"], tmp_path / "o.root", progress=False)
+    assert report.corrected == len(_read(tmp_path / "o.root")["run"]) == 2000
+    assert caplog.text.count("which is read once only") == 2
+
+
+@pytest.mark.parametrize("place", ["pfn/1/model.onnx", "pfn/config.pbtxt", "notes.txt"])
+def test_an_output_that_is_a_part_of_the_model_or_no_root_file_is_refused(make_repository, sample, tmp_path, place):
+    repository = make_repository("pfn")
+    out = repository / place if place.startswith("pfn") else tmp_path / place
+    if not out.exists():
+        out.write_text("mine", encoding="utf-8")
+    before = out.read_bytes()
+    with pytest.raises(InputError, match=r"is a part of .*, which is read|is there, and no ROOT file"):
+        correct_files([sample], repository, out, progress=False)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("size", [-1, 0, 2.5, True, "a"])
+def test_a_batch_size_that_is_none_is_refused(files, sample, tmp_path, size):
+    for use in (
+        lambda: correct_files([sample], files["pfn"], tmp_path / "o.root", batch_size=size),
+        lambda: OnnxPredictor(files["pfn"]).predict(some_clouds(3), batch_size=size),
+        lambda: JetCorrector(files["pfn"], batch_size=size),
+    ):
+        with pytest.raises(InputError, match=r"batch_size .*: must be a whole number"):
+            use()
+
+
+def test_several_files_are_one_after_the_other(files, sample, copies, tmp_path):
     one, two = tmp_path / "one.root", tmp_path / "two.root"
     correct_files([sample], files["pfn"], one, progress=False)
-    report = correct_files([sample, sample], files["pfn"], two, progress=False)
+    report = correct_files(copies(2), files["pfn"], two, progress=False)
     once, twice = _read(one), _read(two)
     assert report.corrected == 2 * len(once["run"])
     for name, values in once.items():
@@ -121,12 +164,12 @@ def test_without_a_server_the_output_is_absent(make_repository, sample, tmp_path
     assert list(out.parent.iterdir()) == []
 
 
-def test_a_server_that_is_killed_and_comes_back_corrects_every_jet_once(make_repository, files, sample, tmp_path):
+def test_a_server_that_is_killed_and_comes_back_corrects_every_jet_once(make_repository, files, copies, tmp_path):
     repository = make_repository("pfn")
     with TritonServer(repository) as first:
         port = int(first.http_url.rpartition(":")[2])
         predictor = TritonPredictor(first.http_url, "pfn", patience=60)
-        out, inputs = tmp_path / "out.root", [sample] * 5
+        out, inputs = tmp_path / "out.root", copies(5)
         worker = threading.Thread(
             target=lambda: correct_files(inputs, {"pfn": predictor}, out, batch_size=8, step_size=500, progress=False)
         )
@@ -192,15 +235,15 @@ def _equal(first, second, tolerance=0.0):
         np.testing.assert_allclose(second[name], values, rtol=tolerance)
 
 
-def test_the_jets_do_not_depend_on_the_number_of_workers(server, files, sample, tmp_path):
+def test_the_jets_do_not_depend_on_the_number_of_workers(server, files, copies, tmp_path):
     one, two, served = (tmp_path / f"{name}.root" for name in ("one", "two", "served"))
-    report = correct_files([sample, sample], files["pfn"], one, step_size=300, progress=False)
-    other = correct_files([sample, sample], files["pfn"], two, step_size=300, workers=2, progress=False)
+    report = correct_files(copies(2), files["pfn"], one, step_size=300, progress=False)
+    other = correct_files(copies(2), files["pfn"], two, step_size=300, workers=2, progress=False)
     _equal(one, two)
     assert (other.corrected, other.skipped, other.outside) == (report.corrected, report.skipped, report.outside)
     before = known_regions(server)
     url = f"http://{server.http_url}/pfn"
-    correct_files([sample, sample], url, served, step_size=300, workers=2, progress=False)
+    correct_files(copies(2), url, served, step_size=300, workers=2, progress=False)
     _equal(one, served, 1e-5)
     assert known_regions(server) == before
 
@@ -285,9 +328,9 @@ def _without_jets(sample, path):
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_file_without_jets_among_others_is_named_and_left_out(files, sample, tmp_path, place, workers):
+def test_a_file_without_jets_among_others_is_named_and_left_out(files, sample, copies, tmp_path, place, workers):
     empty = _without_jets(sample, tmp_path / "empty.root")
-    inputs = [sample, sample]
+    inputs = copies(2)
     inputs.insert(place, empty)
     report = correct_files(inputs, files["pfn"], tmp_path / "out.root", workers=workers, progress=False)
     assert report.corrected == len(_read(tmp_path / "out.root")["run"]) == 4000
