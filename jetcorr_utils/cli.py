@@ -299,23 +299,25 @@ def correct(
 @PARAMETER
 @click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of table and figures.")
 def compare_cms(study: str, parameters: tuple, out: Path) -> None:
-    """Compare a study's jets with CMS's: resolution, flavour dependence, energy fractions."""
-    from .data import ensure_files, read_jets
+    """Compare a study's jets with CMS's: resolution, flavour dependence, shapes, candidates, energy fractions."""
+    from . import physics
+    from .data import ensure_files, iterate_jets
     from .files import write_json
-    from .physics import cms_comparison, plot_cms_flavour, plot_cms_resolution, save_figure
 
     settings = load_study(study, dict(parameters))
-    comparison = cms_comparison(read_jets(ensure_files(settings.data), settings.data))
+    table = physics.cms_table(iterate_jets(ensure_files(settings.data)))
+    comparison = physics.cms_comparison(table)
     write_json(out / "cms_comparison.json", comparison)
-    for name, draw in {"resolution": plot_cms_resolution, "flavour": plot_cms_flavour}.items():
-        save_figure(draw(comparison), out / "figures", f"cms_{name}")
-    for row in comparison["resolution"]:
-        click.echo(f"pt {row['pt']:5.0f} GeV: IQR/median {row['ours']:.3f}, CMS {row['cms']:.3f}")
-    for pt_bin, flavours in comparison["flavour"].items():
-        for flavour, row in flavours.items():
-            click.echo(f"pt {pt_bin} GeV, {flavour}: median response {row['ours']:.3f}, CMS {row['cms']:.3f}")
-    for share, value in comparison["energy_fractions"].items():
-        click.echo(f"{share} energy fraction: {value:.3f}")
+    figures = {
+        "resolution": physics.plot_cms_resolution(comparison),
+        "flavour": physics.plot_cms_flavour(comparison),
+        "shapes": physics.plot_cms_shapes(table),
+        "rings": physics.plot_cms_rings(comparison),
+        "candidates": physics.plot_cms_candidates(comparison),
+    }
+    for name, figure in figures.items():
+        physics.save_figure(figure, out / "figures", f"cms_{name}")
+    click.echo(physics.cms_summary(comparison).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
 
 
 for command in (manifests, pipeline, trial):

@@ -107,6 +107,8 @@ def _surroundings() -> Iterator[None]:
         before, tempfile.tempdir = (dict(os.environ), tempfile.tempdir), str(temporary)
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         os.environ["TMPDIR"] = str(temporary)
+        if "PYTHONPATH" in before[0]:  # ipykernel takes its first entry away where that is the current folder
+            os.environ["PYTHONPATH"] = os.pathsep.join([str(temporary / "none"), before[0]["PYTHONPATH"]])
         os.environ.pop("JUPYTER_PATH", None)  # where another kernel python3 would come first
         os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
         os.environ["IPYTHONDIR"] = str(temporary / "ipython")  # no start-up files of the user's

@@ -3,10 +3,10 @@
 Numbers: `predictions` (reading), `statistics` (bootstrap), `metrics` (metrics.json), `profiles` (against any variable),
 `results` (the table beside the `published` figures), `closure` (residual correction) and `closure_checks`, `limits`
 (trees and oracles), `prior` (other spectra), `seeds` and `families` (several trainings), `cms` (our simulation beside
-CMS's), `variations` (other simulations), `steps` (what a study asks for beyond). Figures of the data: `explore`,
-`explore_particles`, `browse`; of a training: `learning`, `attention`; of the corrected jets: `plots`, `flavour_plots`,
-`check_plots`, `uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a figure, and
-`save_figure` writes it.
+CMS's, drawn by `cms_plots`), `variations` (other simulations), `steps` (what a study asks for beyond). Figures of the
+data: `explore`, `explore_particles`, `browse`; of a training: `learning`, `attention`; of the corrected jets: `plots`,
+`flavour_plots`, `check_plots`, `uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a
+figure, and `save_figure` writes it.
 
 The response histograms filled by coffea are in `jetcorr_utils.physics.response`, not imported here because coffea takes
 seconds to import.
@@ -19,7 +19,14 @@ from .browse import browse_jets
 from .check_plots import plot_median_against, plot_response_checks
 from .closure import apply_closure, derive_closure, load_closure, save_closure
 from .closure_checks import closure_summary
-from .cms import cms_comparison, plot_cms_flavour, plot_cms_resolution
+from .cms import cms_comparison, cms_summary, cms_table
+from .cms_plots import (
+    plot_cms_candidates,
+    plot_cms_flavour,
+    plot_cms_resolution,
+    plot_cms_rings,
+    plot_cms_shapes,
+)
 from .explore import (
     data_quality,
     plot_correlations,
@@ -94,6 +101,8 @@ __all__ = [
     "closure_figures",
     "closure_summary",
     "cms_comparison",
+    "cms_summary",
+    "cms_table",
     "coverage_profile",
     "data_quality",
     "derive_closure",
@@ -113,8 +122,11 @@ __all__ = [
     "model_names",
     "overfitting",
     "plot_class_dependence",
+    "plot_cms_candidates",
     "plot_cms_flavour",
     "plot_cms_resolution",
+    "plot_cms_rings",
+    "plot_cms_shapes",
     "plot_correlations",
     "plot_coverage",
     "plot_energy_fractions",

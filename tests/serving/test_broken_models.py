@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from jetcorr_utils.data import read_jets
 from jetcorr_utils.data.features import JET_COLUMNS
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.export import OnnxPredictor, add_model, export_model
-from jetcorr_utils.serving import TritonPredictor, TritonServer, correct_files, server_available
+from jetcorr_utils.serving import TritonPredictor, TritonServer, correct_files, served, server_available
 from jetcorr_utils.serving.jets import correct_jets
 from tests.networks import METADATA, network, some_clouds
 
@@ -30,15 +31,23 @@ def test_a_broken_model_writes_no_file(overflow, sample, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_servers_with_broken_and_foreign_models(overflow, files, tmp_path):
+def test_servers_with_broken_and_foreign_models(overflow, files, tmp_path, monkeypatch):
     if reason := server_available():
         pytest.skip(reason)
+    ours, theirs = (json.dumps(json.dumps(names)) for names in (JET_COLUMNS, JET_COLUMNS[::-1]))
+
+    def add_foreign(folder, name, *arguments, **options):
+        """Our server's configurations are ours: one of another program, that says something else."""
+        version = add_model(folder, name, *arguments, **options)
+        config = Path(folder) / name / "configs" / "local.pbtxt"
+        assert ours in config.read_text(encoding="utf-8")
+        if name == "reversed":
+            config.write_text(config.read_text(encoding="utf-8").replace(ours, theirs), encoding="utf-8")
+        return version
+
     add_model(tmp_path / "repository", "broken", overflow)
     add_model(tmp_path / "repository", "reversed", files["pfn"])
-    config = tmp_path / "repository" / "reversed" / "configs" / "local.pbtxt"
-    ours, theirs = (json.dumps(json.dumps(names)) for names in (JET_COLUMNS, JET_COLUMNS[::-1]))
-    assert ours in config.read_text()
-    config.write_text(config.read_text().replace(ours, theirs))
+    monkeypatch.setattr(served, "add_model", add_foreign)
     with TritonServer(tmp_path / "repository") as server:
         for protocol, url in (("http", server.http_url), ("grpc", server.grpc_url)):
             with (
