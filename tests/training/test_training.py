@@ -57,7 +57,7 @@ def test_learns_what_can_be_learned(architecture, tmp_path):
 
 def test_files_of_a_finished_training(tmp_path):
     result = train(settings(), random_clouds(200), VALIDATION, tmp_path, progress=False)
-    files = {"checkpoint.pt", "settings.json", "history.csv", "result.json", "model_card.md"}
+    files = {"checkpoint.pt", "settings.json", "history.csv", "result.json", "model_card.md", ".lock"}
     assert {p.name for p in tmp_path.iterdir()} == files
     again = load_result(tmp_path)
     pd.testing.assert_frame_equal(again.history, result.history)
