@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,16 @@ settings.load_profile("jetcorr")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: one process builds the image while another one makes the run that many tests wait for."""
     items.sort(key=lambda item: "image" not in item.path.parts)
+
+
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """A test that calls the command line as a function changes the environment of the process of all tests."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
