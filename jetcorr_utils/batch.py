@@ -106,10 +106,11 @@ STAGES = (
     Stage("02", _MODEL, ("data", "models"), ()),
     Stage("03", (*_MODEL, "tuning", "style.py"), ("data", "models", "tuning"), ("model/*/checkpoint.pt",)),
     # The histories hold wall times: what they say about the best network, its checkpoint says as well.
-    Stage("04", (*_MODEL, "export", "physics/precision.py", "style.py"), ("data", "models", "export"),
+    Stage("04", (*_MODEL, "export", "inference", "physics/precision.py", "style.py"), ("data", "models", "export"),
           ("model/*/checkpoint.pt", "model/*/settings.json", "tuning/best/checkpoint.pt", "tuning/best/settings.json")),
-    Stage("05", ("data", "export", "serving", "style.py"), ("data", "serving"), ("model_repository/**/*",)),
-    Stage("06", (*_MODEL, "export", "physics", "style.py"), ("data", "models", "physics"),
+    Stage("05", ("data", "export", "inference", "correct", "serving", "style.py"), ("data", "serving"),
+          ("model_repository/**/*",)),
+    Stage("06", (*_MODEL, "export", "inference", "physics", "style.py"), ("data", "models", "physics"),
           ("predictions.root", "validation.root", "metrics/05.json", "model/*/checkpoint.pt")),
 )  # fmt: skip
 

@@ -286,7 +286,7 @@ def correct(
     files: tuple[str, ...], model: str, out: Path, batch_size: int, outside: str, workers: int, shared_memory: str
 ) -> None:
     """Correct the jets of JetNTuple or NanoAOD files."""
-    from .serving import correct_files
+    from .correct import correct_files
 
     report = correct_files(
         files, model, out, batch_size=batch_size, outside=outside, workers=workers, shared_memory=shared_memory

@@ -10,7 +10,7 @@ import pytest
 from jetcorr_utils.addresses import check_no_secrets, direct_environment, is_loopback, refuse_secrets, without_secrets
 from jetcorr_utils.config import DataSettings, load_study
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.serving import TritonPredictor, open_predictors
+from jetcorr_utils.inference import TritonPredictor, open_predictors
 from jetcorr_utils.tensorboard import TensorBoard
 from jetcorr_utils.training.records import TensorBoardLog
 from tests.planted import SECRET, SECRET_ADDRESSES

@@ -15,12 +15,12 @@ import uproot
 from jetcorr_utils.batch import STAGES, NotebookError, _Data, _prepare, run_notebook, run_study, why_outdated
 from jetcorr_utils.cli import _results
 from jetcorr_utils.config import SplitSettings, load_study
+from jetcorr_utils.correct import write_predictions
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import Lock, fingerprint, read_json, write_json
+from jetcorr_utils.inference.open_predictors import open_predictors
 from jetcorr_utils.run import NOTEBOOKS, RunFolder
-from jetcorr_utils.serving import write_predictions
-from jetcorr_utils.serving.opening import open_predictors
 from jetcorr_utils.simulation.ntuple import SCHEMA, create_tree
 from jetcorr_utils.training import load_result
 

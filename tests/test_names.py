@@ -10,8 +10,8 @@ import pytest
 
 from jetcorr_utils.batch import _literal
 from jetcorr_utils.config import load_study
+from jetcorr_utils.correct import correct_files
 from jetcorr_utils.data import describe, ensure_files
-from jetcorr_utils.serving import correct_files
 from tests.planted import AWKWARD
 from tests.test_environment import ROOT
 

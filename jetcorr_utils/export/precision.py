@@ -30,9 +30,10 @@ from tqdm.auto import tqdm
 from ..data.dataset import CloudLike
 from ..errors import InputError
 from ..files import atomic_path, scratch_folder
-from .inspection import add_checksum
-from .predictor import OnnxPredictor, Predictions
-from .silence import quiet
+from ..inference.model_file import add_checksum
+from ..inference.onnx_predictor import OnnxPredictor
+from ..inference.predictor import Predictions
+from .quiet_libraries import quiet
 
 __all__ = ["VARIANTS", "compare_speed", "compare_variants", "write_variant"]
 

@@ -142,7 +142,7 @@ def serve_on_cluster(study: Study, run: RunFolder) -> Service:
     InputError, ClusterError
         See `train_on_cluster`; the limit is `cluster.start_timeout`.
     """
-    from ..serving.opening import open_predictors
+    from ..inference.open_predictors import open_predictors
     from .cluster import exit_when_terminated
     from .manifests.inference import inference_service, serving_runtime
     from .service import ClusterService, address

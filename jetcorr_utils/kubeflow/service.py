@@ -7,7 +7,7 @@ import weakref
 from typing import Any
 
 from ..errors import ClusterError
-from ..export.predictor import Predictor
+from ..inference.predictor import Predictor
 from ..serving.service import Service
 
 __all__ = ["ClusterService", "address"]

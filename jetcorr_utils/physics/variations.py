@@ -43,7 +43,7 @@ def measure_variations(
     -------
     By the title of each variation what `measure` returns; empty if the study asks for none.
     """
-    from ..export.run import best_checkpoint
+    from ..export.export_models import best_checkpoint
     from ..training import load_model, predict
 
     result = {}

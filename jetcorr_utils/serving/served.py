@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 
 from ..errors import InputError
-from ..export.repository import VERSIONS, add_model, read_settings, repository_models, versions
+from ..export.triton_repository import VERSIONS, add_model, read_settings
 from ..files import scratch_folder
+from ..inference.repository_layout import repository_models, versions
 
 __all__ = ["ServedRepository"]
 

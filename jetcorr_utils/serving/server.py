@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import InputError, ServerError
-from ..export.repository import LOCAL_CONFIG
+from ..export.triton_repository import LOCAL_CONFIG
 from ..files import scratch_folder
+from ..inference.triton_connection import KEY_HEADER, KEY_VARIABLE
 from ..listening import listens
 from . import guard
-from .connection import KEY_HEADER
 from .environment import find_environment, prepare, private_place, variables
 from .served import ServedRepository
 
@@ -138,12 +138,12 @@ class TritonServer:
         with open(self.log, "ab") as log:
             self._log_begin = log.tell()
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, prefix, *command],
+                [sys.executable, "-I", "-S", guard.__file__, prefix, KEY_VARIABLE, *command],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True,  # an interrupt in a notebook or terminal is not meant for the server
             )  # fmt: skip
         with contextlib.suppress(BrokenPipeError):  # it has ended already
-            given = variables(folder) | {guard.KEY_VARIABLE: secrets.token_hex(32)}
+            given = variables(folder) | {KEY_VARIABLE: secrets.token_hex(32)}
             self._guard.stdin.write(json.dumps(given).encode() + b"\n")
             self._guard.stdin.flush()
         self.pid = int(self._guard.stdout.readline() or 0)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import InputError, ServerError
-from ..export.predictor import Predictor
-from ..export.repository import repository_models
-from .client import MemoryChoice, TritonPredictor
+from ..inference.open_predictors import open_predictors
+from ..inference.predictor import Predictor
+from ..inference.repository_layout import repository_models
+from ..inference.triton_predictor import MemoryChoice, TritonPredictor
 from .environment import server_available
-from .opening import open_predictors
 from .server import TritonServer
 from .statistics import prometheus_metrics, usage
 

@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 from ..addresses import open_directly
 from ..data.dataset import CloudLike
 from ..errors import ServerError
-from ..export.padding import pad
-from ..export.predictor import Predictor, taken_by
-from .client import TritonPredictor
+from ..inference.padding import pad
+from ..inference.predictor import Predictor, taken_by
+from ..inference.triton_predictor import TritonPredictor
 
 __all__ = [
     "PUBLISHED_JETS_PER_S",

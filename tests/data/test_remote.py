@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import pytest
 
 from jetcorr_utils.config import DataSettings
+from jetcorr_utils.correct import correct_files
 from jetcorr_utils.data import describe, ensure_files, load_clouds, record_files, remote
 from jetcorr_utils.data.reading import open_jets
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import read_json
-from jetcorr_utils.serving import correct_files
 from tests.web import web_server
 
 SERVERS = ["s3", "xrootd", "http"]

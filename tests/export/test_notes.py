@@ -13,10 +13,9 @@ from jetcorr_utils.config import project_root
 from jetcorr_utils.data.features import JET_COLUMNS
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.export import export_model
-from jetcorr_utils.export.inspection import add_checksum
-from jetcorr_utils.export.notes import check_notes
-from jetcorr_utils.export.predictor import OnnxPredictor
-from jetcorr_utils.serving import open_predictors
+from jetcorr_utils.inference import OnnxPredictor, open_predictors
+from jetcorr_utils.inference.model_file import add_checksum
+from jetcorr_utils.inference.model_notes import check_notes
 from tests.networks import METADATA, exported, network, some_clouds
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jetcorr_utils.correct import correct_files
+from jetcorr_utils.correct.jet_arrays import correct_jets
 from jetcorr_utils.data import read_jets
 from jetcorr_utils.data.features import JET_COLUMNS
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.export import OnnxPredictor, add_model, export_model
-from jetcorr_utils.serving import TritonPredictor, TritonServer, correct_files, served, server_available
-from jetcorr_utils.serving.jets import correct_jets
+from jetcorr_utils.export import add_model, export_model
+from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
+from jetcorr_utils.serving import TritonServer, served, server_available
 from tests.networks import METADATA, network, some_clouds
 
 

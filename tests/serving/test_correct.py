@@ -15,22 +15,17 @@ import psutil
 import pytest
 import uproot
 
+from jetcorr_utils.correct import JetCorrector, correct_files, correct_jets, write_predictions
+from jetcorr_utils.correct.jet_arrays import clouds_from_jets
+from jetcorr_utils.correct.root_files import MOST_DRIFTS
 from jetcorr_utils.data import iterate_jets, read_jets
 from jetcorr_utils.data.drift import summarise
 from jetcorr_utils.data.nanoaod import NanoAOD
 from jetcorr_utils.data.selection import own_particles
 from jetcorr_utils.errors import InputError, JetcorrError, ServerError
-from jetcorr_utils.export import Clouds, OnnxPredictor, export_model
-from jetcorr_utils.serving import (
-    JetCorrector,
-    TritonPredictor,
-    TritonServer,
-    correct_files,
-    correct_jets,
-    write_predictions,
-)
-from jetcorr_utils.serving.correct import MOST_DRIFTS
-from jetcorr_utils.serving.jets import clouds_from_jets
+from jetcorr_utils.export import export_model
+from jetcorr_utils.inference import Clouds, OnnxPredictor, TritonPredictor
+from jetcorr_utils.serving import TritonServer
 from tests.networks import METADATA, some_clouds
 
 from .conftest import known_regions

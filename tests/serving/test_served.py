@@ -13,9 +13,10 @@ import pytest
 
 from jetcorr_utils.errors import InputError, ServerError
 from jetcorr_utils.export import add_model
-from jetcorr_utils.export.inspection import add_checksum
-from jetcorr_utils.export.padding import pad
-from jetcorr_utils.serving import TritonPredictor, TritonServer, environment, open_service
+from jetcorr_utils.inference import TritonPredictor
+from jetcorr_utils.inference.model_file import add_checksum
+from jetcorr_utils.inference.padding import pad
+from jetcorr_utils.serving import TritonServer, environment, open_service
 from jetcorr_utils.serving.environment import ENVIRONMENT_VARIABLE, find_environment, private_place, server_available
 from jetcorr_utils.serving.served import ServedRepository
 from tests.networks import some_clouds

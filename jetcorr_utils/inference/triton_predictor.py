@@ -9,17 +9,14 @@ import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..errors import InputError
-from ..export.notes import check_notes
-from ..export.padding import INPUT_NAMES, OUTPUT_NAMES
-from ..export.predictor import BatchPredictor, Inputs, Predictions
-from .connection import Connection, may_pass
+from .model_notes import check_notes
+from .padding import INPUT_NAMES, OUTPUT_NAMES
+from .predictor import BatchPredictor, Inputs, Predictions
 from .shared_memory import Region, bytes_needed, remove_leftovers, unregister
-
-if TYPE_CHECKING:
-    from .server import TritonServer
+from .triton_connection import Connection, LocalServer, may_pass
 
 __all__ = ["MemoryChoice", "TritonPredictor"]
 
@@ -75,7 +72,7 @@ class TritonPredictor(BatchPredictor):
         patience: float = 30.0,
         timeout: float = 120.0,
         shared_memory: MemoryChoice = "auto",
-        server: TritonServer | None = None,
+        server: LocalServer | None = None,
     ) -> None:
         if shared_memory not in ("auto", "on", "off"):
             raise InputError(f"shared_memory {shared_memory!r}: must be auto, on or off")

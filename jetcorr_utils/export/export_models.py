@@ -21,10 +21,9 @@ from ..files import fingerprint, scratch_folder
 from ..run import RunFolder
 from ..training import load_model
 from ..training.checkpoint import require_same_data
-from .inspection import operators
-from .onnx import check_parity, export_model
-from .repository import add_model
+from .torch_to_onnx import check_parity, export_model, operators
 from .triton_releases import first_release
+from .triton_repository import add_model
 
 __all__ = ["best_checkpoint", "export_run"]
 

@@ -31,9 +31,9 @@ from ..data.features import (
 from ..data.ranges import factors_within, inputs_within
 from ..data.selection import own_particles, reasons
 from ..errors import InputError
-from ..export.padding import Clouds
-from ..export.predictor import Predictor
-from .predictions import IDENTIFIERS, corrected_columns
+from ..inference.padding import Clouds
+from ..inference.predictor import Predictor
+from .predictions_writer import IDENTIFIERS, corrected_columns
 
 __all__ = [
     "CorrectedChunk",

@@ -24,13 +24,13 @@ from ..data import Block, describe, list_blocks, read_block
 from ..data.drift import DriftCheck
 from ..data.reading import EMPTY
 from ..errors import InputError
-from ..export.predictor import Predictor, check_batch_size
 from ..files import local_path
+from ..inference.open_predictors import open_predictors
+from ..inference.predictor import Predictor, check_batch_size
+from ..inference.triton_predictor import MemoryChoice
 from ..processes import cores, worker_processes
-from .client import MemoryChoice
-from .jets import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
-from .opening import open_predictors
-from .predictions import predictions_file
+from .jet_arrays import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
+from .predictions_writer import predictions_file
 
 __all__ = ["CorrectionReport", "correct_files"]
 

@@ -19,8 +19,8 @@ from ..config import SplitSettings
 from ..data.dataset import CloudDataset
 from ..data.features import JET_COLUMNS
 from ..data.split import require_unseen
-from ..export.predictor import Predictor, taken_by
 from ..files import atomic_path
+from ..inference.predictor import Predictor, taken_by
 
 __all__ = ["PredictionsWriter", "corrected_columns", "predictions_file", "write_predictions"]
 

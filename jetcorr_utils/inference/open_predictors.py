@@ -9,11 +9,12 @@ from typing import Any
 from ..addresses import refuse_secrets
 from ..data.ranges import unnoted
 from ..errors import InputError
-from ..export.predictor import OnnxPredictor, Predictor
-from ..export.repository import latest_version, repository_models
 from ..processes import in_worker
-from .client import MemoryChoice, TritonPredictor
-from .connection import Connection
+from .onnx_predictor import OnnxPredictor
+from .predictor import Predictor
+from .repository_layout import latest_version, repository_models
+from .triton_connection import Connection
+from .triton_predictor import MemoryChoice, TritonPredictor
 
 __all__ = ["open_predictor", "open_predictors"]
 

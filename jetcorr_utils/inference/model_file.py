@@ -1,21 +1,19 @@
-"""What an exported ONNX file says of itself: its metadata and its operators. Needs neither torch nor ONNX Runtime."""
+"""What an exported ONNX file says of itself, and whether it is what was exported. Needs no ONNX Runtime."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import pandas as pd
 
 from ..errors import InputError
-from .notes import check_notes
+from .model_notes import check_notes
 from .padding import INPUT_NAMES, OUTPUT_NAMES
 
-__all__ = ["add_checksum", "model_metadata", "operators"]
+__all__ = ["add_checksum", "model_metadata"]
 
 CHECKSUM = "checksum"
 
@@ -108,20 +106,3 @@ def _checksum(model: onnx.ModelProto) -> str:
     del bare.metadata_props[:]
     bare.metadata_props.extend(entry for entry in model.metadata_props if entry.key != CHECKSUM)
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
-
-
-def operators(path: str | Path) -> pd.Series:
-    """How often each operator stands in an ONNX file, those of subgraphs and functions included."""
-    model = onnx.load(str(path))
-    names: list[str] = []
-
-    def walk(nodes: Any) -> None:
-        for node in nodes:
-            names.append(node.op_type)
-            for attribute in node.attribute:
-                walk(attribute.g.node)
-
-    walk(model.graph.node)
-    for function in model.functions:
-        walk(function.node)
-    return pd.Series(names, dtype=str).value_counts()

@@ -1,16 +1,13 @@
-"""Ask an exported model for corrections, by ONNX Runtime in this process.
+"""What every predictor has in common: jets are sent in batches, in the order of their multiplicity.
 
-What every predictor has in common stands here, too: `serving.client` has one that asks a Triton server. All send jets
-in the order of their multiplicity.
+`onnx_predictor` has the one that computes in this process, `triton_predictor` the one that asks a Triton server.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,11 +17,9 @@ from tqdm.auto import tqdm
 from ..data.dataset import CloudLike
 from ..data.features import PARTICLE_COLUMNS, POINT_COLUMNS
 from ..errors import InputError
-from ..processes import cores
-from .inspection import model_metadata
-from .padding import OUTPUT_NAMES, Clouds, batches_by_multiplicity, pad
+from .padding import Clouds, batches_by_multiplicity, pad
 
-__all__ = ["BatchPredictor", "Inputs", "OnnxPredictor", "Predictions", "Predictor", "check_batch_size", "taken_by"]
+__all__ = ["BatchPredictor", "Inputs", "Predictions", "Predictor", "check_batch_size", "taken_by"]
 
 Predictions = tuple[NDArray[np.float32], NDArray[np.float32]]
 Inputs = dict[str, NDArray[np.float32]]
@@ -182,48 +177,3 @@ def _in_order(
     finally:
         for _, future in waiting:
             future.cancel()
-
-
-class OnnxPredictor(BatchPredictor):
-    """ONNX Runtime in this process.
-
-    Parameters
-    ----------
-    path
-        An ONNX file that `export_model` wrote.
-    name
-        Name of the model; default: the one in its metadata, else the file's.
-    threads
-        Batches computed at the same time, one thread each; default: one a core.
-    """
-
-    def __init__(self, path: str | Path, name: str | None = None, threads: int | None = None) -> None:
-        import onnxruntime
-
-        self._path, self.metadata = path, model_metadata(path)
-        self.name = name or self.metadata.get("name") or Path(path).stem
-        self.in_flight = threads or cores()
-        options = onnxruntime.SessionOptions()
-        # One thread a run: two runs beside each other keep two cores busier than one run split between them
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        with self._in_one_line():
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix=f"onnx-{self.name}")
-
-    def infer(self, inputs: Inputs) -> Predictions:
-        """Log of the correction factor and resolution, each `(b,)`, for one padded batch."""
-        with self._in_one_line():
-            output, sigma = self._session.run(OUTPUT_NAMES, inputs)
-        return output[:, 0], sigma[:, 0]
-
-    @contextlib.contextmanager
-    def _in_one_line(self) -> Iterator[None]:
-        """ONNX Runtime's errors, which have no class in common, as ours."""
-        try:
-            yield
-        except Exception as error:
-            if not type(error).__module__.startswith("onnxruntime."):
-                raise
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"model {self.name} ({self._path}): ONNX Runtime cannot run it: {reason}") from None

@@ -26,19 +26,12 @@ import onnx
 
 from ..errors import InputError
 from ..files import atomic_path, scratch_folder, write_text
-from .inspection import model_metadata
-from .padding import OUTPUT_NAMES, Clouds, pad
+from ..inference.model_file import model_metadata
+from ..inference.padding import OUTPUT_NAMES, Clouds, pad
+from ..inference.repository_layout import latest_version
 from .triton_releases import container_image, first_release
 
-__all__ = [
-    "LOCAL_CONFIG",
-    "VERSIONS",
-    "add_model",
-    "latest_version",
-    "read_settings",
-    "repository_models",
-    "versions",
-]
+__all__ = ["LOCAL_CONFIG", "VERSIONS", "add_model", "read_settings"]
 
 LOCAL_CONFIG = "local"
 """Name of the model configuration for the server of this machine, beside the config.pbtxt for production."""
@@ -57,23 +50,6 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 """Names of models: Triton's Python backend hands them to a shell."""
 LIMITS = {"max_batch_size": 65536, "instances": 64, "queue_delay_us": 10_000_000}
 """The largest settings that are taken from a configuration."""
-
-
-def repository_models(repository: str | Path) -> dict[str, Path]:
-    """Name and folder of each model in a repository."""
-    return {path.parent.name: path.parent for path in sorted(Path(repository).glob("*/config.pbtxt"))}
-
-
-def versions(model: str | Path) -> list[int]:
-    """The version numbers in a model's folder, the highest last; none if there is no such folder."""
-    folder = Path(model)
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]*", name))
-
-
-def latest_version(model: str | Path) -> int:
-    """The highest version number in a model's folder; 0 if there is none."""
-    return max(versions(model), default=0)
 
 
 def read_settings(model: str | Path) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch.export import Dim
@@ -17,18 +18,18 @@ from ..data.dataset import CloudDataset
 from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from ..errors import InputError, ParityError
 from ..files import atomic_path
+from ..inference import OnnxPredictor
+from ..inference.model_file import add_checksum
+from ..inference.model_notes import FORMAT, column_notes
+from ..inference.padding import INPUT_NAMES
 from ..models import CloudNetwork, correction
 from ..training import predict
 from .assembly import assemble
 from .graphs import Finish, padded_network
-from .inspection import add_checksum
-from .notes import FORMAT, column_notes
-from .padding import INPUT_NAMES
-from .predictor import OnnxPredictor
-from .silence import quiet
+from .quiet_libraries import quiet
 from .triton_releases import check_opset, check_release
 
-__all__ = ["check_parity", "export_model"]
+__all__ = ["check_parity", "export_model", "operators"]
 
 MINIMUM_OPSET = 18
 """What torch's exporter writes without conversion (older ones it ignores), and every release of the table runs."""
@@ -209,3 +210,20 @@ def _is_tie(
     log_factor, sigma = (x.numpy() for x in correction(model.eval()(copies, jets.repeat(COPIES, 1), ptr)))
     moves = np.maximum(_relative(np.exp(log_factor), exported[0]), _relative(sigma, exported[1]))
     return bool((moves <= 2 * tolerance).any())
+
+
+def operators(path: str | Path) -> pd.Series:
+    """How often each operator stands in an ONNX file, those of subgraphs and functions included."""
+    model = onnx.load(str(path))
+    names: list[str] = []
+
+    def walk(nodes: Any) -> None:
+        for node in nodes:
+            names.append(node.op_type)
+            for attribute in node.attribute:
+                walk(attribute.g.node)
+
+    walk(model.graph.node)
+    for function in model.functions:
+        walk(function.node)
+    return pd.Series(names, dtype=str).value_counts()

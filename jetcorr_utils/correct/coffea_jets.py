@@ -1,7 +1,7 @@
 """Corrected jets in a coffea analysis: one call in a processor, with the model in process or on a Triton server.
 
-A wrapper in the sense of `coffea.ml_tools`: it can be sent to the workers of any of coffea's executors, each of which
-opens the model, or connects to the server, when it first needs to.
+It can be sent to the workers of any of coffea's executors, each of which opens the model, or connects to the server,
+when it first needs to. It needs no coffea itself: what counts is that the arrays are named as coffea names them.
 """
 
 from __future__ import annotations
@@ -12,23 +12,21 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
-from coffea.ml_tools import numpy_call_wrapper
-from coffea.ml_tools.helper import nonserializable_attribute
 from numpy.typing import NDArray
 
 from ..data.nanoaod import NanoAOD, raw_share
 from ..data.selection import EMPTY
 from ..errors import InputError
-from ..export.padding import Clouds
-from ..export.predictor import Predictor, check_batch_size
-from .client import MemoryChoice
-from .jets import Outside, check_outside, columns_needed, usable_clouds, usable_jets, within_range
-from .opening import open_predictor
+from ..inference.open_predictors import open_predictor
+from ..inference.padding import Clouds
+from ..inference.predictor import Predictor, check_batch_size
+from ..inference.triton_predictor import MemoryChoice
+from .jet_arrays import Outside, check_outside, columns_needed, usable_clouds, usable_jets, within_range
 
 __all__ = ["JetCorrector"]
 
 
-class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
+class JetCorrector:
     """Corrects the jets of NanoAOD events with particle-flow candidates, as coffea's NanoEvents gives them.
 
     Parameters
@@ -66,9 +64,19 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
     ) -> None:
         check_outside(outside)
         check_batch_size(batch_size)
-        nonserializable_attribute.__init__(self, ["predictor"])
         self.model, self.batch_size, self.outside = str(model), batch_size, outside
         self.shared_memory: MemoryChoice = shared_memory
+        self._predictor: Predictor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_predictor": None}
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model, opened when it is first needed."""
+        if self._predictor is None:
+            self._predictor = open_predictor(self.model, shared_memory=self.shared_memory)
+        return self._predictor
 
     def __call__(self, events: ak.Array) -> ak.Array:
         """The jets of some events, corrected.
@@ -107,7 +115,8 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
         kept = _without_option(events if present.all() else events[present])
         if kept["Jet"].layout.is_option:
             kept = ak.with_field(kept, _without_option(kept["Jet"]), "Jet")
-        jets = super().__call__(kept)
+        clouds, good = self._clouds(kept)
+        jets = _with_corrections(kept["Jet"], *self._answers(clouds, good))
         if present.all():
             return jets
         place = ak.index.Index64(np.where(present, np.cumsum(present) - 1, -1))
@@ -120,8 +129,8 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
             self._predictor.close()
             self._predictor = None
 
-    def prepare_awkward(self, events: ak.Array) -> tuple[tuple[ak.Array, ...], dict[str, Any]]:
-        """The clouds of the jets that can be corrected, and which these are."""
+    def _clouds(self, events: ak.Array) -> tuple[Clouds, NDArray[np.bool_]]:
+        """The clouds of the jets that can be corrected, and which `(B,)` these are."""
         needed = columns_needed({self.predictor.name: self.predictor})
         missing = [name for name in needed["particles"] if name in ("PF_caloFraction", "PF_hcalFraction")]
         if missing:
@@ -138,16 +147,10 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
             raise InputError(f"{reader.path}: none of {len(jets)} jets has particle-flow candidates")
         model = self.predictor.name
         clouds = usable_clouds({model: jets}, {model: self.predictor}, problems, reader.path)[model]
-        return tuple(ak.Array(part) for part in (clouds.particles, clouds.ptr, clouds.jets, problems == "")), {}
+        return clouds, problems == ""
 
-    def validate_numpy_input(self, particles: NDArray, ptr: NDArray, jets: NDArray, good: NDArray[np.bool_]) -> None:
-        """Whatever `prepare_awkward` lets through has been checked."""
-
-    def numpy_call(
-        self, particles: NDArray, ptr: NDArray, jets: NDArray, good: NDArray[np.bool_]
-    ) -> tuple[NDArray, NDArray, NDArray]:
+    def _answers(self, clouds: Clouds, good: NDArray[np.bool_]) -> tuple[NDArray, NDArray, NDArray]:
         """Factor, resolution, and whether it is within the training range, for each jet `(B,)`."""
-        clouds = Clouds(particles, ptr, jets)
         log_factor, sigma = self.predictor.predict(clouds, batch_size=self.batch_size)
         inside = within_range(clouds, self.predictor.metadata, log_factor)
         use = inside if self.outside == "keep" else np.ones_like(inside)
@@ -157,25 +160,22 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
         in_range[good] = inside
         return factors, sigmas, in_range
 
-    def postprocess_awkward(self, answers: tuple[ak.Array, ...], events: ak.Array) -> ak.Array:
-        """The jets with the new columns."""
-        jets = events["Jet"]
-        factor, sigma, in_range = (ak.unflatten(answer, ak.num(jets["pt"])) for answer in answers)
-        columns = {
-            "pt_orig": jets["pt"],
-            "mass_orig": jets["mass"],
-            "pt": jets["pt"] * factor,
-            "mass": jets["mass"] * factor,
-            "rawFactor": 1 - raw_share(jets) / factor,
-            "pt_resolution": sigma,
-            "in_training_range": in_range,
-        }
-        for name, values in columns.items():
-            jets = ak.with_field(jets, values, name)
-        return jets
 
-    def _create_predictor(self) -> Predictor:
-        return open_predictor(self.model, shared_memory=self.shared_memory)
+def _with_corrections(jets: ak.Array, *answers: NDArray) -> ak.Array:
+    """The jets `(E, var)` with new columns, from factor, resolution and whether it is in range, each `(B,)`."""
+    factor, sigma, in_range = (ak.unflatten(answer, ak.num(jets["pt"])) for answer in answers)
+    columns = {
+        "pt_orig": jets["pt"],
+        "mass_orig": jets["mass"],
+        "pt": jets["pt"] * factor,
+        "mass": jets["mass"] * factor,
+        "rawFactor": 1 - raw_share(jets) / factor,
+        "pt_resolution": sigma,
+        "in_training_range": in_range,
+    }
+    for name, values in columns.items():
+        jets = ak.with_field(jets, values, name)
+    return jets
 
 
 def _present(array: ak.Array) -> NDArray[np.bool_]:

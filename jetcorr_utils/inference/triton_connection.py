@@ -13,24 +13,22 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ..addresses import is_loopback, refuse_secrets, without_secrets
 from ..errors import InputError, JetcorrError, ServerError
 from ..files import PATIENCE
 from ..listening import listener
-from .guard import KEY_VARIABLE
 
-if TYPE_CHECKING:
-    from .server import TritonServer
-
-__all__ = ["KEY_HEADER", "Connection", "may_pass"]
+__all__ = ["KEY_HEADER", "KEY_VARIABLE", "Connection", "LocalServer", "may_pass"]
 
 log = logging.getLogger(__name__)
 
 KEY_HEADER = "jetcorr-key"
 """The header by which the servers that are started here know who may have them map shared memory."""
+KEY_VARIABLE = "JETCORR_TRITON_KEY"
+"""The variable of such a server's environment that has the header's value."""
 
 
 T = TypeVar("T")
@@ -46,6 +44,16 @@ _DIRECT = [  # gRPC would ask the proxy that the environment names; the sizes ar
     ("grpc.enable_http_proxy", 0), ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)
 ]  # fmt: skip
 _LONGEST_PAUSE = 2.0  # seconds between two attempts
+
+
+class LocalServer(Protocol):
+    """A server that was started here, `serving.TritonServer`."""
+
+    running: bool
+    log: Path
+
+    def describe(self) -> str:
+        """The server in a few words."""
 
 
 class Connection:
@@ -72,7 +80,7 @@ class Connection:
 
     def __init__(
         self, url: str, protocol: str = "http", *, patience: float = 30.0, timeout: float = 120.0,
-        server: TritonServer | None = None,
+        server: LocalServer | None = None,
     ) -> None:  # fmt: skip
         if protocol not in ("http", "grpc"):
             raise InputError(f"protocol {protocol!r}: must be http or grpc")
