@@ -1,6 +1,6 @@
 """Reader of CMS NanoAOD with particle-flow candidates (PFNano, BTVNano, JMENano): one entry an event.
 
-coffea's NanoEvents loads the columns that are asked for; candidates are attached to their jets by the stored indices.
+Candidates are attached to their jets by the stored indices.
 The names of Run 2 and of Run 3 are known. Jets of Run 2 are clustered after charged-hadron subtraction, those of Run 3
 from candidates scaled by their PUPPI weight; with this, the candidates of a jet sum up to its raw momentum.
 """
@@ -8,7 +8,7 @@ from candidates scaled by their PUPPI weight; with this, the candidates of a jet
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 
 import awkward as ak
 import numpy as np
@@ -211,12 +211,16 @@ class NanoAOD:
         return sorted(wanted & set(self.tree.keys(recursive=False)))
 
     def _load(self, start: int, stop: int) -> ak.Array:
-        from coffea.nanoevents import NanoEventsFactory  # takes seconds to import
-
-        return NanoEventsFactory.from_root(
-            self.tree.file.root_directory, treepath=TREE, entry_start=start, entry_stop=stop,
-            schemaclass=_plain_schema(), iteritems_options={"filter_name": self.branches}, mode="virtual",
-        ).events()  # fmt: skip
+        """Events with their collections, as coffea's NanoEvents gives them."""
+        events = self.tree.arrays(
+            [name for name in self.branches if name[0] != "n"], entry_start=start, entry_stop=stop
+        )
+        collections: dict[str, dict[str, ak.Array]] = {}
+        for branch in events.fields:
+            collection, _, name = branch.rpartition("_")
+            collections.setdefault(collection, {})[name] = events[branch]
+        fields = {name: ak.zip(columns) for name, columns in collections.items() if name} | collections.get("", {})
+        return ak.zip(fields, depth_limit=1)
 
     def _scalars(self, events: ak.Array) -> dict[str, NDArray]:
         """The columns of the jets, flat over the events."""
@@ -316,22 +320,6 @@ def raw_share(jets: ak.Array) -> ak.Array:
     candidates tell whether the raw pt is true, see `belonging`.
     """
     return jets["pt_raw"] / jets["pt"] if "pt_raw" in jets.fields else 1 - jets["rawFactor"]
-
-
-@cache
-def _plain_schema() -> type:
-    """NanoAOD as collections of columns: without cross references and methods, which need branches not used here."""
-    from coffea.nanoevents import NanoAODSchema
-
-    class PlainSchema(NanoAODSchema):
-        """Collections of columns only."""
-
-        mixins = dict.fromkeys(NanoAODSchema.mixins, "NanoCollection")
-        all_cross_references: dict = {}  # noqa: RUF012
-        full_like_items: dict = {}  # noqa: RUF012
-        warn_missing_crossrefs = False
-
-    return PlainSchema
 
 
 def _flat(values: ak.Array) -> NDArray:
