@@ -61,6 +61,10 @@ class Group(click.Group):
             if error.errno not in MACHINE_FAULTS:
                 raise
             message, code = f"{os.fsdecode(error.filename or 'a file')}: {error.strerror}", 1
+        except ModuleNotFoundError as error:
+            if (error.name or "jetcorr_utils").startswith("jetcorr_utils"):
+                raise
+            message, code = f"this needs {error.name}, which is not installed: pip install 'jetcorr[all]'", 1
         except MemoryError:
             message, code = "the memory of this machine (or of its limit) is not enough", 1
         # On a line of its own, after a bar that is not at its end

@@ -80,16 +80,18 @@ def test_a_light_install_is_small_complete_and_corrects_jets(light, sample, tmp_
         print(f"\na light install takes {size:.0f} MB")
     assert size < LARGEST
 
-    def run(*arguments: object) -> str:
+    def run(*arguments: object, code: int = 0) -> str:
         clean = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
         result = subprocess.run(
             [light.with_name("jetcorr"), *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path, env=clean
         )
-        assert result.returncode == 0, result.stderr
-        return result.stdout
+        assert result.returncode == code, result.stderr
+        return result.stdout if code == 0 else result.stderr
 
     assert "JetNTuple" in run("info", sample)
     assert "jets corrected with pfn" in run("correct", sample, "--model", MODEL, "--out", tmp_path / "light.root")
+    refused = run("simulate", "--jets", 1, "--out", tmp_path, code=1)
+    assert re.fullmatch(r"jetcorr: this needs \w+, which is not installed: pip install 'jetcorr\[all\]'\n", refused)
     subprocess.run(
         [sys.executable, "-c", CORRECT, sample, MODEL, tmp_path / "full.root"], check=True, cwd=tmp_path, env=os.environ
     )

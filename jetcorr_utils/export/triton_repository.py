@@ -9,7 +9,7 @@
                          2/…                   a newer version; a running server picks it up by itself
 
 Both configurations give the same model to clients: names, shapes and types of the paper's Triton configuration. The
-server of this machine takes the model.onnx of a repository only, see `serving.served`.
+server of this machine takes the model.onnx of a repository only, see `serving.served_repository`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from ..run import RunFolder
 
 if TYPE_CHECKING:
     from ..data.clouds import CloudDataset
-    from ..serving.service import Service
+    from ..serving.prediction_service import Service
     from ..training import TrainingResult
     from ..tuning import SearchResult
 

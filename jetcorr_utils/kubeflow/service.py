@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ClusterError
 from ..inference.predictor import Predictor
-from ..serving.service import Service
+from ..serving.prediction_service import Service
 
 __all__ = ["ClusterService", "address"]
 

@@ -1,9 +1,9 @@
 """Serving: a Triton server on this machine, and what an inference costs there."""
 
-from .environment import server_available
+from .inference_cost import inference_metrics, measure_inference, measure_multiplicity, prometheus_metrics, usage
+from .prediction_service import Service, open_service
 from .server import TritonServer
-from .service import Service, open_service
-from .statistics import inference_metrics, measure_inference, measure_multiplicity, prometheus_metrics, usage
+from .server_environment import server_available
 
 __all__ = [
     "Service",

@@ -27,8 +27,8 @@ from ..files import scratch_folder
 from ..inference.triton_connection import KEY_HEADER, KEY_VARIABLE
 from ..listening import listens
 from . import guard
-from .environment import find_environment, prepare, private_place, variables
-from .served import ServedRepository
+from .served_repository import ServedRepository
+from .server_environment import find_environment, prepare, private_place, variables
 
 __all__ = ["TritonServer"]
 

@@ -15,7 +15,7 @@ from jetcorr_utils.data.features import JET_COLUMNS
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.export import add_model, export_model
 from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
-from jetcorr_utils.serving import TritonServer, served, server_available
+from jetcorr_utils.serving import TritonServer, served_repository, server_available
 from tests.networks import METADATA, network, some_clouds
 
 
@@ -49,7 +49,7 @@ def test_servers_with_broken_and_foreign_models(overflow, files, tmp_path, monke
 
     add_model(tmp_path / "repository", "broken", overflow)
     add_model(tmp_path / "repository", "reversed", files["pfn"])
-    monkeypatch.setattr(served, "add_model", add_foreign)
+    monkeypatch.setattr(served_repository, "add_model", add_foreign)
     with TritonServer(tmp_path / "repository") as server:
         for protocol, url in (("http", server.http_url), ("grpc", server.grpc_url)):
             with (

@@ -15,8 +15,8 @@ import pytest
 
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.export import add_model
-from jetcorr_utils.inference import TritonPredictor
-from jetcorr_utils.serving import TritonServer, server_available, shared_memory
+from jetcorr_utils.inference import TritonPredictor, shared_memory
+from jetcorr_utils.serving import TritonServer, server_available
 from tests.networks import some_clouds
 
 from .conftest import known_regions

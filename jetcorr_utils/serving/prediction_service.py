@@ -15,9 +15,9 @@ from ..inference.open_predictors import open_predictors
 from ..inference.predictor import Predictor
 from ..inference.repository_layout import repository_models
 from ..inference.triton_predictor import MemoryChoice, TritonPredictor
-from .environment import server_available
+from .inference_cost import prometheus_metrics, usage
 from .server import TritonServer
-from .statistics import prometheus_metrics, usage
+from .server_environment import server_available
 
 __all__ = ["Service", "open_service"]
 

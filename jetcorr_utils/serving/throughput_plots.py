@@ -19,7 +19,7 @@ from ..style import (
     subplots,
     title_of,
 )
-from .statistics import PUBLISHED_JETS_PER_S
+from .inference_cost import PUBLISHED_JETS_PER_S
 
 __all__ = ["plot_multiplicity", "plot_throughput", "plot_time_per_jet"]
 
