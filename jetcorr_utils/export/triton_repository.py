@@ -15,21 +15,24 @@ server of this machine takes the model.onnx of a repository only, see `serving.s
 from __future__ import annotations
 
 import importlib.resources
-import json
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..files import atomic_path, scratch_folder, write_text
+from ..files import atomic_path, scratch_folder
 from ..inference.model_file import model_metadata
 from ..inference.padding import OUTPUT_NAMES, Clouds, pad
 from ..inference.repository_layout import latest_version
 from .triton_releases import container_image, first_release
+
+if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 __all__ = ["LOCAL_CONFIG", "VERSIONS", "add_model", "read_settings"]
 
@@ -50,6 +53,10 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 """Names of models: Triton's Python backend hands them to a shell."""
 LIMITS = {"max_batch_size": 65536, "instances": 64, "queue_delay_us": 10_000_000}
 """The largest settings that are taken from a configuration."""
+WARMUP_PARTICLES = 32
+HEADER = """# Made by jetcorr. The batch axis is left out of the shapes; -1 is the number of particles.
+# Runs in {} and newer.
+"""
 
 
 def read_settings(model: str | Path) -> dict[str, int]:
@@ -64,6 +71,8 @@ def read_settings(model: str | Path) -> dict[str, int]:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
     path = Path(model) / "config.pbtxt"
+    if not path.is_file():
+        raise InputError(f"{path}: is no regular file")
     try:
         config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig(), allow_unknown_field=True)
     except (text_format.ParseError, UnicodeDecodeError) as error:
@@ -118,37 +127,38 @@ def add_model(
     InputError
         If the file is not a model that jetcorr exported, or the name is not one of letters, digits, _ and -.
     """
+    from google.protobuf.text_format import MessageToString
+
     if not NAME.fullmatch(name):
         raise InputError(f"model name {name!r}: only letters without accents, digits, _ and - can be in it")
     metadata = model_metadata(onnx_path)
     release = first_release(onnx.load(str(onnx_path), load_external_data=False))
     folder = Path(repository) / name
     version = version or latest_version(folder) + 1
-    columns, jet_columns = (_width(onnx_path, metadata, key) for key in ("particle_columns", "jet_columns"))
-    settings = {
-        "name": name, "columns": columns, "jet_columns": jet_columns, "max_batch_size": max_batch_size,
-        "instances": instances, "queue_delay_us": queue_delay_us, "max_particles": MAX_PARTICLES,
-        "release": release, "notes": {key: metadata[key] for key in NOTES if key in metadata},
-    }  # fmt: skip
-    _write_if_new(folder / "config.pbtxt", _config("onnxruntime", **settings))
-    _write_if_new(folder / "configs" / f"{LOCAL_CONFIG}.pbtxt", _config("python", **settings))
-    _write_warmup(folder / "warmup", columns, jet_columns)
+    warmup = _warmup_request(int(metadata["particle_columns"]), int(metadata["jet_columns"]))
+    shapes = {key: tensor.shape[1:] for key, tensor in warmup.items()}
+    config = _config(name, shapes, max_batch_size, instances, queue_delay_us)
+    notes = {"intra_op_thread_count": "1", **{key: metadata[key] for key in NOTES if key in metadata}}
+    for path, backend, own in (
+        ("config.pbtxt", "onnxruntime", {}),
+        (f"configs/{LOCAL_CONFIG}.pbtxt", "python", {"max_particles": str(MAX_PARTICLES)}),
+    ):
+        parameters = {key: {"string_value": value} for key, value in {**notes, **own}.items()}
+        # The parameters, which are long, come last
+        parts = (config | {"backend": backend}, {"parameters": parameters})
+        texts = [MessageToString(_message(part), as_utf8=True) for part in parts]
+        _write_if_new(folder / path, "".join([HEADER.format(container_image(release)), *texts]).encode())
+    for key, tensor in warmup.items():
+        _write_if_new(folder / "warmup" / key, tensor.tobytes())
     _write_version(folder, version, Path(onnx_path))
     return version
 
 
-def _width(path: str | Path, metadata: Mapping[str, str], key: str) -> int:
-    """How many columns an input has, by the model's metadata."""
-    text = metadata.get(key, "")
-    if not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise InputError(f"{path}: not a model that jetcorr exported: {key} in its metadata is {text[:20]!r}")
-    return int(text)
-
-
-def _write_if_new(path: Path, text: str) -> None:
+def _write_if_new(path: Path, content: bytes) -> None:
     """Leaves an equal file alone: a changed time stamp would make a running server load all versions again."""
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+    if not path.exists() or path.read_bytes() != content:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
 
 
 def _write_version(folder: Path, version: int, onnx_path: Path) -> None:
@@ -158,7 +168,7 @@ def _write_version(folder: Path, version: int, onnx_path: Path) -> None:
         new = temporary / "new"
         new.mkdir()
         shutil.copyfile(onnx_path, new / "model.onnx")
-        (new / "model.py").write_text(model.read_text(encoding="utf-8"), encoding="utf-8")
+        (new / "model.py").write_bytes(model.read_bytes())
         # Where this name is a file, Python cannot keep byte code there. It would count as a change of the model, which
         # a polling server would then load again; and Triton's Python has its switch for byte code ignored.
         (new / "__pycache__").touch()
@@ -167,68 +177,48 @@ def _write_version(folder: Path, version: int, onnx_path: Path) -> None:
         new.rename(folder / str(version))
 
 
-def _write_warmup(folder: Path, columns: int, jet_columns: int) -> None:
-    """One valid jet as raw tensors: all zeros would be a jet without particles, which the model refuses."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _warmup_request(columns: int, jet_columns: int) -> dict[str, NDArray[np.float32]]:
+    """One valid jet: all zeros would be a jet without particles, which the model refuses."""
     particles = np.ones((WARMUP_PARTICLES, columns + 2), np.float32)
     particles[:, :2] = np.linspace(-0.4, 0.4, WARMUP_PARTICLES, dtype=np.float32)[:, None]
     clouds = Clouds(particles, np.array([0, WARMUP_PARTICLES]), np.ones((1, jet_columns), np.float32))
-    for name, tensor in pad(clouds, np.array([0])).items():
-        path = folder / name
-        if not path.exists() or path.read_bytes() != tensor.tobytes():
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(tensor.tobytes())
+    return pad(clouds, np.array([0]))
 
 
-WARMUP_PARTICLES = 32
+def _message(fields: dict[str, Any]) -> ModelConfig:
+    """Triton's configuration of a model (its model_configuration.md); a field that it does not know is an error."""
+    from google.protobuf.json_format import ParseDict
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-
-def _tensor(name: str, *dims: int) -> str:
-    return f'  {{ name: "{name}" data_type: TYPE_FP32 dims: [ {", ".join(map(str, dims))} ] }}'
-
-
-def _warmup_input(name: str, *dims: int) -> str:
-    fields = f'data_type: TYPE_FP32 dims: [ {", ".join(map(str, dims))} ] input_data_file: "{name}"'
-    return f'  inputs {{ key: "{name}" value: {{ {fields} }} }}'
-
-
-def _parameter(key: str, value: object) -> str:
-    return f'parameters {{ key: "{key}" value: {{ string_value: {json.dumps(str(value))} }} }}'
+    return ParseDict(fields, ModelConfig())
 
 
 def _config(
-    backend: str, *, name: str, columns: int, jet_columns: int, max_batch_size: int, instances: int,
-    queue_delay_us: int, max_particles: int, release: str, notes: Mapping[str, str],
-) -> str:  # fmt: skip
-    """Triton's configuration of the model, in protobuf's text format (Triton's model_configuration.md)."""
-    shapes = {
-        "pf_points": (-1, 2), "pf_features": (-1, columns), "pf_mask": (-1, 1), "jet_features": (jet_columns,),
-    }  # fmt: skip
-    warmup = {key: tuple(WARMUP_PARTICLES if size == -1 else size for size in dims) for key, dims in shapes.items()}
-    lines = [
-        "# Made by jetcorr. The batch axis is left out of the shapes; -1 is the number of particles.",
-        f"# Runs in {container_image(release)} and newer.",
-        f'name: "{name}"',
-        f'backend: "{backend}"',
-        f"max_batch_size: {max_batch_size}",
-        "input [", ",\n".join(_tensor(key, *dims) for key, dims in shapes.items()), "]",
-        "output [", ",\n".join(_tensor(key, 1) for key in OUTPUT_NAMES), "]",
-        "# Requests of the same number of particles that wait at the same time are run together",
-        "dynamic_batching {",
-        f"  max_queue_delay_microseconds: {queue_delay_us}",
-        "  # More requests than that are refused as overload, at once: a client waits and tries again",
-        f"  default_queue_policy {{ max_queue_size: {MAX_QUEUE} }}",
-        "}",
-        f"instance_group [ {{ count: {instances} kind: KIND_CPU }} ]",
-        "# The version before the newest stays, for clients that ask for it by number",
-        f"version_policy: {{ latest: {{ num_versions: {VERSIONS} }} }}",
-        "model_warmup [ {",
-        '  name: "one jet"', "  batch_size: 1", *(_warmup_input(key, *dims) for key, dims in warmup.items()),
-        "} ]",
-        "# One thread a copy: copies run beside each other, and do not fight for cores",
-        _parameter("intra_op_thread_count", 1),
-        *(_parameter(key, value) for key, value in notes.items()),
-    ]  # fmt: skip
-    if backend == "python":
-        lines.append(_parameter("max_particles", max_particles))
-    return "\n".join(lines) + "\n"
+    name: str, shapes: dict[str, tuple[int, ...]], max_batch_size: int, instances: int, queue_delay_us: int
+) -> dict[str, Any]:
+    """What both backends are told of the model; the shapes are those of the inputs of one jet in the warm-up."""
+    inputs = {key: [*(-1 for _ in shape[:-1]), shape[-1]] for key, shape in shapes.items()}
+    outputs = {key: [1] for key in OUTPUT_NAMES}
+    tensors = [
+        [{"name": key, "data_type": "TYPE_FP32", "dims": dims} for key, dims in named.items()]
+        for named in (inputs, outputs)
+    ]
+    warmup = {
+        key: {"data_type": "TYPE_FP32", "dims": list(shape), "input_data_file": key} for key, shape in shapes.items()
+    }
+    return {
+        "name": name,
+        "max_batch_size": max_batch_size,
+        "input": tensors[0],
+        "output": tensors[1],
+        # Requests of the same number of particles that wait at the same time are run together; where more wait they are
+        # refused as overload, at once: a client waits and tries again
+        "dynamic_batching": {
+            "max_queue_delay_microseconds": queue_delay_us,
+            "default_queue_policy": {"max_queue_size": MAX_QUEUE},
+        },
+        # One thread a copy: copies run beside each other, and do not fight for cores
+        "instance_group": [{"count": instances, "kind": "KIND_CPU"}],
+        "version_policy": {"latest": {"num_versions": VERSIONS}},
+        "model_warmup": [{"name": "one jet", "batch_size": 1, "inputs": warmup}],
+    }
