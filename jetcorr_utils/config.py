@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -34,6 +35,7 @@ from pydantic.fields import FieldInfo
 
 from .addresses import check_no_secrets, without_secrets
 from .errors import InputError, StudyError
+from .jets.columns import Features, groups_of
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
 
 __all__ = [
@@ -182,10 +184,22 @@ class TrainingSettings(Settings):
     seed: int = 1
 
 
+def _known_features(features: Features) -> Features:
+    try:
+        groups_of(features)
+    except InputError as error:
+        raise ValueError(str(error).removeprefix("features ")) from None
+    return features
+
+
 class NetworkSettings(Settings):
     """What both networks share; the names are those of the published search space."""
 
-    features: Literal["open", "rich"] = Field("open", description="rich adds the candidates' calorimeter fractions")
+    features: Annotated[Features, AfterValidator(_known_features)] = Field(
+        "open",
+        description="groups of columns, such as [kinematics, class, pileup], or the name of a set of them: open (what "
+        "the open data has), or rich (with the candidates' calorimeter fractions)",
+    )
     conv_layers: PositiveInt = Field(3, description="layers of the per-particle network, or of each EdgeConv block")
     conv_dim: PositiveInt = 64
     fc_layers: PositiveInt = 2

@@ -24,10 +24,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from ..data.dataset import Clouds
 from ..errors import InputError
 from ..files import atomic_path, scratch_folder, write_text
 from ..inference.model_file import model_metadata
-from ..inference.padding import OUTPUT_NAMES, Clouds, pad
+from ..inference.padding import OUTPUT_NAMES, pad
 from ..inference.repository_layout import latest_version
 from .triton_releases import container_image, first_release
 
@@ -172,7 +173,7 @@ def _write_warmup(folder: Path, columns: int, jet_columns: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     particles = np.ones((WARMUP_PARTICLES, columns + 2), np.float32)
     particles[:, :2] = np.linspace(-0.4, 0.4, WARMUP_PARTICLES, dtype=np.float32)[:, None]
-    clouds = Clouds(particles, np.array([0, WARMUP_PARTICLES]), np.ones((1, jet_columns), np.float32))
+    clouds = Clouds(particles, np.array([0, WARMUP_PARTICLES]), np.ones((1, jet_columns), np.float32), "open")
     for name, tensor in pad(clouds, np.array([0])).items():
         path = folder / name
         if not path.exists() or path.read_bytes() != tensor.tobytes():
