@@ -80,7 +80,8 @@ def check_notes(metadata: Mapping[str, str], model: str, *, complete: bool) -> N
         features = features_of(metadata if metadata.get("features") or not complete else {"features": ""})
         groups_of(features)
     except (InputError, ValueError) as error:
-        raise InputError(f"{model}: takes inputs that are not known here: {error}") from None
+        hint = "name the extension that adds it (--extension)" if "features" in metadata else "export it again"
+        raise InputError(f"{model}: takes inputs that are not known here: {error}; {hint}") from None
     for name, ours in column_notes(features).items():
         theirs = metadata.get(name)
         if theirs is None and not complete:
