@@ -16,7 +16,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from . import __version__
+from . import __version__, extensions
 from .addresses import check_no_secrets, direct_environment, without_secrets
 from .config import load_study
 from .environment import for_commands
@@ -34,6 +34,11 @@ PARAMETER = click.option(
     help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
 )  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True)
+EXTENSION = click.option(
+    "--extension", multiple=True, metavar="FILE|MODULE", expose_value=False,
+    callback=lambda context, option, names: extensions.load(names),
+    help="Python code of your own that adds columns or formats, as a study names it; may be repeated.",
+)  # fmt: skip
 MOST_COLUMNS = 4
 """Models in the table of results before only the main ones are shown."""
 
@@ -155,6 +160,7 @@ def simulate(jets: int, seed: int, out: Path, workers: int | None) -> None:
 
 @main.command()
 @FILES
+@EXTENSION
 def info(files: tuple[str, ...]) -> None:
     """Say what is in ROOT files, whether they can be used, and if not, why."""
     from .data import describe
@@ -262,6 +268,7 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 
 @main.command()
 @FILES
+@EXTENSION
 @click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL.")
 @click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Jets in a request.")

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,8 +33,10 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from . import extensions
 from .addresses import check_no_secrets, without_secrets
 from .errors import InputError, StudyError
+from .jets.columns import Features, groups_of
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
 
 __all__ = [
@@ -182,10 +185,22 @@ class TrainingSettings(Settings):
     seed: int = 1
 
 
+def _known_features(features: Features) -> Features:
+    try:
+        groups_of(features)
+    except InputError as error:
+        raise ValueError(str(error).removeprefix("features ")) from None
+    return features
+
+
 class NetworkSettings(Settings):
     """What both networks share; the names are those of the published search space."""
 
-    features: Literal["open", "rich"] = Field("open", description="rich adds the candidates' calorimeter fractions")
+    features: Annotated[Features, AfterValidator(_known_features)] = Field(
+        "open",
+        description="groups of columns, such as [kinematics, class, pileup], or the name of a set of them: open (what "
+        "the open data has), or rich (with the candidates' calorimeter fractions)",
+    )
     conv_layers: PositiveInt = Field(3, description="layers of the per-particle network, or of each EdgeConv block")
     conv_dim: PositiveInt = 64
     fc_layers: PositiveInt = 2
@@ -346,6 +361,10 @@ class Study(Settings):
     """All settings of one analysis, from its data to its figures."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    extensions: tuple[str, ...] = Field(
+        (), description="modules of one's own that add columns, networks, metrics or formats, and that are run: Python "
+        "files, relative to the study's file, or names of modules that can be imported",
+    )  # fmt: skip
     data: DataSettings = DataSettings()
     models: Annotated[dict[str, ModelSettings], Field(min_length=1)]
     seeds: dict[str, Annotated[int, Field(ge=1, le=MAX_SEEDS)]] = Field(
@@ -473,6 +492,17 @@ def _path(settings: Any, location: Sequence[int | str]) -> str:
     return ".".join(names)
 
 
+def _load_extensions(settings: dict[str, Any], folder: Path) -> None:
+    """Import the modules that the study names, and note them as this study in another folder can load them.
+
+    What is mistyped is left to the check of all settings.
+    """
+    names = as_text(settings.get("extensions", []))
+    names = [names] if isinstance(names, str) else names
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        settings["extensions"] = extensions.load(names, folder)
+
+
 def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
     """Read and validate a study.
 
@@ -486,7 +516,8 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     Raises
     ------
     StudyError
-        If the file is missing, is not YAML, or has a setting that is unknown or out of range; the message names it.
+        If the file is missing, is not YAML, or has a setting that is unknown or out of range; the message names it. Or
+        if a module of its `extensions`, which are imported, cannot be.
     """
     path = _study_path(name)
     try:
@@ -500,8 +531,9 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         _override(settings, dotted, value)
     try:
         check_no_secrets(settings)
+        _load_extensions(settings, path.parent)
     except InputError as error:
-        raise StudyError(f"study {path}: {error}") from None
+        raise StudyError(f"study {path}: {error}") from error.__cause__
     try:
         return Study.model_validate(settings)
     except ValidationError as error:

@@ -20,8 +20,9 @@ from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import Lock, fingerprint, read_json, write_json
 from jetcorr_utils.inference.open_predictors import open_predictors
+from jetcorr_utils.jets.columns import BRANCHES
 from jetcorr_utils.run import NOTEBOOKS, RunFolder
-from jetcorr_utils.simulation.ntuple import SCHEMA, create_tree
+from jetcorr_utils.simulation.ntuple import create_tree
 from jetcorr_utils.training import load_result
 
 pytestmark = pytest.mark.slow
@@ -111,7 +112,7 @@ def test_a_network_is_not_exported_with_notes_of_other_data(copied_run, cli, tmp
     _, arguments = copied_run
     with uproot.open(sample) as source, uproot.recreate(tmp_path / "fewer.root") as file:
         jets = source["AK4jets/jetTree"].arrays(entry_stop=1500)
-        create_tree(file).extend({name: jets[name] for name in SCHEMA})
+        create_tree(file).extend({name: jets[name] for name in BRANCHES})
     change = ("-p", "data.files", json.dumps(str(tmp_path / "fewer.root")), "--from", "04")
     result = cli(*arguments, *change, check=False)
     assert result.returncode == 1

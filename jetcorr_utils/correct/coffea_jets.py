@@ -14,13 +14,14 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.dataset import Clouds
 from ..data.nanoaod import NanoAOD, raw_share
 from ..data.selection import EMPTY
 from ..errors import InputError
 from ..inference.open_predictors import open_predictor
-from ..inference.padding import Clouds
 from ..inference.predictor import Predictor, check_batch_size
 from ..inference.triton_predictor import MemoryChoice
+from ..jets.columns import features_of
 from .jet_arrays import Outside, check_outside, columns_needed, usable_clouds, usable_jets, within_range
 
 __all__ = ["JetCorrector"]
@@ -132,10 +133,9 @@ class JetCorrector:
     def _clouds(self, events: ak.Array) -> tuple[Clouds, NDArray[np.bool_]]:
         """The clouds of the jets that can be corrected, and which `(B,)` these are."""
         needed = columns_needed({self.predictor.name: self.predictor})
-        missing = [name for name in needed["particles"] if name in ("PF_caloFraction", "PF_hcalFraction")]
-        if missing:
-            raise InputError(f"model {self.predictor.name}: takes {', '.join(missing)}, which NanoAOD does not have")
         reader = NanoAOD.of_events(events)
+        if missing := reader.lacks(features_of(self.predictor.metadata)):
+            raise InputError(f"model {self.predictor.name}: takes {', '.join(missing)}, which NanoAOD does not have")
         if not reader.has_candidates:
             raise InputError(f"{reader.path}: their jets have no particle-flow candidates (those of PFNano type have)")
         events = _without_missing(events, reader)

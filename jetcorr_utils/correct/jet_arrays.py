@@ -18,21 +18,15 @@ from numpy.typing import NDArray
 
 from ..config import SelectionSettings
 from ..data.belonging import STRANGERS, strangers
+from ..data.dataset import Clouds
 from ..data.drift import DriftCheck
-from ..data.features import (
-    JET_COLUMNS,
-    PARTICLE_COLUMNS,
-    POINT_COLUMNS,
-    TABLE_COLUMNS,
-    jet_matrix,
-    particle_matrix,
-    table,
-)
+from ..data.features import TABLE_COLUMNS, jet_matrix, particle_matrix, table
 from ..data.ranges import factors_within, inputs_within
 from ..data.selection import own_particles, reasons
 from ..errors import InputError
-from ..inference.padding import Clouds
 from ..inference.predictor import Predictor
+from ..jets.columns import Features, features_of, jet_columns, particle_columns
+from ..jets.ragged import offsets_of
 from .predictions_writer import IDENTIFIERS, corrected_columns
 
 __all__ = [
@@ -127,11 +121,12 @@ def correct_jets(
 def columns_needed(predictors: Mapping[str, Predictor]) -> dict[str, Any]:
     """What `data.read_block` has to read for `correct_chunk`: columns of jets and particles, and which particles."""
     metadata = [predictor.metadata for predictor in predictors.values()]
-    features = [PARTICLE_COLUMNS[entry.get("features", "open")] for entry in metadata]
-    particles = [*POINT_COLUMNS, *(name for names in features for name in names), "PF_fromAK4Jet"]
+    features = [features_of(entry) for entry in metadata]
+    particles = [*(name for each in features for name in particle_columns(each)), "PF_fromAK4Jet"]
+    scalars = [*(name for each in features for name in jet_columns(each)), *TABLE_COLUMNS, "jetMass", "jetPhi"]
     own = all(entry.get("candidates", "jet") == "jet" for entry in metadata)
     return {
-        "scalars": list(dict.fromkeys([*JET_COLUMNS, *TABLE_COLUMNS, "jetPhi"])),
+        "scalars": list(dict.fromkeys(scalars)),
         "particles": list(dict.fromkeys(particles)),
         "candidates": "jet" if own else "window",
     }
@@ -183,10 +178,10 @@ def usable_jets(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, 
     return jets, problems
 
 
-def clouds_from_jets(jets: ak.Array, features: Literal["open", "rich"]) -> Clouds:
+def clouds_from_jets(jets: ak.Array, features: Features) -> Clouds:
     """The model inputs of jets in the schema of JetNTuple, see `data.read_jets`."""
-    ptr = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets.particles)), dtype=np.int64)])
-    return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets))
+    ptr = offsets_of(ak.to_numpy(ak.num(jets.particles)))
+    return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets, features), features)
 
 
 def usable_clouds(
@@ -214,7 +209,7 @@ def usable_clouds(
     def clouds() -> dict[str, Clouds]:
         good = problems == ""
         return {
-            name: clouds_from_jets(jets[name][good], predictor.metadata.get("features", "open"))  # type: ignore[arg-type]
+            name: clouds_from_jets(jets[name][good], features_of(predictor.metadata))
             for name, predictor in predictors.items()
         }
 

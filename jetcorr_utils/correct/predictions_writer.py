@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from ..config import SplitSettings
 from ..data.dataset import CloudDataset
-from ..data.features import JET_COLUMNS
 from ..data.split import require_unseen
 from ..files import atomic_path
 from ..inference.predictor import Predictor, taken_by
@@ -134,10 +133,9 @@ def write_predictions(
     ):
         for start in range(0, len(dataset), CHUNK):
             chunk = dataset.slice(start, min(start + CHUNK, len(dataset)))
-            jets = np.asarray(chunk.jets)
             columns = {key: np.asarray(chunk.table[key]) for key in IDENTIFIERS if key in chunk.table}
-            columns |= {key: jets[:, JET_COLUMNS.index(key)] for key in FROM_THE_INPUTS}
-            pt, mass = jets[:, JET_COLUMNS.index("jetPt")], jets[:, JET_COLUMNS.index("jetMass")]
+            columns |= {key: chunk.jet(key) for key in FROM_THE_INPUTS}
+            pt, mass = chunk.jet("jetPt"), chunk.jet("jetMass")
             for name, predictor in predictors.items():
                 inputs = taken_by(predictor, chunk)
                 columns |= corrected_columns(name, pt, mass, *predictor.predict(inputs, batch_size=batch_size))

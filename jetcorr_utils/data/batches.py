@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
-from .dataset import CloudDataset, rows_of
-from .labels import paper_flavour
+from ..jets.flavours import paper_flavour
+from ..jets.ragged import rows_of
+from .dataset import CloudDataset
 
 __all__ = ["BatchLoader", "CloudBatch", "gather"]
 
@@ -31,7 +32,7 @@ class CloudBatch:
     Attributes
     ----------
     particles, jets, ptr, target
-        As in `CloudDataset`: `(n, 2 + F)`, `(b, 10)`, `(b + 1,)`, `(b,)`.
+        As in `CloudDataset`: `(n, 2 + F)`, `(b, J)`, `(b + 1,)`, `(b,)`.
     flavour
         `(b,)` int64, the paper's flavour: 0 to 5 and 21.
     gen_pt

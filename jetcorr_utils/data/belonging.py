@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .dataset import CloudLike
-from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
+from .dataset import Clouds
 
 __all__ = ["STRANGERS", "candidate_sums", "strangers"]
 
@@ -35,12 +34,11 @@ TYPICAL = 0.01
 TOLERATED = 0.01
 """Share of jets that may differ by more, and one jet besides; more of them are taken for an error of all."""
 
-_COLUMNS = POINT_COLUMNS + PARTICLE_COLUMNS["open"]
 _ORDER = "give all jets of an event in the order of its file, and sort and select them later"
 _MOMENTUM = "the raw pt (pt_raw, rawFactor) or the candidates' pt (PUPPI weights) is not that of the clustering"
 
 
-def candidate_sums(clouds: CloudLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def candidate_sums(clouds: Clouds) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Where the sum of the candidates that were clustered into a jet (PF_fromAK4Jet) lies.
 
     Returns
@@ -48,17 +46,17 @@ def candidate_sums(clouds: CloudLike) -> tuple[NDArray[np.float64], NDArray[np.f
     ratio, d_eta, d_phi
         `(B,)`: pt of the sum over raw pt, and its direction relative to the jet; not a number where there are none.
     """
-    particles, jets, ptr = (np.asarray(part) for part in (clouds.particles, clouds.jets, clouds.ptr))
-    own = particles[:, _COLUMNS.index("PF_fromAK4Jet")] > 0
-    if not own.all():
-        rows = np.flatnonzero(own)
-        particles, ptr = particles[rows], np.searchsorted(rows, ptr)
-    d_eta, d_phi, pt = (particles[:, _COLUMNS.index(name)] for name in ("PF_dEta", "PF_dPhi", "PF_pT"))
-    jet_eta, counts = jets[:, JET_COLUMNS.index("jetEta")], np.diff(ptr)
+    ptr = np.asarray(clouds.ptr)
+    d_eta, d_phi, pt = (clouds.particle(name) for name in ("PF_dEta", "PF_dPhi", "PF_pT"))
+    if "PF_fromAK4Jet" in clouds.columns:
+        rows = np.flatnonzero(clouds.particle("PF_fromAK4Jet") > 0)
+        if len(rows) < len(pt):
+            d_eta, d_phi, pt, ptr = d_eta[rows], d_phi[rows], pt[rows], np.searchsorted(rows, ptr)
+    jet_eta, counts = clouds.jet("jetEta"), np.diff(ptr)
     filled = counts > 0
 
     def sums(values: NDArray) -> NDArray[np.float64]:
-        total = np.zeros(len(jets))
+        total = np.zeros(len(clouds))
         if filled.any():
             total[filled] = np.add.reduceat(values, ptr[:-1][filled], dtype=np.float64)
         return total
@@ -67,12 +65,12 @@ def candidate_sums(clouds: CloudLike) -> tuple[NDArray[np.float64], NDArray[np.f
     pz = sums(pt * np.sinh(d_eta + np.repeat(jet_eta, counts)))
     with np.errstate(invalid="ignore", divide="ignore"):
         sum_pt = np.where(px**2 + py**2 > 0, np.hypot(px, py), np.nan)
-        ratio = sum_pt / jets[:, JET_COLUMNS.index("jetRawPt")]
+        ratio = sum_pt / clouds.jet("jetRawPt")
         return ratio, np.arcsinh(pz / sum_pt) - jet_eta, np.arctan2(py, px)
 
 
 def strangers(
-    clouds: CloudLike, jets: ak.Array, which: NDArray[np.bool_] | None = None, where: str = "the jets"
+    clouds: Clouds, jets: ak.Array, which: NDArray[np.bool_] | None = None, where: str = "the jets"
 ) -> NDArray[np.bool_]:
     """The jets whose candidates do not sum up to them, `(b,)`; a few are named in the log, more are refused.
 

@@ -13,25 +13,25 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from ..config import DataSettings
 from ..errors import InputError
-from ..files import atomic_folder, locked, read_json
+from ..files import atomic_folder, locked
+from ..jets.columns import Features, jet_columns, particle_columns
 from .dataset import CloudDataset
-from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS, TABLE_COLUMNS, Features
+from .features import TABLE_COLUMNS
 from .fingerprints import Fingerprints
 from .locations import data_directory, ensure_files
+from .reader import JetReader
 from .reading import STEP, iterate_jets, open_jets
 from .selection import MISMATCHED, UNUSABLE, reasons
-from .split import SPLITS, split_of
-from .store import LEFT_OUT, META, DamagedError, PartWriter, check, columns, merge, read_meta, write_meta
+from .split import split_of
+from .store import LEFT_OUT, DamagedError, PartWriter, check, columns, merge, read_meta, write_meta
 
 __all__ = ["CloudDataset", "load_clouds"]
 
@@ -42,8 +42,6 @@ VERSION = 2
 
 TOLERATED = 0.01
 """Largest share of unusable jets in a file; a file with more is taken to be corrupted."""
-
-_SCALARS = tuple(dict.fromkeys((*JET_COLUMNS, *TABLE_COLUMNS, "jetPhi")))
 
 
 class SubmitsTasks(Protocol):
@@ -103,7 +101,7 @@ def load_clouds(
             known.remember({folder / f"{name}.npy": value for name, value in read_meta(folder)["checksums"].items()})
         for part in parts:
             shutil.rmtree(part, ignore_errors=True)
-    return _open(folder, features, key)
+    return CloudDataset.open(folder, features, key)
 
 
 def _intact(folder: Path, look: Callable[[], object]) -> bool:
@@ -131,7 +129,7 @@ def _recipe(settings: DataSettings, features: Features) -> dict:
     return {
         "version": VERSION,
         "features": features,
-        "columns": [*columns(features), *POINT_COLUMNS, *PARTICLE_COLUMNS[features], *JET_COLUMNS],
+        "columns": [*columns(features), *particle_columns(features), *jet_columns(features)],
         "selection": settings.selection.model_dump(mode="json"),
         "split": settings.split.model_dump(mode="json"),
         "candidates": settings.candidates,
@@ -190,12 +188,13 @@ def _build(
             log.warning("%d of %d jets were left out: %s", lost[reason], total, reason)
 
 
-def _check_trainable(file: str, source, features: Features) -> None:
+def _check_trainable(file: str, source: JetReader, features: Features) -> None:
     if not source.has_candidates:
         raise InputError(f"{file}: its jets have no particle-flow candidates, so no network can be trained on them")
-    if features == "rich" and not source.has_rich:
+    if lost := source.lacks(features):
         raise InputError(
-            f"{file}: features 'rich' need PF_caloFraction and PF_hcalFraction, which it lacks; use features: open"
+            f"{file}: features {features!r} need {' and '.join(lost)}, which it lacks"
+            + ("" if source.lacks("open") else "; use features: open")
         )
     if not source.has_generator:
         raise InputError(f"{file}: has no generator jets (genJetPt), so no network can be trained on it")
@@ -223,9 +222,10 @@ def _write_part(
     reported: set[str] | None,
 ) -> int:
     lost, read = Counter(), 0
-    wanted = POINT_COLUMNS + PARTICLE_COLUMNS[features]
+    scalars = dict.fromkeys((*jet_columns(features), *TABLE_COLUMNS, "jetPhi"))
     with PartWriter(folder, features) as writer:
-        options = {"scalars": _SCALARS, "particles": wanted, "candidates": settings.candidates, "reported": reported}
+        options = {"scalars": list(scalars), "particles": particle_columns(features)}
+        options |= {"candidates": settings.candidates, "reported": reported}
         for jets in iterate_jets(file, STEP, **options):
             part = split_of(jets["run"], jets["lumi"], jets["event"], settings.split)
             for reason, mask in reasons(jets, settings.selection).items():
@@ -239,28 +239,3 @@ def _write_part(
             raise InputError(f"{file}: {lost[reason]} of {read} jets have {reason}; is the file corrupted?")
     writer.complete(left_out=dict(lost), read=read)
     return read
-
-
-def map_clouds(folder: str, start: int, stop: int, features: Features, key: str) -> CloudDataset:
-    """The jets `start` to `stop` of a cache's folder: what a pickled `CloudDataset` says of itself."""
-    return replace(_open(Path(folder), features, key).slice(start, stop), key=key)
-
-
-def _open(folder: Path, features: Features, key: str) -> CloudDataset:
-    meta = read_json(folder / META)
-
-    def column(name: str) -> np.ndarray:
-        return np.load(folder / f"{name}.npy", mmap_mode="r")
-
-    return CloudDataset(
-        particles=column("particles"),
-        ptr=column("ptr"),
-        jets=column("jets"),
-        target=column("target"),
-        part=np.repeat(np.array(list(SPLITS.values()), dtype=np.uint8), [meta["jets"][split] for split in SPLITS]),
-        table={name: column(f"table.{name}") for name in TABLE_COLUMNS},
-        features=features,
-        key=key,
-        info=meta,
-        place=(str(folder.absolute()), 0, sum(meta["jets"].values())),
-    )

@@ -14,10 +14,10 @@ from ..config import Study
 from ..data import load_clouds
 from ..data.dataset import CloudDataset
 from ..data.drift import summarise
-from ..data.features import Features
 from ..data.ranges import factor_range, training_range
 from ..errors import InputError, MissingStageError
 from ..files import fingerprint, scratch_folder
+from ..jets.columns import Features
 from ..run import RunFolder
 from ..training import load_model
 from ..training.checkpoint import require_same_data

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models import CloudNetwork, ParticleFlowNetwork, ParticleNet, correction
-from ..models.inputs import PARTICLE_FEATURES, CloudInputs
+from ..models.inputs import CloudInputs
 from ..models.particlenet import EdgeConv
 
 __all__ = ["Finish", "PaddedNetwork", "PaddedParticleNet", "PaddedPfn", "padded_network"]
@@ -51,7 +51,7 @@ class Rows(nn.Module):
         Parameters
         ----------
         points, features, mask, jets
-            The model's inputs: `(B, P, 2)`, `(B, P, F)`, `(B, P, 1)`, `(B, 10)`.
+            The model's inputs: `(B, P, 2)`, `(B, P, F)`, `(B, P, 1)`, `(B, J)`.
 
         Returns
         -------
@@ -71,7 +71,7 @@ class Rows(nn.Module):
         place = real.flatten().nonzero().squeeze(1)
         jet = torch.div(place, width, rounding_mode="trunc")
         physical = [column for x in (points, features) for column in x.flatten(0, 1).index_select(0, place).t()]
-        pt, eta = (jets[:, column].index_select(0, jet) for column in range(2))
+        pt, eta = (x.index_select(0, jet) for x in self.inputs.kinematics(jets))
         columns = torch.stack(self.inputs.feature_list(physical, pt, eta))
         return columns, jet, real.to(points.dtype).sum(dim=1).long(), empty
 
@@ -173,7 +173,7 @@ class PaddedParticleNet(PaddedNetwork):
         super().__init__(model)
         self.k = model.k
         self.min_particles = model.k + 1
-        self.points = [PARTICLE_FEATURES[model.inputs.features].index(name) for name in ("d_eta", "d_phi")]
+        self.points = [model.inputs.particle_names.index(name) for name in ("d_eta", "d_phi")]
         self.blocks = nn.ModuleList(FoldedEdgeConv(block, model.k) for block in model.blocks)
         self.blocks[0].absorb(self.rows)
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tqdm.auto import tqdm
 
-from ..data.dataset import CloudLike
+from ..data.dataset import Clouds
 from ..errors import InputError
 from ..files import atomic_path, scratch_folder
 from ..inference.model_file import add_checksum
@@ -124,7 +124,7 @@ def write_variant(path: str | Path, variant: str, out: str | Path) -> Path:
 
 
 def compare_variants(
-    path: str | Path, clouds: CloudLike, *, rounds: int = 2, progress: bool = True
+    path: str | Path, clouds: Clouds, *, rounds: int = 2, progress: bool = True
 ) -> tuple[pd.DataFrame, dict[str, Predictions]]:
     """Make all variants of an exported model and compare them with it on the same jets; see `compare_speed`."""
     with scratch_folder() as folder:
@@ -134,7 +134,7 @@ def compare_variants(
 
 def compare_speed(
     files: Mapping[str, str | Path],
-    clouds: CloudLike,
+    clouds: Clouds,
     *,
     batch_size: int = 1024,
     rounds: int = 3,

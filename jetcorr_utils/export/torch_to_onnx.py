@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch.export import Dim
 
 from ..data.dataset import CloudDataset
-from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from ..errors import InputError, ParityError
 from ..files import atomic_path
 from ..inference import OnnxPredictor
 from ..inference.model_file import add_checksum
 from ..inference.model_notes import FORMAT, column_notes
 from ..inference.padding import INPUT_NAMES
+from ..jets.columns import POINTS
 from ..models import CloudNetwork, correction
 from ..training import predict
 from .assembly import assemble
@@ -85,7 +85,7 @@ def export_model(
         "sigma": "half of the 16-84 % width of log(pt_gen/pt): relative resolution of the corrected pt",
         "settings": model.settings.model_dump(mode="json"),
     }  # fmt: skip
-    graph = _to_onnx(model, len(PARTICLE_COLUMNS[features]), opset)
+    graph = _to_onnx(model, opset)
     if triton_release is not None:
         check_release(graph, triton_release)
     for key, value in {**names, **(metadata or {})}.items():
@@ -97,14 +97,15 @@ def export_model(
     return Path(path)
 
 
-def _to_onnx(model: CloudNetwork, columns: int, opset: int) -> onnx.ModelProto:
+def _to_onnx(model: CloudNetwork, opset: int) -> onnx.ModelProto:
     """The parts by torch's exporter, assembled into one graph."""
     network, finish = padded_network(model), Finish(model).eval()
     generator = torch.Generator().manual_seed(0)
     jets, places = 3, 41  # neither 1 nor equal to a width, which would be taken for constants
     mask = (torch.arange(places) < torch.tensor([[41], [23], [30]])).unsqueeze(2).float()
-    tensors = [torch.rand(jets, places, size, generator=generator) for size in (len(POINT_COLUMNS), columns)]
-    inputs = (*tensors, mask, torch.rand(jets, len(JET_COLUMNS), generator=generator) + 1)
+    points, columns, jet_columns = len(POINTS), len(model.inputs.columns), len(model.inputs.jet_columns)
+    tensors = [torch.rand(jets, places, size, generator=generator) for size in (points, columns - points)]
+    inputs = (*tensors, mask, torch.rand(jets, jet_columns, generator=generator) + 1)
     batch, width, rows, place = (Dim(name, min=1) for name in ("batch", "width", "rows", "place"))
     padded = {0: batch, 1: width}
     with torch.no_grad():

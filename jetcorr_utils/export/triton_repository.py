@@ -24,10 +24,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ..data.dataset import Clouds
 from ..errors import InputError
 from ..files import atomic_path, scratch_folder
 from ..inference.model_file import model_metadata
-from ..inference.padding import OUTPUT_NAMES, Clouds, pad
+from ..inference.padding import OUTPUT_NAMES, pad
 from ..inference.repository_layout import latest_version
 from .triton_releases import container_image, first_release
 
@@ -181,7 +182,7 @@ def _warmup_request(columns: int, jet_columns: int) -> dict[str, NDArray[np.floa
     """One valid jet: all zeros would be a jet without particles, which the model refuses."""
     particles = np.ones((WARMUP_PARTICLES, columns + 2), np.float32)
     particles[:, :2] = np.linspace(-0.4, 0.4, WARMUP_PARTICLES, dtype=np.float32)[:, None]
-    clouds = Clouds(particles, np.array([0, WARMUP_PARTICLES]), np.ones((1, jet_columns), np.float32))
+    clouds = Clouds(particles, np.array([0, WARMUP_PARTICLES]), np.ones((1, jet_columns), np.float32), "open")
     return pad(clouds, np.array([0]))
 
 

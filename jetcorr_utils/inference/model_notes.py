@@ -13,9 +13,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 
 from ..config import SelectionSettings, SplitSettings
-from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
-from ..data.ranges import RANGE_NAMES
+from ..data.ranges import range_names
 from ..errors import InputError
+from ..jets.columns import POINTS, Features, features_of, groups_of, jet_columns, particle_columns
 
 __all__ = ["FORMAT", "check_notes", "column_notes"]
 
@@ -44,13 +44,13 @@ _STRUCTURES = {
 """Notes that are JSON, where a model has them."""
 
 
-def column_notes(features: str) -> dict[str, Any]:
+def column_notes(features: Features) -> dict[str, Any]:
     """What a model of these features notes of its inputs: the columns in their order, and the unit."""
-    columns = PARTICLE_COLUMNS[features]
+    columns, jets = particle_columns(features)[len(POINTS) :], jet_columns(features)
     return {
-        "features": features, "points": list(POINT_COLUMNS), "particle_features": list(columns),
-        "jet_features": list(JET_COLUMNS), "particle_columns": len(columns), "jet_columns": len(JET_COLUMNS),
-        "units": "GeV",
+        "features": features if isinstance(features, str) else list(features), "points": list(POINTS),
+        "particle_features": list(columns), "jet_features": list(jets), "particle_columns": len(columns),
+        "jet_columns": len(jets), "units": "GeV",
     }  # fmt: skip
 
 
@@ -76,9 +76,12 @@ def check_notes(metadata: Mapping[str, str], model: str, *, complete: bool) -> N
         raise InputError(
             f"{model}: is of format {number}, this version of jetcorr reads up to {FORMAT}: update jetcorr"
         )
-    features = metadata.get("features", "" if complete else "open")
-    if features not in PARTICLE_COLUMNS:
-        raise InputError(f"{model}: takes features {features!r}; there are {', '.join(PARTICLE_COLUMNS)}")
+    try:
+        features = features_of(metadata if metadata.get("features") or not complete else {"features": ""})
+        groups_of(features)
+    except (InputError, ValueError) as error:
+        hint = "name the extension that adds it (--extension)" if "features" in metadata else "export it again"
+        raise InputError(f"{model}: takes inputs that are not known here: {error}; {hint}") from None
     for name, ours in column_notes(features).items():
         theirs = metadata.get(name)
         if theirs is None and not complete:
@@ -91,17 +94,18 @@ def check_notes(metadata: Mapping[str, str], model: str, *, complete: bool) -> N
         raise InputError(f"{model}: takes candidates {metadata['candidates']!r}; there are jet, window")
     for name, structure in _STRUCTURES.items():
         if name in metadata:
-            _check_structure(name, metadata[name], structure, model)
+            value = _structure(name, metadata[name], structure, model)
+            if name == "training_range" and (unknown := [key for key in value if key not in range_names(features)]):
+                raise InputError(f"{model}: its training_range names {unknown[0]!r}, which is no input of it")
 
 
-def _check_structure(name: str, text: str, structure: TypeAdapter, model: str) -> None:
+def _structure(name: str, text: str, structure: TypeAdapter, model: str) -> Any:
     try:
         value = structure.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"{model}: its {name} cannot be read: {f'{place}: ' if place else ''}{first['msg']}") from None
-    if name == "training_range" and (unknown := [key for key in value if key not in RANGE_NAMES]):
-        raise InputError(f"{model}: its training_range names {unknown[0]!r}, which is no input of a network")
     if name == "training_summary" and any(len(entry.edges) != len(entry.below) for entry in value.values()):
         raise InputError(f"{model}: its training_summary cannot be read: edges and below differ in length")
+    return value

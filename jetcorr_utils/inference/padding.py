@@ -6,40 +6,17 @@ Jets are batched in the order of their multiplicity, so that little padding is m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.dataset import CloudLike
+from ..data.dataset import Clouds
 from ..errors import InputError
 
 __all__ = ["INPUT_NAMES", "OUTPUT_NAMES", "Clouds", "batches_by_multiplicity", "pad"]
 
 INPUT_NAMES = ("pf_points", "pf_features", "pf_mask", "jet_features")
 OUTPUT_NAMES = ("output", "sigma")
-
-
-@dataclass(frozen=True)
-class Clouds:
-    """Ragged clouds in memory, in physical units.
-
-    Attributes
-    ----------
-    particles
-        `(N, 2 + F)`: the columns of `data.features.particle_matrix`.
-    ptr
-        `(B + 1,)`: jet `i` has the particles `ptr[i]` to `ptr[i + 1]`.
-    jets
-        `(B, 10)`: the columns of `data.features.jet_matrix`.
-    """
-
-    particles: NDArray[np.float32]
-    ptr: NDArray[np.int64]
-    jets: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.ptr) - 1
 
 
 def batches_by_multiplicity(ptr: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
@@ -58,7 +35,7 @@ def batches_by_multiplicity(ptr: NDArray[np.int64], batch_size: int) -> Iterator
         yield order[start : start + batch_size]
 
 
-def pad(clouds: CloudLike, rows: NDArray[np.int64], particles: int | None = None) -> dict[str, NDArray[np.float32]]:
+def pad(clouds: Clouds, rows: NDArray[np.int64], particles: int | None = None) -> dict[str, NDArray[np.float32]]:
     """The model's inputs for some jets, padded with zeros.
 
     Parameters
@@ -74,7 +51,7 @@ def pad(clouds: CloudLike, rows: NDArray[np.int64], particles: int | None = None
     -------
     dict
         ``pf_points`` (b, particles, 2), ``pf_features`` (b, particles, F), ``pf_mask`` (b, particles, 1),
-        ``jet_features`` (b, 10), all float32.
+        ``jet_features`` (b, J), all float32.
     """
     ptr = np.asarray(clouds.ptr)
     counts = ptr[rows + 1] - ptr[rows]

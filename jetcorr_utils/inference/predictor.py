@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..data.dataset import CloudLike
-from ..data.features import PARTICLE_COLUMNS, POINT_COLUMNS
+from ..data.dataset import Clouds
 from ..errors import InputError
-from .padding import Clouds, batches_by_multiplicity, pad
+from ..jets.columns import features_of
+from .padding import batches_by_multiplicity, pad
 
 __all__ = ["BatchPredictor", "Inputs", "Predictions", "Predictor", "check_batch_size", "taken_by"]
 
@@ -43,30 +43,25 @@ class Predictor(Protocol):
     def infer(self, inputs: Inputs) -> Predictions:
         """Log of the correction factor and resolution, each `(b,)`, for one padded batch."""
 
-    def predict(self, clouds: CloudLike, *, batch_size: int = 1024, progress: bool = False) -> Predictions:
+    def predict(self, clouds: Clouds, *, batch_size: int = 1024, progress: bool = False) -> Predictions:
         """Log of the correction factor and resolution, each `(B,)`, in the order of the clouds."""
 
     def close(self) -> None:
         """Release what the predictor holds."""
 
 
-def taken_by(predictor: Predictor, clouds: CloudLike) -> CloudLike:
-    """The clouds with the columns that a model takes: the features `rich` begin with those of `open`.
+def taken_by(predictor: Predictor, clouds: Clouds) -> Clouds:
+    """The clouds with the columns that a model takes.
 
     Raises
     ------
     InputError
-        If the model takes features that the clouds do not have.
+        If the clouds do not have them.
     """
-    features = predictor.metadata.get("features")
-    if features is None:
-        return clouds
-    needed, found = len(POINT_COLUMNS + PARTICLE_COLUMNS[features]), clouds.particles.shape[1]
-    if found < needed:
-        raise InputError(
-            f"model {predictor.name}: takes features {features!r}, {needed} columns of a particle; there are {found}"
-        )
-    return Clouds(clouds.particles[:, :needed], clouds.ptr, clouds.jets)
+    try:
+        return clouds.with_features(features_of(predictor.metadata)) if "features" in predictor.metadata else clouds
+    except InputError as error:
+        raise InputError(f"model {predictor.name}: {error}") from None
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -103,7 +98,7 @@ class BatchPredictor:
     def infer(self, inputs: Inputs) -> Predictions:
         raise NotImplementedError
 
-    def predict(self, clouds: CloudLike, *, batch_size: int = 1024, progress: bool = False) -> Predictions:
+    def predict(self, clouds: Clouds, *, batch_size: int = 1024, progress: bool = False) -> Predictions:
         """Log of the correction factor and its resolution for each cloud.
 
         Parameters

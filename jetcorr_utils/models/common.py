@@ -106,7 +106,7 @@ class CloudNetwork(nn.Module):
         particles
             Physical columns `(N, 2 + F)` of the particles of all jets, jet after jet.
         jets
-            Physical columns `(B, 10)`.
+            Physical columns `(B, J)`.
         ptr
             `(B + 1,)`: jet `i` has the particles `ptr[i]` to `ptr[i + 1]`.
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from ..data.labels import paper_flavour
 from ..errors import InputError
+from ..jets.flavours import paper_flavour
+from ..jets.particle_classes import CLASSES, FORWARD
 from ..style import (
     COLOURS,
     density_steps,
@@ -33,12 +34,12 @@ __all__ = [
 
 #: classes of particle-flow candidates: name → (abs(PF_id) values, colour, marker)
 PARTICLE_CLASSES = {
-    "charged hadrons": ((211,), COLOURS[1], "o"),
-    "photons": ((22, 2), COLOURS[2], "s"),
-    "neutral hadrons": ((130, 1), COLOURS[0], "D"),
-    "electrons": ((11,), COLOURS[3], "^"),
-    "muons": ((13,), COLOURS[4], "v"),
-}
+    name: (CLASSES[name] + FORWARD.get(name, ()), COLOURS[number], marker)
+    for name, number, marker in (
+        ("charged hadrons", 1, "o"), ("photons", 2, "s"), ("neutral hadrons", 0, "D"), ("electrons", 3, "^"),
+        ("muons", 4, "v"),
+    )
+}  # fmt: skip
 
 #: radius of the jets
 RADIUS = 0.4

@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..addresses import open_directly
-from ..data.dataset import CloudLike
+from ..data.dataset import Clouds
 from ..errors import ServerError
 from ..inference.padding import pad
 from ..inference.predictor import Predictor, taken_by
@@ -101,7 +101,7 @@ def _per_jet(spent: Mapping[str, int], clock: Mapping[str, int]) -> dict[str, fl
 
 def measure_inference(
     predictor: Predictor,
-    clouds: CloudLike,
+    clouds: Clouds,
     batch_sizes: Sequence[int] = (1, 16, 256, 1024),
     *,
     seconds: float = 2.0,
@@ -148,7 +148,7 @@ def measure_inference(
 
 def measure_multiplicity(
     predictor: Predictor,
-    clouds: CloudLike,
+    clouds: Clouds,
     *,
     batch_size: int = 256,
     bins: int = 8,

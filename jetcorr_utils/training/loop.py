@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import BatchLoader, CloudBatch
-from ..data.labels import paper_flavour
 from ..errors import InputError, TrainingError
 from ..files import atomic_path, locked
+from ..jets.flavours import paper_flavour
 from ..models import CloudNetwork, build_model, correction
 from ..models.allocator import keep_memory as keep_freed_memory
 from ..models.denormals import denormals_as_zero

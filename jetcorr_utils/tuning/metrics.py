@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.clouds import CloudDataset
-from ..data.labels import paper_flavour
+from ..jets.flavours import FLAVOURS, paper_flavour
 
 __all__ = ["constant_error", "response_metrics"]
 
-FLAVOURS = (2, 1, 3, 4, 5, 21)  # u d s c b g
 MIN_JETS = 20  # of a flavour, for its median to count
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from jetcorr_utils.data.batches import BatchLoader, gather
 from jetcorr_utils.data.dataset import CloudDataset
-from jetcorr_utils.data.labels import paper_flavour
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.jets.flavours import paper_flavour
 
 
 def make_clouds(jets: int, seed: int = 0, *, least: int = 1) -> CloudDataset:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import awkward as ak
 import numpy as np
 import pytest
 
 from jetcorr_utils.data import read_jets
 from jetcorr_utils.data.belonging import DISTANCE, candidate_sums, strangers
-from jetcorr_utils.data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS, jet_matrix, particle_matrix
+from jetcorr_utils.data.dataset import Clouds
+from jetcorr_utils.data.features import jet_matrix, particle_matrix
 from jetcorr_utils.data.selection import own_particles
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.jets.columns import jet_columns, particle_columns
 
-PT = (POINT_COLUMNS + PARTICLE_COLUMNS["open"]).index("PF_pT")
-RAW = JET_COLUMNS.index("jetRawPt")
+PT = particle_columns("open").index("PF_pT")
+RAW = jet_columns("open").index("jetRawPt")
 
 
 def clouds(jets):
     """The jets as clouds, whose columns may be changed."""
     ptr = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets.particles)))])
-    return SimpleNamespace(particles=particle_matrix(jets), ptr=ptr, jets=jet_matrix(jets))
+    return Clouds(particle_matrix(jets), ptr, jet_matrix(jets), "open")
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 from jetcorr_utils.correct import correct_files
 from jetcorr_utils.correct.jet_arrays import correct_jets
 from jetcorr_utils.data import read_jets
-from jetcorr_utils.data.features import JET_COLUMNS
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.export import add_model, export_model
 from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
+from jetcorr_utils.jets.columns import jet_columns
 from jetcorr_utils.serving import TritonServer, served_repository, server_available
 from tests.networks import METADATA, network, some_clouds
 
@@ -36,7 +36,7 @@ def test_a_broken_model_writes_no_file(overflow, sample, tmp_path):
 def test_servers_with_broken_and_foreign_models(overflow, files, tmp_path, monkeypatch):
     if reason := server_available():
         pytest.skip(reason)
-    ours, theirs = (json.dumps(json.dumps(names)) for names in (JET_COLUMNS, JET_COLUMNS[::-1]))
+    ours, theirs = (json.dumps(json.dumps(names)) for names in (jet_columns("open"), jet_columns("open")[::-1]))
 
     def add_foreign(folder, name, *arguments, **options):
         """Our server's configurations are ours: one of another program, that says something else."""

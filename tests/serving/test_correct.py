@@ -24,9 +24,9 @@ from jetcorr_utils.data.nanoaod import NanoAOD
 from jetcorr_utils.data.selection import own_particles
 from jetcorr_utils.errors import InputError, JetcorrError, ServerError
 from jetcorr_utils.export import export_model
-from jetcorr_utils.inference import Clouds, OnnxPredictor, TritonPredictor
+from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
 from jetcorr_utils.serving import TritonServer
-from tests.networks import METADATA, some_clouds
+from tests.networks import METADATA, SETTINGS, some_clouds
 
 from .conftest import known_regions
 
@@ -187,12 +187,10 @@ def test_predictions_of_a_data_set(files, tmp_path):
     assert write_predictions(clouds, predictors, tmp_path / "out.root", progress=False) == 500
     found = _read(tmp_path / "out.root")
     np.testing.assert_array_equal(found["event"], clouds.table["event"])
-    np.testing.assert_array_equal(found["QG_mult"], clouds.jets[:, 9])
+    np.testing.assert_array_equal(found["QG_mult"], clouds.jet("QG_mult"))
     for name, predictor in predictors.items():  # one takes the open features, the other the rich ones
-        columns = {"pfn": 7, "particlenet": 9}[name]
-        inputs = Clouds(clouds.particles[:, :columns], clouds.ptr, clouds.jets)
-        log_factor, sigma = predictor.predict(inputs)
-        np.testing.assert_allclose(found[f"{name}_pt"], clouds.jets[:, 0] * np.exp(log_factor), rtol=1e-6)
+        log_factor, sigma = predictor.predict(clouds.with_features(SETTINGS[name].features))
+        np.testing.assert_allclose(found[f"{name}_pt"], clouds.jet("jetPt") * np.exp(log_factor), rtol=1e-6)
         np.testing.assert_allclose(found[f"{name}_sigma"], sigma, rtol=1e-6)
 
 

@@ -82,7 +82,7 @@ def test_a_client_that_is_ended_by_a_signal_leaves_nothing_to_the_next(server, n
         import numpy as np
         from jetcorr_utils.inference.padding import Clouds
         from jetcorr_utils.inference.triton_predictor import TritonPredictor
-        clouds = Clouds(np.ones((2000, 7), np.float32), np.arange(0, 2001, 4), np.ones((500, 10), np.float32))
+        clouds = Clouds(np.ones((2000, 7), np.float32), np.arange(0, 2001, 4), np.ones((500, 10), np.float32), "open")
         predictor = TritonPredictor({server.http_url!r}, "pfn", shared_memory="on")
         print("ready", flush=True)
         while True:

@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["FLAVOURS", "paper_flavour"]
 
-FLAVOURS = {"d": 1, "u": 2, "s": 3, "c": 4, "b": 5, "g": 21}
-"""Flavours by name; 0 means that no parton was found."""
+FLAVOURS = {2: "u", 1: "d", 3: "s", 4: "c", 5: "b", 21: "g"}
+"""Names of the flavours; 0 means that no parton was found."""
 
 
 def paper_flavour(hadron: ArrayLike, parton: ArrayLike) -> NDArray[np.int64]:
