@@ -14,7 +14,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.dataset import Clouds
+from ..data.belonging import refuse_strangers
 from ..data.nanoaod import NanoAOD, raw_share
 from ..data.selection import EMPTY
 from ..errors import InputError
@@ -22,7 +22,7 @@ from ..inference.open_predictors import open_predictor
 from ..inference.predictor import Predictor, check_batch_size
 from ..inference.triton_predictor import MemoryChoice
 from ..jets.columns import features_of
-from .jet_arrays import Outside, check_outside, columns_needed, usable_clouds, usable_jets, within_range
+from .jet_arrays import Outside, check_outside, columns_needed, correct_chunk
 
 __all__ = ["JetCorrector"]
 
@@ -116,8 +116,7 @@ class JetCorrector:
         kept = _without_option(events if present.all() else events[present])
         if kept["Jet"].layout.is_option:
             kept = ak.with_field(kept, _without_option(kept["Jet"]), "Jet")
-        clouds, good = self._clouds(kept)
-        jets = _with_corrections(kept["Jet"], *self._answers(clouds, good))
+        jets = self._corrected(kept)
         if present.all():
             return jets
         place = ak.index.Index64(np.where(present, np.cumsum(present) - 1, -1))
@@ -130,52 +129,37 @@ class JetCorrector:
             self._predictor.close()
             self._predictor = None
 
-    def _clouds(self, events: ak.Array) -> tuple[Clouds, NDArray[np.bool_]]:
-        """The clouds of the jets that can be corrected, and which `(B,)` these are."""
-        needed = columns_needed({self.predictor.name: self.predictor})
-        reader = NanoAOD.of_events(events)
+    def _corrected(self, events: ak.Array) -> ak.Array:
+        """The corrected jets of events of which none is missing."""
+        model, reader = self.predictor.name, NanoAOD.of_events(events)
         if missing := reader.lacks(features_of(self.predictor.metadata)):
-            raise InputError(f"model {self.predictor.name}: takes {', '.join(missing)}, which NanoAOD does not have")
+            raise InputError(f"model {model}: takes {', '.join(missing)}, which NanoAOD does not have")
         if not reader.has_candidates:
             raise InputError(f"{reader.path}: their jets have no particle-flow candidates (those of PFNano type have)")
-        events = _without_missing(events, reader)
-        jets, problems = usable_jets(
-            reader.convert(events, needed["scalars"], needed["particles"]), self.predictor.metadata
-        )
+        needed = columns_needed({model: self.predictor})
+        flat = reader.convert(_without_missing(events, reader), needed["scalars"], needed["particles"])
+        chunk = correct_chunk(flat, {model: self.predictor}, self.batch_size, self.outside, reader.path)
+        refuse_strangers(chunk.tally, reader.path)
         lowest = json.loads(self.predictor.metadata.get("selection", "{}")).get("min_pt", 0.0)
-        if (problems == EMPTY).all() and ak.any(jets["jetPt"] >= lowest):
-            raise InputError(f"{reader.path}: none of {len(jets)} jets has particle-flow candidates")
-        model = self.predictor.name
-        clouds = usable_clouds({model: jets}, {model: self.predictor}, problems, reader.path)[model]
-        return clouds, problems == ""
-
-    def _answers(self, clouds: Clouds, good: NDArray[np.bool_]) -> tuple[NDArray, NDArray, NDArray]:
-        """Factor, resolution, and whether it is within the training range, for each jet `(B,)`."""
-        log_factor, sigma = self.predictor.predict(clouds, batch_size=self.batch_size)
-        inside = within_range(clouds, self.predictor.metadata, log_factor)
-        use = inside if self.outside == "keep" else np.ones_like(inside)
-        factors, sigmas = np.ones(len(good), np.float32), np.full(len(good), np.nan, np.float32)
-        factors[good], sigmas[good] = np.where(use, np.exp(log_factor), 1), np.where(use, sigma, np.nan)
-        in_range = good.copy()
-        in_range[good] = inside
-        return factors, sigmas, in_range
-
-
-def _with_corrections(jets: ak.Array, *answers: NDArray) -> ak.Array:
-    """The jets `(E, var)` with new columns, from factor, resolution and whether it is in range, each `(B,)`."""
-    factor, sigma, in_range = (ak.unflatten(answer, ak.num(jets["pt"])) for answer in answers)
-    columns = {
-        "pt_orig": jets["pt"],
-        "mass_orig": jets["mass"],
-        "pt": jets["pt"] * factor,
-        "mass": jets["mass"] * factor,
-        "rawFactor": 1 - raw_share(jets) / factor,
-        "pt_resolution": sigma,
-        "in_training_range": in_range,
-    }
-    for name, values in columns.items():
-        jets = ak.with_field(jets, values, name)
-    return jets
+        if chunk.skipped[EMPTY] == len(flat) and ak.any(flat["jetPt"] >= lowest):
+            raise InputError(f"{reader.path}: none of {len(flat)} jets has particle-flow candidates")
+        jets = events["Jet"]
+        factor, sigma, in_range = (
+            ak.unflatten(chunk.of_all(f"{model}_{name}", default), ak.num(jets["pt"]))
+            for name, default in (("factor", 1.0), ("sigma", np.nan), ("in_range", False))
+        )
+        columns = {
+            "pt_orig": jets["pt"],
+            "mass_orig": jets["mass"],
+            "pt": jets["pt"] * factor,
+            "mass": jets["mass"] * factor,
+            "rawFactor": 1 - raw_share(jets) / factor,
+            "pt_resolution": sigma,
+            "in_training_range": in_range,
+        }
+        for name, values in columns.items():
+            jets = ak.with_field(jets, values, name)
+        return jets
 
 
 def _present(array: ak.Array) -> NDArray[np.bool_]:

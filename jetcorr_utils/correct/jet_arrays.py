@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import SelectionSettings
-from ..data.belonging import STRANGERS, strangers
+from ..data.belonging import STRANGERS, refuse_strangers, strangers
 from ..data.dataset import Clouds
 from ..data.drift import DriftCheck
 from ..data.features import TABLE_COLUMNS, jet_matrix, particle_matrix, table
@@ -30,17 +30,8 @@ from ..jets.ragged import offsets_of
 from .predictions_writer import IDENTIFIERS, corrected_columns
 
 __all__ = [
-    "CorrectedChunk",
-    "Outside",
-    "check_outside",
-    "clouds_from_jets",
-    "columns_needed",
-    "correct_chunk",
-    "correct_jets",
-    "usable_clouds",
-    "usable_jets",
-    "within_range",
-]
+    "CorrectedChunk", "Outside", "check_outside", "clouds_from_jets", "columns_needed", "correct_chunk", "correct_jets",
+]  # fmt: skip
 
 Outside = Literal["correct", "keep"]
 """What to do with jets beyond the training range: correct them, or keep the standard correction."""
@@ -62,6 +53,8 @@ class CorrectedChunk:
         Number of corrected jets beyond the training range, by model.
     drift
         The comparison with the training jets, by model, where the model describes them.
+    tally
+        How many jets are not the sums of their candidates, for `data.belonging.refuse_strangers`.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -69,6 +62,15 @@ class CorrectedChunk:
     skipped: Counter[str]
     outside: Counter[str] = field(default_factory=Counter)
     drift: dict[str, DriftCheck] = field(default_factory=dict)
+    tally: Counter[str] = field(default_factory=Counter)
+
+    def of_all(self, name: str, default: Any) -> NDArray[Any]:
+        """A column of all jets, `(B,)`, with a default for those that were not corrected."""
+        values = np.empty(len(self.good), np.bool_ if default is False else np.float32)
+        values[...] = default
+        if self.columns:
+            values[self.good] = self.columns[name]
+        return values
 
 
 def check_outside(outside: str) -> None:
@@ -106,14 +108,12 @@ def correct_jets(
     """
     check_outside(outside)
     chunk = correct_chunk(jets, predictors, batch_size, outside)
+    refuse_strangers(chunk.tally, "the jets")
     pt, mass, raw = (ak.to_numpy(jets[name]).astype(np.float32) for name in ("jetPt", "jetMass", "jetRawPt"))
+    defaults = {"pt": pt, "mass": mass, "factor": 1.0, "sigma": np.nan, "in_range": False}
     for name in predictors:
-        defaults = {"pt": pt, "mass": mass, "factor": 1.0, "sigma": np.nan, "in_range": False}
         for key, default in defaults.items():
-            values = np.array(np.broadcast_to(default, len(jets)), dtype=bool if key == "in_range" else np.float32)
-            if chunk.columns:
-                values[chunk.good] = chunk.columns[f"{name}_{key}"]
-            jets = ak.with_field(jets, values, f"{name}_{key}")
+            jets = ak.with_field(jets, chunk.of_all(f"{name}_{key}", default), f"{name}_{key}")
         jets = ak.with_field(jets, jets[f"{name}_pt"] / raw, f"{name}_raw_factor")
     return jets
 
@@ -139,14 +139,31 @@ def correct_chunk(
     outside: Outside = "correct",
     where: str = "the jets",
 ) -> CorrectedChunk:
-    """Correct those jets that all models can correct; parameters as in `correct_jets`, and what they come from."""
-    prepared = {name: usable_jets(jets, predictor.metadata) for name, predictor in predictors.items()}
-    problems = np.full(len(jets), "", dtype=object)
-    for _, found in prepared.values():
+    """Correct those jets that all models can correct; parameters as in `correct_jets`, and what they come from.
+
+    Raises
+    ------
+    InputError
+        If candidates are those of another jet; whether too many are strange is for the caller to say, of all chunks.
+    """
+    taken, problems = {}, np.full(len(jets), "", dtype=object)
+    for name, predictor in predictors.items():
+        taken[name], found = _usable(jets, predictor.metadata)
         problems = np.where(problems == "", found, problems)
-    clouds = usable_clouds({name: found for name, (found, _) in prepared.items()}, predictors, problems, where)
+
+    def clouds() -> dict[str, Clouds]:
+        return {
+            name: clouds_from_jets(taken[name][problems == ""], features_of(predictor.metadata))
+            for name, predictor in predictors.items()
+        }
+
+    inputs, first = clouds(), next(iter(predictors))
+    strange, tally = strangers(inputs[first], taken[first], problems == "", where)
+    if strange.any():
+        problems[np.flatnonzero(problems == "")[strange]] = STRANGERS
+        inputs = clouds()
     good = problems == ""
-    chunk = CorrectedChunk({}, good, Counter(problems[~good].tolist()))
+    chunk = CorrectedChunk({}, good, Counter(problems[~good].tolist()), tally=tally)
     if not good.any():
         return chunk
     kept = jets[good]
@@ -155,9 +172,9 @@ def correct_chunk(
     for name, predictor in predictors.items():
         if summary := json.loads(predictor.metadata.get("training_summary", "{}")):
             chunk.drift[name] = DriftCheck(summary)
-            chunk.drift[name].add(clouds[name])
-        answers = predictor.predict(clouds[name], batch_size=batch_size)
-        inside = within_range(clouds[name], predictor.metadata, answers[0])
+            chunk.drift[name].add(inputs[name])
+        answers = predictor.predict(inputs[name], batch_size=batch_size)
+        inside = inputs_within(inputs[name], predictor.metadata) & factors_within(answers[0], predictor.metadata)
         if not inside.all():
             chunk.outside[name] = int((~inside).sum())
         chunk.columns |= corrected_columns(name, pt, mass, *answers, valid=inside if outside == "keep" else None)
@@ -165,7 +182,7 @@ def correct_chunk(
     return chunk
 
 
-def usable_jets(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, NDArray[Any]]:
+def _usable(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, NDArray[Any]]:
     """The jets with the candidates that a model takes, and why each of them cannot be corrected ("" if it can)."""
     if metadata.get("candidates", "jet") == "jet":
         jets = own_particles(jets)
@@ -182,46 +199,3 @@ def clouds_from_jets(jets: ak.Array, features: Features) -> Clouds:
     """The model inputs of jets in the schema of JetNTuple, see `data.read_jets`."""
     ptr = offsets_of(ak.to_numpy(ak.num(jets.particles)))
     return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets, features), features)
-
-
-def usable_clouds(
-    jets: Mapping[str, ak.Array], predictors: Mapping[str, Predictor], problems: NDArray[Any], where: str
-) -> dict[str, Clouds]:
-    """The inputs of each model for the jets without problems; those without their own candidates join the others.
-
-    Parameters
-    ----------
-    jets
-        The same jets with the candidates that each model takes, by model, `(B,)`.
-    predictors
-        The models.
-    problems
-        `(B,)`, why jets cannot be corrected; changed.
-    where
-        What the jets come from, for messages.
-
-    Raises
-    ------
-    InputError
-        If too many have not got their own candidates, see `data.belonging`.
-    """
-
-    def clouds() -> dict[str, Clouds]:
-        good = problems == ""
-        return {
-            name: clouds_from_jets(jets[name][good], features_of(predictor.metadata))
-            for name, predictor in predictors.items()
-        }
-
-    found, good = clouds(), problems == ""
-    first = next(iter(predictors))
-    strange = strangers(found[first], jets[first], good, where)
-    if strange.any():
-        problems[np.flatnonzero(good)[strange]] = STRANGERS
-        found = clouds()
-    return found
-
-
-def within_range(clouds: Clouds, metadata: Mapping[str, str], log_factor: NDArray) -> NDArray[np.bool_]:
-    """Which jets `(B,)` are within the range of a model's training jets: in all inputs, and in the factor it gives."""
-    return inputs_within(clouds, metadata) & factors_within(log_factor, metadata)

@@ -10,23 +10,24 @@ import itertools
 import logging
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from ..data import Block, describe, list_blocks, read_block
+from ..data.belonging import refuse_strangers
 from ..data.drift import DriftCheck
 from ..data.reading import EMPTY
 from ..errors import InputError
 from ..files import local_path
 from ..inference.open_predictors import open_predictors
-from ..inference.predictor import Predictor, check_batch_size
+from ..inference.predictor import Predictor, check_batch_size, in_order
 from ..inference.triton_predictor import MemoryChoice
 from ..processes import cores, worker_processes
 from .jet_arrays import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
@@ -42,8 +43,6 @@ CHUNK = 20_000
 """Jets that are read, corrected and written at a time."""
 MOST_DRIFTS = 5
 """Features that a report names, of those that differ from the training."""
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass
@@ -162,26 +161,30 @@ def correct_files(
     start = time.monotonic()
     paths = _each_once(inputs)
     _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])])
-    empty, total = [], 0
+    jets: dict[str, int] = {}
     for path in paths:
         info = describe(path)
         if not info.usable and info.reason != EMPTY:
             raise InputError(f"{path}: {info.reason}")
-        empty += [path] if info.jets == 0 else []
-        total += info.jets
+        jets[path] = info.jets
     blocks = list_blocks(paths, step_size)
     with ExitStack() as stack:
         names, chunks = stack.enter_context(
             _corrected(blocks, model, workers, batch_size=batch_size, outside=outside, shared_memory=shared_memory)
         )
-        report = CorrectionReport(Path(out), names, empty=tuple(empty))
+        report = CorrectionReport(Path(out), names, empty=tuple(path for path, number in jets.items() if not number))
         writer = stack.enter_context(predictions_file(out))
-        bar = stack.enter_context(tqdm(total=total, unit="jet", desc="correcting", disable=not progress))
-        for chunk in chunks:
-            if chunk.columns:
-                writer.append(chunk.columns)
-            report.add(chunk)
-            bar.update(len(chunk.good))
+        bar = stack.enter_context(tqdm(total=sum(jets.values()), unit="jet", desc="correcting", disable=not progress))
+        for path, of_file in itertools.groupby(zip(blocks, chunks, strict=True), lambda pair: pair[0].path):
+            tally: Counter[str] = Counter()
+            for _, chunk in of_file:
+                tally += chunk.tally
+                refuse_strangers(tally, path, jets[path])  # before the whole file has been read
+                if chunk.columns:
+                    writer.append(chunk.columns)
+                report.add(chunk)
+                bar.update(len(chunk.good))
+            refuse_strangers(tally, path)
         if not writer.jets:
             reasons = "; ".join(f"{count}: {reason}" for reason, count in report.skipped.items()) or "there are none"
             raise InputError(f"{', '.join(paths)}: no jet can be corrected ({reasons})")
@@ -245,7 +248,7 @@ def _corrected(
         names, needed = tuple(predictors), columns_needed(predictors)
         if workers == 1:
             reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="reader"))
-            read = _in_order(reader, lambda block: (block, read_block(block, **needed)), blocks, ahead=1)
+            read = in_order(reader, lambda block: (block, read_block(block, **needed)), blocks, ahead=2)
             yield names, (correct_chunk(jets, predictors, where=block.path, **options) for block, jets in read)
         else:
             # Cores are shared; a worker's threads would only compete with those of the others
@@ -253,21 +256,7 @@ def _corrected(
             pool = stack.enter_context(
                 worker_processes(workers, _start_worker, str(model), threads, shared_memory, needed, options)
             )
-            yield names, _in_order(pool, _correct_block, blocks, ahead=workers)
-
-
-def _in_order(pool: Executor, function: Callable[[T], R], values: Iterable[T], ahead: int) -> Iterator[R]:
-    """The results in the order of the values; so many are made while one is used."""
-    remaining = iter(values)
-    waiting = deque(pool.submit(function, value) for value in itertools.islice(remaining, ahead + 1))
-    try:
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, value) for value in itertools.islice(remaining, 1))
-            yield result
-    finally:
-        for future in waiting:
-            future.cancel()
+            yield names, in_order(pool, _correct_block, blocks, ahead=workers + 1)
 
 
 @dataclass

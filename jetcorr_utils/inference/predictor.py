@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,12 @@ from ..errors import InputError
 from ..jets.columns import features_of
 from .padding import batches_by_multiplicity, pad
 
-__all__ = ["BatchPredictor", "Inputs", "Predictions", "Predictor", "check_batch_size", "taken_by"]
+__all__ = ["BatchPredictor", "Inputs", "Predictions", "Predictor", "check_batch_size", "in_order", "taken_by"]
 
 Predictions = tuple[NDArray[np.float32], NDArray[np.float32]]
 Inputs = dict[str, NDArray[np.float32]]
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Predictor(Protocol):
@@ -127,10 +128,12 @@ class BatchPredictor:
         ptr = np.asarray(clouds.ptr)
         log_factor, sigma = np.full((2, len(ptr) - 1), np.nan, np.float32)
         batches = batches_by_multiplicity(ptr, batch_size)
+
+        def infer(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Predictions]:
+            return rows, self.infer(self._finite(pad(clouds, rows)))
+
         with tqdm(total=len(ptr) - 1, unit="jet", desc=self.name, disable=not progress) as bar:
-            for rows, answer in _in_order(
-                self._pool, lambda rows: self.infer(self._finite(pad(clouds, rows))), batches, self.in_flight
-            ):
+            for rows, answer in in_order(self._pool, infer, batches, self.in_flight):
                 log_factor[rows], sigma[rows] = answer
                 bar.update(len(rows))
         self._check_answers(log_factor, sigma)
@@ -155,20 +158,16 @@ class BatchPredictor:
             )
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[T], Any], values: Iterable[T], in_flight: int
-) -> Iterator[tuple[T, Any]]:
-    """Each value with its result, in order, with at most `in_flight` under way; the rest is not even prepared."""
-    waiting: deque[tuple[T, Future]] = deque()
+def in_order(pool: Executor, function: Callable[[T], R], values: Iterable[T], ahead: int) -> Iterator[R]:
+    """The results in the order of the values, with at most `ahead` under way; the rest is not even prepared."""
+    waiting: deque[Future[R]] = deque()
     try:
         for value in values:
-            waiting.append((value, pool.submit(function, value)))
-            if len(waiting) > in_flight:
-                first, future = waiting.popleft()
-                yield first, future.result()
+            waiting.append(pool.submit(function, value))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
         while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
+            yield waiting.popleft().result()
     finally:
-        for _, future in waiting:
+        for future in waiting:
             future.cancel()
