@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import awkward as ak
 import numpy as np
@@ -70,6 +71,7 @@ def tables(monkeypatch):
     monkeypatch.setattr(extensions, "_loaded", {})
     before = [(table, dict(table)) for table in (JETS, PARTICLES, FORMATS)]
     yield
+    sys.modules.pop("own", None)
     for table, content in before:
         table.clear()
         table.update(content)
@@ -148,7 +150,7 @@ def test_what_a_file_lacks_is_named(study, sample, tmp_path):
 def test_names_that_are_taken_or_unknown_are_refused(tables, tmp_path):
     with pytest.raises(InputError, match="column PF_pT: there is one of this name"):
         add_column("particle", Column("PF_pT"))
-    with pytest.raises(InputError, match="column jetPt2: a jet has a feature log_pt already"):
+    with pytest.raises(InputError, match="column jetPt2: there is a feature log_pt of a jet already"):
         add_column("jet", Column("jetPt2", features={"log_pt": lambda columns: columns["jetPt2"]}))
     with pytest.raises(InputError, match="format NanoAOD: there is one of this name"):
         add_format(Format("NanoAOD", object, tree="x"))

@@ -118,6 +118,7 @@ def correct_files(
     workers: int = 1,
     shared_memory: MemoryChoice = "auto",
     step_size: int | str = CHUNK,
+    official: Sequence[str | Path] = (),
     progress: bool = True,
 ) -> CorrectionReport:
     """Correct the jets of files and write them to one file.
@@ -141,6 +142,8 @@ def correct_files(
         Of a server's predictors, see `TritonPredictor`.
     step_size
         How much to read at a time: a number of jets, or an amount of memory.
+    official
+        Text files of an official CMS correction: the jets are corrected anew by these first, from their raw pt.
     progress
         Whether to show a progress bar.
 
@@ -172,7 +175,15 @@ def correct_files(
     blocks = list_blocks(paths, step_size)
     with ExitStack() as stack:
         names, chunks = stack.enter_context(
-            _corrected(blocks, model, workers, batch_size=batch_size, outside=outside, shared_memory=shared_memory)
+            _corrected(
+                blocks,
+                model,
+                workers,
+                tuple(map(str, official)),
+                batch_size=batch_size,
+                outside=outside,
+                shared_memory=shared_memory,
+            )
         )
         report = CorrectionReport(Path(out), names, empty=tuple(empty))
         writer = stack.enter_context(predictions_file(out))
@@ -228,6 +239,7 @@ def _corrected(
     blocks: Sequence[Block],
     model: str | Path | Mapping[str, Predictor],
     workers: int,
+    official: tuple[str, ...],
     *,
     shared_memory: MemoryChoice,
     **options: Any,
@@ -242,7 +254,7 @@ def _corrected(
             predictors = open_predictors(model, shared_memory=shared_memory)
             for predictor in predictors.values():
                 stack.callback(predictor.close)
-        names, needed = tuple(predictors), columns_needed(predictors)
+        names, needed = tuple(predictors), columns_needed(predictors) | {"official": official}
         if workers == 1:
             reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="reader"))
             read = _in_order(reader, lambda block: (block, read_block(block, **needed)), blocks, ahead=1)

@@ -36,7 +36,7 @@ __all__ = ["CloudDataset", "load_clouds"]
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Raised when the same inputs and settings give another cache than before."""
 
 TOLERATED = 0.01
@@ -68,9 +68,7 @@ def load_clouds(
         If a file cannot be used, is there twice, or if no jet is left.
     """
     if settings.candidates == "window" and "PF_fromAK4Jet" not in particle_columns(features):
-        raise InputError(
-            "data.candidates: window needs features of the group clustering, which tell a jet's own apart"
-        )
+        raise InputError("data.candidates: window needs features of the group clustering, which tell a jet's own apart")
     cache = data_directory(settings) / "cache" if cache_dir is None else Path(cache_dir)
     cache.mkdir(parents=True, exist_ok=True)
     files = ensure_files(settings, progress)

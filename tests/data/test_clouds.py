@@ -159,7 +159,7 @@ def test_a_bad_file_is_named(ntuple, study):
 
 def test_all_candidates_need_a_column_that_tells_those_of_the_jet_apart(ntuple, study):
     settings = study(ntuple(), candidates="window")
-    load_clouds(settings, ("kinematics", "clustering"), progress=False)
+    load_clouds(settings, ("kinematics", "class", "clustering"), progress=False)
     with pytest.raises(InputError, match=r"data\.candidates: window needs features of the group clustering"):
         load_clouds(settings, ("kinematics", "class"), progress=False)
 
