@@ -46,7 +46,6 @@ TOLERATED = 0.01
 def load_clouds(
     settings: DataSettings,
     features: Features = "open",
-    cache_dir: str | Path | None = None,
     progress: bool = True,
 ) -> CloudDataset:
     """The selected jets of a study as clouds, mapped from the cache, which is built if it is not there.
@@ -57,8 +56,6 @@ def load_clouds(
         Files, selection, split and candidates.
     features
         Columns of the particles.
-    cache_dir
-        Folder of the caches; default: ``cache`` in the study's data directory.
     progress
         Show a progress bar while building.
 
@@ -69,7 +66,7 @@ def load_clouds(
     """
     if settings.candidates == "window" and "PF_fromAK4Jet" not in particle_columns(features):
         raise InputError("data.candidates: window needs features of the group clustering, which tell a jet's own apart")
-    cache = data_directory(settings) / "cache" if cache_dir is None else Path(cache_dir)
+    cache = data_directory(settings) / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     files = ensure_files(settings, progress)
     with locked(cache, "building of particle clouds"):
