@@ -152,6 +152,8 @@ def test_names_that_are_taken_or_unknown_are_refused(tables, tmp_path):
         add_column("particle", Column("PF_pT"))
     with pytest.raises(InputError, match="column jetPt2: there is a feature log_pt of a jet already"):
         add_column("jet", Column("jetPt2", features={"log_pt": lambda columns: columns["jetPt2"]}))
+    with pytest.raises(InputError, match="column PF_mine: the group kinematics is that of trained models"):
+        add_column("particle", Column("PF_mine", group="kinematics"))
     with pytest.raises(InputError, match="format NanoAOD: there is one of this name"):
         add_format(Format("NanoAOD", object, tree="x"))
     with pytest.raises(InputError, match="format Mine: its files are recognised like those of NanoAOD"):

@@ -302,13 +302,16 @@ _TABLES = {"particle": PARTICLES, "jet": JETS}
 
 
 def add_column(of: Literal["particle", "jet"], column: Column) -> None:
-    """Make a column known, from an extension of a study: it goes wherever those of its group go.
+    """Make a column known, from an extension of a study: it goes wherever the group goes that studies name.
 
     Raises
     ------
     InputError
-        If there is one of this name.
+        If there is one of this name, or one with a feature of the same name, or if its group is one of the package,
+        whose models would get another input by it.
     """
+    if column.group in FEATURE_SETS["rich"]:
+        raise InputError(f"column {column.name}: the group {column.group} is that of trained models; name one of yours")
     if column.name in PARTICLES or column.name in JETS:
         raise InputError(f"column {column.name}: there is one of this name; choose another")
     taken = {feature for known in _TABLES[of].values() for feature in (*known.continuous, *known.flags)}
