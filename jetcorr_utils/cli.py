@@ -293,16 +293,17 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     show_default=True,
     help="Hand jets to a server on this machine through shared memory; auto: where it can be.",
 )
-def correct(
-    files: tuple[str, ...], model: str, out: Path, batch_size: int, outside: str, workers: int, shared_memory: str
-) -> None:
+@click.option(
+    "--official",
+    multiple=True,
+    metavar="FILE",
+    help="A text file (.jec.txt) of CMS's official corrections; with some, jets are first corrected anew by these.",
+)
+def correct(files: tuple[str, ...], model: str, out: Path, **options: Any) -> None:
     """Correct the jets of JetNTuple or NanoAOD files."""
     from .correct import correct_files
 
-    report = correct_files(
-        files, model, out, batch_size=batch_size, outside=outside, workers=workers, shared_memory=shared_memory
-    )
-    click.echo(report.text())
+    click.echo(correct_files(files, model, out, **options).text())
 
 
 @main.command("compare-cms")

@@ -56,6 +56,7 @@ def clouds_of(counts, seed: int = 0, features: str = "open") -> CloudDataset:
         "PV_npvsGood": rng.integers(5, 40, jets), "QG_ptD": rng.uniform(0.2, 0.9, jets),
         "QG_axis2": rng.uniform(1e-3, 0.1, jets), "QG_mult": counts,
     }  # fmt: skip
+    table |= {name: of_jets[name].astype(dtype) for name, dtype in TABLE_COLUMNS.items() if name in of_jets}
     return CloudDataset(
         particles=matrix(columns, particle_columns(features), rng),
         ptr=np.concatenate([[0], np.cumsum(counts)]),

@@ -28,8 +28,8 @@ IDENTIFIERS = (
     "run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetRawPt", "genJetPt", "genJetEta", "hadronFlav",
     "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight",
 )  # fmt: skip
-FROM_THE_INPUTS = ("jetArea", "QG_mult")
-"""Further columns, which the networks are given: for L1 alone, and as a measure of the multiplicity."""
+ALSO = ("jetArea", "QG_mult")
+"""Further columns of a data set's jets: for L1 alone, and as a measure of the multiplicity."""
 CHUNK = 20_000
 """Jets in memory at a time."""
 
@@ -133,8 +133,8 @@ def write_predictions(
     ):
         for start in range(0, len(dataset), CHUNK):
             chunk = dataset.slice(start, min(start + CHUNK, len(dataset)))
-            columns = {key: np.asarray(chunk.table[key]) for key in IDENTIFIERS if key in chunk.table}
-            columns |= {key: chunk.jet(key) for key in FROM_THE_INPUTS}
+            kept = (*IDENTIFIERS, *ALSO)
+            columns = {key: np.asarray(chunk.table[key]) for key in kept if key in chunk.table}
             pt, mass = chunk.jet("jetPt"), chunk.jet("jetMass")
             for name, predictor in predictors.items():
                 inputs = taken_by(predictor, chunk)

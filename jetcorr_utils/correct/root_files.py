@@ -117,6 +117,7 @@ def correct_files(
     workers: int = 1,
     shared_memory: MemoryChoice = "auto",
     step_size: int | str = CHUNK,
+    official: Sequence[str | Path] = (),
     progress: bool = True,
 ) -> CorrectionReport:
     """Correct the jets of files and write them to one file.
@@ -140,6 +141,8 @@ def correct_files(
         Of a server's predictors, see `TritonPredictor`.
     step_size
         How much to read at a time: a number of jets, or an amount of memory.
+    official
+        Text files of an official CMS correction: the jets are corrected anew by these first, from their raw pt.
     progress
         Whether to show a progress bar.
 
@@ -170,7 +173,15 @@ def correct_files(
     blocks = list_blocks(paths, step_size)
     with ExitStack() as stack:
         names, chunks = stack.enter_context(
-            _corrected(blocks, model, workers, batch_size=batch_size, outside=outside, shared_memory=shared_memory)
+            _corrected(
+                blocks,
+                model,
+                workers,
+                tuple(map(str, official)),
+                batch_size=batch_size,
+                outside=outside,
+                shared_memory=shared_memory,
+            )
         )
         report = CorrectionReport(Path(out), names, empty=tuple(path for path, number in jets.items() if not number))
         writer = stack.enter_context(predictions_file(out))
@@ -231,6 +242,7 @@ def _corrected(
     blocks: Sequence[Block],
     model: str | Path | Mapping[str, Predictor],
     workers: int,
+    official: tuple[str, ...],
     *,
     shared_memory: MemoryChoice,
     **options: Any,
@@ -245,7 +257,7 @@ def _corrected(
             predictors = open_predictors(model, shared_memory=shared_memory)
             for predictor in predictors.values():
                 stack.callback(predictor.close)
-        names, needed = tuple(predictors), columns_needed(predictors)
+        names, needed = tuple(predictors), columns_needed(predictors) | {"official": official}
         if workers == 1:
             reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="reader"))
             read = in_order(reader, lambda block: (block, read_block(block, **needed)), blocks, ahead=2)

@@ -1,7 +1,7 @@
 """From files to batches: ROOT files → jets → features → cached particle clouds → batches.
 
-`locations` finds the files of a study, `reading` opens them (`formats`: `jetntuple`, `nanoaod`), `selection` and `split` choose
-jets and sort events, `clouds` keeps the result in a cache (`store`), and `batches` feeds PyTorch.
+`locations` finds the files of a study, `reading` opens them (`formats`: `jetntuple`, `nanoaod`), `selection` and
+`split` choose jets and sort events, `clouds` keeps the result in a cache (`store`), and `batches` feeds PyTorch.
 """
 
 from .clouds import load_clouds

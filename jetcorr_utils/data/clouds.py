@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
@@ -37,27 +36,17 @@ __all__ = ["CloudDataset", "load_clouds"]
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Raised when the same inputs and settings give another cache than before."""
 
 TOLERATED = 0.01
 """Largest share of unusable jets in a file; a file with more is taken to be corrupted."""
 
 
-class SubmitsTasks(Protocol):
-    """What runs functions elsewhere: executors of `concurrent.futures`, and Dask's `Client`."""
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Start `function(*arguments)`; the returned object has `result()`."""
-
-
 def load_clouds(
     settings: DataSettings,
     features: Features = "open",
-    cache_dir: str | Path | None = None,
     progress: bool = True,
-    *,
-    executor: SubmitsTasks | None = None,
 ) -> CloudDataset:
     """The selected jets of a study as clouds, mapped from the cache, which is built if it is not there.
 
@@ -67,20 +56,17 @@ def load_clouds(
         Files, selection, split and candidates.
     features
         Columns of the particles.
-    cache_dir
-        Folder of the caches; default: ``cache`` in the study's data directory.
     progress
         Show a progress bar while building.
-    executor
-        Reads the files side by side: a `concurrent.futures.ProcessPoolExecutor`, or the client of a Dask cluster whose
-        workers see the same folders. The cache does not depend on it.
 
     Raises
     ------
     InputError
         If a file cannot be used, is there twice, or if no jet is left.
     """
-    cache = data_directory(settings) / "cache" if cache_dir is None else Path(cache_dir)
+    if settings.candidates == "window" and "PF_fromAK4Jet" not in particle_columns(features):
+        raise InputError("data.candidates: window needs features of the group clustering, which tell a jet's own apart")
+    cache = data_directory(settings) / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     files = ensure_files(settings, progress)
     with locked(cache, "building of particle clouds"):
@@ -92,12 +78,13 @@ def load_clouds(
         folder = cache / key
         parts = [cache / "parts" / _key({"file": checksum, **recipe}) for checksum in prints]
         if not _intact(folder, lambda: check(folder, features, known)):
-            arguments = (folder, parts, files, prints, settings, features, recipe, progress, executor)
+            sources = dict(zip(parts, files, strict=True))
+            notes = {"recipe": recipe, "files": prints}
             try:
-                _build(*arguments)
+                _build(folder, sources, settings, features, notes, progress)
             except DamagedError as error:
                 _discard(error)  # a part, which the second time is made again
-                _build(*arguments)
+                _build(folder, sources, settings, features, notes, progress)
             known.remember({folder / f"{name}.npy": value for name, value in read_meta(folder)["checksums"].items()})
         for part in parts:
             shutil.rmtree(part, ignore_errors=True)
@@ -149,40 +136,27 @@ def _refuse_twins(files: Sequence[str], prints: Sequence[str]) -> None:
 
 
 def _build(
-    folder: Path,
-    parts: Sequence[Path],
-    files: Sequence[str],
-    prints: Sequence[str],
-    settings: DataSettings,
-    features: Features,
-    recipe: dict,
-    progress: bool,
-    executor: SubmitsTasks | None,
+    folder: Path, sources: dict[Path, str], settings: DataSettings, features: Features, notes: dict, progress: bool
 ) -> None:
-    """Make the parts that are missing and join them."""
+    """Make the parts that are missing, each of a file, and join them."""
     total, reported = 0, set()
-    for file in files:
+    for file in sources.values():
         with open_jets(file) as source:
             _check_trainable(file, source, features)
             total += source.jets
     with tqdm(total=total, unit=" jets", desc="particle clouds", disable=not progress) as bar:
-        there = {part for part in parts if _intact(part, partial(read_meta, part))}
-        missing = [(part, file) for part, file in zip(parts, files, strict=True) if part not in there]
-        bar.update(sum(read_meta(part)["read"] for part in there))
-        if executor is None:
-            for part, file in missing:
-                _make_part(part, file, settings, features, bar.update, reported)
-        else:
-            tasks = [executor.submit(_make_part, *which, settings, features) for which in missing]
-            for task in tasks:
-                bar.update(task.result())
-    lost = sum((Counter(read_meta(part)["left_out"]) for part in parts), Counter())
+        for part, file in sources.items():
+            if _intact(part, partial(read_meta, part)):
+                bar.update(read_meta(part)["read"])
+            else:
+                _make_part(part, file, settings, features, bar, reported)
+    lost = sum((Counter(read_meta(part)["left_out"]) for part in sources), Counter())
     with atomic_folder(folder) as temporary:
-        meta = merge(parts, temporary, features)
+        meta = merge(list(sources), temporary, features)
         if sum(meta["jets"].values()) == 0:
             why = ", ".join(f"{count} {reason}" for reason, count in lost.items() if count)
             raise InputError(f"no jets are left by the selection: {why or 'the files are empty'}")
-        write_meta(temporary, {**meta, "left_out": dict(lost), "read": total, "recipe": recipe, "files": prints})
+        write_meta(temporary, {**meta, "left_out": dict(lost), "read": total, **notes})
     for reason in (UNUSABLE, MISMATCHED):
         if lost[reason]:
             log.warning("%d of %d jets were left out: %s", lost[reason], total, reason)
@@ -201,41 +175,23 @@ def _check_trainable(file: str, source: JetReader, features: Features) -> None:
 
 
 def _make_part(
-    part: Path,
-    file: str,
-    settings: DataSettings,
-    features: Features,
-    advance: Callable[[int], object] = lambda jets: None,
-    reported: set[str] | None = None,
-) -> int:
-    """Read one file into the folder `part`; returns the number of jets that were read."""
-    with atomic_folder(part) as temporary:
-        return _write_part(temporary, file, settings, features, advance, reported)
-
-
-def _write_part(
-    folder: Path,
-    file: str,
-    settings: DataSettings,
-    features: Features,
-    advance: Callable[[int], object],
-    reported: set[str] | None,
-) -> int:
+    part: Path, file: str, settings: DataSettings, features: Features, bar: tqdm, reported: set[str]
+) -> None:
+    """Read one file into the folder `part`."""
     lost, read = Counter(), 0
     scalars = dict.fromkeys((*jet_columns(features), *TABLE_COLUMNS, "jetPhi"))
-    with PartWriter(folder, features) as writer:
-        options = {"scalars": list(scalars), "particles": particle_columns(features)}
-        options |= {"candidates": settings.candidates, "reported": reported}
+    options = {"scalars": list(scalars), "particles": particle_columns(features)}
+    options |= {"candidates": settings.candidates, "reported": reported}
+    with atomic_folder(part) as temporary, PartWriter(temporary, features) as writer:
         for jets in iterate_jets(file, STEP, **options):
-            part = split_of(jets["run"], jets["lumi"], jets["event"], settings.split)
+            codes = split_of(jets["run"], jets["lumi"], jets["event"], settings.split)
             for reason, mask in reasons(jets, settings.selection).items():
-                part[mask] = LEFT_OUT  # cheaper than to cut the particles of these jets out of the chunk
+                codes[mask] = LEFT_OUT  # cheaper than to cut the particles of these jets out of the chunk
                 lost[reason] += int(mask.sum())
-            writer.append(jets, part)
+            writer.append(jets, codes)
             read += len(jets)
-            advance(len(jets))
-    for reason in (UNUSABLE, MISMATCHED):
-        if lost[reason] > TOLERATED * read:
-            raise InputError(f"{file}: {lost[reason]} of {read} jets have {reason}; is the file corrupted?")
-    writer.complete(left_out=dict(lost), read=read)
-    return read
+            bar.update(len(jets))
+        for reason in (UNUSABLE, MISMATCHED):
+            if lost[reason] > TOLERATED * read:
+                raise InputError(f"{file}: {lost[reason]} of {read} jets have {reason}; is the file corrupted?")
+        writer.complete(left_out=dict(lost), read=read)

@@ -17,7 +17,7 @@ import uproot
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..jets.columns import GENERATOR, JETS, PARTICLES, Candidates, necessary
+from ..jets.columns import GENERATOR, JETS, PARTICLES, Candidates, necessary, particle_columns
 from ..jets.ragged import offsets_of, owners
 from .reader import JetReader
 
@@ -25,14 +25,13 @@ __all__ = ["TREE", "NanoAOD", "raw_share"]
 
 TREE = "Events"
 
-_NECESSARY = ("run", "luminosityBlock", "event", "nJet", "Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass", "Jet_area",
-              "Jet_rawFactor", "PV_npvsGood")  # fmt: skip
 _GENERATOR = ("GenJet_pt", "GenJet_eta", "GenJet_phi", "GenJet_mass", "Jet_genJetIdx", "Jet_hadronFlavour",
               "Jet_partonFlavour")  # fmt: skip
 _RHO = ("fixedGridRhoFastjetAll", "Rho_fixedGridRhoFastjetAll")
 _LINKS = (("JetPFCands", "PFCands", "pFCandsIdx"), ("JetPFCand", "PFCand", "pfCandIdx"))
 """Tables that link jets to candidates, the tables of candidates, and the index of the candidate: PFNano, newer."""
 _CANDIDATE = ("pt", "eta", "phi", "mass", "pdgId")
+_CANDIDATES = particle_columns("open")
 _COMPUTED = ("jetRawPt", "jetRawMass", "rhoAll", "jetPtOrder")
 _JETS_AN_EVENT = 5
 
@@ -71,7 +70,8 @@ class NanoAOD(JetReader):
         self = cls.__new__(cls)
         self.path, self.tree, self.entries = "the events", None, len(events)
         names = set(events.fields)
-        for name in names & {"Jet", "GenJet", "PV", "Rho", *_LINKS[0][:2], *_LINKS[1][:2]}:
+        sources = {column.sources.get(cls.format, "").partition("_")[0] for column in JETS.values()}
+        for name in names & {"GenJet", "Rho", *_LINKS[0][:2], *_LINKS[1][:2], *sources}:
             columns = ak.fields(events[name])
             names |= {f"n{name}"} | {f"{name}_{column}" for column in columns}
         self._look_for(names)
@@ -81,7 +81,9 @@ class NanoAOD(JetReader):
         """Find out from the branches which of the known forms this is."""
         rho = [name for name in _RHO if name in names]
         present = names | ({"Jet_rawFactor"} if "Jet_pt_raw" in names else set())
-        missing = [name for name in _NECESSARY if name not in present] + ([] if rho else [" or ".join(_RHO)])
+        needed = [source for name in necessary(JETS) if (source := JETS[name].sources.get(self.format))]
+        needed += ["nJet", "Jet_rawFactor"]
+        missing = [name for name in needed if name not in present] + ([] if rho else [" or ".join(_RHO)])
         if missing:
             raise InputError(f"{self.path}: tree {TREE} lacks the necessary branches {', '.join(missing)}")
         self.rho = rho[0]
@@ -93,7 +95,7 @@ class NanoAOD(JetReader):
             if (source := column.sources.get(self.format)) in names and (with_generator or name not in GENERATOR)
         }
         self.particle_sources: dict[str, str] = {}
-        columns = {*self.sources, *_COMPUTED, *necessary(PARTICLES), *(GENERATOR if with_generator else ())}
+        columns = {*self.sources, *_COMPUTED, *_CANDIDATES, *(GENERATOR if with_generator else ())}
         if self.link is not None:
             self._check_candidates(names)
             self.particle_sources = {
@@ -105,7 +107,7 @@ class NanoAOD(JetReader):
         link, table, index = self.link or _LINKS[0]
         candidate = (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight", *self.particle_sources.values())
         self.branches = names & {
-            *_NECESSARY, *_GENERATOR, *self.sources.values(), "Jet_pt_raw", "nGenJet", self.rho, f"n{link}",
+            *needed, *_GENERATOR, *self.sources.values(), "Jet_pt_raw", "nGenJet", self.rho, f"n{link}",
             f"n{table}", f"{link}_jetIdx", f"{link}_{index}", *(f"{table}_{name}" for name in candidate),
         }  # fmt: skip
 
@@ -221,7 +223,7 @@ class NanoAOD(JetReader):
         """The candidates of each jet, attached by index, in the columns of a JetNTuple."""
         jets = len(record["jetPt"])
         if self.link is None:
-            owner, columns = np.zeros(0, np.int64), {name: np.zeros(0) for name in necessary(PARTICLES)}
+            owner, columns = np.zeros(0, np.int64), {name: np.zeros(0) for name in _CANDIDATES}
         else:
             owner, rows = self._attach(events)
             columns = self._columns(events[self.link[1]], owner, rows, record)

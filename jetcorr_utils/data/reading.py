@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ..addresses import refuse_secrets
 from ..config import DataSettings, RemoteSettings
 from ..errors import InputError
 from ..files import refuse_special
+from ..jec import correct_jets, load_official
 from ..jets.columns import FEATURE_SETS, JETS, Candidates
 from .formats import FORMATS, ROOT, format_of
 from .reader import JetReader
@@ -40,6 +42,7 @@ STEP = 10_000
 EMPTY = "it has no jets"
 """Why a file cannot be used, if there is nothing else to say against it."""
 _ALL = 10**9  # jets at once: more than a block has
+_official = functools.cache(load_official)  # once for all blocks
 
 
 @dataclass(frozen=True)
@@ -223,10 +226,16 @@ def read_block(
     scalars: Sequence[str] | None = None,
     particles: Sequence[str] | None = None,
     candidates: Candidates = "window",
+    official: tuple[str, ...] = (),
 ) -> ak.Array:
-    """The jets of a part of a file; columns and candidates as in `iterate_jets`."""
+    """The jets of a part of a file; columns and candidates as in `iterate_jets`.
+
+    With the text files of an `official` correction, jetPt and jetMass are made anew from the raw ones, see `jec`.
+    """
     with open_jets(block.path) as source:
-        return next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
+        scalars = [*scalars, "jetRawMass"] if scalars is not None and official else scalars
+        jets = next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
+        return correct_jets(jets, _official(official)) if official else jets
 
 
 def read_jets(

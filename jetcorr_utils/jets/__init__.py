@@ -4,6 +4,6 @@ Everything else stands on this room, which imports nothing but the errors: files
 take them, figures show them, and the simulation writes them.
 """
 
-from .columns import Column, Fill, add_column, log, log1p
+from .columns import Column, Fill, add_column, log, log1p, together
 
-__all__ = ["Column", "Fill", "add_column", "log", "log1p"]
+__all__ = ["Column", "Fill", "add_column", "log", "log1p", "together"]

@@ -15,7 +15,7 @@ groups (``open``). One column more is one call from an extension of the study::
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from .ragged import owners
 __all__ = [
     "ANY", "BRANCHES", "FEATURE_SETS", "GENERATOR", "JETS", "PARTICLES", "POINTS", "TREE",
     "Candidates", "Column", "Features", "Fill", "add_column", "core", "features_of", "groups", "groups_of", "inputs",
-    "jet_columns", "log", "log1p", "necessary", "particle_columns",
+    "jet_columns", "log", "log1p", "necessary", "particle_columns", "together",
 ]  # fmt: skip
 
 Features = str | tuple[str, ...]
@@ -49,6 +49,8 @@ POINTS = ("PF_dEta", "PF_dPhi")
 OPEN = ("kinematics", "class", "vertex", "clustering", "pileup", "quark_gluon")
 FEATURE_SETS: dict[str, tuple[str, ...]] = {"open": OPEN, "rich": (*OPEN, "calorimeter")}
 """Names of lists of groups: what the open data has, and with the calorimeter fractions. Columns stand in this order."""
+
+_ALWAYS = {"kinematics": "all others are relative to", "class": "figures and the drift check tell particles apart by"}
 
 ANY = (-3.4e38, 3.4e38)
 """The limits of a column of which every finite value is possible."""
@@ -300,13 +302,16 @@ _TABLES = {"particle": PARTICLES, "jet": JETS}
 
 
 def add_column(of: Literal["particle", "jet"], column: Column) -> None:
-    """Make a column known, from an extension of a study: it goes wherever those of its group go.
+    """Make a column known, from an extension of a study: it goes wherever the group goes that studies name.
 
     Raises
     ------
     InputError
-        If there is one of this name.
+        If there is one of this name, or one with a feature of the same name, or if its group is one of the package,
+        whose models would get another input by it.
     """
+    if column.group in FEATURE_SETS["rich"]:
+        raise InputError(f"column {column.name}: the group {column.group} is that of trained models; name one of yours")
     if column.name in PARTICLES or column.name in JETS:
         raise InputError(f"column {column.name}: there is one of this name; choose another")
     taken = {feature for known in _TABLES[of].values() for feature in (*known.continuous, *known.flags)}
@@ -339,7 +344,7 @@ def groups_of(features: Features) -> list[str]:
     Raises
     ------
     InputError
-        If there is no such set or group, or if the kinematics, which the others are relative to, are not among them.
+        If there is no such set or group, or if those that everything needs are not among them.
     """
     known = groups()
     names = (features,) if isinstance(features, str) else features
@@ -347,9 +352,17 @@ def groups_of(features: Features) -> list[str]:
     if unknown := [group for group in chosen if group not in known]:
         there = f"there are the sets {', '.join(FEATURE_SETS)} and the groups {', '.join(known)}"
         raise InputError(f"features {unknown[0]!r}: {there}")
-    if "kinematics" not in chosen:
-        raise InputError("features: kinematics is missing, which all others are relative to; add it")
+    for name, why in _ALWAYS.items():
+        if name not in chosen:
+            raise InputError(f"features: {name} is missing, which {why}; add it")
     return [group for group in known if group in chosen]
+
+
+def together(several: Iterable[Features]) -> Features:
+    """Features with the columns of all of several, by the name of the set where they are one."""
+    chosen = {group for features in several for group in groups_of(features)}
+    names = [name for name, content in FEATURE_SETS.items() if set(content) == chosen]
+    return names[0] if names else tuple(group for group in groups() if group in chosen)
 
 
 def inputs(table: Mapping[str, Column], features: Features) -> list[Column]:

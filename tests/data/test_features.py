@@ -48,12 +48,14 @@ def test_features_are_groups_in_any_order_and_sets_of_them():
     assert particle_columns(("class", "kinematics")) == ("PF_dEta", "PF_dPhi", "PF_pT", "PF_mass", "PF_id")
     assert jet_columns(("class", "kinematics")) == ("jetPt", "jetEta", "jetMass", "jetArea", "jetRawPt")
     with pytest.raises(InputError, match="'verteks': there are the sets open, rich and the groups kinematics, class"):
-        groups_of(("kinematics", "verteks"))
+        groups_of(("kinematics", "class", "verteks"))
     with pytest.raises(InputError, match="kinematics is missing"):
         groups_of(("class", "pileup"))
+    with pytest.raises(InputError, match="class is missing, which figures and the drift check tell particles apart by"):
+        groups_of(("kinematics",))
 
 
-@pytest.mark.parametrize("features", ["open", "rich", ("kinematics", "calorimeter")])
+@pytest.mark.parametrize("features", ["open", "rich", ("kinematics", "class", "calorimeter")])
 def test_matrices_hold_the_columns_in_order(jets, features):
     particles, values = particle_matrix(jets, features), jet_matrix(jets, features)
     names = particle_columns(features)

@@ -62,7 +62,7 @@ REVERSED = jet_columns("open")[::-1]
         ({"units": "MeV"}, 'says units MeV, where .* gives it "GeV"'),
         ({"units": None}, "says units nothing"),
         ({"features": "rich"}, "says particle_features"),
-        ({"features": "all"}, "takes features 'all'; there are open, rich"),
+        ({"features": "all"}, "features 'all': there are the sets open, rich"),
         ({"particle_columns": "7"}, "says particle_columns 7"),
         ({"format": "3"}, "is of format 3, this version of jetcorr reads up to 2: update jetcorr"),
         ({"format": "two"}, "is of format two"),

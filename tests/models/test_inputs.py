@@ -69,7 +69,7 @@ def test_known_values():
     assert (found["electron"], found["photon"], found["from_pv_3"], found["from_pv_0"]) == (1, 0, 1, 0)
 
 
-@pytest.mark.parametrize("features", ["open", "rich", ("kinematics",)])
+@pytest.mark.parametrize("features", ["open", "rich", ("kinematics", "class")])
 def test_edges_of_the_ranges_stay_finite(features):
     columns = particle_columns(features)
     particles = torch.zeros(1, len(columns))
