@@ -174,7 +174,7 @@ def train(study: str, out: Path | None, parameters: tuple, name: str | None) -> 
     """Train the models of a study (also under torchrun)."""
     from .data import load_clouds
     from .training import process_group, train_models
-    from .training.distributed import rank
+    from .training.torchrun import rank
 
     settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
     if name is not None and name not in settings.models:

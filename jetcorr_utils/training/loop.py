@@ -26,13 +26,13 @@ from ..files import atomic_path, locked
 from ..models import CloudNetwork, build_model, correction
 from ..models.allocator import keep_memory as keep_freed_memory
 from ..models.denormals import denormals_as_zero
-from ..models.distributed import process_count, total_over_processes
 from ..models.inputs import sample_rows
 from ..models.losses import CorrectionLoss
-from .distributed import from_first_process, in_parallel, rank, share_of
+from ..models.process_sums import process_count, total_over_processes
 from .optimizers import Schedule, build_optimizer
 from .records import Reports
 from .result import TrainingResult
+from .torchrun import from_first_process, in_parallel, rank, share_of
 
 if TYPE_CHECKING:
     from ..config import ModelSettings

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from ..addresses import refuse_secrets
 from .card import write_model_card
 from .checkpoint import CHECKPOINT, STATE, read_state, save_model, write_state
-from .distributed import rank
 from .result import TrainingResult, save_result
+from .torchrun import rank
 
 if TYPE_CHECKING:
     from torch import nn
