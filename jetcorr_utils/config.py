@@ -316,7 +316,7 @@ class Study(Settings):
         for name in self.models:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"models.{name}: a model's name has lower-case letters, digits and underscores only")
-            if name in _NOT_MODELS:
+            if name in _NOT_MODELS or name.endswith("_closed"):  # as what has a residual correction is called
                 raise ValueError(f"models.{name}: metrics.json has other figures under this name; choose another")
             self._check_relations(name)
         if self.tuning.model not in self.models:

@@ -62,5 +62,5 @@ def _known(correction: str) -> Look:
     if not starts:
         return Look(None, None, correction)
     start = max(starts, key=len)
-    what = correction.removeprefix(f"{start}_").replace("_", " ")
-    return Look(None, None, f"{_LOOKS[start].label} ({what})")
+    label, what = _LOOKS[start].label, correction.removeprefix(f"{start}_").replace("_", " ")
+    return Look(None, None, f"{label[:-1]} {what})" if label.endswith(")") else f"{label} ({what})")

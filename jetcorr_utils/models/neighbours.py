@@ -19,10 +19,13 @@ _ZERO = np.float32(0)
 _LARGEST = np.finfo(np.float32).max
 
 
-def edge_starts(ptr: Tensor, k: int) -> Tensor:
-    """Where the edges of each particle begin, `(N + 1,)`, from where the jets begin, `(B + 1,)`."""
+def edge_starts(ptr: Tensor, k: int, particles: int | None = None) -> Tensor:
+    """Where the edges of each particle begin, `(N + 1,)`, from where the jets begin, `(B + 1,)`.
+
+    The number N of particles need not be given where this is not traced for an export.
+    """
     sizes = ptr.diff()
-    degree = (sizes - 1).clamp(max=k).repeat_interleave(sizes)
+    degree = (sizes - 1).clamp(max=k).repeat_interleave(sizes, output_size=particles)
     return torch.nn.functional.pad(degree.cumsum(0), (1, 0))
 
 
@@ -43,6 +46,8 @@ def nearest_neighbours(positions: Tensor, ptr: Tensor, k: int) -> Tensor:
     Tensor
         `(E,)` row numbers, particle after particle (see `edge_starts`), nearest first.
     """
+    if torch.compiler.is_exporting():
+        return _exported_neighbours(positions, ptr, k)
     sizes = ptr.diff()
     longest = int(sizes.max())
     found = min(k, longest - 1)
@@ -61,6 +66,20 @@ def nearest_neighbours(positions: Tensor, ptr: Tensor, k: int) -> Tensor:
     nearest = distance.sort(dim=2, stable=True).indices[:, :, :found] + ptr[:-1].view(-1, 1, 1)
     real = torch.arange(found, device=ptr.device) < (sizes - 1).unsqueeze(1)
     return nearest[jet, place][real[jet]]
+
+
+def _exported_neighbours(positions: Tensor, ptr: Tensor, k: int) -> Tensor:
+    """The same by one table of all pairs `(N, N)`, without numbers that depend on the data: a graph of few jets."""
+    row = torch.arange(positions.shape[0], device=ptr.device)
+    jet = (row.unsqueeze(1) >= ptr[1:]).sum(dim=1)
+    distance = _padded_distances(positions.unsqueeze(0)).squeeze(0)
+    unwanted = (jet.unsqueeze(1) != jet) | (row.unsqueeze(1) == row)
+    last = torch.finfo(distance.dtype).max
+    distance = distance.nan_to_num(nan=last / 2).masked_fill(unwanted, last)
+    distance = torch.nn.functional.pad(distance, (0, k), value=last)
+    nearest = distance.topk(k, dim=1, largest=False).indices
+    degree = (ptr.diff() - 1).clamp(max=k).index_select(0, jet)
+    return nearest[torch.arange(k, device=ptr.device) < degree.unsqueeze(1)]
 
 
 def _padded_distances(x: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class ParticleNet(CloudNetwork):
 
     def embed(self, features: Tensor, points: Tensor, ptr: Tensor) -> Tensor:
         """Mean over the particles of each jet after the last block, `(B, conv_dim)`."""
-        start = edge_starts(ptr, self.k)
+        start = edge_starts(ptr, self.k, len(features))
         positions = points
         for block in self.blocks:
             source = self._neighbours(positions, ptr, start)

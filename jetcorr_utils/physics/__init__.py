@@ -48,7 +48,16 @@ from .flavour_plots import plot_flavour_difference, plot_flavour_response
 from .learning import overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
 from .limits import LIMITS, add_limits
 from .metrics import measure
-from .model_groups import choose_weights, frontier_weights, learning_curve, main_models, seed_groups, variants
+from .model_groups import (
+    choose_weights,
+    first_trainings,
+    frontier_weights,
+    learning_curve,
+    main_models,
+    seed_groups,
+    variants,
+    with_settings,
+)
 from .plots import (
     plot_gain,
     plot_median_response,
@@ -108,6 +117,7 @@ __all__ = [
     "derive_closure",
     "energy_fractions",
     "first_corrections",
+    "first_trainings",
     "flavour_medians",
     "flavour_profile",
     "frontier_weights",
@@ -178,4 +188,5 @@ __all__ = [
     "variations_table",
     "weights_on_validation",
     "with_seed_spread",
+    "with_settings",
 ]
