@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from ..architectures import ARCHITECTURES
 from ..models import CloudNetwork, ParticleFlowNetwork, ParticleNet, correction
+from ..models.edgeconv import EdgeConv
 from ..models.inputs import PARTICLE_FEATURES, CloudInputs
 from .dense import DenseOperations
-from ..models.edgeconv import EdgeConv
 
 __all__ = ["Finish", "PaddedNetwork", "PaddedParticleNet", "PaddedPfn", "TracedNetwork", "padded_network"]
 

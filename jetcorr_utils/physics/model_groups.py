@@ -1,7 +1,7 @@
 """How the models of a study belong together: by what their settings say, never by their names.
 
-A model with ``variant_of`` is a variant of a main model; one with ``scan`` a point of a scan over a setting, such as the
-number of training jets; one with ``seed_of`` a further training of another, from another seed.
+A model with ``variant_of`` is a variant of a main model; one with ``scan`` a point of a scan over a setting, such as
+the number of training jets; one with ``seed_of`` a further training of another, from another seed.
 """
 
 from __future__ import annotations

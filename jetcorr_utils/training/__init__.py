@@ -1,7 +1,8 @@
 """Training: from a data set and settings to a checkpoint, with everything that happens on the way recorded."""
 
 from .checkpoint import load_model
-from .loop import predict, train
+from .loop import train
+from .prediction import predict
 from .rate_finder import find_learning_rate
 from .result import TrainingResult, load_result
 from .side_by_side import train_models
