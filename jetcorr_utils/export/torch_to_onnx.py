@@ -132,11 +132,18 @@ def _to_onnx(model: CloudNetwork, opset: int) -> onnx.ModelProto:
 def _export(
     module: torch.nn.Module, example: tuple, inputs: list[str], outputs: list[str], opset: int, shapes: tuple
 ) -> onnx.ModelProto:
-    with quiet("torch.onnx"):
-        program = torch.onnx.export(
-            module, example, dynamo=True, external_data=False, opset_version=opset, verbose=False,
-            input_names=inputs, output_names=outputs, dynamic_shapes=shapes, optimize=True,
-        )  # fmt: skip
+    try:
+        with quiet("torch.onnx"):
+            program = torch.onnx.export(
+                module, example, dynamo=True, external_data=False, opset_version=opset, verbose=False,
+                input_names=inputs, output_names=outputs, dynamic_shapes=shapes, optimize=True,
+            )  # fmt: skip
+    except torch.onnx.errors.OnnxExporterError as error:
+        why = str(error.__cause__ or error).strip().splitlines()[0]
+        name = type(getattr(module, "model", module)).__name__
+        raise InputError(
+            f"{name}: torch cannot trace it ({why}); give it a `padded_class`, see export.graphs"
+        ) from error
     model = program.model_proto
     _forget_origin(model)
     return model

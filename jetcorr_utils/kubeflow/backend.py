@@ -20,7 +20,7 @@ from ..errors import ClusterError, InputError
 from ..run import RunFolder
 
 if TYPE_CHECKING:
-    from ..data.clouds import CloudDataset
+    from ..data.dataset import CloudDataset
     from ..serving.prediction_service import Service
     from ..training import TrainingResult
     from ..tuning import SearchResult

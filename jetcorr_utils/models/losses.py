@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..jets.flavours import FLAVOURS
-from .distributed import process_count, sum_over_processes, total_over_processes
+from .process_sums import process_count, sum_over_processes, total_over_processes
 
 if TYPE_CHECKING:
     from ..config import TrainingSettings

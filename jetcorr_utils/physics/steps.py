@@ -19,9 +19,9 @@ from ..errors import InputError
 from ..simulation.calibration import simulation_correction
 from .binning import ETA_BINS
 from .closure import CLOSED, apply_closure, derive_closure, load_closure, save_closure
-from .families import choose_weights, frontier_weights, learning_curve
 from .limits import LIMITS, add_limits
 from .metrics import measure
+from .model_groups import choose_weights, frontier_weights, learning_curve, with_settings
 from .plots import plot_median_response
 from .predictions import load_predictions
 from .prior import plot_prior_dependence
@@ -125,7 +125,7 @@ def training_figures(metrics: Mapping[str, Any], study: Study, *, source: str = 
     """The frontier over the weight of the flavour-neutral term, and the learning curve, where the models make them."""
     weights = frontier_weights({name: model for name, model in study.models.items() if name in metrics})
     if weights:
-        yield "06_frontier", plot_frontier(metrics, weights, source=source)
+        yield "06_frontier", plot_frontier(with_settings(metrics, study.models), weights, source=source)
     if any(model.training.max_jets for model in study.models.values()):
         curve = learning_curve(metrics, study.models, len(load_clouds(study.data, "open").split("train")))
         if len(curve):

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..config import Choice, Space, Study
-from ..data.clouds import CloudDataset
+from ..data.dataset import CloudDataset
 from ..errors import InputError, TrainingError
 from ..files import write_json
 from ..models.inputs import sample_rows

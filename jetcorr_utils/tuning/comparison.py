@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..config import Study
-from ..data.clouds import CloudDataset
+from ..data.dataset import CloudDataset
 from .results import SearchResult
 from .search import search
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.clouds import CloudDataset
+from ..data.dataset import CloudDataset
 from ..jets.flavours import FLAVOURS, paper_flavour
 
 __all__ = ["constant_error", "response_metrics"]

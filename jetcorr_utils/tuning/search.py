@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config import Study
-from ..data.clouds import CloudDataset
+from ..data.dataset import CloudDataset
 from ..files import atomic_path, known_shape, read_json, write_json
 from ..models.inputs import sample_rows
 from ..training import TrainingResult, train

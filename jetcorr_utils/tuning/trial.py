@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..config import ModelSettings, TuningSettings
-from ..data.clouds import CloudDataset
+from ..data.dataset import CloudDataset
 from ..errors import InputError, JetcorrError
 from ..files import atomic_path, known_shape, read_json, write_json
 from ..training import load_model, predict, train
