@@ -12,17 +12,9 @@ from typing import Any
 
 from .errors import InputError, MissingStageError
 from .files import known_shape, local_path, read_json, write_json
+from .notebooks import NOTEBOOKS
 
-__all__ = ["NOTEBOOKS", "RunFolder"]
-
-NOTEBOOKS = {
-    "01": "01_data_exploration",
-    "02": "02_gnn_training",
-    "03": "03_tuning",
-    "04": "04_onnx_export",
-    "05": "05_triton_query",
-    "06": "06_physics_plots",
-}
+__all__ = ["RunFolder"]
 
 
 def _merge(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,9 +92,15 @@ class RunFolder:
         """
         if not path.exists():
             raise MissingStageError(
-                f"{path.relative_to(self.path)} is not in {self.path}: run notebook {NOTEBOOKS[notebook]} first"
+                f"{path.relative_to(self.path)} is not in {self.path}: run notebook {NOTEBOOKS[notebook].name} first"
             )
         return path
+
+    def write_report(self, title: str) -> Path:
+        """Join the executed notebooks into the report."""
+        from .report import write_report
+
+        return write_report([self.notebooks / n.path.name for n in NOTEBOOKS.values()], self.report, title=title)
 
     def record(self, notebook: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the metrics of a notebook and return those of the whole run, as they then stand in metrics.json.

@@ -63,7 +63,7 @@ from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
 from .results import results_markdown, results_table
 from .seeds import with_seed_spread
-from .steps import (
+from .requested_parts import (
     add_closed,
     add_offset_correction,
     add_reference_corrections,
