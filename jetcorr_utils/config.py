@@ -32,6 +32,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from . import extensions
 from .addresses import check_no_secrets, without_secrets
 from .errors import InputError, StudyError
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
@@ -346,6 +347,10 @@ class Study(Settings):
     """All settings of one analysis, from its data to its figures."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    extensions: tuple[str, ...] = Field(
+        (), description="modules of one's own that add columns, networks, metrics or formats, and that are run: Python "
+        "files, relative to the study's file, or names of modules that can be imported",
+    )  # fmt: skip
     data: DataSettings = DataSettings()
     models: Annotated[dict[str, ModelSettings], Field(min_length=1)]
     seeds: dict[str, Annotated[int, Field(ge=1, le=MAX_SEEDS)]] = Field(
@@ -473,6 +478,17 @@ def _path(settings: Any, location: Sequence[int | str]) -> str:
     return ".".join(names)
 
 
+def _load_extensions(settings: dict[str, Any], folder: Path) -> None:
+    """Import the modules that the study names, and note them as this study in another folder can load them.
+
+    What is mistyped is left to the check of all settings.
+    """
+    names = as_text(settings.get("extensions", []))
+    names = [names] if isinstance(names, str) else names
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        settings["extensions"] = extensions.load(names, folder)
+
+
 def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
     """Read and validate a study.
 
@@ -486,7 +502,8 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     Raises
     ------
     StudyError
-        If the file is missing, is not YAML, or has a setting that is unknown or out of range; the message names it.
+        If the file is missing, is not YAML, or has a setting that is unknown or out of range; the message names it. Or
+        if a module of its `extensions`, which are imported, cannot be.
     """
     path = _study_path(name)
     try:
@@ -500,8 +517,9 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         _override(settings, dotted, value)
     try:
         check_no_secrets(settings)
+        _load_extensions(settings, path.parent)
     except InputError as error:
-        raise StudyError(f"study {path}: {error}") from None
+        raise StudyError(f"study {path}: {error}") from error.__cause__
     try:
         return Study.model_validate(settings)
     except ValidationError as error:

@@ -24,7 +24,7 @@ from ..config import ModelSettings
 from ..errors import JetcorrError
 from ..models.distributed import process_count
 from ..models.threads import one_thread
-from ..processes import check_main_guard, end_with_parent, server_context
+from ..processes import check_main_guard, end_with_parent, server_context, start_process
 from ..run import RunFolder
 from .checkpoint import STATE
 from .distributed import rank
@@ -173,8 +173,7 @@ class _Beside:
             context = server_context(__name__)
             for share in self._shares:
                 news, teller = context.Pipe(duplex=False)
-                process = context.Process(target=_train_share, args=(self._job, share, teller), daemon=True)
-                process.start()
+                process = start_process(context, _train_share, self._job, share, teller)
                 teller.close()
                 self._processes.append((process, news))
         return self

@@ -22,7 +22,7 @@ from ..config import Study
 from ..data.clouds import CloudDataset
 from ..files import has_locks
 from ..models.threads import one_thread
-from ..processes import check_main_guard, server_context
+from ..processes import check_main_guard, server_context, start_process
 from ..training.several import expected_cost
 from .hparams import write_hparams
 from .queue import TrialQueue
@@ -181,9 +181,7 @@ class _Crew:
     def _start(self, number: int) -> None:
         for _ in range(number):
             if not self._ended:
-                worker = self._context.Process(target=_worker, args=(self._job,))
-                worker.start()
-                self._workers.append(worker)
+                self._workers.append(start_process(self._context, _worker, self._job))
 
 
 def _worker(job: Job) -> None:
