@@ -18,7 +18,7 @@ import logging
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from .files import MARK, fingerprint, known_shape, locked, read_json, remove_lef
 from .imported_code import code_key
 from .notebooks import NOTEBOOKS, Notebook, literal
 from .plain_yaml import dump_yaml
+from .report import write_report
 from .run import RunFolder
 
 __all__ = ["NotebookError", "run_notebook", "run_study", "why_outdated"]
@@ -139,7 +140,9 @@ class _Data:
         return f"data file {gone[0]} is gone" if gone else "its data files are in another order"
 
 
-def why_outdated(stage: Notebook, study: Study, run: RunFolder, parameters: Mapping[str, Any], data: _Data) -> str | None:
+def why_outdated(
+    stage: Notebook, study: Study, run: RunFolder, parameters: Mapping[str, Any], data: _Data
+) -> str | None:
     """Why a stage has to run, in a few words, or None if it is up to date."""
     record = _read_state(run)["stages"].get(stage.number)
     if record is None:
@@ -279,7 +282,7 @@ def run_study(
             elif reason := why_outdated(stage, settings, run, own, data):
                 print(f"{stage.name}: left as it is, from {first} on was asked for; {reason}", flush=True)
         if any(executed) or not run.report.exists():
-            run.write_report(settings.name)
+            write_report(run, settings.name)
     return run
 
 
@@ -316,7 +319,9 @@ def _locked(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def _run_stage(stage: Notebook, study: Study, run: RunFolder, own: Mapping[str, Any], data: _Data, *, force: bool) -> bool:
+def _run_stage(
+    stage: Notebook, study: Study, run: RunFolder, own: Mapping[str, Any], data: _Data, *, force: bool
+) -> bool:
     reason = "forced" if force else why_outdated(stage, study, run, own, data)
     print(f"{stage.name}: {reason or 'up to date'}", flush=True)
     if reason is None:

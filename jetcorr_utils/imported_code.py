@@ -12,6 +12,7 @@ import ast
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,9 @@ class _Code:
     Attributes
     ----------
     imports
-        Level, module, name in it (None for ``import module``), and the name that it gets.
+        Level, module, name in it (None for ``import module``), and by what name the code knows it.
     texts
-        Its constants.
+        Its constants that could be names of files.
     defined
         Its own names.
     used
@@ -60,7 +61,7 @@ class _Code:
         Of all but comments and docstrings.
     """
 
-    imports: tuple[tuple[int, str, str | None, str | None], ...]
+    imports: tuple[tuple[int, str, str | None, str], ...]
     texts: frozenset[str]
     defined: frozenset[str]
     used: dict[str, set[str] | None]
@@ -74,18 +75,18 @@ def _read(source: str) -> _Code:
     for node in _run_nodes(tree):
         match node:
             case ast.Import():
-                imports += [(0, alias.name, None, alias.asname) for alias in node.names]
+                imports += [(0, alias.name, None, alias.asname or alias.name) for alias in node.names]
             case ast.ImportFrom():
                 imports += [(node.level, node.module or "", a.name, a.asname or a.name) for a in node.names]
             case ast.keyword(arg="submod_attrs"):  # of lazy_loader.attach: what is imported at its first use
                 modules = ast.literal_eval(node.value)
                 imports += [(1, module, name, name) for module, names in modules.items() for name in names]
-            case ast.Constant(value=str(text)):
+            case ast.Constant(value=str(text)) if re.fullmatch(r"[\w-]+(\.\w+)+", text):
                 texts.add(text)
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
                 defined.add(name)
-            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
-                used.setdefault(name, []).append(attribute)
+            case ast.Attribute(value=ast.Name() | ast.Attribute(), attr=attribute):
+                used.setdefault(ast.unparse(node.value), []).append(attribute)
             case ast.Name(id=name):
                 used.setdefault(name, []).append(None)
     # Each attribute of a name is followed by the name itself
@@ -112,9 +113,9 @@ class _Module:
 
     def needs(self) -> set[Path]:
         """The files behind its imports, and those whose names stand in it."""
-        found = {path for path in self.file.parent.iterdir() if path.name in self.code.texts and path.is_file()}
+        found = {path for text in self.code.texts if (path := self.file.parent / text).is_file()}
         for level, module, name, known_as in self.code.imports:
-            used, base = self.code.used.get(known_as or "", set()), self._path(level, module)
+            base, used = self._path(level, module), self.code.used.get(known_as, set())
             found |= self._module(base, used) if name is None else self._name(base, name, used)
         return found
 
@@ -127,7 +128,7 @@ class _Module:
 
     def _name(self, base: Path, name: str, used: set[str] | None) -> set[Path]:
         """The files behind ``from base import name``, of which the attributes `used` are taken."""
-        init = base / "__init__.py"
+        init = _init(base)
         if not init.is_file():
             return self._module(base, None)
         inside = _Module(init, self.package)
@@ -139,10 +140,14 @@ class _Module:
         return {init} if name in inside.code.defined else set(base.glob("*.py"))  # where it comes from is not known
 
     def _module(self, path: Path, used: set[str] | None) -> set[Path]:
-        """The files of a module, or those behind the attributes of a package that are used: all if these are unknown."""
-        if (path / "__init__.py").is_file():
+        """The files of a module, or those behind the attributes of a package that are used; all if that is unknown."""
+        if _init(path).is_file():
             return set(path.rglob("*.py")) if used is None else set().union(*(self._name(path, n, None) for n in used))
         return {file} if (file := path.with_suffix(".py")).is_file() else set()
+
+
+def _init(folder: Path) -> Path:
+    return (folder / "__init__").with_suffix(".py")  # not by its whole name, which would stand for a file that is read
 
 
 def _is_code(file: Path) -> bool:

@@ -77,7 +77,8 @@ NOTEBOOKS = {
     notebook.number: notebook
     for notebook in (
         Notebook(
-            "01", "data_exploration", "**Jets.** Reads or simulates the collisions, and looks at jets and their particles.",
+            "01", "data_exploration",
+            "**Jets.** Reads or simulates the collisions, and looks at jets and their particles.",
             settings=("data",), cpu="4",
         ),
         Notebook(
@@ -87,12 +88,16 @@ NOTEBOOKS = {
         Notebook(
             "03", "tuning",
             "**Hyperparameters.** Searches for better settings, and trains the best network found at full length.",
-            settings=("data", "models", "tuning"), reads=("model/*/checkpoint.pt",), cpu="4", memory="16Gi", trains=True,
+            settings=("data", "models", "tuning"), reads=("model/*/checkpoint.pt",),
+            cpu="4", memory="16Gi", trains=True,
         ),
         Notebook(
             "04", "onnx_export", "**Export.** Writes the best networks as ONNX into a model repository for Triton.",
             settings=("data", "models", "export"),
-            reads=("model/*/checkpoint.pt", "model/*/settings.json", "tuning/best/checkpoint.pt", "tuning/best/settings.json"),
+            reads=(
+                "model/*/checkpoint.pt", "model/*/settings.json",
+                "tuning/best/checkpoint.pt", "tuning/best/settings.json",
+            ),
             cpu="1", memory="4Gi",
         ),
         Notebook(

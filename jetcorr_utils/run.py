@@ -96,12 +96,6 @@ class RunFolder:
             )
         return path
 
-    def write_report(self, title: str) -> Path:
-        """Join the executed notebooks into the report."""
-        from .report import write_report
-
-        return write_report([self.notebooks / n.path.name for n in NOTEBOOKS.values()], self.report, title=title)
-
     def record(self, notebook: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the metrics of a notebook and return those of the whole run, as they then stand in metrics.json.
 

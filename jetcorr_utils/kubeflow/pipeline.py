@@ -1,8 +1,8 @@
 """From the notebook pipelines/jetcorr_pipeline.ipynb to the compiled Kubeflow pipeline, by Kale.
 
-The notebook gets its steps from the table of notebooks. Kale turns the tagged notebook into Python code for the Kubeflow Pipelines SDK. Before that is compiled, four things
-are changed in it, each of which must be found exactly as often as there are steps, so that a new version of Kale
-cannot slip through:
+The notebook has a step for each entry of the table of notebooks. Kale turns the tagged notebook into Python code for
+the Kubeflow Pipelines SDK. Before that is compiled, four things are changed in it, each of which must be found exactly
+as often as there are steps, so that a new version of Kale cannot slip through:
 
 - The steps install nothing. Kale's install packages from a public index whenever they start; our image has the locked
   environment already, so the steps work behind a firewall and no index's address stands in the compiled file.

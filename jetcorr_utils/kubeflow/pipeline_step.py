@@ -16,8 +16,8 @@ from typing import Any
 from ..batch import run_notebook
 from ..errors import InputError
 from ..files import Lock, read_json
-from ..report import page
 from ..notebooks import NOTEBOOKS
+from ..report import page, write_report
 from ..run import RunFolder
 from .parameters import check_parameters
 
@@ -69,7 +69,7 @@ def run_step(
     executed = run_notebook(number, study, run_dir, parameters | ({"BACKEND": backend} if backend != "local" else {}))
     run = RunFolder(run_dir)
     if number == max(NOTEBOOKS):
-        _show(run.write_report(Path(study).stem).read_text(encoding="utf-8"))
+        _show(write_report(run, Path(study).stem).read_text(encoding="utf-8"))
     else:
         _show(page(run.notebooks / NOTEBOOKS[number].path.name))
     recorded = run.path / "metrics" / f"{number}.json"

@@ -61,8 +61,6 @@ from .predictions import load_predictions, model_names, predictions_table
 from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
-from .results import results_markdown, results_table
-from .seeds import with_seed_spread
 from .requested_parts import (
     add_closed,
     add_offset_correction,
@@ -77,6 +75,8 @@ from .requested_parts import (
     variation_figures,
     weights_on_validation,
 )
+from .results import results_markdown, results_table
+from .seeds import with_seed_spread
 from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull
 from .variations import measure_variations, variations_table

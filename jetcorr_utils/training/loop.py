@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import logging
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from ..data.batches import BatchLoader, CloudBatch
 from ..data.labels import paper_flavour
 from ..errors import InputError, TrainingError
 from ..files import atomic_path, locked
+from ..imported_code import code_key
 from ..models import CloudNetwork, build_model, correction
 from ..models.allocator import keep_memory as keep_freed_memory
 from ..models.denormals import denormals_as_zero
@@ -32,7 +34,7 @@ from ..models.losses import CorrectionLoss
 from .distributed import from_first_process, in_parallel, rank, share_of
 from .optimizers import Schedule, build_optimizer
 from .records import Reports
-from .result import TrainingResult
+from .result import TrainingResult, finished_result
 
 if TYPE_CHECKING:
     from ..config import ModelSettings
@@ -55,7 +57,6 @@ def train(
     metrics_file: str | Path | None = None,
     callback: Callable[[int, dict[str, float]], None] | None = None,
     resume: bool = True,
-    keep_state: bool = False,
     device: str | None = None,
     amp: bool | None = None,
     compile: bool = False,
@@ -78,9 +79,8 @@ def train(
     callback
         Called after each epoch with its number, from 1, and its row of the history; what it raises ends the training.
     resume
-        Go on from state.pt in `folder` if it belongs to the same settings and data.
-    keep_state
-        Keep state.pt after the last epoch: the same call then finds the training done. See `train_models`.
+        Go on from state.pt in `folder` if it belongs to the same settings, data and code; and where this training has
+        ended before, only say how it went.
     device
         Where to train; default: the GPU, where there is one.
     amp
@@ -116,6 +116,8 @@ def train(
         if amp is None:
             amp = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()
         run = _Run(settings, train, validation, device, amp, compile)
+        if resume and (known := from_first_process(lambda: finished_result(Path(folder), run.key))) is not None:
+            return known
         reports = Reports(Path(folder), run, log_dir, metrics_file, progress)
         state = from_first_process(lambda: reports.saved_state(run.key) if resume else None)
         if state is not None:
@@ -128,7 +130,7 @@ def train(
                 if callback is not None and reports.first:
                     callback(run.epoch, row)
             result = run.result()
-            reports.end(result, keep_state=keep_state)
+            reports.end(result)
     return result
 
 
@@ -170,11 +172,12 @@ class _Run:
     ) -> None:
         self.options = settings.training
         self.train, self.validation = train, validation
-        self.key = f"{settings.key()}-{train.key}-{len(train)}-{len(validation)}-{device}-{amp}-{compile}"
         self.device = torch.device(device)
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=amp)
         torch.manual_seed(self.options.seed)
         self.model = build_model(settings)
+        code = code_key(Path(__file__), Path(inspect.getfile(type(self.model))))
+        self.key = f"{settings.key()}-{train.key}-{len(train)}-{len(validation)}-{device}-{amp}-{compile}-{code}"
         self.model.fit_constants(train)
         self.model.to(self.device)
         self.network = in_parallel(torch.compile(self.model, dynamic=True) if compile else self.model)

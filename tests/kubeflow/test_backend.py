@@ -19,7 +19,8 @@ from jetcorr_utils.batch import run_notebook
 from jetcorr_utils.config import Study, load_study
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import ClusterError, InputError
-from jetcorr_utils.kubeflow.backend import on_cluster, train_on_cluster
+from jetcorr_utils.kubeflow.backends import on_cluster
+from jetcorr_utils.kubeflow.cluster_training import train_on_cluster
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.training import load_result, train
 from jetcorr_utils.tuning import load_search, plots
