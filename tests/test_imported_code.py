@@ -60,7 +60,7 @@ def test_a_notebook_needs_what_a_reader_would_say(needed, name):
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
 def test_each_file_is_named_by_another_one_that_is_needed(needed, number):
-    inits = [path for path in PACKAGE.rglob("__init__.py")]
+    inits = list(PACKAGE.rglob("__init__.py"))
     texts = {path: path.read_text(encoding="utf-8") for path in [*needed[number], *inits] if path.suffix != ".gz"}
     for file in needed[number] - {NOTEBOOKS[number].path, *inits}:
         name = file.stem if file.suffix == ".py" else file.name

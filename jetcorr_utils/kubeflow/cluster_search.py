@@ -1,19 +1,29 @@
-"""The search of notebook 03 on a cluster, see `backends`."""
+"""The search of notebook 03, here or on a cluster, see `backends`."""
 
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import Study
 from ..errors import ClusterError
 from ..run import RunFolder
+from ..tuning import SearchResult, check_space, load_search, search
+from .backends import on_cluster
 
 if TYPE_CHECKING:
     from ..data.clouds import CloudDataset
-    from ..tuning import SearchResult
 
-__all__ = ["search_on_cluster"]
+__all__ = ["search_on", "search_on_cluster"]
+
+
+def search_on(
+    backend: str, study: Study, parts: tuple[CloudDataset, CloudDataset], run: RunFolder, **options: Any
+) -> SearchResult:
+    """Search over `study.tuning.space` where `backend` says; `options` are those of `tuning.search`."""
+    if on_cluster(backend):
+        return search_on_cluster(study, *parts, run)
+    return search(study, *parts, run.tuning, **options)
 
 
 def search_on_cluster(study: Study, training: CloudDataset, validation: CloudDataset, run: RunFolder) -> SearchResult:
@@ -28,7 +38,6 @@ def search_on_cluster(study: Study, training: CloudDataset, validation: CloudDat
     InputError, ClusterError
         See `cluster_training.train_on_cluster`.
     """
-    from ..tuning import check_space, load_search
     from ..tuning.cluster import run_cluster_trial
     from ..tuning.results import OWN
     from ..tuning.space import own_parameters

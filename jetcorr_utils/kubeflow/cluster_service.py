@@ -1,4 +1,4 @@
-"""The server of notebook 05 on a cluster, see `backends`: an InferenceService, and predictors that ask it."""
+"""The server of notebook 05, here or on a cluster, see `backends`; there it is an InferenceService."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ from ..config import Study
 from ..errors import ClusterError
 from ..export.predictor import Predictor
 from ..run import RunFolder
-from ..serving.service import Service
+from ..serving.service import Service, open_service
+from .backends import on_cluster
 
-__all__ = ["ClusterService", "address", "serve_on_cluster"]
+__all__ = ["ClusterService", "address", "serve_on", "serve_on_cluster"]
+
+
+def serve_on(backend: str, study: Study, run: RunFolder, url: str | None = None) -> Service:
+    """The run's models served where `backend` says, or at a given `url`."""
+    if on_cluster(backend):
+        return serve_on_cluster(study, run)
+    options = study.serving
+    return open_service(
+        run.model_repository, url=url or options.url, protocol=options.protocol, shared_memory=options.shared_memory,
+        log=run.path / "triton.log",
+    )  # fmt: skip
 
 
 def serve_on_cluster(study: Study, run: RunFolder) -> Service:

@@ -1,19 +1,47 @@
-"""The trainings of notebooks 02 and 03 on a cluster, see `backends`."""
+"""The trainings of notebooks 02 and 03, here or on a cluster, see `backends`."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..config import Study
 from ..run import RunFolder
+from ..training import TrainingResult, load_result, train_models
+from .backends import on_cluster
 
 if TYPE_CHECKING:
-    from ..training import TrainingResult
+    from ..data.clouds import CloudDataset
     from ..tuning import SearchResult
 
-__all__ = ["train_best_on_cluster", "train_on_cluster"]
+__all__ = ["train_best_on", "train_best_on_cluster", "train_on", "train_on_cluster"]
+
+
+def train_on(
+    backend: str, study: Study, clouds: Mapping[str, CloudDataset], run: RunFolder, **options: Any
+) -> dict[str, TrainingResult]:
+    """Train all models of the study where `backend` says; `options` are those of `train_models`."""
+    if on_cluster(backend):
+        return train_on_cluster(study, run)
+    return train_models(study.models, clouds, run, **options)
+
+
+def train_best_on(
+    backend: str,
+    study: Study,
+    result: SearchResult,
+    parts: tuple[CloudDataset, CloudDataset],
+    run: RunFolder,
+    log_dir: str,
+) -> TrainingResult | None:
+    """Train the best trial's network at full length where `backend` says, see `train_best`."""
+    from ..tuning import train_best
+
+    if on_cluster(backend):
+        return train_best_on_cluster(study, result, run)
+    return train_best(study, result, *parts, run.tuning / "best", log_dir=log_dir)
 
 
 def train_on_cluster(study: Study, run: RunFolder) -> dict[str, TrainingResult]:
@@ -26,7 +54,6 @@ def train_on_cluster(study: Study, run: RunFolder) -> dict[str, TrainingResult]:
     ClusterError
         If a training fails or takes longer than `cluster.timeout`; the message ends with the log of its pod.
     """
-    from ..training import load_result
     from .cluster import exit_when_terminated
     from .study_on_cluster import StudyOnCluster
 
@@ -41,7 +68,6 @@ def train_on_cluster(study: Study, run: RunFolder) -> dict[str, TrainingResult]:
 
 def train_best_on_cluster(study: Study, result: SearchResult, run: RunFolder) -> TrainingResult | None:
     """Train the best trial's network at full length by a TrainJob; the counterpart of `tuning.train_best`."""
-    from ..training import load_result
     from .cluster import exit_when_terminated
     from .study_on_cluster import StudyOnCluster
 

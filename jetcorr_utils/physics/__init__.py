@@ -46,7 +46,7 @@ from .explore_particles import (
 )
 from .families import choose_weights, frontier_weights, learning_curve, main_models, seed_groups, variants
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
-from .learning import overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
+from .learning import compare_parts, overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
 from .limits import LIMITS, add_limits
 from .metrics import measure
 from .plots import (
@@ -103,6 +103,7 @@ __all__ = [
     "cms_comparison",
     "cms_summary",
     "cms_table",
+    "compare_parts",
     "coverage_profile",
     "data_quality",
     "derive_closure",

@@ -81,13 +81,11 @@ def closed(predictions: pd.DataFrame, corrections: Sequence[str]) -> list[str]:
     return [name + CLOSED for name in corrections if f"{name}{CLOSED}_pt" in predictions]
 
 
-def closure_figures(
-    predictions: pd.DataFrame, corrections: Sequence[str], study: Study, *, source: str = ""
-) -> Figures:
+def closure_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study) -> Figures:
     """The median response with and without the residual correction, in the barrel and the endcap."""
     shown = [*corrections, *closed(predictions, corrections)]
     for eta_bin in ETA_BINS[:2] if len(shown) > len(corrections) else ():
-        figure = plot_median_response(predictions, shown, eta_bin, study.physics, source=source)
+        figure = plot_median_response(predictions, shown, eta_bin, study.physics)
         yield f"06_closure_residual_{eta_bin.name}", figure
 
 
@@ -112,24 +110,22 @@ def references(predictions: pd.DataFrame) -> list[str]:
     return [name for name in LIMITS if f"{name}_pt" in predictions]
 
 
-def limit_figures(
-    predictions: pd.DataFrame, metrics: Mapping[str, Any], models: Sequence[str], *, source: str = ""
-) -> Figures:
+def limit_figures(predictions: pd.DataFrame, metrics: Mapping[str, Any], models: Sequence[str]) -> Figures:
     """The gains of networks beside those of trees and oracles."""
     limits = references(predictions)
     if limits:
-        yield "06_limits", plot_limits(metrics, [*limits[:2], *models, *limits[2:]], source=source)
+        yield "06_limits", plot_limits(metrics, [*limits[:2], *models, *limits[2:]])
 
 
-def training_figures(metrics: Mapping[str, Any], study: Study, *, source: str = "") -> Figures:
+def training_figures(metrics: Mapping[str, Any], study: Study) -> Figures:
     """The frontier over the weight of the flavour-neutral term, and the learning curve, where the models make them."""
     weights = frontier_weights({name: model for name, model in study.models.items() if name in metrics})
     if weights:
-        yield "06_frontier", plot_frontier(metrics, weights, source=source)
+        yield "06_frontier", plot_frontier(metrics, weights)
     if any(model.training.max_jets for model in study.models.values()):
         curve = learning_curve(metrics, study.models, len(load_clouds(study.data, "open").split("train")))
         if len(curve):
-            yield "06_learning_curve", plot_learning_curve(curve, source=source)
+            yield "06_learning_curve", plot_learning_curve(curve)
 
 
 def weights_on_validation(study: Study, run: RunFolder) -> pd.DataFrame | None:
@@ -142,17 +138,17 @@ def weights_on_validation(study: Study, run: RunFolder) -> pd.DataFrame | None:
     return choose_weights(metrics, study.models, weights).round(1)
 
 
-def prior_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study, *, source: str = "") -> Figures:
+def prior_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study) -> Figures:
     """Closure on spectra that fall with other powers of pt (``physics.prior``)."""
     if study.physics.prior:
         powers = (None, *study.physics.prior)
-        yield "06_prior", plot_prior_dependence(predictions, corrections, powers, settings=study.physics, source=source)
+        yield "06_prior", plot_prior_dependence(predictions, corrections, powers, settings=study.physics)
 
 
 def variation_figures(
-    metrics: Mapping[str, Any], variations: Mapping[str, Mapping[str, Any]], models: Sequence[str], *, source: str = ""
+    metrics: Mapping[str, Any], variations: Mapping[str, Mapping[str, Any]], models: Sequence[str]
 ) -> Figures:
     """The gains on jets of other simulations beside those on the test jets (``physics.variations``)."""
     for quantity in ("resolution_gain", "flavour_gain") if variations else ():
-        figure = plot_variations({"As trained": metrics} | variations, models, quantity=quantity, source=source)
+        figure = plot_variations({"As trained": metrics} | variations, models, quantity=quantity)
         yield f"06_variations_{quantity}", figure

@@ -45,6 +45,12 @@ class TrainingResult:
     jets_per_s: float
     parameters: int
 
+    @property
+    def summary(self) -> dict[str, float]:
+        """What metrics.json has of it."""
+        names = ("validation_mae", "constant_mae", "best_epoch", "parameters", "jets_per_s")
+        return {name: getattr(self, name) for name in names}
+
 
 def save_result(result: TrainingResult, folder: Path, key: str, made: Sequence[str]) -> None:
     """Write the history as `history.csv` and the rest as `result.json`: last, and with what tells that it is all there.

@@ -84,6 +84,14 @@ class SearchResult:
         """The model's settings with the best trial's parameters, and else as in the study."""
         return apply_parameters(self.settings, self.best_values)
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What metrics.json has of it."""
+        return {
+            "trials": len(self.trials), "states": self.trials["state"].value_counts().to_dict(),
+            "best": self.best_values, "best_trial": self.best, "best_mae": float(self.trials.loc[self.best, "mae"]),
+        }  # fmt: skip
+
     def table(self) -> pd.DataFrame:
         """The trials for a reader: best first, without what all have in common; the errors of those that failed."""
         table = self.trials.drop(columns=["constant_mae", "folder"]).sort_values("mae")

@@ -181,7 +181,8 @@ def test_a_further_notebook_is_an_entry_and_its_file(tmp_path, monkeypatch, samp
         ),
     ]
     further = Notebook("07", "more", "**More.** What comes after.", ("physics",), memory="1Gi", folder=tmp_path)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), further.path)
+    metadata = nbformat.read(NOTEBOOKS["06"].path, as_version=4).metadata
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), further.path)
     monkeypatch.setitem(NOTEBOOKS, "07", further)
     notebook = shutil.copy(NOTEBOOK, tmp_path / "pipeline.ipynb")
     compiled = yaml.safe_load(
