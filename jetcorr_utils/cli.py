@@ -113,15 +113,15 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
     """The table of gains; by default of the models and their variants, or of the main ones if these are many."""
     from .files import known_shape, read_json
     from .physics import main_models, results_markdown, variants
-    from .physics.closure import CLOSED
     from .physics.results import ETAS, measured_models
 
     metrics = read_json(folder.require(folder.metrics, "06"))
     with known_shape(folder.metrics):
         if not models:
-            trained = [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
-            alone = [name for name in variants(trained) if not name.endswith(CLOSED)]
-            models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone))
+            trained = [name for name in measured_models(metrics) if "architecture" in metrics[name]]
+            trained = trained or [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
+            alone = variants(trained, metrics)
+            models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone, metrics))
         return results_markdown(metrics, models, etas=etas or ETAS)
 
 
@@ -174,7 +174,7 @@ def train(study: str, out: Path | None, parameters: tuple, name: str | None) -> 
     """Train the models of a study (also under torchrun)."""
     from .data import load_clouds
     from .training import process_group, train_models
-    from .training.distributed import rank
+    from .training.torchrun import rank
 
     settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
     if name is not None and name not in settings.models:

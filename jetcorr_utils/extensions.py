@@ -62,10 +62,12 @@ def load_module(name: str, folder: str | Path = ".") -> ModuleType:
 def absolute(name: str, folder: str | Path = ".") -> str:
     """What names an extension whatever the current folder is: the path of its file, or the name of its module.
 
-    A name without ``.py`` is that of a file, too, where there is one of it beside the study.
+    A name without ``.py`` is that of a file, too, where there is one of it beside the study or among those loaded.
     """
     path = Path(folder).resolve() / (name if name.endswith(".py") else f"{name}.py")
-    return str(path) if name.endswith(".py") or path.is_file() else name
+    if name.endswith(".py") or path.is_file():
+        return str(path)
+    return next((place for place in _loaded if place.endswith(".py") and Path(place).stem == name), name)
 
 
 @functools.cache

@@ -2,8 +2,8 @@
 
 Imports are read, not run: those inside functions count, those for type checkers only do not. A name that a package's
 `__init__` hands on stands for the module that it comes from, so that who takes one name of `physics` does not depend on
-all of it. A file that lies beside a module and whose name stands in it is read by it. Comments and docstrings are no
-code: changing them changes no key.
+all of it. A class that a table names as ``module:Class`` is used by those who use anything else of its folder. A file
+that lies beside a module and whose name stands in it is read by it. Comments and docstrings are no code.
 """
 
 from __future__ import annotations
@@ -34,12 +34,16 @@ def code_key(*roots: Path, package: Path = PACKAGE) -> str:
 def imported_files(*roots: Path, package: Path = PACKAGE) -> set[Path]:
     """These files (Python or notebooks), and all files of `package` and beside them that they need."""
     found: set[Path] = set()
-    waiting = list(roots)
+    named: set[Path] = set()
+    waiting = set(roots)
     while waiting:
-        file = waiting.pop()
-        if file not in found:
-            found.add(file)
-            waiting += _Module(file, package).needs() if _is_code(file) else ()
+        found |= waiting
+        modules = [_Module(file, package) for file in waiting if _is_code(file)]
+        named |= {file for module in modules for file in module.names()}
+        # What a table names is used by those who use other things of its folder
+        waiting = {file for module in modules for file in module.needs()}
+        waiting |= {file for file in named if file.parent in {known.parent for known in found}}
+        waiting -= found
     return found
 
 
@@ -52,7 +56,7 @@ class _Code:
     imports
         Level, module, name in it (None for ``import module``), and by what name the code knows it.
     texts
-        Its constants that could be names of files.
+        Its constants that could be names of files, or of what is in modules.
     defined
         Its own names.
     used
@@ -81,7 +85,7 @@ def _read(source: str) -> _Code:
             case ast.keyword(arg="submod_attrs"):  # of lazy_loader.attach: what is imported at its first use
                 modules = ast.literal_eval(node.value)
                 imports += [(1, module, name, name) for module, names in modules.items() for name in names]
-            case ast.Constant(value=str(text)) if re.fullmatch(r"[\w-]+(\.\w+)+", text):
+            case ast.Constant(value=str(text)) if re.fullmatch(r"[\w-]+(\.\w+)+(:\w+)?", text):
                 texts.add(text)
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
                 defined.add(name)
@@ -118,6 +122,11 @@ class _Module:
             base, used = self._path(level, module), self.code.used.get(known_as, set())
             found |= self._module(base, used) if name is None else self._name(base, name, used)
         return found
+
+    def names(self) -> set[Path]:
+        """The files of what stands in it as ``module:Class``."""
+        places = [text.split(":") for text in self.code.texts if ":" in text]
+        return set().union(*(self._name(self._path(0, module), name, None) for module, name in places))
 
     def _path(self, level: int, dotted: str) -> Path:
         """Where a module lies if it is of the package, or beside this file; without its suffix."""

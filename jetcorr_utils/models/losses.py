@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .distributed import process_count, sum_over_processes, total_over_processes
+from .process_sums import process_count, sum_over_processes, total_over_processes
 
 if TYPE_CHECKING:
     from ..config import TrainingSettings

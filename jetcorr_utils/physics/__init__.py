@@ -2,7 +2,7 @@
 
 Numbers: `predictions` (reading), `statistics` (bootstrap), `metrics` (metrics.json), `profiles` (against any variable),
 `results` (the table beside the `published` figures), `closure` (residual correction) and `closure_checks`, `limits`
-(trees and oracles), `prior` (other spectra), `seeds` and `families` (several trainings), `cms` (our simulation beside
+(trees and oracles), `prior` (other spectra), `seeds`, `model_groups` (several trainings), `cms` (our simulation beside
 CMS's, drawn by `cms_plots`), `variations` (other simulations), `steps` (what a study asks for beyond). Figures of the
 data: `explore`, `explore_particles`, `browse`; of a training: `learning`, `attention`; of the corrected jets: `plots`,
 `flavour_plots`, `check_plots`, `uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a
@@ -44,11 +44,20 @@ from .explore_particles import (
     plot_particle_cloud,
     plot_particle_multiplicities,
 )
-from .families import choose_weights, frontier_weights, learning_curve, main_models, seed_groups, variants
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
 from .learning import compare_parts, overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
 from .limits import LIMITS, add_limits
 from .metrics import measure
+from .model_groups import (
+    choose_weights,
+    first_trainings,
+    frontier_weights,
+    learning_curve,
+    main_models,
+    seed_groups,
+    variants,
+    with_settings,
+)
 from .plots import (
     plot_gain,
     plot_median_response,
@@ -109,6 +118,7 @@ __all__ = [
     "derive_closure",
     "energy_fractions",
     "first_corrections",
+    "first_trainings",
     "flavour_medians",
     "flavour_profile",
     "frontier_weights",
@@ -179,4 +189,5 @@ __all__ = [
     "variations_table",
     "weights_on_validation",
     "with_seed_spread",
+    "with_settings",
 ]

@@ -19,9 +19,9 @@ from ..errors import InputError
 from ..simulation.calibration import simulation_correction
 from .binning import ETA_BINS
 from .closure import CLOSED, apply_closure, derive_closure, load_closure, save_closure
-from .families import choose_weights, frontier_weights, learning_curve
 from .limits import LIMITS, add_limits
 from .metrics import measure
+from .model_groups import choose_weights, frontier_weights, learning_curve
 from .plots import plot_median_response
 from .predictions import load_predictions
 from .prior import plot_prior_dependence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,8 +28,6 @@ __all__ = ["plot_frontier", "plot_learning_curve", "plot_limits", "plot_variatio
 
 #: the gains of the thesis in the inclusive bin, %: resolution, flavour
 THESIS = (12.2, 68.0)
-
-_WEIGHTED = re.compile(r"_(balanced|lambda_[0-9_]+)$")
 
 _NOUNS = {"resolution_gain": "Resolution gain [%]", "flavour_gain": "Flavour gain [%]"}
 
@@ -74,19 +71,20 @@ def plot_frontier(
     Parameters
     ----------
     metrics
-        As `measure` returns them.
+        As `measure` returns them, `with_settings`.
     weights
-        λ of each model that is shown, see `frontier_weights`; those that differ in it alone are joined by a line:
-        ``pfn``, ``pfn_balanced`` and ``pfn_lambda_3``, say.
+        λ of each model that is shown, see `frontier_weights`; those of the same architecture and inputs are joined by
+        a line, which is named after the one of least λ.
     eta, pt
         The bin.
     oracle
         An entry of the metrics whose flavour gain is drawn as a line: what can be reached with this many jets.
     """
     figure, ax = subplots()
-    families: dict[str, list[str]] = {}
+    joined: dict[Any, list[str]] = {}
     for model in sorted(weights, key=lambda name: weights[name]):
-        families.setdefault(_WEIGHTED.sub("", model), []).append(model)
+        joined.setdefault((metrics[model]["architecture"], *metrics[model]["inputs"]), []).append(model)
+    families = {models[0]: models for models in joined.values()}
     for number, (family, models) in enumerate(families.items()):
         points = []
         for name in models:

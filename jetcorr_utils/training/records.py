@@ -13,13 +13,13 @@ from tqdm.auto import tqdm
 from ..addresses import refuse_secrets
 from .card import write_model_card
 from .checkpoint import CHECKPOINT, STATE, read_state, save_model, write_state
-from .distributed import rank
 from .result import TrainingResult, save_result
+from .torchrun import rank
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .loop import _Run
+    from .state import TrainingState
 
 __all__ = ["MetricsFile", "Reports", "TensorBoardLog"]
 
@@ -31,7 +31,12 @@ class Reports:
     """What a training writes, and who is told: only the first process of a distributed training does so."""
 
     def __init__(
-        self, folder: Path, run: _Run, log_dir: str | Path | None, metrics_file: str | Path | None, progress: bool
+        self,
+        folder: Path,
+        run: TrainingState,
+        log_dir: str | Path | None,
+        metrics_file: str | Path | None,
+        progress: bool,
     ) -> None:
         self.first = rank() == 0
         self.folder, self.state = folder, folder / STATE

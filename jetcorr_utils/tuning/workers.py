@@ -18,12 +18,12 @@ from typing import Self
 import optuna
 from tqdm.auto import tqdm
 
+from ..architectures import expected_cost
 from ..config import Study
 from ..data.clouds import CloudDataset
 from ..files import has_locks
 from ..models.threads import one_thread
 from ..processes import check_main_guard, server_context, start_process
-from ..training.several import expected_cost
 from .hparams import write_hparams
 from .queue import TrialQueue
 from .results import SearchResult, load_search

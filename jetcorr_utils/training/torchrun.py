@@ -18,7 +18,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import InputError
-from ..models.distributed import process_count
+from ..models.process_sums import process_count
 
 __all__ = ["from_first_process", "in_parallel", "process_group", "rank", "share_of"]
 

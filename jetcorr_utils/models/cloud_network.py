@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import MLP
 
+from ..architectures import NetworkSettings
 from ..errors import InputError
 from .inputs import CloudInputs, sample_rows
 
 if TYPE_CHECKING:
-    from ..config import NetworkSettings
     from ..data.clouds import CloudDataset
 
 __all__ = ["CloudNetwork", "CorrectionHead", "correction", "counts_of"]
@@ -81,11 +81,16 @@ class CloudNetwork(nn.Module):
 
     Attributes
     ----------
+    settings_class, padded_class
+        Of a network of one's own, for its entry in the table of architectures.
     settings
         The settings that the network was built from.
     fast
         Whether the compiled kernels may be used on CPUs; without them this is plain PyTorch.
     """
+
+    settings_class: ClassVar[type[NetworkSettings]] = NetworkSettings
+    padded_class: ClassVar[type[nn.Module] | None] = None
 
     def __init__(self, settings: NetworkSettings, latent: int) -> None:
         super().__init__()
@@ -95,7 +100,10 @@ class CloudNetwork(nn.Module):
         self.head = CorrectionHead(latent + self.inputs.jet_dim, settings.fc_layers, settings.fc_dim, settings.dropout)
 
     def embed(self, features: Tensor, points: Tensor, ptr: Tensor) -> Tensor:
-        """A latent vector a jet, `(B, latent)`, from `(N, particle_dim)` features at `(N, 2)` points."""
+        """A latent vector a jet, `(B, latent)`, from `(N, particle_dim)` features at `(N, 2)` points.
+
+        Jet `i` has the particles `ptr[i]` to `ptr[i + 1]`, one at least; `ptr` is `(B + 1,)`.
+        """
         raise NotImplementedError
 
     def forward(self, particles: Tensor, jets: Tensor, ptr: Tensor) -> Tensor:

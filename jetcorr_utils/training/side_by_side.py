@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm.auto import tqdm
 
-from ..config import ModelSettings
+from ..architectures import NetworkSettings, expected_cost
 from ..errors import JetcorrError
-from ..models.distributed import process_count
+from ..models.process_sums import process_count
 from ..models.threads import one_thread
 from ..processes import check_main_guard, end_with_parent, server_context, start_process
 from ..run import RunFolder
@@ -32,7 +32,7 @@ from .result import TrainingResult
 if TYPE_CHECKING:
     from ..data.clouds import CloudDataset
 
-__all__ = ["expected_cost", "train_models"]
+__all__ = ["train_models"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ Watch = Callable[[str], Callback | None]
 
 
 def train_models(
-    models: Mapping[str, ModelSettings],
+    models: Mapping[str, NetworkSettings],
     clouds: Mapping[str, CloudDataset],
     run: RunFolder,
     *,
@@ -102,22 +102,11 @@ def train_models(
     return {name: results[name] for name in models}
 
 
-def expected_cost(settings: ModelSettings, multiplicity: float) -> float:
-    """About the number of multiply-adds a jet: enough to tell long trainings from short ones before they run.
-
-    `multiplicity` is the mean number of particles of a jet.
-    """
-    rows = multiplicity
-    if settings.architecture == "particlenet":
-        rows *= settings.blocks * settings.k
-    return rows * settings.conv_layers * settings.conv_dim**2 + settings.fc_layers * settings.fc_dim**2
-
-
 @dataclass(frozen=True)
 class _Job:
     """What a process needs to train some of the models."""
 
-    models: Mapping[str, ModelSettings]
+    models: Mapping[str, NetworkSettings]
     clouds: Mapping[str, CloudDataset]
     run: RunFolder
     log_dir: str | Path | None
@@ -138,7 +127,8 @@ class _Job:
         """How long the training of a model will take, compared with others."""
         settings, data = self.models[name], self.clouds[name].split("train")
         jets = min(settings.training.max_jets or len(data), len(data))
-        return expected_cost(settings, len(data.particles) / max(len(data), 1)) * jets * settings.training.epochs
+        multiplicity = len(data.particles) / max(len(data), 1)
+        return expected_cost(settings, multiplicity) * jets * settings.training.epochs
 
 
 def _shares(job: _Job, workers: int) -> list[list[str]]:

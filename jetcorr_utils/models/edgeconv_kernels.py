@@ -3,7 +3,7 @@
 Plain PyTorch writes each intermediate result of an EdgeConv, `(E, C)` with E edges and C channels, to memory and reads
 it back, several times a layer; on a CPU that costs more than the arithmetic. Here a chunk of edges goes through batch
 normalisation, ReLU and the matrix product of a layer while it is in the cache, and only the product is stored. The
-products are those of BLAS, by `numpy.dot`. `edgeconv` calls these kernels and derives what they compute.
+products are those of BLAS, by `numpy.dot`. `edgeconv_stack` calls these kernels and derives what they compute.
 
 Names: `start` `(N + 1,)` says where the edges of each particle begin, `source` `(E,)` is the neighbour; `z` is what
 enters a batch normalisation and `scale z + shift` what leaves it. Rows are float32, sums over edges float64 `(2, C)`.
@@ -14,81 +14,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..compiled import compiled
+from .threads import kernel
 
 __all__ = [
-    "add_ends", "backward_layer", "backward_mean", "forward_layer", "infer", "mean_over_neighbours", "nearest",
-    "spread_ends",
+    "add_ends", "backward_layer", "backward_mean", "forward_layer", "infer", "mean_over_neighbours", "spread_ends",
 ]  # fmt: skip
 
 _CHUNK = 128
 """Edges that go through a layer together: what is held of them fits a second-level cache."""
 
 _ZERO = np.float32(0)
-_LARGEST = np.finfo(np.float32).max
-kernel = compiled(fastmath={"reassoc", "contract", "arcp", "afn", "nsz"}, nogil=True, error_model="numpy")
-"""Sums may be made in another order; but NaN and infinity mean what they mean (no `nnan`, no `ninf`): what is not a
-number must come out as such, as in plain PyTorch. A ReLU is therefore ``0 if x < 0 else x``, which lets NaN through."""
-
-
-@kernel
-def nearest(first, last, ptr, k, positions, start, source):
-    """Neighbours of the particles of the jets `first` to `last`, nearest first, in the order of the jet where equal."""
-    largest = 0
-    for jet in range(first, last):
-        largest = max(largest, ptr[jet + 1] - ptr[jet])
-    products = np.empty(largest * largest, np.float32)
-    best = np.empty(k, np.float32)
-    for jet in range(first, last):
-        begin, size = ptr[jet], ptr[jet + 1] - ptr[jet]
-        x = positions[begin : begin + size]
-        distances = products[: size * size].reshape((size, size))
-        _squared_distances(x, distances)
-        for i in range(size):
-            found = min(k, size - 1)
-            _smallest(distances[i], i, found, begin, best, source[start[begin + i] : start[begin + i] + found])
-
-
-@kernel
-def _squared_distances(x, out):
-    """Squared distances, up to a constant in each row; by differences in the plane, where they are exact."""
-    size, dim = x.shape
-    if dim <= 3:
-        for i in range(size):
-            for j in range(size):
-                total = _ZERO
-                for d in range(dim):
-                    total += (x[i, d] - x[j, d]) ** 2
-                out[i, j] = total
-        return
-    np.dot(x, x.T, out)
-    norm = np.empty(size, np.float32)
-    for i in range(size):
-        norm[i] = out[i, i]
-    for i in range(size):
-        for j in range(size):
-            out[i, j] = norm[j] - 2 * out[i, j]
-
-
-@kernel
-def _smallest(distances, self, count, offset, best, out):
-    """Put `offset` + the places of the `count` smallest distances but that of `self` into `out`, smallest first.
-
-    A distance that is not a number is as large as one can be.
-    """
-    filled = 0
-    for j in range(len(distances)):
-        value = distances[j] if distances[j] <= _LARGEST else _LARGEST
-        if j == self or (filled == count and value >= best[count - 1]):
-            continue
-        place = min(filled, count - 1)
-        while place > 0 and best[place - 1] > value:
-            best[place] = best[place - 1]
-            out[place] = out[place - 1]
-            place -= 1
-        best[place] = value
-        out[place] = offset + j
-        filled = min(filled + 1, count)
 
 
 @kernel

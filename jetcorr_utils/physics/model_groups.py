@@ -1,55 +1,80 @@
-"""How the models of a study belong together, by their names and settings.
+"""How the models of a study belong together: by what their settings say, never by their names.
 
-``pfn`` is a main model, ``pfn_rich`` and ``pfn_rich_balanced`` are variants of it, ``pfn_seed2`` is a second training
-of it, and a name with any other number, such as ``pfn_lambda_3`` or ``pfn_10k``, is a point of a scan.
+A model with ``variant_of`` is a variant of a main model; one with ``scan`` a point of a scan over a setting, such as
+the number of training jets; one with ``seed_of`` a further training of another, from another seed.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ..config import ModelSettings
+from ..architectures import NetworkSettings
 
-__all__ = ["choose_weights", "frontier_weights", "learning_curve", "main_models", "seed_groups", "variants"]
+__all__ = [
+    "choose_weights", "first_trainings", "frontier_weights", "learning_curve", "main_models", "seed_groups", "variants",
+    "with_settings",
+]  # fmt: skip
 
-_SEED = re.compile(r"_seed\d+$")
+Models = Mapping[str, NetworkSettings | Mapping[str, Any]]
+"""Models by name, with their settings or with their entries in metrics.json; of those of neither nothing is known."""
 
 
-def main_models(models: Sequence[str]) -> list[str]:
-    """The models without a suffix; all, if each has one.
+def main_models(names: Sequence[str], models: Models) -> list[str]:
+    """Those that are variants of no other; all, if each is one.
 
-    >>> main_models(["pfn", "pfn_rich", "pfn_seed2"])
-    ['pfn']
+    >>> main_models(["deep_sets", "wide"], {"wide": {"variant_of": "deep_sets"}})
+    ['deep_sets']
     """
-    return [name for name in models if "_" not in name] or list(models)
+    return _without(names, models, "variant_of", "scan", "seed_of")
 
 
-def variants(models: Sequence[str]) -> list[str]:
-    """The main models and their variants: no second trainings, no points of scans.
-
-    >>> variants(["pfn", "pfn_rich", "pfn_seed2", "pfn_rich_lambda_3"])
-    ['pfn', 'pfn_rich']
-    """
-    return [name for name in models if not re.search(r"\d", name.partition("_")[2])] or list(models)
+def variants(names: Sequence[str], models: Models) -> list[str]:
+    """The main models and their variants: no further trainings, no points of scans."""
+    return _without(names, models, "scan", "seed_of")
 
 
-def seed_groups(models: Sequence[str]) -> dict[str, list[str]]:
+def first_trainings(names: Sequence[str], models: Models) -> list[str]:
+    """Of models that are trained from several seeds, the first of each."""
+    return _without(names, models, "seed_of")
+
+
+def _without(names: Sequence[str], models: Models, *relations: str) -> list[str]:
+    return [name for name in names if not any(_of(models, name, relation) for relation in relations)] or list(names)
+
+
+def _of(models: Models, name: str, relation: str) -> str | None:
+    model = models.get(name, {})
+    return model.get(relation) if isinstance(model, Mapping) else getattr(model, relation)
+
+
+def seed_groups(names: Sequence[str], models: Models) -> dict[str, list[str]]:
     """The trainings of each model that was trained from several seeds.
 
-    >>> seed_groups(["pfn", "particlenet", "pfn_seed2"])
-    {'pfn': ['pfn', 'pfn_seed2']}
+    >>> seed_groups(["pfn", "particlenet", "again"], {"again": {"seed_of": "pfn"}})
+    {'pfn': ['pfn', 'again']}
     """
     groups: dict[str, list[str]] = {}
-    for name in models:
-        groups.setdefault(_SEED.sub("", name), []).append(name)
-    return {name: group for name, group in groups.items() if len(group) > 1 and name in models}
+    for name in names:
+        groups.setdefault(_of(models, name, "seed_of") or name, []).append(name)
+    return {name: group for name, group in groups.items() if len(group) > 1 and name in names}
 
 
-def frontier_weights(models: Mapping[str, ModelSettings]) -> dict[str, float]:
+def with_settings(metrics: Mapping[str, Any], models: Mapping[str, NetworkSettings]) -> dict[str, Any]:
+    """The metrics, each of the models with what a reader of metrics.json must know of it."""
+    known = {
+        name: {
+            "architecture": model.architecture, "inputs": [model.features],
+            "flavour_balance": model.training.flavour_balance,
+            "variant_of": model.variant_of, "scan": model.scan, "seed_of": model.seed_of,
+        } for name, model in models.items()
+    }  # fmt: skip
+    return {name: entry | known.get(name, {}) for name, entry in metrics.items()}
+
+
+def frontier_weights(models: Mapping[str, NetworkSettings]) -> dict[str, float]:
     """The weight λ of the flavour-neutral term of each model, of those that were trained with several.
 
     Models of a frontier have the same architecture and features, and all training jets. There is none unless one of
@@ -57,7 +82,7 @@ def frontier_weights(models: Mapping[str, ModelSettings]) -> dict[str, float]:
     """
     families: dict[tuple[str, str], dict[str, float]] = {}
     for name, model in models.items():
-        if not _SEED.search(name) and model.training.max_jets is None:
+        if model.seed_of is None and model.training.max_jets is None:
             family = families.setdefault((model.architecture, model.features), {})
             family[name] = model.training.flavour_balance
     sizes = [len(set(family.values())) for family in families.values()]
@@ -69,7 +94,7 @@ def frontier_weights(models: Mapping[str, ModelSettings]) -> dict[str, float]:
 
 def choose_weights(
     metrics: Mapping[str, Any],
-    models: Mapping[str, ModelSettings],
+    models: Mapping[str, NetworkSettings],
     weights: Mapping[str, float],
     *,
     eta: str = "0-2.5",
@@ -110,7 +135,7 @@ def choose_weights(
 
 def learning_curve(
     metrics: Mapping[str, Any],
-    models: Mapping[str, ModelSettings],
+    models: Mapping[str, NetworkSettings],
     train_jets: int,
     *,
     eta: str = "0-2.5",
@@ -143,9 +168,7 @@ def learning_curve(
     return pd.DataFrame(rows, columns=["model", "jets", "resolution_gain", "resolution_gain_error"])
 
 
-def _but_for_jets(one: ModelSettings, other: ModelSettings) -> bool:
+def _but_for_jets(one: NetworkSettings, other: NetworkSettings) -> bool:
     """Whether two models differ at most in the number of training jets."""
-    plain = [model.model_dump(mode="json") for model in (one, other)]
-    for settings in plain:
-        settings["training"].pop("max_jets")
-    return plain[0] == plain[1]
+    training = one.training.model_copy(update={"max_jets": other.training.max_jets})
+    return one.model_copy(update={"training": training}).key() == other.key()

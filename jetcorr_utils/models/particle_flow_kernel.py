@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .kernels import kernel
-from .threads import jet_parts, numpy_of, one_blas_thread, over
+from .threads import jet_parts, kernel, numpy_of, one_blas_thread, over
 
 __all__ = ["summed_layers"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from jetcorr_utils.models.deepsets import summed_layers
+from jetcorr_utils.models.particle_flow_kernel import summed_layers
 
 
 @pytest.mark.parametrize("threads", [1, 2])
