@@ -45,9 +45,10 @@ from .explore_particles import (
     plot_particle_multiplicities,
 )
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
+from .gains_table import results_markdown, results_table
 from .learning import compare_parts, overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
 from .limits import LIMITS, add_limits
-from .metrics import measure
+from .measurement import measure
 from .model_groups import (
     choose_weights,
     first_trainings,
@@ -57,13 +58,6 @@ from .model_groups import (
     seed_groups,
     variants,
     with_settings,
-)
-from .plots import (
-    plot_gain,
-    plot_median_response,
-    plot_resolution,
-    plot_response_distribution,
-    plot_width_and_tails,
 )
 from .precision import plot_precision_cost, precision_cost
 from .predictions import load_predictions, model_names, predictions_table
@@ -84,7 +78,13 @@ from .requested_parts import (
     variation_figures,
     weights_on_validation,
 )
-from .results import results_markdown, results_table
+from .response_plots import (
+    plot_gain,
+    plot_median_response,
+    plot_resolution,
+    plot_response_distribution,
+    plot_width_and_tails,
+)
 from .seeds import with_seed_spread
 from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull

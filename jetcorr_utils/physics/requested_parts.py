@@ -16,16 +16,17 @@ from ..data import ensure_files, load_clouds
 from ..data.jetntuple import SIMULATED
 from ..data.split import SPLITS, split_of
 from ..errors import InputError
+from ..metrics import shown_metrics
 from ..simulation.calibration import simulation_correction
 from .binning import ETA_BINS
 from .closure import CLOSED, apply_closure, derive_closure, load_closure, save_closure
 from .limits import LIMITS, add_limits
-from .metrics import measure
+from .measurement import measure
 from .model_groups import choose_weights, frontier_weights, learning_curve
-from .plots import plot_median_response
 from .predictions import load_predictions
 from .prior import plot_prior_dependence
-from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
+from .response_plots import plot_gain, plot_median_response
+from .study_plots import GAINS, plot_frontier, plot_learning_curve, plot_limits, plot_variations
 
 if TYPE_CHECKING:
     from ..run import RunFolder
@@ -37,6 +38,7 @@ __all__ = [
     "closed",
     "closure_figures",
     "first_corrections",
+    "further_figures",
     "limit_figures",
     "prior_figures",
     "references",
@@ -149,6 +151,13 @@ def variation_figures(
     metrics: Mapping[str, Any], variations: Mapping[str, Mapping[str, Any]], models: Sequence[str]
 ) -> Figures:
     """The gains on jets of other simulations beside those on the test jets (``physics.variations``)."""
-    for quantity in ("resolution_gain", "flavour_gain") if variations else ():
-        figure = plot_variations({"As trained": metrics} | variations, models, quantity=quantity)
-        yield f"06_variations_{quantity}", figure
+    for metric in shown_metrics() if variations else ():
+        figure = plot_variations({"As trained": metrics} | variations, models, quantity=metric.name)
+        yield f"06_variations_{metric.name}", figure
+
+
+def further_figures(metrics: Mapping[str, Any], models: Sequence[str]) -> Figures:
+    """The metrics that the study's extensions add, in bins as the gains are."""
+    for metric in shown_metrics():
+        if metric.name not in GAINS:
+            yield f"06_{metric.name}", plot_gain(metrics, metric.name, models)

@@ -20,7 +20,7 @@ from ..files import atomic_path, known_shape, read_json, write_json
 from ..imported_code import code_key
 from ..models.inputs import sample_rows
 from ..training import TrainingResult, train
-from .results import SEARCH, SearchResult, describe_search, load_search
+from .search_result import SEARCH, SearchResult, describe_search, load_search
 from .space import check_space
 from .workers import Job, run_queue
 
