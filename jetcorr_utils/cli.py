@@ -122,7 +122,7 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
     """The table of gains; by default of the models and their variants, or of the main ones if these are many."""
     from .files import known_shape, read_json
     from .physics import main_models, results_markdown, variants
-    from .physics.results import ETAS, measured_models
+    from .physics.gains_table import ETAS, measured_models
 
     metrics = read_json(folder.require(folder.metrics, "06"))
     with known_shape(folder.metrics):
@@ -224,7 +224,7 @@ def compare_searches(study: str, parameters: tuple, repeat: int, work: Path, out
     from .files import write_text
     from .style import save_figure
     from .tuning.comparison import compare_searches as compare
-    from .tuning.plots import plot_comparison
+    from .tuning.search_plots import plot_comparison
 
     settings = load_study(study, dict(parameters))
     clouds = load_clouds(settings.data, settings.models[settings.tuning.model].features)

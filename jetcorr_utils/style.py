@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import hist
 import matplotlib.pyplot as plt
@@ -60,20 +60,13 @@ _STYLE = ["default", mplhep.style.CMS, _SIZES]  # first matplotlib's own: not wh
 def styled(draw: Callable[..., StyledFigure]) -> Callable[..., Figure]:
     """Decorator of a function that returns a figure made by `subplots`.
 
-    The figure is drawn in the project's style, with room for its legends and texts above the data, and closed. The
-    function gets one more argument, ``source``: what made the jets, written where `experiment_label` says (see
-    `RunFolder.source`). Without it the figure does not say whose jets it shows.
+    The figure is drawn in the project's style, and closed.
     """
 
     @functools.wraps(draw)
-    def in_style(*args: Any, source: str = "", **kwargs: Any) -> Figure:
+    def in_style(*args: Any, **kwargs: Any) -> Figure:
         with plt.style.context(_STYLE):
             figure = draw(*args, **kwargs)
-            for ax, right in figure.labels:
-                _label(ax, source, right)
-            _uncover_data(figure)
-        # All is in its place: not looked for again by each display and each file ("none" would have each drawn twice).
-        figure.set_layout_engine(None)
         plt.close(figure)
         return figure
 
@@ -86,14 +79,33 @@ class StyledFigure(Figure):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.labels: list[tuple[Axes, str]] = []  # where it says what made the jets, and what it says to the right
+        self._complete = False
+
+    def complete(self, source: str = "") -> Self:
+        """Say what made the jets, and make room for legends and texts above the data: once, when it is shown or saved.
+
+        `source` is written where `experiment_label` says, see `RunFolder.source`; without it the figure does not say
+        whose jets it shows.
+        """
+        if not self._complete:
+            self._complete = True
+            with plt.style.context(_STYLE):
+                for ax, right in self.labels:
+                    _label(ax, source, right)
+                _uncover_data(self)
+            # All is in its place: not looked for by each display and each file ("none" would have each drawn twice)
+            self.set_layout_engine(None)
+        return self
 
     def draw(self, renderer) -> None:
         """Draw in the project's style."""
+        self.complete()
         with plt.style.context(_STYLE):
             super().draw(renderer)
 
     def get_tightbbox(self, *args, **kwargs):
         """The box around all that is drawn, as in the project's style."""
+        self.complete()
         with plt.style.context(_STYLE):
             return super().get_tightbbox(*args, **kwargs)
 
@@ -115,7 +127,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
 
 
 def experiment_label(ax: Axes, right: str = "13 TeV") -> None:
-    """Have it said above the axes what made the jets: the ``source`` of `styled`, and `right` at the other end."""
+    """Have it said above the axes what made the jets, see `StyledFigure.complete`, and `right` at the other end."""
     ax.figure.labels.append((ax, right))
 
 

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import uproot
 
-from jetcorr_utils.batch import STAGES, NotebookError, _Data, _prepare, run_notebook, run_study, why_outdated
+from jetcorr_utils.batch import NotebookError, _Data, _prepare, run_notebook, run_study, why_outdated
 from jetcorr_utils.cli import _results
 from jetcorr_utils.config import SplitSettings, load_study
 from jetcorr_utils.correct import write_predictions
@@ -21,8 +21,10 @@ from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import Lock, fingerprint, read_json, write_json
 from jetcorr_utils.inference.open_predictors import open_predictors
 from jetcorr_utils.jets.columns import BRANCHES
-from jetcorr_utils.run import NOTEBOOKS, RunFolder
 from jetcorr_utils.simulation.ntuple import create_tree
+from jetcorr_utils.notebooks import NOTEBOOKS
+from jetcorr_utils.run import RunFolder
+
 from jetcorr_utils.training import load_result
 
 pytestmark = pytest.mark.slow
@@ -89,7 +91,7 @@ def _reasons(folder: RunFolder, arguments: list, files: object) -> list[str | No
     """Why each stage would run with these data files."""
     parameters = {"data.directory": str(arguments[-1]), "data.files": files}
     run, study, own = _prepare("smoke", folder.path, parameters)
-    return [why_outdated(stage, study, run, own, _Data(study.data)) for stage in STAGES]
+    return [why_outdated(stage, study, run, own, _Data(study.data)) for stage in NOTEBOOKS.values()]
 
 
 def test_a_replaced_data_file_redoes_all_and_is_named(copied_run, tmp_path, sample):

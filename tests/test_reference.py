@@ -10,7 +10,7 @@ from jetcorr_utils.correct import correct_files
 from jetcorr_utils.data import read_jets
 from jetcorr_utils.files import read_json
 from jetcorr_utils.physics import ETA_BINS, PT_BINS, load_predictions
-from jetcorr_utils.physics.metrics import absolute_log_error
+from jetcorr_utils.physics.measurement import absolute_log_error
 
 REFERENCE = project_root() / "results" / "reference"
 NETWORKS = ("pfn", "particlenet")

@@ -184,6 +184,10 @@ class CloudDataset(Clouds):
             place=self.place and (self.place[0], self.place[1] + start, self.place[1] + stop),
         )
 
+    def first(self, most: int) -> CloudDataset:
+        """The first jets, `most` at most, without a copy."""
+        return self.slice(0, min(len(self), most))
+
     def select(self, index: ArrayLike) -> CloudDataset:
         """The jets of the rows `index` (or of a boolean mask), in this order, copied into memory."""
         index = np.asarray(index)

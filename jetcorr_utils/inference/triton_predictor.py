@@ -1,6 +1,6 @@
 """Ask a Triton server for corrections, over HTTP or gRPC, with tensors in shared memory where it runs on this machine.
 
-A server's predictor has the interface of the one in this process, `export.predictor.OnnxPredictor`.
+A server's predictor has the interface of the one in this process, `onnx_predictor.OnnxPredictor`.
 """
 
 from __future__ import annotations

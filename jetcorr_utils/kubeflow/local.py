@@ -19,9 +19,10 @@ import yaml
 from ..config import load_study
 from ..errors import JetcorrError
 from ..files import Lock, scratch_folder
-from ..run import NOTEBOOKS, RunFolder
+from ..notebooks import NOTEBOOKS
+from ..run import RunFolder
 from .parameters import check_parameters
-from .steps import CALLER
+from .pipeline_step import CALLER
 
 __all__ = ["PipelineError", "run_local"]
 
@@ -82,15 +83,15 @@ def _without_retries(compiled: str) -> str:
 
 def _explain(run: RunFolder) -> str | None:
     """Which notebook stopped at which error, from the executed notebooks; None if none of them did."""
-    for name in NOTEBOOKS.values():
-        path = run.notebooks / f"{name}.ipynb"
+    for notebook in NOTEBOOKS.values():
+        path = run.notebooks / notebook.path.name
         if not path.is_file():
             continue
         for cell in nbformat.read(path, as_version=4).cells:
             for output in cell.get("outputs", []):
                 if output.output_type == "error":
                     return (
-                        f"the step of notebook {name} failed: {output.ename}: {output.evalue}\n"
+                        f"the step of notebook {notebook.name} failed: {output.ename}: {output.evalue}\n"
                         f"  the executed notebook with the error: {path}"
                     )
     return None

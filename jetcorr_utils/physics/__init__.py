@@ -45,9 +45,10 @@ from .explore_particles import (
     plot_particle_multiplicities,
 )
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
-from .learning import overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
+from .gains_table import results_markdown, results_table
+from .learning import compare_parts, overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
 from .limits import LIMITS, add_limits
-from .metrics import measure
+from .measurement import measure
 from .model_groups import (
     choose_weights,
     first_trainings,
@@ -58,21 +59,12 @@ from .model_groups import (
     variants,
     with_settings,
 )
-from .plots import (
-    plot_gain,
-    plot_median_response,
-    plot_resolution,
-    plot_response_distribution,
-    plot_width_and_tails,
-)
 from .precision import plot_precision_cost, precision_cost
 from .predictions import load_predictions, model_names, predictions_table
 from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
-from .results import results_markdown, results_table
-from .seeds import with_seed_spread
-from .steps import (
+from .requested_parts import (
     add_closed,
     add_offset_correction,
     add_reference_corrections,
@@ -86,6 +78,14 @@ from .steps import (
     variation_figures,
     weights_on_validation,
 )
+from .response_plots import (
+    plot_gain,
+    plot_median_response,
+    plot_resolution,
+    plot_response_distribution,
+    plot_width_and_tails,
+)
+from .seeds import with_seed_spread
 from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull
 from .variations import measure_variations, variations_table
@@ -112,6 +112,7 @@ __all__ = [
     "cms_comparison",
     "cms_summary",
     "cms_table",
+    "compare_parts",
     "coverage_profile",
     "data_quality",
     "derive_closure",

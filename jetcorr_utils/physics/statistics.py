@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, factorial
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -167,6 +168,13 @@ class Bootstrap:
     def __init__(self, predictions: pd.DataFrame, replicas: int = 200, seed: int = 1) -> None:
         keys = event_keys(predictions["run"], predictions["lumi"], predictions["event"])
         self.weights = np.concatenate([np.ones((1, len(keys)), np.uint8), poisson_weights(keys, replicas, seed)])
+
+    @classmethod
+    def of_data(cls, jets: int) -> Self:
+        """Without replicas: entry 0 only."""
+        bootstrap = cls.__new__(cls)
+        bootstrap.weights = np.ones((1, jets), np.uint8)
+        return bootstrap
 
     def quantiles(
         self, values: NDArray[np.float64], rows: NDArray[np.int64], probabilities: Sequence[float]

@@ -17,7 +17,7 @@ from ..data import load_clouds
 from ..data.locations import data_directory
 from ..errors import InputError
 from .binning import PT_BINS
-from .metrics import measure
+from .measurement import measure
 from .predictions import predictions_table
 
 if TYPE_CHECKING:

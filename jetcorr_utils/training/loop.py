@@ -21,7 +21,7 @@ from ..models.allocator import keep_memory as keep_freed_memory
 from ..models.denormals import denormals_as_zero
 from ..models.inputs import sample_rows
 from .records import Reports
-from .result import TrainingResult
+from .result import TrainingResult, finished_result
 from .state import TrainingState
 from .torchrun import from_first_process, rank
 
@@ -45,7 +45,6 @@ def train(
     metrics_file: str | Path | None = None,
     callback: Callable[[int, dict[str, float]], None] | None = None,
     resume: bool = True,
-    keep_state: bool = False,
     device: str | None = None,
     amp: bool | None = None,
     compile: bool = False,
@@ -68,9 +67,8 @@ def train(
     callback
         Called after each epoch with its number, from 1, and its row of the history; what it raises ends the training.
     resume
-        Go on from state.pt in `folder` if it belongs to the same settings and data.
-    keep_state
-        Keep state.pt after the last epoch: the same call then finds the training done. See `train_models`.
+        Go on from state.pt in `folder` if it belongs to the same settings, data and code; and where this training has
+        ended before, only say how it went.
     device
         Where to train; default: the GPU, where there is one.
     amp
@@ -106,6 +104,8 @@ def train(
         if amp is None:
             amp = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()
         run = TrainingState(settings, train, validation, device, amp, compile)
+        if resume and (known := from_first_process(lambda: finished_result(Path(folder), run.key))) is not None:
+            return known
         reports = Reports(Path(folder), run, log_dir, metrics_file, progress)
         state = from_first_process(lambda: reports.saved_state(run.key) if resume else None)
         if state is not None:
@@ -118,5 +118,5 @@ def train(
                 if callback is not None and reports.first:
                     callback(run.epoch, row)
             result = run.result()
-            reports.end(result, keep_state=keep_state)
+            reports.end(result)
     return result

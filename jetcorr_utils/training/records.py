@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["MetricsFile", "Reports", "TensorBoardLog"]
 
 
+CARD = "model_card.md"
+
+
 class Reports:
     """What a training writes, and who is told: only the first process of a distributed training does so."""
 
@@ -68,15 +71,14 @@ class Reports:
             save_model(run.model, self.folder, run.train.origin)
         write_state(self.state, run.state())
 
-    def end(self, result: TrainingResult, *, keep_state: bool = False) -> None:
-        """After the last epoch: history and model card; nothing is left to resume, unless the state is kept."""
+    def end(self, result: TrainingResult) -> None:
+        """After the last epoch: history and model card; nothing is left to resume."""
         if not self.first:
             return
         run = self._run
-        save_result(result, self.folder)
-        write_model_card(self.folder / "model_card.md", run.model.settings, result, run.train, run.validation)
-        if not keep_state:
-            self.state.unlink()
+        write_model_card(self.folder / CARD, run.model.settings, result, run.train, run.validation)
+        save_result(result, self.folder, run.key, (CHECKPOINT, "settings.json", CARD))
+        self.state.unlink()
 
 
 class TensorBoardLog:

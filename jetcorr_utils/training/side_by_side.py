@@ -26,10 +26,8 @@ from ..models.process_sums import process_count
 from ..models.threads import one_thread
 from ..processes import check_main_guard, end_with_parent, server_context, start_process
 from ..run import RunFolder
-from .checkpoint import STATE
 from .loop import train
 from .result import TrainingResult
-from .torchrun import rank
 
 if TYPE_CHECKING:
     from ..data.dataset import CloudDataset
@@ -80,8 +78,8 @@ def train_models(
 
     Returns
     -------
-    How each training went. Called again after an interruption, it goes on where it was: the trainings that were done
-    are not repeated, since their states are kept until all are.
+    How each training went. One that has ended before, with the same settings, jets and code, is not repeated; one that
+    was interrupted goes on where it was.
     """
     job = _Job(models, clouds, run, log_dir, device)
     if not job.on_processors or process_count() > 1:
@@ -101,8 +99,6 @@ def train_models(
         for name in models:  # those of the others: done, which is found at once; or left, and then done here
             if name not in results:
                 results[name] = job.train(name, progress, callbacks[name])
-    for name in models if rank() == 0 else ():
-        (run.model(name) / STATE).unlink()
     return {name: results[name] for name in models}
 
 
@@ -124,7 +120,7 @@ class _Job:
         parts = self.clouds[name].split("train"), self.clouds[name].split("validation")
         return train(
             self.models[name], *parts, self.run.model(name), log_dir=f"{self.log_dir or self.run.tensorboard}/{name}",
-            progress=progress, callback=callback, keep_state=True, device=self.device,
+            progress=progress, callback=callback, device=self.device,
         )  # fmt: skip
 
     def cost(self, name: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from ..data.batches import BatchLoader, CloudBatch
 from ..jets.flavours import paper_flavour
 from ..errors import TrainingError
 from ..files import atomic_path
+from ..imported_code import code_key
 from ..models import build_model
 from ..models.losses import CorrectionLoss
 from ..models.process_sums import process_count, total_over_processes
@@ -47,11 +49,12 @@ class TrainingState:
     ) -> None:
         self.options = settings.training
         self.train, self.validation = train, validation
-        self.key = f"{settings.key()}-{train.key}-{len(train)}-{len(validation)}-{device}-{amp}-{compile}"
         self.device = torch.device(device)
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=amp)
         torch.manual_seed(self.options.seed)
         self.model = build_model(settings)
+        code = code_key(Path(__file__), Path(inspect.getfile(type(self.model))))
+        self.key = f"{settings.key()}-{train.key}-{len(train)}-{len(validation)}-{device}-{amp}-{compile}-{code}"
         self.model.fit_constants(train)
         self.model.to(self.device)
         self.network = in_parallel(torch.compile(self.model, dynamic=True) if compile else self.model)

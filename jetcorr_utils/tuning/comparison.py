@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 
 from ..config import Study
 from ..data.dataset import CloudDataset
-from .results import SearchResult
 from .search import search
+from .search_result import SearchResult
 
 __all__ = ["METHODS", "compare_searches"]
 

@@ -26,7 +26,7 @@ from ..models.threads import one_thread
 from ..processes import check_main_guard, server_context, start_process
 from .hparams import write_hparams
 from .queue import TrialQueue
-from .results import SearchResult, load_search
+from .search_result import SearchResult, load_search
 from .space import Parameters, apply_parameters, draw, inside, own_parameters
 from .trial import PrunedTrial, TrialRecord, run_trial, trial_settings
 

@@ -21,7 +21,7 @@ import pytest
 
 from jetcorr_utils.config import project_root
 from jetcorr_utils.kubeflow.pipeline import NOTEBOOK, PIPELINE, RESOURCES, _adapt
-from jetcorr_utils.run import NOTEBOOKS
+from jetcorr_utils.notebooks import NOTEBOOKS
 
 pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
 
@@ -118,7 +118,7 @@ def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     try:
         _wait_for(f"{url}/api/status", server, home / "server.log")
         workspace = home / "jetcorr"
-        for name in NOTEBOOKS.values():
+        for name in (notebook.name for notebook in NOTEBOOKS.values()):
             _set_parameters(workspace / "notebooks" / f"{name}.ipynb")
         yield url, workspace
     finally:
@@ -199,7 +199,7 @@ def _turn_the_pages_of_the_display(page) -> None:
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
 def test_a_notebook_runs_without_an_error(number, lab, keep_picture):
-    path = f"notebooks/{NOTEBOOKS[number]}.ipynb"
+    path = f"notebooks/{NOTEBOOKS[number].name}.ipynb"
     lab.open(path)
     lab.run_all()
     code = [cell for cell in lab.notebook(path).cells if cell.cell_type == "code"]

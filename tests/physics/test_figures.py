@@ -160,7 +160,7 @@ def test_the_style_survives_the_change_of_settings(predictions):
 
 @pytest.mark.parametrize("source", ["jetcorr simulation", ""])
 def test_a_figure_says_what_made_its_jets_and_nothing_where_it_is_not_told(predictions, source):
-    figure = physics.plot_pull(predictions, MODELS, source=source)
+    figure = physics.plot_pull(predictions, MODELS).complete(source)
     texts = [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
     assert [text for text in texts if "simulation" in text] == ([source] if source else [])
     assert any("13 TeV" in text for text in texts)

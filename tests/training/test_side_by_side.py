@@ -43,13 +43,24 @@ def test_an_interrupted_study_does_not_repeat_the_trainings_that_were_done(cloud
     assert {name: load_model(run.model(name)).settings for name in MODELS} == MODELS
 
 
-def test_a_finished_study_is_trained_anew(clouds, tmp_path):
-    run = RunFolder(tmp_path / "run")
-    pfn = {"pfn": MODELS["pfn"]}
-    train_models(pfn, clouds, run, progress=False)
-    written = (run.model("pfn") / "checkpoint.pt").stat().st_mtime_ns
-    train_models(pfn, clouds, run, progress=False)
-    assert (run.model("pfn") / "checkpoint.pt").stat().st_mtime_ns > written
+def test_a_finished_training_is_found_and_another_or_a_damaged_one_is_repeated(clouds, tmp_path, monkeypatch):
+    run, checkpoint = RunFolder(tmp_path / "run"), tmp_path / "run" / "model" / "pfn" / "checkpoint.pt"
+
+    def trained(settings):
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+        result = train_models({"pfn": settings}, clouds, run, progress=False)["pfn"]
+        return checkpoint.stat().st_mtime_ns != before, result.history["validation_mae"].to_list()
+
+    first = trained(MODELS["pfn"])[1]
+    assert trained(MODELS["pfn"]) == (False, first)
+    other = MODELS["pfn"].model_copy(update={"conv_dim": 9})
+    assert trained(other)[0]
+    assert trained(MODELS["pfn"]) == (True, first)
+    for name in ("checkpoint.pt", "history.csv", "model_card.md"):
+        (checkpoint.parent / name).write_bytes(b"damaged")
+        assert trained(MODELS["pfn"]) == (True, first)
+    monkeypatch.setattr("jetcorr_utils.training.loop.code_key", lambda *files: "of other code")
+    assert trained(MODELS["pfn"]) == (True, first)
 
 
 def test_a_training_whose_network_is_gone_is_repeated(clouds, tmp_path):

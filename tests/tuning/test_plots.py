@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 
 from jetcorr_utils.config import PfnSettings, Space
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.metrics import trial_metrics
 from jetcorr_utils.tuning import SearchResult, pareto_front, plots
-from jetcorr_utils.tuning.results import METRICS
 
 SPACE = TypeAdapter(dict[str, Space]).validate_python(
     {
@@ -35,7 +35,7 @@ def result(tmp_path) -> SearchResult:
             "dropout": rng.uniform(0, 0.2, n),
             "training.learning_rate": rate,
             "training.optimizer": rng.choice(["adam", "ranger"], n),
-            **{metric: rng.uniform(1, 2, n) for metric in METRICS},
+            **{metric: rng.uniform(1, 2, n) for metric in trial_metrics()},
             "folder": [f"{number:03d}" for number in range(n)],
             "error": [None] * (n - 2) + ["TrainingError: the loss is nan"] * 2,
         },

@@ -17,10 +17,10 @@ from .cluster import Connection, Resource, connect
 from .manifests import Cluster, Place
 from .manifests.trainjob import train_command, train_job
 
-__all__ = ["Site"]
+__all__ = ["StudyOnCluster"]
 
 
-class Site:
+class StudyOnCluster:
     """A study on a cluster: the connection, the names of its resources, and its file on the volume."""
 
     def __init__(self, study: Study, run: RunFolder) -> None:

@@ -17,8 +17,9 @@ from matplotlib.ticker import MaxNLocator
 
 from ..config import Choice, Space
 from ..errors import InputError
+from ..metrics import METRICS
 from ..style import COLOURS, styled, subplots
-from .results import SearchResult
+from .search_result import SearchResult
 
 __all__ = [
     "plot_comparison", "plot_correlations", "plot_history", "plot_importance", "plot_learning_curves",
@@ -26,18 +27,6 @@ __all__ = [
 ]  # fmt: skip
 
 MAE = r"validation MAE of $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$"
-TITLES = {
-    "mae": "validation MAE",
-    "resolution_gain": "resolution gain",
-    "flavour_spread": "flavour spread",
-    "closure": "median response − 1",
-    "jets_per_s": "inference [jets/s]",
-    "train_jets_per_s": "training [jets/s]",
-    "parameters": "parameters",
-    "seconds": "time [s]",
-    "training.learning_rate": "learning rate",
-    "training.optimizer": "optimizer",
-}
 STATES = {
     "complete": (COLOURS[0], "o", "complete"),
     "pruned": (COLOURS[7], "v", "pruned"),
@@ -49,7 +38,10 @@ MAP = "viridis"
 
 def title(name: str) -> str:
     """How a parameter or a metric is called in figures."""
-    return TITLES.get(name, name.removeprefix("training.").replace("_", " "))
+    if name not in METRICS:
+        return name.removeprefix("training.").replace("_", " ")
+    metric = METRICS[name]
+    return metric.title if metric.unit in ("", "%") else f"{metric.title} [{metric.unit}]"
 
 
 @styled

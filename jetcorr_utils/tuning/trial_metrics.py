@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from ..data.dataset import CloudDataset
 from ..jets.flavours import FLAVOURS, paper_flavour
+from ..metrics import METRICS, Jets, trial_metrics
+from ..physics.statistics import Bootstrap
 
 __all__ = ["constant_error", "response_metrics"]
 
@@ -25,7 +27,7 @@ def constant_error(training: CloudDataset, validation: CloudDataset) -> float:
 
 
 def response_metrics(table: Mapping[str, NDArray], log_factor: NDArray) -> dict[str, float]:
-    """Resolution gain, flavour spread and closure of a correction.
+    """The metrics of a correction that a trial is compared by, in all jets at once.
 
     Parameters
     ----------
@@ -37,23 +39,14 @@ def response_metrics(table: Mapping[str, NDArray], log_factor: NDArray) -> dict[
     Returns
     -------
     dict
-        `resolution_gain` = 1 - r/r0 with r = IQR/median of the response and r0 that of the standard correction;
-        `flavour_spread` = sum over u, d, s, c, b, g of abs(median - mean of the medians), over the flavours that
-        have enough jets; `closure` = median response - 1.
+        By the names in `metrics.METRICS`; of the flavours, those that have enough jets. NaN where none has.
     """
     matched = np.asarray(table["genJetPt"]) > 0
     standard = np.asarray(table["jetPt"], dtype=float)[matched] / np.asarray(table["genJetPt"], dtype=float)[matched]
     response = standard * np.exp(np.asarray(log_factor, dtype=float)[matched])
     flavour = paper_flavour(np.asarray(table["hadronFlav"])[matched], np.asarray(table["partonFlav"])[matched])
-    medians = [np.median(response[flavour == f]) for f in FLAVOURS if np.count_nonzero(flavour == f) >= MIN_JETS]
-    return {
-        "resolution_gain": float(1 - _relative_width(response) / _relative_width(standard)),
-        "flavour_spread": float(np.sum(np.abs(np.array(medians) - np.mean(medians)))) if medians else float("nan"),
-        "closure": float(np.median(response) - 1),
-    }
-
-
-def _relative_width(response: NDArray) -> float:
-    """Interquartile range over median."""
-    low, median, high = np.percentile(response, [25, 50, 75])
-    return float((high - low) / median)
+    groups = [rows for code in FLAVOURS if len(rows := np.flatnonzero(flavour == code)) >= MIN_JETS]
+    data, rows = Bootstrap.of_data(len(response)), np.arange(len(response))
+    jets = Jets(data, response, rows, groups, Jets(data, standard, rows, groups))
+    found = {name: metric.function(jets) for name in trial_metrics() if (metric := METRICS[name]).function}
+    return {name: float("nan") if values is None else float(values[0]) for name, values in found.items()}

@@ -16,16 +16,17 @@ from ..data import ensure_files, load_clouds
 from ..data.jetntuple import SIMULATED
 from ..data.split import SPLITS, split_of
 from ..errors import InputError
+from ..metrics import shown_metrics
 from ..simulation.calibration import simulation_correction
 from .binning import ETA_BINS
 from .closure import CLOSED, apply_closure, derive_closure, load_closure, save_closure
 from .limits import LIMITS, add_limits
-from .metrics import measure
+from .measurement import measure
 from .model_groups import choose_weights, frontier_weights, learning_curve, with_settings
-from .plots import plot_median_response
 from .predictions import load_predictions
 from .prior import plot_prior_dependence
-from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
+from .response_plots import plot_gain, plot_median_response
+from .study_plots import GAINS, plot_frontier, plot_learning_curve, plot_limits, plot_variations
 
 if TYPE_CHECKING:
     from ..run import RunFolder
@@ -37,6 +38,7 @@ __all__ = [
     "closed",
     "closure_figures",
     "first_corrections",
+    "further_figures",
     "limit_figures",
     "prior_figures",
     "references",
@@ -81,13 +83,11 @@ def closed(predictions: pd.DataFrame, corrections: Sequence[str]) -> list[str]:
     return [name + CLOSED for name in corrections if f"{name}{CLOSED}_pt" in predictions]
 
 
-def closure_figures(
-    predictions: pd.DataFrame, corrections: Sequence[str], study: Study, *, source: str = ""
-) -> Figures:
+def closure_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study) -> Figures:
     """The median response with and without the residual correction, in the barrel and the endcap."""
     shown = [*corrections, *closed(predictions, corrections)]
     for eta_bin in ETA_BINS[:2] if len(shown) > len(corrections) else ():
-        figure = plot_median_response(predictions, shown, eta_bin, study.physics, source=source)
+        figure = plot_median_response(predictions, shown, eta_bin, study.physics)
         yield f"06_closure_residual_{eta_bin.name}", figure
 
 
@@ -112,24 +112,22 @@ def references(predictions: pd.DataFrame) -> list[str]:
     return [name for name in LIMITS if f"{name}_pt" in predictions]
 
 
-def limit_figures(
-    predictions: pd.DataFrame, metrics: Mapping[str, Any], models: Sequence[str], *, source: str = ""
-) -> Figures:
+def limit_figures(predictions: pd.DataFrame, metrics: Mapping[str, Any], models: Sequence[str]) -> Figures:
     """The gains of networks beside those of trees and oracles."""
     limits = references(predictions)
     if limits:
-        yield "06_limits", plot_limits(metrics, [*limits[:2], *models, *limits[2:]], source=source)
+        yield "06_limits", plot_limits(metrics, [*limits[:2], *models, *limits[2:]])
 
 
-def training_figures(metrics: Mapping[str, Any], study: Study, *, source: str = "") -> Figures:
+def training_figures(metrics: Mapping[str, Any], study: Study) -> Figures:
     """The frontier over the weight of the flavour-neutral term, and the learning curve, where the models make them."""
     weights = frontier_weights({name: model for name, model in study.models.items() if name in metrics})
     if weights:
-        yield "06_frontier", plot_frontier(with_settings(metrics, study.models), weights, source=source)
+        yield "06_frontier", plot_frontier(with_settings(metrics, study.models), weights)
     if any(model.training.max_jets for model in study.models.values()):
         curve = learning_curve(metrics, study.models, len(load_clouds(study.data, "open").split("train")))
         if len(curve):
-            yield "06_learning_curve", plot_learning_curve(curve, source=source)
+            yield "06_learning_curve", plot_learning_curve(curve)
 
 
 def weights_on_validation(study: Study, run: RunFolder) -> pd.DataFrame | None:
@@ -142,17 +140,24 @@ def weights_on_validation(study: Study, run: RunFolder) -> pd.DataFrame | None:
     return choose_weights(metrics, study.models, weights).round(1)
 
 
-def prior_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study, *, source: str = "") -> Figures:
+def prior_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study) -> Figures:
     """Closure on spectra that fall with other powers of pt (``physics.prior``)."""
     if study.physics.prior:
         powers = (None, *study.physics.prior)
-        yield "06_prior", plot_prior_dependence(predictions, corrections, powers, settings=study.physics, source=source)
+        yield "06_prior", plot_prior_dependence(predictions, corrections, powers, settings=study.physics)
 
 
 def variation_figures(
-    metrics: Mapping[str, Any], variations: Mapping[str, Mapping[str, Any]], models: Sequence[str], *, source: str = ""
+    metrics: Mapping[str, Any], variations: Mapping[str, Mapping[str, Any]], models: Sequence[str]
 ) -> Figures:
     """The gains on jets of other simulations beside those on the test jets (``physics.variations``)."""
-    for quantity in ("resolution_gain", "flavour_gain") if variations else ():
-        figure = plot_variations({"As trained": metrics} | variations, models, quantity=quantity, source=source)
-        yield f"06_variations_{quantity}", figure
+    for metric in shown_metrics() if variations else ():
+        figure = plot_variations({"As trained": metrics} | variations, models, quantity=metric.name)
+        yield f"06_variations_{metric.name}", figure
+
+
+def further_figures(metrics: Mapping[str, Any], models: Sequence[str]) -> Figures:
+    """The metrics that the study's extensions add, in bins as the gains are."""
+    for metric in shown_metrics():
+        if metric.name not in GAINS:
+            yield f"06_{metric.name}", plot_gain(metrics, metric.name, models)

@@ -17,7 +17,7 @@ A bin with too few jets has null for its value and says how many jets there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -28,11 +28,12 @@ from tqdm.auto import tqdm
 
 from ..config import PhysicsSettings
 from ..errors import InputError
+from ..metrics import Jets, Metric, binned_metrics
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, Bin
 from .predictions import corrected_pt, response
 from .statistics import Bootstrap, Estimate, estimate
 
-__all__ = ["absolute_log_error", "flavour_spread", "measure", "pull", "rows_in"]
+__all__ = ["absolute_log_error", "measure", "pull", "rows_in"]
 
 Binned = dict[str, dict[str, Estimate]]
 
@@ -71,11 +72,11 @@ def measure(
     for model in models:
         _check_model(predictions, model)
     bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
-    standard = _measure_correction(predictions, "standard", bootstrap, settings)
-    result: dict[str, Any] = {"baseline": _report(standard, None)}
+    standard = _bins_of(predictions, "standard", bootstrap, settings)
+    result: dict[str, Any] = {"baseline": _report(predictions, "standard", standard, bootstrap)}
     for model in tqdm(models, desc="measure", unit="model", disable=not progress):
-        measured = _measure_correction(predictions, model, bootstrap, settings)
-        result[model] = _report(measured, standard) | _uncertainty(predictions, model, bootstrap)
+        bins = _bins_of(predictions, model, bootstrap, settings, standard)
+        result[model] = _report(predictions, model, bins, bootstrap) | _uncertainty(predictions, model, bootstrap)
     return result
 
 
@@ -83,11 +84,6 @@ def rows_in(predictions: pd.DataFrame, pt_bin: Bin, eta_bin: Bin) -> NDArray[np.
     """Indices of the jets in a bin of gen pt (GeV) and abs(gen eta)."""
     inside = pt_bin.contains(predictions["genJetPt"]) & eta_bin.contains(predictions["genJetEta"].abs())
     return np.flatnonzero(inside)
-
-
-def flavour_spread(medians: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The paper's flavour dependence (…,) from medians (…, 6): the sum of their distances from their mean."""
-    return np.abs(medians - medians.mean(axis=-1, keepdims=True)).sum(axis=-1)
 
 
 def absolute_log_error(predictions: pd.DataFrame, correction: str) -> NDArray[np.float64]:
@@ -110,85 +106,47 @@ def _check_model(predictions: pd.DataFrame, model: str) -> None:
             raise InputError(f"predictions: {model}_{name} is not a positive number for {bad} of {len(value)} jets")
 
 
-def _bins() -> Iterator[tuple[Bin, Bin]]:
-    return product(ETA_BINS, PT_BINS)
-
-
-def _measure_correction(
-    predictions: pd.DataFrame, correction: str, bootstrap: Bootstrap, settings: PhysicsSettings
-) -> dict[str, Any]:
-    """Bootstrapped numbers (1 + R,) of one correction in each bin, None where there are too few jets."""
+def _bins_of(
+    predictions: pd.DataFrame,
+    correction: str,
+    bootstrap: Bootstrap,
+    settings: PhysicsSettings,
+    standard: Mapping[tuple[str, str], Jets] | None = None,
+) -> dict[tuple[str, str], Jets]:
+    """The jets of each bin that has enough of them, with one correction beside the standard one."""
     values, flavour = response(predictions, correction), predictions["flavour"].to_numpy()
-    everything = np.arange(len(values))
-    measured: dict[str, Any] = {
-        "mae": bootstrap.mean(absolute_log_error(predictions, correction), everything), "bins": {}, "jets": len(values),
-    }  # fmt: skip
-    for eta_bin, pt_bin in _bins():
-        rows = rows_in(predictions, pt_bin, eta_bin)
-        entry: dict[str, Any] = dict.fromkeys(("resolution", "median", "spread", "range", "noise")) | {
-            "jets": len(rows)
-        }
+    found = {}
+    for eta_bin, pt_bin in product(ETA_BINS, PT_BINS):
+        rows, place = rows_in(predictions, pt_bin, eta_bin), (eta_bin.name, pt_bin.name)
         if len(rows) >= settings.min_jets:
-            low, entry["median"], high = bootstrap.quantiles(values, rows, (0.25, 0.5, 0.75)).T
-            entry["resolution"] = (high - low) / entry["median"]
             groups = [rows[flavour[rows] == code] for code in FLAVOURS]
-            if min(map(len, groups)) >= settings.min_flavour_jets:
-                medians = np.stack([bootstrap.median(values, group) for group in groups], axis=-1)
-                entry["spread"], entry["range"] = flavour_spread(medians), np.ptp(medians, axis=-1)
-                entry["noise"] = _noise(medians)
-        measured["bins"][eta_bin.name, pt_bin.name] = entry
-    return measured
+            enough = min(map(len, groups)) >= settings.min_flavour_jets
+            found[place] = Jets(bootstrap, values, rows, groups if enough else None, standard and standard[place])
+    return found
 
 
-def _report(measured: dict[str, Any], standard: dict[str, Any] | None) -> dict[str, Any]:
-    """One correction's part of metrics.json, with its gains over the standard one if that is given."""
-    report: dict[str, Any] = {"jets": measured["jets"]}
-    mae = estimate(measured["mae"], measured["jets"])
-    report |= {"mae": mae["value"], "mae_error": mae["error"]}
-    quantities = ["closure", "resolution", "flavour_spread", "flavour_range"]
-    if standard is not None:
-        quantities += ["resolution_gain", "flavour_gain", "flavour_reach"]
-    for quantity in quantities:
-        report[quantity] = _binned(quantity, measured, standard)
+def _report(
+    predictions: pd.DataFrame, correction: str, bins: Mapping[tuple[str, str], Jets], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """One correction's part of metrics.json; the standard correction has no gains over itself."""
+    jets = len(predictions)
+    mae = estimate(bootstrap.mean(absolute_log_error(predictions, correction), np.arange(jets)), jets)
+    report: dict[str, Any] = {"jets": jets, "mae": mae["value"], "mae_error": mae["error"]}
+    for metric in binned_metrics():
+        if not (metric.gain and correction == "standard"):
+            report[metric.name] = _binned(metric, predictions, bins)
     return report
 
 
-def _binned(quantity: str, measured: dict[str, Any], standard: dict[str, Any] | None) -> Binned:
+def _binned(metric: Metric, predictions: pd.DataFrame, bins: Mapping[tuple[str, str], Jets]) -> Binned:
     result: Binned = {}
-    for (eta, pt), entry in measured["bins"].items():
-        reference = standard["bins"][eta, pt] if standard is not None else None
-        replicas = _quantity(quantity, entry, reference)
-        nothing: Estimate = {"value": None, "error": None, "jets": entry["jets"]}
-        result.setdefault(eta, {})[pt] = nothing if replicas is None else estimate(replicas, entry["jets"])
+    for eta_bin, pt_bin in product(ETA_BINS, PT_BINS):
+        jets = bins.get((eta_bin.name, pt_bin.name))
+        replicas = metric.function(jets) if jets is not None else None
+        number = len(rows_in(predictions, pt_bin, eta_bin))
+        nothing: Estimate = {"value": None, "error": None, "jets": number}
+        result.setdefault(eta_bin.name, {})[pt_bin.name] = nothing if replicas is None else estimate(replicas, number)
     return result
-
-
-#: the bootstrapped number that each quantity is made of
-_SOURCES = {
-    "closure": "median", "resolution": "resolution", "resolution_gain": "resolution", "flavour_spread": "spread",
-    "flavour_gain": "spread", "flavour_range": "range", "flavour_reach": "noise",
-}  # fmt: skip
-
-
-def _quantity(quantity: str, entry: dict[str, Any], reference: dict[str, Any] | None) -> NDArray[np.float64] | None:
-    """The bootstrapped numbers (1 + R,) of a quantity in a bin."""
-    source = _SOURCES[quantity]
-    values = entry[source]
-    if values is None:
-        return None
-    if quantity == "closure":
-        return values - 1
-    if quantity == "flavour_reach" and reference is not None:
-        return 1 - values / reference["spread"][0]
-    if quantity.endswith("_gain") and reference is not None:
-        return 1 - values / reference[source]
-    return values
-
-
-def _noise(medians: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The flavour spread that statistics alone makes of equal medians: the mean over replicas (entry 0), and each's."""
-    fluctuations = flavour_spread(medians[1:] - medians[0])
-    return np.concatenate([[fluctuations.mean()], fluctuations])
 
 
 def _uncertainty(predictions: pd.DataFrame, model: str, bootstrap: Bootstrap) -> dict[str, float | None]:

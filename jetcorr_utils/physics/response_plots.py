@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..config import PhysicsSettings
+from ..metrics import METRICS
 from ..style import (
     color_of,
     density_steps,
@@ -28,9 +29,9 @@ from ..style import (
     title_of,
 )
 from .binning import ETA_BINS, PT_BINS, PT_EDGES_ABOVE_CUT, Bin, selection_text
+from .gains_table import measured_models
 from .predictions import response
 from .profiles import profile
-from .results import measured_models
 
 __all__ = [
     "draw_points", "plot_gain", "plot_median_response", "plot_resolution", "plot_response_distribution",
@@ -143,9 +144,9 @@ def plot_width_and_tails(
 def plot_gain(
     metrics: Mapping[str, Any], quantity: str = "resolution_gain", models: Sequence[str] | None = None
 ) -> Figure:
-    """Gain over the standard correction in each bin of gen pt, one panel for each range of abs(eta)."""
+    """A metric, such as a gain, in each bin of gen pt, one panel for each range of abs(eta)."""
     models = list(models) if models is not None else measured_models(metrics)
-    etas = list(metrics[models[0]][quantity])
+    metric, etas = METRICS[quantity], list(metrics[models[0]][quantity])
     figure, axes = subplots(1, len(etas), sharey=True, figsize=(4.4 * len(etas), 7.2), squeeze=False)
     offsets = np.linspace(-0.18, 0.18, len(models)) if len(models) > 1 else [0.0]
     for ax, eta in zip(axes[0], etas, strict=True):
@@ -154,8 +155,8 @@ def plot_gain(
             entries = [metrics[model][quantity][eta][pt] for pt in pt_bins]
             known = [number for number, entry in enumerate(entries) if entry["value"] is not None]
             ax.errorbar(
-                np.array(known) + offset, [100 * entries[n]["value"] for n in known],
-                yerr=[100 * (entries[n]["error"] or 0) for n in known], fmt=marker_of(model, models),
+                np.array(known) + offset, [metric.scale * entries[n]["value"] for n in known],
+                yerr=[metric.scale * (entries[n]["error"] or 0) for n in known], fmt=marker_of(model, models),
                 color=color_of(model, models), label=title_of(model), capsize=3,
             )  # fmt: skip
         if quantity == "flavour_gain":
@@ -167,8 +168,7 @@ def plot_gain(
         ax.set_xlim(-0.5, len(pt_bins) - 0.5)
         low, high = eta.split("-")
         selection_label(ax, selection_text(None, Bin(float(low), float(high))))
-    noun = {"resolution_gain": "Resolution", "flavour_gain": "Flavour"}[quantity]
-    axes[0, 0].set_ylabel(f"{noun} gain over L1 + L2L3 [%]")
+    axes[0, 0].set_ylabel(metric.label.replace(" [", " over L1 + L2L3 [") if metric.gain else metric.label)
     axes[0, -1].set_xlabel(r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]")
     room_on_top(axes[0, 0], 0.25)
     legend(axes[0, -1])

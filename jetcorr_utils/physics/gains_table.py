@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import InputError
+from ..metrics import Metric, shown_metrics
 from .binning import ETA_BINS
 from .published import published_text
 
@@ -15,8 +16,6 @@ __all__ = ["ETAS", "measured_models", "results_markdown", "results_table"]
 
 #: the names of the bins in abs(eta)
 ETAS = tuple(eta_bin.name for eta_bin in ETA_BINS)
-
-QUANTITIES = {"resolution_gain": "resolution gain", "flavour_gain": "flavour gain"}
 
 
 def measured_models(metrics: Mapping[str, Any]) -> list[str]:
@@ -49,12 +48,14 @@ def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = Non
     if unknown or not models:
         raise InputError(f"metrics: no model {unknown[0]!r} in them" if unknown else "metrics: no model in them")
     rows = []
-    for quantity, title in QUANTITIES.items():
-        for eta, pt_bins in metrics[models[0]][quantity].items():
+    for metric in shown_metrics():
+        if metric.name not in metrics[models[0]]:
+            continue  # of a run without this extension
+        for eta, pt_bins in metrics[models[0]][metric.name].items():
             for pt, entry in pt_bins.items():
-                row = {"gain": title, "abs(eta)": eta, "gen pt / GeV": pt.replace("-inf", "+")}
-                row |= {name: _percent(metrics[name][quantity][eta][pt]) for name in models}
-                rows.append(row | {"jets": entry["jets"], "published": published_text(quantity, eta, pt)})
+                row = {"gain": metric.title, "abs(eta)": eta, "gen pt / GeV": pt.replace("-inf", "+")}
+                row |= {name: _text(metric, metrics[name][metric.name][eta][pt]) for name in models}
+                rows.append(row | {"jets": entry["jets"], "published": published_text(metric.name, eta, pt)})
     return pd.DataFrame(rows)
 
 
@@ -85,9 +86,10 @@ def results_markdown(
     return "\n".join(lines)
 
 
-def _percent(entry: Mapping[str, Any]) -> str:
+def _text(metric: Metric, entry: Mapping[str, Any]) -> str:
     """``8.2 ± 0.3`` from a value and its error, ``-`` where there are too few jets."""
+    digits = 1 if metric.unit == "%" else 4
     if entry["value"] is None:
         return "-"
-    error = "" if entry["error"] is None else f" ± {100 * entry['error']:.1f}"
-    return f"{100 * entry['value']:.1f}{error}"
+    error = "" if entry["error"] is None else f" ± {metric.scale * entry['error']:.{digits}f}"
+    return f"{metric.scale * entry['value']:.{digits}f}{error}"

@@ -16,8 +16,9 @@ from typing import Any
 from ..batch import run_notebook
 from ..errors import InputError
 from ..files import Lock, read_json
+from ..notebooks import NOTEBOOKS
 from ..report import page, write_report
-from ..run import NOTEBOOKS, RunFolder
+from ..run import RunFolder
 from .parameters import check_parameters
 
 __all__ = ["CALLER", "headline", "run_step"]
@@ -68,12 +69,9 @@ def run_step(
     executed = run_notebook(number, study, run_dir, parameters | ({"BACKEND": backend} if backend != "local" else {}))
     run = RunFolder(run_dir)
     if number == max(NOTEBOOKS):
-        write_report(
-            [run.notebooks / f"{name}.ipynb" for name in NOTEBOOKS.values()], run.report, title=Path(study).stem
-        )
-        _show(run.report.read_text(encoding="utf-8"))
+        _show(write_report(run, Path(study).stem).read_text(encoding="utf-8"))
     else:
-        _show(page(run.notebooks / f"{NOTEBOOKS[number]}.ipynb"))
+        _show(page(run.notebooks / NOTEBOOKS[number].path.name))
     recorded = run.path / "metrics" / f"{number}.json"
     return {
         "run_dir": run_dir,
@@ -108,13 +106,14 @@ def _end_with_caller() -> None:
         threading.Thread(target=wait, daemon=True).start()
 
 
-def headline(physics: dict[str, Any]) -> tuple[float, float, float, int]:
-    """The figures that Kubeflow shows beside the run, from what the step of notebook 06 handed on.
+def headline(last: dict[str, Any]) -> tuple[float, float, float, int]:
+    """The figures that Kubeflow shows beside the run, from what the last step handed on.
 
     Of the model that gains most in resolution above 30 GeV and abs(eta) < 2.5: resolution gain, flavour gain, mean
     absolute error, and the number of test jets.
     """
-    models = [part for part in physics["metrics"].values() if isinstance(part, dict) and "resolution_gain" in part]
+    metrics = read_json(RunFolder(last["run_dir"]).metrics)
+    models = [part for part in metrics.values() if isinstance(part, dict) and "resolution_gain" in part]
     best = max(models, key=lambda model: model["resolution_gain"]["0-2.5"]["30-inf"]["value"] or 0.0)
     gains = [best[name]["0-2.5"]["30-inf"]["value"] for name in ("resolution_gain", "flavour_gain")]
     return float(gains[0] or 0.0), float(gains[1] or 0.0), float(best["mae"]), int(best["jets"])

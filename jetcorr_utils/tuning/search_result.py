@@ -15,18 +15,15 @@ from pydantic import TypeAdapter
 from ..config import Choice, ModelSettings, Space, Study
 from ..errors import InputError, TrainingError
 from ..files import known_shape, read_json
+from ..metrics import METRICS, trial_metrics
 from .queue import quiet_optuna
 from .space import apply_parameters, distributions
 from .trial import RECORD, TrialRecord, read_trial
 
-__all__ = ["METRICS", "SearchResult", "describe_search", "load_search", "pareto_front"]
+__all__ = ["SearchResult", "describe_search", "load_search", "pareto_front"]
 
 SEARCH = "search.json"
 OWN = "000"  # the folder of the trial with the study's own settings
-METRICS = (
-    "mae", "constant_mae", "resolution_gain", "flavour_spread", "closure", "jets_per_s", "train_jets_per_s",
-    "parameters", "epochs", "seconds",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,16 +81,23 @@ class SearchResult:
         """The model's settings with the best trial's parameters, and else as in the study."""
         return apply_parameters(self.settings, self.best_values)
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What metrics.json has of it."""
+        return {
+            "trials": len(self.trials), "states": self.trials["state"].value_counts().to_dict(),
+            "best": self.best_values, "best_trial": self.best, "best_mae": float(self.trials.loc[self.best, "mae"]),
+        }  # fmt: skip
+
     def table(self) -> pd.DataFrame:
         """The trials for a reader: best first, without what all have in common; the errors of those that failed."""
         table = self.trials.drop(columns=["constant_mae", "folder"]).sort_values("mae")
         if table["error"].isna().all():
             table = table.drop(columns="error")
         table.columns = [name.removeprefix("training.") for name in table.columns]
-        digits = {name: 5 if name == "mae" else 4 for name in table.select_dtypes(float)}
-        table = table.round(digits | {name: 0 for name in ("jets_per_s", "train_jets_per_s") if name in table})
-        whole = ["jets_per_s", "train_jets_per_s", "parameters", "epochs"]
-        return table.astype(dict.fromkeys(whole, "Int64"))
+        digits = {name: METRICS[name].digits if name in METRICS else 4 for name in table.select_dtypes(float)}
+        whole = [name for name in trial_metrics() if METRICS[name].digits == 0]
+        return table.round(digits).astype(dict.fromkeys(whole, "Int64"))
 
     def correlations(self, metric: str = "mae") -> pd.DataFrame:
         """Correlation of each numeric parameter with a metric: one row a parameter; pearson, kendall, spearman.
@@ -168,12 +172,8 @@ def describe_search(study: Study, source: Literal["local", "katib"] = "local") -
 
 
 def pareto_front(table: pd.DataFrame, metrics: Sequence[str]) -> np.ndarray:
-    """Which rows no other row beats: at least as good in all metrics and better in one. Boolean, (rows,).
-
-    Of `mae`, `flavour_spread`, `seconds` and `parameters` less is better, of the others more.
-    """
-    signs = np.array([1 if metric in {"mae", "flavour_spread", "seconds", "parameters"} else -1 for metric in metrics])
-    cost = table[list(metrics)].to_numpy(float) * signs
+    """Which rows no other row beats: at least as good in all metrics and better in one. Boolean, (rows,)."""
+    cost = np.stack([METRICS[metric].cost(table[metric].to_numpy(float)) for metric in metrics], axis=1)
     no_worse = (cost[:, None, :] <= cost[None, :, :]).all(axis=2)
     better = (cost[:, None, :] < cost[None, :, :]).any(axis=2)
     return ~(no_worse & better).any(axis=0)
@@ -198,10 +198,10 @@ def _katib_records(folder: Path) -> dict[str, TrialRecord]:
 def _table(records: Mapping[str, TrialRecord], names: Sequence[str]) -> pd.DataFrame:
     rows = [
         {"number": r.number, "state": r.state, **r.values, "error": r.error, "folder": name}
-        | {metric: r.metrics.get(metric, np.nan) for metric in METRICS}
+        | {metric: r.metrics.get(metric, np.nan) for metric in trial_metrics()}
         for name, r in records.items()
     ]
-    columns = ["number", "state", *names, *METRICS, "error", "folder"]
+    columns = ["number", "state", *names, *trial_metrics(), "error", "folder"]
     return pd.DataFrame(rows, columns=columns).set_index("number").sort_index()
 
 
