@@ -26,7 +26,7 @@ FIGURES := 02_history_pfn 02_history_particlenet 05_throughput 06_closure_0-1.3 
 MODELS := pfn particlenet
 KEPT := results/reference
 
-.PHONY: run reference tuning-comparison study test bench reliability lab lock audit environment clean
+.PHONY: run reference tuning-comparison study test test-image coverage check lines bench reliability lab lock audit environment clean
 
 run: environment  ## the main job: study `quick` from simulated collisions to figures
 	$(BIN)/jetcorr run --study quick --out results/quick
@@ -49,8 +49,25 @@ reference: environment  ## keep what a run of `default` has made
 	cp -R $(MODELS:%=results/default/model_repository/%) $(KEPT)/model_repository/
 	$(BIN)/jetcorr compare-cms --study default -p data.simulation.slices '[]' --out $(KEPT)  # CMS's sample is flat
 
-test: environment
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: environment  ## all tests but those of the image; PYTEST_ARGS="tests/models -k closure": some of them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20 \
+	  --ignore tests/image $(PYTEST_ARGS)
+
+test-image: environment  ## builds the image of pipelines/image with buildah, and runs the notebooks in it
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations 20 tests/image
+
+coverage: environment  ## the tests, with the lines and branches of the package that none of them has run
+	$(MAKE) test PYTEST_ARGS="--cov --cov-report term:skip-covered --cov-report html $(PYTEST_ARGS)"
+
+check: environment .venv-tools/.ready  ## style, types and the habits of Scientific Python: what pre-commit and .ci/run ask for
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	.venv-tools/bin/nbstripout --verify notebooks/*.ipynb pipelines/*.ipynb
+	$(BIN)/python .ci/check_types.py .venv-tools/bin/mypy
+	.venv-tools/bin/sp-repo-review .
+
+lines:  ## lines of code of the package: without docstrings, comments and blank lines
+	@$(PYTHON) .ci/count_lines.py jetcorr_utils jetcorr_utils/*/
 
 bench: environment
 	$(BIN)/python -m tests.benchmarks --out results/reference/bench.jsonl

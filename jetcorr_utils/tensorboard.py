@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import os
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 from .addresses import direct_environment, refuse_secrets
@@ -59,7 +60,7 @@ class TensorBoard:
         self.port = urlsplit(self.url).port
         self.address = address.format(port=self.port) if address else self.url
 
-    def __enter__(self) -> TensorBoard:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

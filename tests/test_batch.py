@@ -62,11 +62,11 @@ def test_a_deleted_figure_redoes_the_notebook_that_draws_it(copied_run, cli):
     folder, arguments = copied_run
     deleted = next(
         folder.path / name
-        for name in read_json(folder.state)["stages"]["06"]["outputs"]
+        for name in read_json(folder.state)["stages"]["03"]["outputs"]
         if name.startswith("figures/") and name.endswith(".png")
     )
     deleted.unlink()
-    assert _executed(cli(*arguments).stdout) == ["06"]
+    assert _executed(cli(*arguments).stdout) == ["03"]
     assert deleted.is_file()
 
 
