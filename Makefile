@@ -26,7 +26,11 @@ FIGURES := 02_history_pfn 02_history_particlenet 05_throughput 06_closure_0-1.3 
 MODELS := pfn particlenet
 KEPT := results/reference
 
-.PHONY: run reference tuning-comparison study test test-image coverage check lines bench reliability lab lock audit environment clean
+.DEFAULT_GOAL := help
+.PHONY: help run reference tuning-comparison study test test-image coverage check lines bench reliability lab lock audit environment clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z][a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
 
 run: environment  ## the main job: study `quick` from simulated collisions to figures
 	$(BIN)/jetcorr run --study quick --out results/quick
@@ -62,14 +66,14 @@ coverage: environment  ## the tests, with the lines and branches of the package 
 check: environment .venv-tools/.ready  ## style, types and the habits of Scientific Python: what pre-commit and .ci/run ask for
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	.venv-tools/bin/nbstripout --verify notebooks/*.ipynb pipelines/*.ipynb
+	.venv-tools/bin/nbstripout --keep-id --verify notebooks/*.ipynb pipelines/*.ipynb
 	$(BIN)/python .ci/check_types.py .venv-tools/bin/mypy
 	.venv-tools/bin/sp-repo-review .
 
 lines:  ## lines of code of the package: without docstrings, comments and blank lines
 	@$(PYTHON) .ci/count_lines.py jetcorr_utils jetcorr_utils/*/
 
-bench: environment
+bench: environment  ## speed, each against a peer or a limit: writes results/reference/bench.jsonl
 	$(BIN)/python -m tests.benchmarks --out results/reference/bench.jsonl
 
 reliability: environment  ## kills, full disks, broken files, load (hours): writes results/reference/reliability.md
