@@ -149,10 +149,11 @@ def _ask(process: BaseProcess, pipe: Connection, task: Callable[[], Any], hint: 
         done, answer = pipe.recv()
     except (EOFError, OSError):
         process.join()
-        if (process.exitcode or 0) < 0:
-            why = f"was killed by signal {-process.exitcode}; is there too little memory? Try fewer workers"
+        code = process.exitcode or 0
+        if code < 0:
+            why = f"was killed by signal {-code}; is there too little memory? Try fewer workers"
         else:
-            why = f"ended by itself, with exit code {process.exitcode}{hint}"
+            why = f"ended by itself, with exit code {code}{hint}"
         raise JetcorrError(f"a worker process {why}") from None
     if not done:
         raise answer
@@ -223,8 +224,11 @@ def _with_extensions(_: Loaded, main: Callable[..., object], *arguments: Any) ->
 def end_with_parent() -> None:
     """Have this process end when its parent does: a worker whose parent was killed has nobody to work for."""
 
+    parent = multiprocessing.parent_process()
+
     def watch() -> None:
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    if parent is not None:
+        threading.Thread(target=watch, daemon=True).start()

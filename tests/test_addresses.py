@@ -125,7 +125,7 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command))
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_command_writes_or_prints_it(cli, command, tmp_path):
     address = f"https://me:{SECRET}@data.example.invalid/jets.root?X-Amz-Signature={SECRET}"
     study = {

@@ -157,8 +157,10 @@ def _requests(step: str, gpus: int) -> str:
         f'{task}.set_cpu_request("{notebook.cpu}")',
         f'{task}.set_memory_request("{notebook.memory}").set_memory_limit("{notebook.memory}")',
         f'{task}.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2)',
-        f"    use_secret_as_env({step}_task, secret_name={S3_SECRET!r}, "
-        f"secret_key_to_env={dict(zip(S3_KEYS, S3_KEYS, strict=True))!r}, optional=True)",
+        (
+            f"    use_secret_as_env({step}_task, secret_name={S3_SECRET!r}, "
+            f"secret_key_to_env={dict(zip(S3_KEYS, S3_KEYS, strict=True))!r}, optional=True)"
+        ),
     ]
     if gpus and notebook.trains:
         lines.append(f'{task}.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit({gpus})')

@@ -179,7 +179,7 @@ def plot_jet_images(jets: ak.Array, pt_bin: Bin = PT_BINS[2]) -> Figure:
     images = {name: jet_image(jets[masks[name] & chosen]) for name in ("u, d, s", "gluon")}
     figure, axes = subplots(1, 3, figsize=(15.0, 5.4))
     extent = (-0.5, 0.5, -0.5, 0.5)
-    top = max(max(image.max() for image in images.values()), 1e-9)
+    top = max(1e-9, *(image.max() for image in images.values()))
     scale = LogNorm(top * 1e-4, top)
     for ax, (name, image) in zip(axes, images.items(), strict=False):
         shown = ax.imshow(image.T, origin="lower", extent=extent, cmap="cividis", norm=scale)

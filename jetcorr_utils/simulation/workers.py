@@ -96,8 +96,8 @@ class Blocks:
             )
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
 
     def _make_pool(self) -> None:
         parts = range(-(-self.parameters.pileup.pool_events // _POOL_PART))

@@ -29,7 +29,7 @@ from tests.kubeflow.fake_api import FakeApi, Resource
 from tests.kubeflow.operators import TrainJob, Trial, best_trial, run_experiment, served
 
 EPOCHS = 15  # enough to be killed on the way
-TRIALS = 6
+TRIALS = 3
 
 
 def condition(kind: str, **more: str) -> dict:

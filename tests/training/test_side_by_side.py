@@ -88,7 +88,7 @@ def test_networks_trained_side_by_side_are_those_of_one_process(clouds, tmp_path
         def follow(epoch, row):
             seen[name].append(epoch)
             if name == "particlenet" and epoch == 1:  # the longer one is trained here, the other beside it
-                until(lambda: (two.model("pfn") / "result.json").exists())
+                until((two.model("pfn") / "result.json").exists)
 
         return follow
 
@@ -138,7 +138,7 @@ def test_networks_that_nobody_watches_are_trained_beside(clouds, tmp_path):
     run = RunFolder(tmp_path / "run")
 
     def wait(epoch, row):
-        until(lambda: (run.model("pfn") / "result.json").exists())
+        until((run.model("pfn") / "result.json").exists)
 
     results = train_models(MODELS, clouds, run, progress=False, workers=2, watch={"particlenet": wait}.get)
     assert list(results) == list(MODELS)
