@@ -88,6 +88,22 @@ def test_a_moved_run_folder_and_moved_data_are_up_to_date(copied_run, cli, sampl
     assert _executed(cli(*arguments, "-p", "data.files", json.dumps(data)).stdout) == []
 
 
+def test_relative_data_files_count_from_the_current_folder_in_notebooks_too(tmp_path, monkeypatch, sample):
+    """Also where the folder in which notebooks work, or the project, has a file of the same name."""
+    own = tmp_path / "data" / "sample" / "jets.root"
+    own.parent.mkdir(parents=True)
+    shutil.copy(sample, own)
+    (tmp_path / "list.txt").write_text("data/sample/*.root\nhttps://example.org/a.root\nmissing.root\n")
+    monkeypatch.chdir(tmp_path)
+    for files in ("data/sample/jets.root", "data/sample/*.root", "list.txt", "missing.root"):
+        *_, study, _ = _prepare("smoke", tmp_path / "run", {"data.files": files})
+        local = [file for file in study.data.files if not file.startswith("https://")]
+        assert all(Path(file).is_absolute() and Path(file).is_relative_to(tmp_path) for file in local), study.data.files
+    monkeypatch.chdir(tmp_path / "data")
+    *_, study, _ = _prepare("smoke", tmp_path / "run", {"data.files": "data/sample/jets.root"})
+    assert study.data.files == (str(sample),)  # not below the current folder: the project's
+
+
 def _reasons(folder: RunFolder, arguments: list, files: object) -> list[str | None]:
     """Why each stage would run with these data files."""
     parameters = {"data.directory": str(arguments[-1]), "data.files": files}

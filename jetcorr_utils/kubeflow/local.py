@@ -17,9 +17,11 @@ import nbformat
 import yaml
 
 from ..config import load_study
+from ..data.locations import anchored
 from ..errors import JetcorrError
-from ..files import Lock, scratch_folder
+from ..files import Lock, scratch_folder, write_text
 from ..notebooks import NOTEBOOKS
+from ..plain_yaml import dump_yaml
 from ..run import RunFolder
 from .parameters import check_parameters
 from .pipeline_step import CALLER
@@ -58,8 +60,11 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     run_dir = str(Path(run_dir).absolute())
     study = str(Path(study).resolve()) if Path(study).is_file() else study  # the steps have folders of their own
     check_parameters(study, run_dir, data_dir, backend)
-    load_study(study)
-    run, artefacts = RunFolder(run_dir), Path(f"{run_dir}.pipeline")
+    settings, run, artefacts = load_study(study), RunFolder(run_dir), Path(f"{run_dir}.pipeline")
+    if (data := anchored(settings.data)) != settings.data:  # steps have folders of their own
+        study = str(artefacts / "study.yaml")
+        artefacts.mkdir(parents=True, exist_ok=True)
+        write_text(study, dump_yaml(settings.model_copy(update={"data": data}).model_dump(mode="json")))
     with _surroundings():
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)

@@ -9,9 +9,10 @@ that of one process with the same batch size.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -21,8 +22,6 @@ from ..errors import InputError
 from ..models.process_sums import process_count
 
 __all__ = ["from_first_process", "in_parallel", "process_group", "rank", "share_of"]
-
-T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -78,13 +77,26 @@ def share_of(size: int) -> tuple[int, int]:
     return rank() * size // process_count(), (rank() + 1) * size // process_count()
 
 
-def from_first_process(read: Callable[[], T]) -> T:
-    """What `read()` gives in the first process, in all of them: its disk may be the only one that has the file."""
+def from_first_process(read: Callable[[], Any]) -> Any:
+    """What `read()` gives in the first process, in all of them: its disk may be the only one that has the file.
+
+    It travels as the bytes of a checkpoint, of which tensors and plain values are read and no code: whoever can reach
+    the ports of torchrun, which have no key, can take the place of the first process.
+    """
     if process_count() == 1:
         return read()
-    content = [read() if rank() == 0 else None]
-    distributed.broadcast_object_list(content, src=0)
-    return content[0]
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    content = io.BytesIO()
+    if rank() == 0:
+        torch.save(read(), content)
+    size = torch.tensor(content.tell(), device=device)
+    distributed.broadcast(size, src=0)
+    values = torch.empty(int(size), dtype=torch.uint8)
+    if rank() == 0:
+        values = torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)
+    values = values.to(device)
+    distributed.broadcast(values, src=0)
+    return torch.load(io.BytesIO(values.cpu().numpy().tobytes()), weights_only=True)
 
 
 def in_parallel(model: nn.Module) -> nn.Module:
