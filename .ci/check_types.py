@@ -1,7 +1,7 @@
 """The package's types, checked by mypy: strictly everywhere but in the files that untyped.txt lists.
 
-That list may only shrink. A file in it that has become clean is an error, too, until `--shrink` takes it off; files that
-are not in it have to be clean. mypy sees the packages of the environment whose Python runs this script.
+That list may only shrink. A file in it that has become clean is an error, too, until `--shrink` takes it off; files
+that are not in it have to be clean. mypy sees the packages of the environment whose Python runs this script.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def _flavour_gain(jets: Jets) -> Numbers | None:
 
 
 def _flavour_reach(jets: Jets) -> Numbers | None:
-    """The gain of a correction without flavour dependence: what statistics alone makes of equal medians, and of each."""
+    """The gain of a correction without flavour dependence: what statistics make of equal medians, and of each."""
     ours, standard = jets.flavour_medians, jets.standard.flavour_medians
     if ours is None or standard is None:
         return None

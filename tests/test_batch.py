@@ -21,10 +21,9 @@ from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import Lock, fingerprint, read_json, write_json
 from jetcorr_utils.inference.open_predictors import open_predictors
 from jetcorr_utils.jets.columns import BRANCHES
-from jetcorr_utils.simulation.ntuple import create_tree
 from jetcorr_utils.notebooks import NOTEBOOKS
 from jetcorr_utils.run import RunFolder
-
+from jetcorr_utils.simulation.ntuple import create_tree
 from jetcorr_utils.training import load_result
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import awkward as ak
 import numpy as np
@@ -103,7 +103,7 @@ class _Digested:
     def checksum(self) -> str:
         return self._digest.hexdigest()
 
-    def __enter__(self) -> _Digested:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,7 +164,7 @@ class PartWriter:
             self.jets[split] += len(index)
             self.particles[split] += len(rows)
 
-    def __enter__(self) -> PartWriter:
+    def __enter__(self) -> Self:
         """The writer, whose files are closed at the end."""
         return self
 

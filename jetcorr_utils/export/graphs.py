@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ..architectures import ARCHITECTURES
 from ..models import CloudNetwork, ParticleFlowNetwork, ParticleNet, correction
-from ..models.inputs import CloudInputs
 from ..models.edgeconv import EdgeConv
+from ..models.inputs import CloudInputs
 from .dense import DenseOperations
 
 __all__ = ["Finish", "PaddedNetwork", "PaddedParticleNet", "PaddedPfn", "TracedNetwork", "padded_network"]

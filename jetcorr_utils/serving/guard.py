@@ -125,7 +125,7 @@ def start(command: tuple[str, ...], variables: dict[str, str], key: str) -> subp
 
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr, env=variables | keyed,
-        preexec_fn=prepare, process_group=0,
+        preexec_fn=prepare, process_group=0,  # noqa: PLW1509 - the guard has no threads
     )  # fmt: skip
     os.close(tell)
     if os.read(told, 5):

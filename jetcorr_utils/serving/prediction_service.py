@@ -18,6 +18,7 @@ from ..inference.triton_predictor import MemoryChoice, TritonPredictor
 from .inference_cost import prometheus_metrics, usage
 from .server import TritonServer
 from .server_environment import server_available
+from typing import Self
 
 __all__ = ["Service", "open_service"]
 
@@ -92,7 +93,7 @@ class Service:
         if self.server is not None:
             self.server.stop()
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -29,6 +29,7 @@ from ..listening import listens
 from . import guard
 from .served_repository import ServedRepository
 from .server_environment import find_environment, prepare, private_place, variables
+from typing import Self
 
 __all__ = ["TritonServer"]
 
@@ -101,7 +102,7 @@ class TritonServer:
         state = "running" if self.running else "stopped"
         return f"TritonServer({str(self.repository)!r}, {state}, http={self.http_url}, grpc={self.grpc_url})"
 
-    def __enter__(self) -> TritonServer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -85,7 +85,7 @@ class Blocks:
         self.parameters, self.seed, self.workers = parameters, seed, workers
         self.pythia_seconds = 0.0
 
-    def __enter__(self) -> Blocks:
+    def __enter__(self) -> Self:
         self._stack = ExitStack()
         self._pool_file = self._stack.enter_context(scratch_folder()) / "pool.npz"
         self._executor = None

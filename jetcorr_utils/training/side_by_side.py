@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from tqdm.auto import tqdm
@@ -154,7 +154,7 @@ class _Beside:
         self._processes: list[tuple[BaseProcess, Connection]] = []
         self._bar = tqdm(total=len(job.models), desc="networks", disable=not (progress and shares))
 
-    def __enter__(self) -> _Beside:
+    def __enter__(self) -> Self:
         if self._shares:
             context = server_context(__name__)
             for share in self._shares:

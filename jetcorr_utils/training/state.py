@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import BatchLoader, CloudBatch
-from ..jets.flavours import paper_flavour
 from ..errors import TrainingError
 from ..files import atomic_path
 from ..imported_code import code_key
+from ..jets.flavours import paper_flavour
 from ..models import build_model
 from ..models.losses import CorrectionLoss
 from ..models.process_sums import process_count, total_over_processes

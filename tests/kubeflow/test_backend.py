@@ -24,7 +24,7 @@ from jetcorr_utils.kubeflow.cluster_training import train_on_cluster
 from jetcorr_utils.metrics import trial_metrics
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.training import load_result, train
-from jetcorr_utils.tuning import load_search
+from jetcorr_utils.tuning import load_search, search_plots
 from tests.kubeflow.fake_api import FakeApi, Resource
 from tests.kubeflow.operators import TrainJob, Trial, best_trial, run_experiment, served
 
@@ -162,8 +162,8 @@ def test_a_finished_experiment_is_read_as_a_local_search(cluster_run):
         assert best["folder"] == katib.name
         assert load_result(cluster_run.folder.tuning / "best").history["epoch"].max() == EPOCHS
     assert np.isfinite(result.histories["validation_mae"]).all()
-    assert plots.plot_parallel_coordinates(result).axes
-    assert plots.plot_pareto(result).axes
+    assert search_plots.plot_parallel_coordinates(result).axes
+    assert search_plots.plot_pareto(result).axes
 
 
 @pytest.mark.slow
