@@ -16,8 +16,9 @@ from jetcorr_utils.architectures import ARCHITECTURES, Architecture, NetworkSett
 from jetcorr_utils.config import load_study
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError, StudyError
-from jetcorr_utils.export import OnnxPredictor, check_parity, export_model, export_run
+from jetcorr_utils.export import check_parity, export_model, export_run
 from jetcorr_utils.export.graphs import PaddedPfn, TracedNetwork, padded_network
+from jetcorr_utils.inference import OnnxPredictor
 from jetcorr_utils.models import build_model
 from jetcorr_utils.plain_yaml import dump_yaml
 from jetcorr_utils.run import RunFolder

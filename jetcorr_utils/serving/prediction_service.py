@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 
@@ -18,7 +19,6 @@ from ..inference.triton_predictor import MemoryChoice, TritonPredictor
 from .inference_cost import prometheus_metrics, usage
 from .server import TritonServer
 from .server_environment import server_available
-from typing import Self
 
 __all__ = ["Service", "open_service"]
 

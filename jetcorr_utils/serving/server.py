@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 from ..errors import InputError, ServerError
 from ..export.triton_repository import LOCAL_CONFIG
@@ -29,7 +30,6 @@ from ..listening import listens
 from . import guard
 from .served_repository import ServedRepository
 from .server_environment import find_environment, prepare, private_place, variables
-from typing import Self
 
 __all__ = ["TritonServer"]
 

@@ -21,7 +21,7 @@ import nbformat
 import pytest
 
 from jetcorr_utils.config import project_root
-from jetcorr_utils.kubeflow.pipeline import NOTEBOOK, PIPELINE, RESOURCES, _adapt
+from jetcorr_utils.kubeflow.pipeline import NOTEBOOK, PIPELINE, _adapt
 from jetcorr_utils.notebooks import NOTEBOOKS
 
 pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
@@ -239,7 +239,8 @@ def test_kales_panel_shows_the_steps_and_compiles_the_committed_pipeline(lab, ke
     page, panel = lab.page, lab.page.locator("#jp-left-stack")
     page.locator(".jp-SideBar.jp-mod-left li[data-id*=kubeflow]").click()
     panel.locator("input[type=checkbox]").first.click()
-    for step in RESOURCES:
+    steps = [notebook.title for notebook in NOTEBOOKS.values()]
+    for step in steps:
         page.locator(SHOWN).get_by_text(step, exact=True).first.wait_for()
     keep_picture(page, "kale_panel")
     panel.get_by_text("KFP is not reachable").wait_for()
@@ -252,5 +253,5 @@ def test_kales_panel_shows_the_steps_and_compiles_the_committed_pipeline(lab, ke
     # What makes Kale's code ours (see jetcorr_utils.kubeflow.pipeline) makes the committed file of it.
     monkeypatch.chdir(tmp_path)
     code = (lab.workspace / ".kale" / "jetcorr.kale.py").read_text()
-    Path("jetcorr.kale.py").write_text(_adapt(code, list(RESOURCES), 0))
+    Path("jetcorr.kale.py").write_text(_adapt(code, steps, 0))
     assert Path(kfputils.compile_pipeline("jetcorr.kale.py", "jetcorr")).read_bytes() == PIPELINE.read_bytes()

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from jetcorr_utils.config import PfnSettings, Space
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.metrics import trial_metrics
-from jetcorr_utils.tuning import SearchResult, pareto_front, plots
+from jetcorr_utils.tuning import SearchResult, pareto_front, search_plots
 
 SPACE = TypeAdapter(dict[str, Space]).validate_python(
     {
@@ -78,7 +78,7 @@ def test_importance_leaves_out_settings_outside_the_space(result):
 def test_importance_of_too_few_trials_is_empty(result):
     few = SearchResult(result.folder, result.settings, SPACE, result.trials[:3], result.histories)
     assert few.importance().empty
-    assert plots.plot_importance(few).axes[0].texts[0].get_text() == "too few complete trials"
+    assert search_plots.plot_importance(few).axes[0].texts[0].get_text() == "too few complete trials"
 
 
 def test_nothing_beats_a_trial_of_the_pareto_front(result):
@@ -101,9 +101,9 @@ def test_equal_trials_are_all_on_the_front():
     assert pareto_front(table, ("mae", "jets_per_s")).tolist() == [True, True, False]
 
 
-@pytest.mark.parametrize("name", [name for name in plots.__all__ if name != "plot_comparison"])
+@pytest.mark.parametrize("name", [name for name in search_plots.__all__ if name != "plot_comparison"])
 def test_each_figure_has_labels_and_is_drawn(result, name, tmp_path):
-    figure = getattr(plots, name)(result)
+    figure = getattr(search_plots, name)(result)
     figure.savefig(tmp_path / "figure.png")
     texts = [text for ax in figure.axes for text in (ax.get_xlabel(), ax.get_ylabel(), ax.get_title())]
     assert any(texts)
@@ -111,7 +111,7 @@ def test_each_figure_has_labels_and_is_drawn(result, name, tmp_path):
 
 
 def test_the_history_falls_to_the_best(result):
-    axes = plots.plot_history(result).axes[0]
+    axes = search_plots.plot_history(result).axes[0]
     best = next(line for line in axes.lines if line.get_label() == "best so far")
     steps = np.asarray(best.get_ydata())
     assert (np.diff(steps) <= 0).all()
@@ -119,7 +119,7 @@ def test_the_history_falls_to_the_best(result):
 
 
 def test_the_box_plots_count_the_trials(result):
-    axes = plots.plot_optimizers(result).axes[0]
+    axes = search_plots.plot_optimizers(result).axes[0]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert sum(int(label.split()[1]) for label in labels) == 34
     assert sum(int(label.split()[3]) for label in labels) == 38  # those that failed have no error
@@ -127,4 +127,4 @@ def test_the_box_plots_count_the_trials(result):
 
 def test_a_parameter_that_was_not_searched_cannot_be_compared(result):
     with pytest.raises(InputError, match=r"fc_dim is not in the search space, which has conv_dim, dropout"):
-        plots.plot_optimizers(result, by="fc_dim")
+        search_plots.plot_optimizers(result, by="fc_dim")
