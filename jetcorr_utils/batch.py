@@ -41,7 +41,7 @@ __all__ = ["NotebookError", "run_notebook", "run_study", "why_outdated"]
 log = logging.getLogger(__name__)
 
 # Of the section `data`: where the files lie and how they are had; their content is looked at itself
-PLACES = {"data": {"files": True, "directory": True, "remote": True, "simulation": {"workers": True}}}
+PLACES: dict[str, Any] = {"data": {"files": True, "directory": True, "remote": True, "simulation": {"workers": True}}}
 
 
 class _Record(BaseModel):
@@ -155,8 +155,8 @@ def why_outdated(
             return f"{name} was changed"
     if stage.number == "01" and data.now is None:
         return "its data files are missing"
-    if changed := data.why_changed(record.get("data")):
-        return changed
+    if (why := data.why_changed(record.get("data"))) is not None:
+        return why
     key, before = _key(stage, study, run, parameters), record["key"]
     changed = [name for name in key if isinstance(before, str) or before.get(name) != key[name]]
     return f"{' and '.join(changed)} changed" if changed else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, cast
 
 import hist
 import matplotlib.pyplot as plt
@@ -17,10 +17,12 @@ import mplhep
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike, NDArray
 
 from .files import atomic_path
@@ -31,6 +33,8 @@ __all__ = [
     "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure", "selection_label", "styled",
     "subplots", "title_of",
 ]  # fmt: skip
+
+P = ParamSpec("P")
 
 _SIZES = {
     "figure.figsize": (8.0, 6.6),
@@ -57,16 +61,16 @@ _SIZES = {
 _STYLE = ["default", mplhep.style.CMS, _SIZES]  # first matplotlib's own: not what the user's matplotlibrc says
 
 
-def styled(draw: Callable[..., StyledFigure]) -> Callable[..., Figure]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, StyledFigure]:
     """Decorator of a function that returns a figure made by `subplots`.
 
     The figure is drawn in the project's style, and closed.
     """
 
     @functools.wraps(draw)
-    def in_style(*args: Any, **kwargs: Any) -> Figure:
+    def in_style(*args: P.args, **kwargs: P.kwargs) -> StyledFigure:
         with plt.style.context(_STYLE):
-            figure = draw(*args, **kwargs)
+            figure = cast("StyledFigure", draw(*args, **kwargs))
         plt.close(figure)
         return figure
 
@@ -97,20 +101,20 @@ class StyledFigure(Figure):
             self.set_layout_engine(None)
         return self
 
-    def draw(self, renderer) -> None:
+    def draw(self, renderer: RendererBase) -> None:
         """Draw in the project's style."""
         self.complete()
         with plt.style.context(_STYLE):
             super().draw(renderer)
 
-    def get_tightbbox(self, *args, **kwargs):
+    def get_tightbbox(self, *args: Any, **kwargs: Any) -> Bbox:
         """The box around all that is drawn, as in the project's style."""
         self.complete()
         with plt.style.context(_STYLE):
             return super().get_tightbbox(*args, **kwargs)
 
 
-def subplots(rows: int = 1, columns: int = 1, **options) -> tuple[StyledFigure, Any]:
+def subplots(rows: int = 1, columns: int = 1, **options: Any) -> tuple[StyledFigure, Any]:
     """``plt.subplots`` for a figure that keeps the project's style."""
     return plt.subplots(rows, columns, FigureClass=StyledFigure, **options)
 
@@ -128,7 +132,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
 
 def experiment_label(ax: Axes, right: str = "13 TeV") -> None:
     """Have it said above the axes what made the jets, see `StyledFigure.complete`, and `right` at the other end."""
-    ax.figure.labels.append((ax, right))
+    cast("StyledFigure", ax.figure).labels.append((ax, right))
 
 
 def selection_label(ax: Axes, text: str, x: float = 0.04, y: float = 0.96) -> None:
@@ -136,7 +140,7 @@ def selection_label(ax: Axes, text: str, x: float = 0.04, y: float = 0.96) -> No
     ax.text(x, y, text, transform=ax.transAxes, ha="left", va="top", fontsize=15, linespacing=1.5)
 
 
-def legend(ax: Axes, columns: int = 1, **options) -> None:
+def legend(ax: Axes, columns: int = 1, **options: Any) -> None:
     """A legend in the upper right corner, where `room_on_top` keeps data away."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="upper right", ncols=columns, **options)
@@ -200,12 +204,12 @@ def note_if_empty(ax: Axes, table: pd.DataFrame) -> None:
 
 def color_of(correction: str, among: Sequence[str] = ()) -> str:
     """The colour of a correction, the same in every figure."""
-    return look_of(correction, among).colour
+    return str(look_of(correction, among).colour)
 
 
 def marker_of(correction: str, among: Sequence[str] = ()) -> str:
     """The marker of a correction, the same in every figure."""
-    return look_of(correction, among).marker
+    return str(look_of(correction, among).marker)
 
 
 def title_of(correction: str) -> str:
@@ -216,7 +220,7 @@ def title_of(correction: str) -> str:
 def _label(ax: Axes, left: str, right: str) -> None:
     """Write above the axes as mplhep does; it draws the figure twice to find room beside a power of ten."""
     ticks = ax.yaxis.get_major_formatter()
-    ticks.format_ticks(ax.yaxis.get_majorticklocs())
+    ticks.format_ticks(list(ax.yaxis.get_majorticklocs()))
     if ticks.get_offset():
         mplhep.label.exp_label(exp="", llabel=left, rlabel=right, ax=ax, loc=0, fontsize=17)
     else:
@@ -241,17 +245,15 @@ def _covers_data(ax: Axes) -> bool:
     """Whether the legend or a text in a corner of the axes lies over points, error bars or histogram steps."""
     points = _data_pixels(ax)
     boxes = [text.get_window_extent() for text in ax.texts if text.get_transform() == ax.transAxes]
-    boxes += [ax.get_legend().get_window_extent()] if ax.get_legend() else []
+    boxes += [key.get_window_extent()] if (key := ax.get_legend()) else []
     return any(box.padded(3).count_contains(points) for box in boxes)
 
 
 def _data_pixels(ax: Axes) -> NDArray[np.float64]:
     """Where data are drawn, in pixels (N, 2); error bars by their ends and middle."""
     # A line of two points without markers is a guide to the eye, such as a diagonal.
-    drawn = [line for line in ax.lines if line.get_transform() == ax.transData]
-    points = [
-        line.get_xydata() for line in drawn if len(line.get_xydata()) != 2 or line.get_marker() not in ("None", "")
-    ]
+    lines = [(line, np.asarray(line.get_xydata())) for line in ax.lines if line.get_transform() == ax.transData]
+    points: list[NDArray] = [data for line, data in lines if len(data) != 2 or line.get_marker() not in ("None", "")]
     for container in ax.containers:
         if isinstance(container, ErrorbarContainer):
             points += [segment for bars in container.lines[2] for segment in bars.get_segments()]

@@ -48,7 +48,7 @@ def check_parameters(study: str, run_dir: str, data_dir: str = "", backend: str 
     for name, value, pattern in (("study", study, _STUDY), ("run_dir", run_dir, _PATH), ("data_dir", data_dir, _PATH)):
         if name == "data_dir" and not value:
             continue
-        if not isinstance(value, str) or not pattern.fullmatch(value):
+        if not pattern.fullmatch(value):
             raise InputError(
                 f"pipeline parameter {name} = {value!r}: use letters, digits and the characters . _ - / only"
             )

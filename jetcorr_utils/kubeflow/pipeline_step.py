@@ -16,6 +16,7 @@ from typing import Any
 from ..batch import run_notebook
 from ..errors import InputError
 from ..files import Lock, read_json
+from ..metrics import gains_in
 from ..notebooks import NOTEBOOKS
 from ..report import page, write_report
 from ..run import RunFolder
@@ -113,7 +114,7 @@ def headline(last: dict[str, Any]) -> tuple[float, float, float, int]:
     absolute error, and the number of test jets.
     """
     metrics = read_json(RunFolder(last["run_dir"]).metrics)
-    models = [part for part in metrics.values() if isinstance(part, dict) and "resolution_gain" in part]
+    models = [part for part in metrics.values() if gains_in(part)]
     best = max(models, key=lambda model: model["resolution_gain"]["0-2.5"]["30-inf"]["value"] or 0.0)
     gains = [best[name]["0-2.5"]["30-inf"]["value"] for name in ("resolution_gain", "flavour_gain")]
     return float(gains[0] or 0.0), float(gains[1] or 0.0), float(best["mae"]), int(best["jets"])

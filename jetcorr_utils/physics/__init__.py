@@ -1,12 +1,12 @@
 """The physics: response, resolution, flavour dependence and uncertainty of the corrected jets, as numbers and figures.
 
-Numbers: `predictions` (reading), `statistics` (bootstrap), `metrics` (metrics.json), `profiles` (against any variable),
-`results` (the table beside the `published` figures), `closure` (residual correction) and `closure_checks`, `limits`
-(trees and oracles), `prior` (other spectra), `seeds`, `model_groups` (several trainings), `cms` (our simulation beside
-CMS's, drawn by `cms_plots`), `variations` (other simulations), `steps` (what a study asks for beyond). Figures of the
-data: `explore`, `explore_particles`, `browse`; of a training: `learning`, `attention`; of the corrected jets: `plots`,
-`flavour_plots`, `check_plots`, `uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a
-figure, and `save_figure` writes it.
+Numbers: `predictions` (reading), `statistics` (bootstrap), `measurement` (metrics.json), `profiles` (against any
+variable), `gains_table` (beside the `published` figures), `closure` (residual correction) and `closure_checks`,
+`limits` (trees and oracles), `prior` (other spectra), `seeds`, `model_groups` (several trainings), `cms` (our
+simulation beside CMS's, drawn by `cms_plots`), `variations` (other simulations), `requested_parts` (what a study asks
+for beyond). Figures of the data: `explore`, `explore_particles`, `browse`; of a training: `learning`, `attention`; of
+the corrected jets: `response_plots`, `flavour_plots`, `check_plots`, `uncertainty`; of several trainings:
+`study_plots`. Each ``plot_…`` function returns a figure, and `save_figure` writes it.
 
 The response histograms filled by coffea are in `jetcorr_utils.physics.response`, not imported here because coffea takes
 seconds to import.
@@ -71,6 +71,7 @@ from .requested_parts import (
     closed,
     closure_figures,
     first_corrections,
+    further_figures,
     limit_figures,
     prior_figures,
     references,
@@ -122,6 +123,7 @@ __all__ = [
     "flavour_medians",
     "flavour_profile",
     "frontier_weights",
+    "further_figures",
     "input_importance",
     "learning_curve",
     "limit_figures",

@@ -52,8 +52,8 @@ def plot_median_against(
 ) -> Figure:
     """Median response and resolution against any variable, for example ``rhoAll`` (label with unit)."""
     figure, main, lower = figure_with_ratio()
-    edges = _distinct(edges)
-    table = profile(predictions, corrections, settings, by=by, edges=edges, pt_bin=pt_bin, eta_bin=eta_bin)
+    distinct = _distinct(edges)
+    table = profile(predictions, corrections, settings, by=by, edges=distinct, pt_bin=pt_bin, eta_bin=eta_bin)
     draw_points(main, table, "median", corrections)
     draw_points(lower, table, "resolution", corrections)
     main.axhspan(0.99, 1.01, color="0.9", zorder=0)
@@ -61,7 +61,7 @@ def plot_median_against(
     main.set_ylabel("Median response")
     lower.set_ylabel("IQR / median", fontsize=15)
     lower.set_xlabel(label)
-    lower.set_xlim(edges[0], edges[-1])
+    lower.set_xlim(distinct[0], distinct[-1])
     room_on_top(main, 0.3)
     selection_label(main, selection_text(pt_bin, eta_bin))
     legend(main)

@@ -100,9 +100,8 @@ def plot_prediction(target: ArrayLike, prediction: ArrayLike, title: str = "") -
     A network that minimises the absolute error predicts the median of what it cannot tell apart, so the predictions
     spread less than the truth does: the slope is below one.
     """
-    target, prediction = np.asarray(target), np.asarray(prediction)
     known = np.isfinite(target)
-    target, prediction = target[known], prediction[known]
+    target, prediction = np.asarray(target)[known], np.asarray(prediction)[known]
     figure, ax = subplots()
     # A margin, so that the axes have a width for a single jet, too
     margin = np.array([-1e-3, 1e-3])

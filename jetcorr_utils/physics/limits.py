@@ -219,7 +219,7 @@ def add_corrections(
     other = pd.DataFrame(columns | {f"{name}_factor": values for name, values in factors.items()})
     keys = predictions[IDENTIFIERS].astype(np.int64)
     matched = keys.merge(other.drop_duplicates(IDENTIFIERS), on=IDENTIFIERS, how="left", validate="many_to_one")
-    added = {}
+    added: dict[str, NDArray[np.float64]] = {}
     for name in factors:
         factor = matched[f"{name}_factor"].to_numpy()
         if np.isnan(factor).any():

@@ -52,7 +52,8 @@ def precision_cost(
     for name in variants:
         jets = Jets(bootstrap, response(predictions, name), rows, None, standard)
         measured[name] = {"mae": jets.mean(absolute_log_error(predictions, name))}
-        measured[name] |= {metric: METRICS[metric].function(jets) for metric in ("resolution_gain", "closure")}
+        found = {metric: METRICS[metric].measure(jets) for metric in ("resolution_gain", "closure")}
+        measured[name] |= {metric: values for metric, values in found.items() if values is not None}
     reference = measured[next(iter(variants))]
     return pd.DataFrame([{"variant": name} | _row(numbers, reference, len(rows)) for name, numbers in measured.items()])
 

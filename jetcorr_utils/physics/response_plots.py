@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..config import PhysicsSettings
-from ..metrics import METRICS
+from ..metrics import METRICS, Metric
 from ..style import (
     color_of,
     density_steps,
@@ -159,8 +159,8 @@ def plot_gain(
                 yerr=[metric.scale * (entries[n]["error"] or 0) for n in known], fmt=marker_of(model, models),
                 color=color_of(model, models), label=title_of(model), capsize=3,
             )  # fmt: skip
-        if quantity == "flavour_gain":
-            _mark_reach(ax, metrics[models[0]].get("flavour_reach", {}).get(eta, {}), pt_bins)
+        if metric.reach:
+            _mark_reach(ax, metrics[models[0]].get(metric.reach, {}).get(eta, {}), metric, pt_bins)
         ax.axvline(0.5, ymax=0.75, color="0.8", linewidth=1, zorder=0)
         ax.axhline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
         ax.set_xticks(range(len(pt_bins)), [pt.replace("-inf", "+").replace("-", "–") for pt in pt_bins], rotation=30)
@@ -177,14 +177,14 @@ def plot_gain(
     return figure
 
 
-def _mark_reach(ax: Axes, reach: Mapping[str, Any], pt_bins: Sequence[str]) -> None:
+def _mark_reach(ax: Axes, reach: Mapping[str, Any], metric: Metric, pt_bins: Sequence[str]) -> None:
     """A grey line in each bin at the gain that a correction without flavour dependence would score."""
     known = [
         (place, reach[pt]["value"]) for place, pt in enumerate(pt_bins) if reach.get(pt, {}).get("value") is not None
     ]
     for number, (place, value) in enumerate(known):
         label = "No flavour dependence" if number == 0 else None
-        ax.plot([place - 0.32, place + 0.32], [100 * value] * 2, color="0.55", linewidth=2, label=label)
+        ax.plot([place - 0.32, place + 0.32], [metric.scale * value] * 2, color="0.55", linewidth=2, label=label)
 
 
 def draw_points(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:

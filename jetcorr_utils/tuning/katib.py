@@ -16,14 +16,20 @@ from typing import Any
 from ..config import Study
 from ..errors import InputError
 from ..files import write_json
+from ..metrics import METRICS
 from .cluster import parse_values
 from .search_result import SEARCH, SearchResult, describe_search, load_search
-from .trial import TrialRecord, check_trial_name, read_trial, write_record
+from .trial import State, TrialRecord, check_trial_name, read_trial, write_record
 
 __all__ = ["import_experiment"]
 
 #: condition of a Trial that is true → state of ours; a trial without metrics has failed for us
-_STATES = {"Succeeded": "complete", "EarlyStopped": "pruned", "Failed": "failed", "MetricsUnavailable": "failed"}
+_STATES: dict[str, State] = {
+    "Succeeded": "complete",
+    "EarlyStopped": "pruned",
+    "Failed": "failed",
+    "MetricsUnavailable": "failed",
+}
 
 
 def import_experiment(
@@ -98,7 +104,7 @@ def _record(number: int, trial: Mapping[str, Any], study: Study) -> TrialRecord 
     observed = status.get("observation", {}).get("metrics", ())
     metrics = {one["name"]: float(one["latest"]) for one in observed if _is_number(one["latest"])}
     state = _STATES[conditions[-1]["type"]]
-    if state == "complete" and "resolution_gain" not in metrics:
+    if state == "complete" and not any(METRICS[name].function for name in metrics if name in METRICS):
         state = "constant"  # only these end well without the metrics of a trained network
     error = f"{conditions[-1]['type']}: {conditions[-1].get('message', '')}" if state == "failed" else None
     return TrialRecord(number, state, values, metrics, error)

@@ -25,6 +25,8 @@ from ..training import load_model, predict, train
 from .space import Parameters, apply_parameters
 from .trial_metrics import constant_error, response_metrics
 
+State = Literal["complete", "pruned", "constant", "failed"]
+
 __all__ = [
     "RECORD",
     "PrunedTrial",
@@ -68,7 +70,7 @@ class TrialRecord:
     """
 
     number: int
-    state: Literal["complete", "pruned", "constant", "failed"]
+    state: State
     values: Parameters
     metrics: dict[str, float] = field(default_factory=dict)
     error: str | None = None
@@ -157,7 +159,9 @@ def run_trial(
     constant = constant_error(training, validation)
     watch = _Watch(folder / "history.csv", constant, grace, settings.training.epochs, report)
     start = time.perf_counter()
-    state, metrics, error = "complete", {}, None
+    state: State = "complete"
+    metrics: dict[str, float] = {}
+    error = None
     try:
         result = train(settings, training, validation, folder, log_dir=log_dir, progress=progress, callback=watch)
         metrics = {
