@@ -79,7 +79,7 @@ def load_installed() -> None:
 
 def source_files() -> list[Path]:
     """The files of the extensions that are loaded, whose content decides what a study gives."""
-    return sorted(Path(module.__file__) for module in _loaded.values() if getattr(module, "__file__", None))
+    return sorted(Path(file) for module in _loaded.values() if (file := getattr(module, "__file__", None)))
 
 
 class Loaded:

@@ -212,7 +212,8 @@ def list_blocks(paths: Sequence[str | Path], step_size: int | str = STEP) -> lis
 
     How absent branches are filled is logged.
     """
-    blocks, reported = [], set()
+    blocks: list[ak.Array] = []
+    reported: set[str] = set()
     for path in map(str, paths):
         with open_jets(path) as source:
             _report(source, reported)

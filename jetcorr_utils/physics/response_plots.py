@@ -121,8 +121,7 @@ def plot_width_and_tails(
 ) -> Figure:
     """Effective Gaussian width of the response against gen pt, and the share of jets beyond 2.5 widths of it."""
     figure, main, lower = figure_with_ratio()
-    binning = {"edges": PT_EDGES_ABOVE_CUT, "eta_bin": eta_bin, "min_jets": 100}
-    table = profile(predictions, corrections, settings, **binning)
+    table = profile(predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin, min_jets=100)
     draw_points(main, table, "effective_sigma", corrections)
     percent = table.assign(tail=100 * table["tail"], tail_error=100 * table["tail_error"])
     draw_points(lower, percent, "tail", corrections)

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http.client import HTTPException
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..addresses import open_directly
@@ -181,7 +181,8 @@ def measure_multiplicity(
     groups = np.array_split(np.argsort(counts, kind="stable"), min(bins, len(counts)))
     for group in tqdm(groups, desc=f"{predictor.name}: multiplicities", disable=not progress):
         chosen = [generator.choice(group, batch_size) for _ in range(4)]
-        batches, times = [pad(clouds, rows) for rows in chosen], []
+        batches = [pad(clouds, rows) for rows in chosen]
+        times: list[float] = []
         predictor.infer(batches[0])
         _time(predictor, batches, seconds, times)
         low, median, high = 1e6 * np.quantile(times, [0.25, 0.5, 0.75]) / batch_size
@@ -189,7 +190,7 @@ def measure_multiplicity(
     return pd.DataFrame(rows)
 
 
-def _time(predictor: Predictor, batches: Sequence[Mapping[str, Any]], seconds: float, times: list[float]) -> None:
+def _time(predictor: Predictor, batches: Sequence[dict[str, NDArray]], seconds: float, times: list[float]) -> None:
     """Append the seconds that each request took."""
     start = time.perf_counter()
     while not times or time.perf_counter() - start < seconds:

@@ -48,7 +48,7 @@ class Service:
         The local server, if one was started.
     """
 
-    predictors: dict[str, Predictor]
+    predictors: Mapping[str, Predictor]
     text: str
     server: TritonServer | None = None
 
@@ -144,10 +144,10 @@ def open_service(
         reason = str(error).splitlines()[0]
         return Service(open_predictors(repository), f"ONNX Runtime in this process, since {reason}")
     address = server.http_url if protocol == "http" else server.grpc_url
-    predictors, options = {}, {"shared_memory": shared_memory, "server": server}
+    predictors: dict[str, TritonPredictor] = {}
     try:
         for name in names:
-            predictors[name] = TritonPredictor(address, name, protocol, **options)
+            predictors[name] = TritonPredictor(address, name, protocol, shared_memory=shared_memory, server=server)
     except BaseException:
         Service(predictors, "", server).close()
         raise

@@ -107,8 +107,7 @@ class TrainingState:
         for step, batch in enumerate(self.loader):
             size = min(self.options.batch_size, len(self.train) - step * self.options.batch_size)  # of all processes
             sums += size * np.array([*self._step(batch, folder), 1.0])
-        sums = total_over_processes(sums)
-        loss, mae, jets = sums.tolist()
+        loss, mae, jets = total_over_processes(sums).tolist()
         return {"train_loss": loss / jets, "train_mae": mae / jets}
 
     def _step(self, batch: CloudBatch, folder: Path) -> tuple[float, float]:

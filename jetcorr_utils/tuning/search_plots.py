@@ -268,8 +268,7 @@ def _ring(ax: Axes, x: float, y: float, label: str, size: float = 200, colour: s
 def _axis(ax: Axes, position: int, column: pd.Series, result: SearchResult) -> pd.Series:
     """Draw one vertical axis of the parallel coordinates with its end values; the column scaled to 0..1."""
     space = result.space.get(column.name)
-    words = isinstance(space, Choice)
-    if words:
+    if isinstance(space, Choice):
         extra = [value for value in column.unique() if value not in space.choices]
         choices = [*space.choices, *extra]
         choices = choices if any(isinstance(c, str) for c in choices) else sorted(choices)
