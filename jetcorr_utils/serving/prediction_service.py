@@ -5,6 +5,7 @@ The notebook must give its results on every machine, so the choice is made here 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
