@@ -34,6 +34,7 @@ __all__ = [
     "Metric",
     "add_metric",
     "binned_metrics",
+    "compared_metrics",
     "flavour_spread",
     "gains_in",
     "shown_metrics",
@@ -121,6 +122,8 @@ class Metric:
         Whether it compares with the standard correction, which then has none itself.
     trial
         Whether the search notes it of each trial.
+    compared
+        Whether the figures of a search compare trials by it.
     shown
         Whether the results table has it, and a figure shows it in bins.
     digits
@@ -138,6 +141,7 @@ class Metric:
     function: Callable[[Jets], Numbers | None] | None = None
     gain: bool = False
     trial: bool = True
+    compared: bool = True
     shown: bool = True
     digits: int = 4
     log: bool = False
@@ -200,15 +204,15 @@ OBJECTIVE = "mae"
 
 _TABLE = (
     Metric(OBJECTIVE, "validation MAE", "less", digits=5),
-    Metric("constant_mae", "MAE of the best constant", "less", digits=5),
+    Metric("constant_mae", "MAE of the best constant", "less", digits=5, compared=False),
     Metric("resolution_gain", "resolution gain", "more", "%", _resolution_gain, gain=True),
-    Metric("flavour_spread", "flavour spread", "less", function=_of_medians(flavour_spread), shown=False),
-    Metric("closure", "closure", "zero", "%", lambda jets: jets.median - 1, shown=False),
+    Metric("flavour_spread", "flavour spread", "less", "", _of_medians(flavour_spread), compared=False, shown=False),
+    Metric("closure", "closure", "zero", "%", lambda jets: jets.median - 1, compared=False, shown=False),
     Metric("jets_per_s", "inference", "more", "jets/s", digits=0, log=True),
-    Metric("train_jets_per_s", "training", "more", "jets/s", digits=0, log=True),
-    Metric("parameters", "parameters", "less", digits=0),
-    Metric("epochs", "epochs", "less", digits=0),
-    Metric("seconds", "time", "less", "s"),
+    Metric("train_jets_per_s", "training", "more", "jets/s", digits=0, log=True, compared=False),
+    Metric("parameters", "parameters", "less", digits=0, compared=False),
+    Metric("epochs", "epochs", "less", digits=0, compared=False),
+    Metric("seconds", "time", "less", "s", compared=False),
     Metric("resolution", "resolution", "less", "%", lambda jets: jets.resolution, trial=False, shown=False),
     Metric("flavour_gain", "flavour gain", "more", "%", _flavour_gain, gain=True, trial=False, reach="flavour_reach"),
     Metric("flavour_range", "flavour range", "less", "%", _of_medians(_range), trial=False, shown=False),
@@ -242,6 +246,11 @@ def gains_in(entry: object) -> bool:
 def trial_metrics() -> list[str]:
     """The names of what the search notes of each trial, its objective first."""
     return [metric.name for metric in METRICS.values() if metric.trial]
+
+
+def compared_metrics() -> list[str]:
+    """The names of those that the figures of a search compare trials by."""
+    return [metric.name for metric in METRICS.values() if metric.trial and metric.compared]
 
 
 def binned_metrics() -> list[Metric]:

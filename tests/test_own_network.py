@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jetcorr_utils import extensions, physics
+from jetcorr_utils import physics
 from jetcorr_utils.architectures import ARCHITECTURES, Architecture, NetworkSettings, add_architecture
 from jetcorr_utils.config import load_study
 from jetcorr_utils.data import load_clouds
@@ -25,7 +25,7 @@ from jetcorr_utils.run import RunFolder
 from jetcorr_utils.style import title_of
 from jetcorr_utils.training import load_model, train_models
 from jetcorr_utils.tuning import search
-from tests.conftest import jetcorr
+from tests.conftest import jetcorr, restored_tables
 from tests.networks import SETTINGS, network, some_clouds
 
 EXAMPLE = Path(__file__).parent / "examples" / "my_networks.py"
@@ -51,12 +51,8 @@ def folder(sample, tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     shutil.copy(EXAMPLE, folder)
     (folder / "study.yaml").write_text(STUDY.format(sample=sample, data=folder / "data"), encoding="utf-8")
-    tables = dict(ARCHITECTURES), dict(extensions._loaded)
-    yield folder
-    for table, before in zip((ARCHITECTURES, extensions._loaded), tables, strict=True):
-        table.clear()
-        table.update(before)
-    sys.modules.pop("my_networks", None)
+    with restored_tables():
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..config import Choice, Space
 from ..errors import InputError
-from ..metrics import METRICS, OBJECTIVE
+from ..metrics import METRICS, OBJECTIVE, compared_metrics
 from ..style import COLOURS, styled, subplots
 from .search_result import SearchResult
 
@@ -86,10 +86,11 @@ def plot_learning_curves(result: SearchResult) -> Figure:
 
 
 @styled
-def plot_parallel_coordinates(
-    result: SearchResult, metrics: Sequence[str] = ("mae", "resolution_gain", "jets_per_s")
-) -> Figure:
-    """Each complete trial as a line through its parameters and metrics, coloured by its validation error."""
+def plot_parallel_coordinates(result: SearchResult, metrics: Sequence[str] | None = None) -> Figure:
+    """Each complete trial as a line through its parameters and metrics, coloured by its validation error.
+
+    `metrics` are by default those that the table of metrics has trials compared by, here and in `plot_correlations`.
+    """
     table = result.complete
     columns = [*result.space, *_measured(table, metrics)]
     figure, ax = subplots(figsize=(1.7 * len(columns) + 1.5, 6.6))
@@ -113,9 +114,7 @@ def plot_parallel_coordinates(
 
 
 @styled
-def plot_correlations(
-    result: SearchResult, metrics: Sequence[str] = ("mae", "resolution_gain", "jets_per_s")
-) -> Figure:
+def plot_correlations(result: SearchResult, metrics: Sequence[str] | None = None) -> Figure:
     """Pearson, Kendall and Spearman correlation of each parameter with the metrics, a panel each."""
     metrics = _measured(result.complete, metrics)
     tables = [result.correlations(metric) for metric in metrics]
@@ -247,9 +246,9 @@ def _first_choice(space: Mapping[str, Space]) -> str | None:
     return "training.optimizer" if "training.optimizer" in choices else next(iter(choices), None)
 
 
-def _measured(trials: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+def _measured(trials: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
     """Those of the metrics that the trials have."""
-    return [metric for metric in metrics if trials[metric].notna().any()]
+    return [metric for metric in metrics or compared_metrics() if trials[metric].notna().any()]
 
 
 def _constant(ax: Axes, trials: pd.DataFrame) -> float:
