@@ -104,10 +104,7 @@ def input_importance(clouds: CloudDataset, predict: Callable[[CloudDataset], NDA
         if np.array_equal(other.particles, clouds.particles) and np.array_equal(other.jets, clouds.jets):
             continue  # the same for all: nothing to learn from
         changed = np.abs(np.asarray(predict(other)) - clouds.target) - plain
-        title = (
-            f"particle: {PARTICLES[name].title or name}" if name in PARTICLES else f"jet: {JETS[name].title or name}"
-        )
-        rows.append((title, float(changed.mean()), float(changed.std() / np.sqrt(len(changed)))))
+        rows.append((_title(name), float(changed.mean()), float(changed.std() / np.sqrt(len(changed)))))
     table = pd.DataFrame(rows, columns=["input", "increase", "error"])
     return table.sort_values("increase", ascending=False, ignore_index=True)
 
