@@ -19,13 +19,8 @@ from urllib.parse import unquote, urlsplit
 from .errors import InputError
 
 __all__ = [
-    "check_no_secrets",
-    "direct_environment",
-    "is_loopback",
-    "open_directly",
-    "refuse_secrets",
-    "without_secrets",
-]
+    "check_no_secrets", "direct_environment", "is_loopback", "open_directly", "refuse_secrets", "without_secrets",
+]  # fmt: skip
 
 _USER = re.compile(r"(?<=://)(?:[^/?#\s'\"<>]*@|[^/?#\s'\"<>@:\[\]]+:(?!\d+[/?#])[^\s'\"<>]*@)")
 """Before an @, in any text: all that stands before the host, also a password that has a slash in it."""

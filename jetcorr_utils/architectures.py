@@ -33,19 +33,9 @@ if TYPE_CHECKING:
     from .models import CloudNetwork
 
 __all__ = [
-    "ARCHITECTURES",
-    "Architecture",
-    "ConvolutionSettings",
-    "Look",
-    "ModelSettings",
-    "NetworkSettings",
-    "ParticleNetSettings",
-    "PfnSettings",
-    "TrainingSettings",
-    "add_architecture",
-    "expected_cost",
-    "load_architectures",
-]
+    "ARCHITECTURES", "Architecture", "ConvolutionSettings", "Look", "ModelSettings", "NetworkSettings",
+    "ParticleNetSettings", "PfnSettings", "TrainingSettings", "add_architecture", "expected_cost", "load_architectures",
+]  # fmt: skip
 
 
 class TrainingSettings(Settings):

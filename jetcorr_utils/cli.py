@@ -21,7 +21,7 @@ from .addresses import check_no_secrets, direct_environment, without_secrets
 from .config import load_study
 from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError
-from .kubeflow.cli import manifests, pipeline, trial
+from .kubeflow.commands import manifests, pipeline, trial
 from .options import OutputPath
 from .run import RunFolder
 
@@ -321,12 +321,10 @@ def compare_cms(study: str, parameters: tuple, out: Path) -> None:
     comparison = physics.cms_comparison(table)
     write_json(out / "cms_comparison.json", comparison)
     figures = {
-        "resolution": physics.plot_cms_resolution(comparison),
-        "flavour": physics.plot_cms_flavour(comparison),
-        "shapes": physics.plot_cms_shapes(table),
-        "rings": physics.plot_cms_rings(comparison),
+        "resolution": physics.plot_cms_resolution(comparison), "flavour": physics.plot_cms_flavour(comparison),
+        "shapes": physics.plot_cms_shapes(table), "rings": physics.plot_cms_rings(comparison),
         "candidates": physics.plot_cms_candidates(comparison),
-    }
+    }  # fmt: skip
     for name, figure in figures.items():
         physics.save_figure(figure, out / "figures", f"cms_{name}")
     click.echo(physics.cms_summary(comparison).to_string(index=False, float_format="{:.3f}".format, na_rep=""))

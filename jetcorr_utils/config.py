@@ -43,26 +43,10 @@ from .plain_yaml import as_text, is_plain, parse_yaml, plain
 from .settings import Settings
 
 __all__ = [
-    "ClusterSettings",
-    "DataSettings",
-    "ExportSettings",
-    "ModelSettings",
-    "NetworkSettings",
-    "ParticleNetSettings",
-    "PfnSettings",
-    "PhysicsSettings",
-    "RemoteSettings",
-    "ServingSettings",
-    "SimulationSettings",
-    "SliceSettings",
-    "Study",
-    "TrainingSettings",
-    "TuningSettings",
-    "load_study",
-    "parse_parameter",
-    "parse_value",
-    "project_root",
-]
+    "ClusterSettings", "DataSettings", "ExportSettings", "ModelSettings", "NetworkSettings", "ParticleNetSettings",
+    "PfnSettings", "PhysicsSettings", "RemoteSettings", "ServingSettings", "SimulationSettings", "SliceSettings",
+    "Study", "TrainingSettings", "TuningSettings", "load_study", "parse_parameter", "parse_value", "project_root",
+]  # fmt: skip
 
 # Besides its own errors: a date that does not exist, a number of thousands of digits, a thousand nested brackets
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)

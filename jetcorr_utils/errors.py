@@ -6,16 +6,9 @@ The command line turns an `InputError` into exit code 2 and one line on stderr, 
 import errno
 
 __all__ = [
-    "MACHINE_FAULTS",
-    "ClusterError",
-    "InputError",
-    "JetcorrError",
-    "MissingStageError",
-    "ParityError",
-    "ServerError",
-    "StudyError",
-    "TrainingError",
-]
+    "MACHINE_FAULTS", "ClusterError", "InputError", "JetcorrError", "MissingStageError", "ParityError", "ServerError",
+    "StudyError", "TrainingError",
+]  # fmt: skip
 
 MACHINE_FAULTS = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE,

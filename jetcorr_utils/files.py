@@ -38,24 +38,10 @@ from .errors import InputError
 from .processes import check_main_guard, in_worker
 
 __all__ = [
-    "MARK",
-    "Lock",
-    "atomic_folder",
-    "atomic_path",
-    "checksum",
-    "fingerprint",
-    "has_locks",
-    "known_shape",
-    "local_path",
-    "locked",
-    "read_json",
-    "refuse_special",
-    "remove_leftovers",
-    "scratch_folder",
-    "where_writable",
-    "write_json",
+    "MARK", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape", "local_path",
+    "locked", "read_json", "refuse_special", "remove_leftovers", "scratch_folder", "where_writable", "write_json",
     "write_text",
-]
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 

@@ -28,18 +28,9 @@ if TYPE_CHECKING:
     from .physics.statistics import Bootstrap
 
 __all__ = [
-    "METRICS",
-    "OBJECTIVE",
-    "Jets",
-    "Metric",
-    "add_metric",
-    "binned_metrics",
-    "compared_metrics",
-    "flavour_spread",
-    "gains_in",
-    "shown_metrics",
-    "trial_metrics",
-]
+    "METRICS", "OBJECTIVE", "Jets", "Metric", "add_metric", "binned_metrics", "compared_metrics", "flavour_spread",
+    "gains_in", "shown_metrics", "trial_metrics",
+]  # fmt: skip
 
 Numbers = NDArray[np.float64]
 

@@ -37,27 +37,12 @@ __all__ = [
 P = ParamSpec("P")
 
 _SIZES = {
-    "figure.figsize": (8.0, 6.6),
-    "figure.dpi": 80,
-    "savefig.dpi": 120,
-    "font.size": 17,
-    "axes.labelsize": 18,
-    "xtick.labelsize": 15,
-    "ytick.labelsize": 15,
-    "legend.fontsize": 14,
-    "legend.frameon": False,
-    "legend.handletextpad": 0.5,
-    "axes.linewidth": 1.4,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 6,
-    "xtick.major.size": 9,
-    "xtick.minor.size": 5,
-    "ytick.major.size": 9,
-    "ytick.minor.size": 5,
-    "figure.constrained_layout.use": True,
-    "savefig.bbox": None,
-    "pdf.fonttype": 42,
-}
+    "figure.figsize": (8.0, 6.6), "figure.dpi": 80, "savefig.dpi": 120, "font.size": 17, "axes.labelsize": 18,
+    "xtick.labelsize": 15, "ytick.labelsize": 15, "legend.fontsize": 14, "legend.frameon": False,
+    "legend.handletextpad": 0.5, "axes.linewidth": 1.4, "lines.linewidth": 1.8, "lines.markersize": 6,
+    "xtick.major.size": 9, "xtick.minor.size": 5, "ytick.major.size": 9, "ytick.minor.size": 5,
+    "figure.constrained_layout.use": True, "savefig.bbox": None, "pdf.fonttype": 42,
+}  # fmt: skip
 _STYLE = ["default", mplhep.style.CMS, _SIZES]  # first matplotlib's own: not what the user's matplotlibrc says
 
 

@@ -114,13 +114,11 @@ def _discard(error: DamagedError) -> None:
 def _recipe(settings: DataSettings, features: Features) -> dict:
     """All that shapes the clouds, besides the files."""
     return {
-        "version": VERSION,
-        "features": features,
+        "version": VERSION, "features": features,
         "columns": [*columns(features), *particle_columns(features), *jet_columns(features)],
-        "selection": settings.selection.model_dump(mode="json"),
-        "split": settings.split.model_dump(mode="json"),
+        "selection": settings.selection.model_dump(mode="json"), "split": settings.split.model_dump(mode="json"),
         "candidates": settings.candidates,
-    }
+    }  # fmt: skip
 
 
 def _key(value: dict) -> str:

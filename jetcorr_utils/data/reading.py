@@ -25,15 +25,8 @@ from .remote import client_options, explain, is_remote, reason_of
 from .selection import select_jets
 
 __all__ = [
-    "Block",
-    "FileInfo",
-    "describe",
-    "iterate_jets",
-    "list_blocks",
-    "open_jets",
-    "read_block",
-    "read_jets",
-]
+    "Block", "FileInfo", "describe", "iterate_jets", "list_blocks", "open_jets", "read_block", "read_jets",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 

@@ -119,12 +119,9 @@ def _loop_body(body: onnx.ModelProto, columns: str, jet: str, counts: str, min_p
     own_bounds = [add("Gather", "main/bounds", jet_number, axis=0) for jet_number in (begin, end)]
     widest = add("Max", add("ReduceMax", own_counts, [0], keepdims=0), min_particles)
     arguments = (
-        add("Slice", columns, *own_bounds, [1]),
-        add("Sub", add("Slice", jet, *own_bounds, [0]), start),
-        add("Sub", add("Slice", "main/bounds", begin, end, [0]), own_bounds[0]),
-        own_counts,
-        add("Range", 0, widest, 1),
-    )
+        add("Slice", columns, *own_bounds, [1]), add("Sub", add("Slice", jet, *own_bounds, [0]), start),
+        add("Sub", add("Slice", "main/bounds", begin, end, [0]), own_bounds[0]), own_counts, add("Range", 0, widest, 1),
+    )  # fmt: skip
     inner = compose.add_prefix(body, "body/").graph
     _rename(inner, dict(zip((value.name for value in inner.input), arguments, strict=True)))
     add("Identity", "loop/go_on_in", name="loop/go_on")

@@ -38,7 +38,7 @@ def search_on_cluster(study: Study, training: CloudDataset, validation: CloudDat
     InputError, ClusterError
         See `cluster_training.train_on_cluster`.
     """
-    from ..tuning.cluster import run_cluster_trial
+    from ..tuning.katib_trial import run_cluster_trial
     from ..tuning.search_result import OWN
     from ..tuning.space import own_parameters
     from .cluster import exit_when_terminated

@@ -20,7 +20,7 @@ from ..metrics import gains_in
 from ..notebooks import NOTEBOOKS
 from ..report import page, write_report
 from ..run import RunFolder
-from .parameters import check_parameters
+from .pipeline_parameters import check_parameters
 
 __all__ = ["CALLER", "headline", "run_step"]
 
@@ -75,11 +75,9 @@ def run_step(
         _show(page(run.notebooks / NOTEBOOKS[number].path.name))
     recorded = run.path / "metrics" / f"{number}.json"
     return {
-        "run_dir": run_dir,
-        "steps": [*before, number],
-        "executed": executed,
+        "run_dir": run_dir, "steps": [*before, number], "executed": executed,
         "metrics": read_json(recorded) if recorded.is_file() else {},
-    }
+    }  # fmt: skip
 
 
 def _steps_before(after: Any, run_dir: str) -> list[str]:

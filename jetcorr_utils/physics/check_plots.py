@@ -29,13 +29,9 @@ __all__ = ["CHECKS", "plot_median_against", "plot_response_checks"]
 
 #: variables that the response is checked against: branch → label, unit included
 CHECKS = {
-    "jetPt": r"Reconstructed $p_\mathrm{T}$ [GeV]",
-    "jetEta": r"$\eta$",
-    "rhoAll": r"$\rho$ [GeV]",
-    "PV_npvsGood": r"$N_\mathrm{PV}$",
-    "QG_mult": "Multiplicity",
-    "QG_ptD": r"$p_\mathrm{T}D$",
-}
+    "jetPt": r"Reconstructed $p_\mathrm{T}$ [GeV]", "jetEta": r"$\eta$", "rhoAll": r"$\rho$ [GeV]",
+    "PV_npvsGood": r"$N_\mathrm{PV}$", "QG_mult": "Multiplicity", "QG_ptD": r"$p_\mathrm{T}D$",
+}  # fmt: skip
 
 
 @styled

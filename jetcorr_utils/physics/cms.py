@@ -125,14 +125,11 @@ def cms_comparison(table: pd.DataFrame, settings: PhysicsSettings | None = None)
     """
     chosen = check_predictions(table[table["selected"]].reset_index(drop=True), "comparison with CMS")
     return {
-        "jets": len(chosen),
-        "resolution": [row for region in REGIONS for row in _resolution(chosen, region, settings)],
-        "flavour": [row for region in REGIONS for row in _flavour(chosen, region, settings)],
-        "shapes": _shapes(table),
-        "rings": _rings(table),
-        "classes": _classes(chosen),
+        "jets": len(chosen), "resolution": [row for region in REGIONS for row in _resolution(chosen, region, settings)],
+        "flavour": [row for region in REGIONS for row in _flavour(chosen, region, settings)], "shapes": _shapes(table),
+        "rings": _rings(table), "classes": _classes(chosen),
         "energy_fractions": {name: float(chosen[f"f_{name}"].mean()) for name in CLASSES},
-    }
+    }  # fmt: skip
 
 
 def _resolution(table: pd.DataFrame, region: Bin, settings: PhysicsSettings | None) -> list[dict[str, Any]]:

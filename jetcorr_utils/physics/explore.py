@@ -40,11 +40,9 @@ __all__ = [
 
 #: groups of flavours that figures show: name → (PDG ids, colour, marker)
 FLAVOUR_GROUPS = {
-    "u, d, s": ((1, 2, 3), COLOURS[0], "o"),
-    "c": ((4,), COLOURS[2], "s"),
-    "b": ((5,), COLOURS[3], "D"),
+    "u, d, s": ((1, 2, 3), COLOURS[0], "o"), "c": ((4,), COLOURS[2], "s"), "b": ((5,), COLOURS[3], "D"),
     "gluon": ((21,), COLOURS[1], "^"),
-}
+}  # fmt: skip
 
 
 def flavour_groups(jets: ak.Array) -> dict[str, NDArray[np.bool_]]:
@@ -241,14 +239,9 @@ def plot_correlations(jets: ak.Array) -> Figure:
     image = ax.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
     for (row, column), value in np.ndenumerate(matrix):
         ax.text(
-            column,
-            row,
-            f"{value:.2f}" if np.isfinite(value) else "",
-            ha="center",
-            va="center",
-            fontsize=10,
+            column, row, f"{value:.2f}" if np.isfinite(value) else "", ha="center", va="center", fontsize=10,
             color="w" if abs(value) > 0.6 else "k",
-        )
+        )  # fmt: skip
     ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=13)
     ax.set_yticks(range(len(columns)), columns, fontsize=13)
     ax.tick_params(which="both", length=0)

@@ -124,10 +124,8 @@ def plot_prediction(target: ArrayLike, prediction: ArrayLike, title: str = "") -
     ax.plot([bottom, top], [bottom, top], color="0.4", linestyle="--", linewidth=1, label="Prediction = truth")
     ax.set(
         xlabel=r"True $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$",
-        ylabel=r"Predicted $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$",
-        xlim=(low, high),
-        ylim=(bottom, top),
-    )
+        ylabel=r"Predicted $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$", xlim=(low, high), ylim=(bottom, top),
+    )  # fmt: skip
     room_on_top(ax, 0.25)
     selection_label(ax, title)
     legend(ax)

@@ -30,14 +30,8 @@ from .explore_particles import PARTICLE_CLASSES
 from .predictions import predictions_table
 
 __all__ = [
-    "LIMITS",
-    "add_corrections",
-    "add_limits",
-    "composition",
-    "flavour_oracle",
-    "generator_fractions",
-    "train_trees",
-]
+    "LIMITS", "add_corrections", "add_limits", "composition", "flavour_oracle", "generator_fractions", "train_trees",
+]  # fmt: skip
 
 #: what `add_limits` adds, in the order in which figures show it
 LIMITS = ("trees_kinematics", "trees", "oracle_flavour", "oracle_fractions")
@@ -119,16 +113,9 @@ def train_trees(columns: NDArray[np.float64], target: NDArray[np.float32], *, se
 
     known = np.isfinite(target)
     trees = HistGradientBoostingRegressor(
-        loss="absolute_error",
-        learning_rate=0.08,
-        max_iter=iterations,
-        max_leaf_nodes=48,
-        min_samples_leaf=60,
-        early_stopping=True,
-        validation_fraction=0.1,
-        n_iter_no_change=20,
-        random_state=seed,
-    )
+        loss="absolute_error", learning_rate=0.08, max_iter=iterations, max_leaf_nodes=48, min_samples_leaf=60,
+        early_stopping=True, validation_fraction=0.1, n_iter_no_change=20, random_state=seed,
+    )  # fmt: skip
     return trees.fit(columns[known], target[known])
 
 

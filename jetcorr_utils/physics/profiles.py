@@ -160,12 +160,9 @@ def _shape(
     resolution = (high - low) / median
     far = np.abs(values - median[0]) > 2.5 * (high - low)[0] / 1.349
     return {
-        "median": median,
-        "resolution": resolution,
-        "ratio": resolution / reference,
-        "effective_sigma": bootstrap.effective_sigma(values, rows) / median,
-        "tail": bootstrap.mean(far, rows),
-    }
+        "median": median, "resolution": resolution, "ratio": resolution / reference,
+        "effective_sigma": bootstrap.effective_sigma(values, rows) / median, "tail": bootstrap.mean(far, rows),
+    }  # fmt: skip
 
 
 def _inside(predictions: pd.DataFrame, eta_bin: Bin | None, pt_bin: Bin | None) -> NDArray[np.bool_]:

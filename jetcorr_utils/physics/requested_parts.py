@@ -32,20 +32,10 @@ if TYPE_CHECKING:
     from ..run import RunFolder
 
 __all__ = [
-    "add_closed",
-    "add_offset_correction",
-    "add_reference_corrections",
-    "closed",
-    "closure_figures",
-    "first_corrections",
-    "further_figures",
-    "limit_figures",
-    "prior_figures",
-    "references",
-    "training_figures",
-    "variation_figures",
-    "weights_on_validation",
-]
+    "add_closed", "add_offset_correction", "add_reference_corrections", "closed", "closure_figures",
+    "first_corrections", "further_figures", "limit_figures", "prior_figures", "references", "training_figures",
+    "variation_figures", "weights_on_validation",
+]  # fmt: skip
 
 Figures = Iterator[tuple[str, Figure]]
 

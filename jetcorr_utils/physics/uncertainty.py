@@ -73,10 +73,8 @@ def coverage_profile(
             below, middle, above = bootstrap.quantiles(pulls, rows, (ONE_SIGMA[0], 0.5, ONE_SIGMA[1])).T
             true = bootstrap.quantiles(pulls * sigma, rows, ONE_SIGMA)
             numbers = {
-                "pull_mean": middle,
-                "pull_width": (above - below) / 2,
-                "true_sigma": (true[:, 1] - true[:, 0]) / 2,
-            }
+                "pull_mean": middle, "pull_width": (above - below) / 2, "true_sigma": (true[:, 1] - true[:, 0]) / 2,
+            }  # fmt: skip
             numbers["predicted_sigma"] = bootstrap.median(sigma, rows)
             for name, (limit, _) in COVERAGES.items():
                 numbers[name] = bootstrap.mean(np.abs(pulls) < limit, rows)

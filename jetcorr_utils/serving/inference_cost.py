@@ -25,21 +25,14 @@ from ..inference.predictor import Predictor, taken_by
 from ..inference.triton_predictor import TritonPredictor
 
 __all__ = [
-    "PUBLISHED_JETS_PER_S",
-    "breakdown",
-    "inference_metrics",
-    "measure_inference",
-    "measure_multiplicity",
-    "prometheus_metrics",
-    "usage",
-]
+    "PUBLISHED_JETS_PER_S", "breakdown", "inference_metrics", "measure_inference", "measure_multiplicity",
+    "prometheus_metrics", "usage",
+]  # fmt: skip
 
 PUBLISHED_JETS_PER_S = {
-    ("pfn", "CPU"): {256: 2226, 1024: 3086},
-    ("particlenet", "CPU"): {256: 210, 1024: 310},
-    ("pfn", "GPU"): {256: 15065, 1024: 27929},
-    ("particlenet", "GPU"): {256: 1719, 1024: 1805},
-}
+    ("pfn", "CPU"): {256: 2226, 1024: 3086}, ("particlenet", "CPU"): {256: 210, 1024: 310},
+    ("pfn", "GPU"): {256: 15065, 1024: 27929}, ("particlenet", "GPU"): {256: 1719, 1024: 1805},
+}  # fmt: skip
 """Jets/s by batch size of the published calibration (`deinal/jec-inference`): Triton 21.09, one serial HTTP client."""
 
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")

@@ -24,14 +24,10 @@ from .server_environment import server_available
 __all__ = ["Service", "open_service"]
 
 COUNTERS = {
-    "nv_inference_request_success": "requests",
-    "nv_inference_request_failure": "failed",
-    "nv_inference_count": "jets",
-    "nv_inference_exec_count": "executions",
-    "nv_inference_request_duration_us": "requests [µs]",
-    "nv_inference_queue_duration_us": "queue [µs]",
-    "nv_inference_compute_infer_duration_us": "model [µs]",
-}
+    "nv_inference_request_success": "requests", "nv_inference_request_failure": "failed", "nv_inference_count": "jets",
+    "nv_inference_exec_count": "executions", "nv_inference_request_duration_us": "requests [µs]",
+    "nv_inference_queue_duration_us": "queue [µs]", "nv_inference_compute_infer_duration_us": "model [µs]",
+}  # fmt: skip
 """Triton's counters for Prometheus (its metrics.md), and what they count here."""
 
 

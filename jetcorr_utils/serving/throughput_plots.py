@@ -44,12 +44,9 @@ def plot_throughput(tables: Mapping[str, pd.DataFrame], where: str = "Triton on 
             look = {"color": color_of(name, list(tables)), "marker": marker_of(name, list(tables)), "fillstyle": "none"}
             label = f"{title_of(name)}, published, {device}"
             ax.plot(
-                list(published),
-                list(published.values()),
-                linestyle=":" if device == "CPU" else "--",
-                label=label,
+                list(published), list(published.values()), linestyle=":" if device == "CPU" else "--", label=label,
                 **look,
-            )
+            )  # fmt: skip
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -71,12 +68,10 @@ def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
     """
     figure, ax = subplots()
     parts = (
-        ("wall", "Total, as the client sees it", "black", "s"),
-        ("model", "Model", COLOURS[0], "o"),
-        ("queue", "Queue", COLOURS[2], "D"),
-        ("network", "Network, HTTP or gRPC", COLOURS[1], "^"),
+        ("wall", "Total, as the client sees it", "black", "s"), ("model", "Model", COLOURS[0], "o"),
+        ("queue", "Queue", COLOURS[2], "D"), ("network", "Network, HTTP or gRPC", COLOURS[1], "^"),
         ("packing", "Packing in the client", COLOURS[3], "v"),
-    )
+    )  # fmt: skip
     for column, label, color, marker in parts:
         if (table[column] > 0).any():
             ax.plot(table["batch_size"], table[column], label=label, color=color, marker=marker)

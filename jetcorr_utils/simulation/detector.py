@@ -17,16 +17,9 @@ from .parameters import Detector
 from .particles import Particles
 
 __all__ = [
-    "Cells",
-    "Signals",
-    "cells_of",
-    "convert_photons",
-    "hadron_response",
-    "impact",
-    "material",
-    "measure",
+    "Cells", "Signals", "cells_of", "convert_photons", "hadron_response", "impact", "material", "measure",
     "track_efficiency",
-]
+]  # fmt: skip
 
 
 _PROMPT = 0.02  # m; electrons made farther out are not found as such

@@ -15,9 +15,9 @@ from .clustering import Jets
 from .detector import convert_photons, measure
 from .generator import Collisions, generate, pythia_seed
 from .parameters import Parameters
-from .particle_flow import Candidates, reconstruct
 from .particles import Particles, concatenate, to_cartesian
 from .pileup import PileupDraw, overlay
+from .reconstruction import Candidates, reconstruct
 
 __all__ = ["Events", "simulate_events"]
 

@@ -37,11 +37,9 @@ class Generator:
     tune: int = _value(14, "", "Pythia's Tune:pp; 14 is Monash 2013", "arXiv:1404.5630")
     min_pthat: float = _value(20.0, "GeV", "smallest transverse momentum of the hard process", "below the jets' 30 GeV")
     bias_power: float = _value(
-        5.0,
-        "",
-        "events are enhanced by pthat to this power, which makes the spectrum flat",
+        5.0, "", "events are enhanced by pthat to this power, which makes the spectrum flat",
         "as CMS's flat QCD samples",
-    )
+    )  # fmt: skip
     leading_jets: int = _value(0, "", "jets of an event that are written, those of highest pt; 0: all", "the open data")
     events_per_block: int = _value(200, "", "events that share one seed", "a few seconds of work")
 
@@ -120,11 +118,9 @@ class Detector:
         (1.10, 0.09), "", "√GeV and constant: what hadrons really have", _PF
     )
     hadron_response: tuple[float, float] = _value(
-        (0.8, 0.7),
-        "",
-        "mean response to hadrons 1 - a E^-b",
+        (0.8, 0.7), "", "mean response to hadrons 1 - a E^-b",
         "the raw jet response of CMS's official L2Relative of 2016",
-    )
+    )  # fmt: skip
     hcal_cell_threshold: float = _value(0.8, "GeV", "energy below which a cell does not enter clusters", _PF)
     hcal_threshold: tuple[float, float] = _value(
         (2.5, 2.5), "GeV", "softest neutral hadron, barrel and endcap", "assumed, of the size of arXiv:1706.04965"

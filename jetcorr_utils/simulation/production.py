@@ -16,10 +16,10 @@ from ..files import atomic_path, checksum, locked, read_json, write_json
 from ..jets.columns import BRANCHES, TREE
 from ..processes import cores
 from .calibration import CORRECTIONS
+from .event_blocks import Blocks
 from .events import Events
 from .ntuple import create_tree, ntuple
 from .parameters import SIMULATION_VERSION, Parameters
-from .workers import Blocks
 
 __all__ = ["BLOCKS_PER_FILE", "block_of_jets", "recorded_checksums", "simulate"]
 

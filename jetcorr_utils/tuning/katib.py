@@ -1,6 +1,6 @@
 """Finished Katib experiments: their Trial objects as a search that all figures and the full-length training can read.
 
-What a trial on the shared volume leaves (`tuning.cluster`) has its learning curve, too; the Trial objects of the
+What a trial on the shared volume leaves (`tuning.katib_trial`) has its learning curve, too; the Trial objects of the
 cluster's API have the parameters, the metrics and the state, and are enough where the volume is out of reach:
 `kubectl get trials -l katib.kubeflow.org/experiment=NAME -o json > trials.json`.
 """
@@ -17,7 +17,7 @@ from ..config import Study
 from ..errors import InputError
 from ..files import write_json
 from ..metrics import METRICS
-from .cluster import parse_values
+from .katib_trial import parse_values
 from .search_result import SEARCH, SearchResult, describe_search, load_search
 from .trial import State, TrialRecord, check_trial_name, read_trial, write_record
 
@@ -25,11 +25,8 @@ __all__ = ["import_experiment"]
 
 #: condition of a Trial that is true → state of ours; a trial without metrics has failed for us
 _STATES: dict[str, State] = {
-    "Succeeded": "complete",
-    "EarlyStopped": "pruned",
-    "Failed": "failed",
-    "MetricsUnavailable": "failed",
-}
+    "Succeeded": "complete", "EarlyStopped": "pruned", "Failed": "failed", "MetricsUnavailable": "failed",
+}  # fmt: skip
 
 
 def import_experiment(

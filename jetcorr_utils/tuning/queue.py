@@ -63,12 +63,9 @@ class TrialQueue:
         with quiet_optuna():
             self.study = optuna.create_study(
                 storage=JournalStorage(JournalFileBackend(journal, lock_obj=_JournalLock(journal))),
-                study_name="jetcorr",
-                sampler=_SamplerByNumber(lambda number: _sampler(tuning, number)),
-                pruner=_pruner(tuning),
-                direction="minimize",
-                load_if_exists=True,
-            )
+                study_name="jetcorr", sampler=_SamplerByNumber(lambda number: _sampler(tuning, number)),
+                pruner=_pruner(tuning), direction="minimize", load_if_exists=True,
+            )  # fmt: skip
 
     def trial_folder(self, number: int) -> Path:
         """Where the trial `number` keeps its files."""

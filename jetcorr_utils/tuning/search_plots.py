@@ -28,11 +28,9 @@ __all__ = [
 
 MAE = r"validation MAE of $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$"
 STATES = {
-    "complete": (COLOURS[0], "o", "complete"),
-    "pruned": (COLOURS[7], "v", "pruned"),
-    "constant": (COLOURS[2], "s", "not better than a constant"),
-    "failed": (COLOURS[1], "X", "failed"),
-}
+    "complete": (COLOURS[0], "o", "complete"), "pruned": (COLOURS[7], "v", "pruned"),
+    "constant": (COLOURS[2], "s", "not better than a constant"), "failed": (COLOURS[1], "X", "failed"),
+}  # fmt: skip
 MAP = "viridis"
 
 

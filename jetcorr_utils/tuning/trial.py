@@ -28,15 +28,9 @@ from .trial_metrics import constant_error, response_metrics
 State = Literal["complete", "pruned", "constant", "failed"]
 
 __all__ = [
-    "RECORD",
-    "PrunedTrial",
-    "TrialRecord",
-    "check_trial_name",
-    "read_trial",
-    "run_trial",
-    "trial_settings",
+    "RECORD", "PrunedTrial", "TrialRecord", "check_trial_name", "read_trial", "run_trial", "trial_settings",
     "write_record",
-]
+]  # fmt: skip
 
 RECORD = "trial.json"
 MARGIN = 0.999  # a validation error below this share of the constant predictor's has left it
@@ -165,11 +159,9 @@ def run_trial(
     try:
         result = train(settings, training, validation, folder, log_dir=log_dir, progress=progress, callback=watch)
         metrics = {
-            "mae": result.validation_mae,
-            "parameters": result.parameters,
-            "train_jets_per_s": result.jets_per_s,
+            "mae": result.validation_mae, "parameters": result.parameters, "train_jets_per_s": result.jets_per_s,
             **_measure(folder, validation),
-        }
+        }  # fmt: skip
     except PrunedTrial:
         state = "pruned"
     except _StuckTrial:

@@ -23,7 +23,7 @@ from jetcorr_utils.config import project_root
 from jetcorr_utils.kubeflow.manifests.experiment import METRICS_FILE
 from jetcorr_utils.kubeflow.manifests.inference import MODELS
 from jetcorr_utils.serving import TritonServer
-from jetcorr_utils.tuning.cluster import read_metrics
+from jetcorr_utils.tuning.katib_trial import read_metrics
 
 Resource = dict[str, Any]
 

@@ -23,7 +23,7 @@ from jetcorr_utils.training import load_model, predict
 from jetcorr_utils.tuning import load_search, search, train_best, workers
 from jetcorr_utils.tuning.space import draw, own_parameters
 from jetcorr_utils.tuning.trial_metrics import constant_error
-from jetcorr_utils.tuning.workers import Job
+from jetcorr_utils.tuning.trial_workers import Job
 
 TIMES = ["seconds", "jets_per_s", "train_jets_per_s"]  # what the clock decides
 

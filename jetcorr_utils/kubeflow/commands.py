@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..options import OutputPath
-from .parameters import DEFAULTS
+from .pipeline_parameters import DEFAULTS
 
 __all__ = ["manifests", "pipeline", "trial"]
 
@@ -111,7 +111,7 @@ def trial(study: str, out: Path, name: str, metrics: Path, values: tuple, parame
     """Run one trial of a Katib experiment and write its metrics where the collector reads them."""
     from ..config import load_study
     from ..data import load_clouds
-    from ..tuning.cluster import parse_values, run_cluster_trial
+    from ..tuning.katib_trial import parse_values, run_cluster_trial
 
     settings = load_study(study, dict(parameters))
     drawn = parse_values(dict(values), settings.tuning.space)

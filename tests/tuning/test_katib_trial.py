@@ -14,7 +14,7 @@ import pytest
 
 from jetcorr_utils.config import load_study, project_root
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.tuning.cluster import parse_values, read_metrics
+from jetcorr_utils.tuning.katib_trial import parse_values, read_metrics
 from jetcorr_utils.tuning.trial import trial_settings
 
 

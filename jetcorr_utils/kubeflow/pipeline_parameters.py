@@ -15,11 +15,8 @@ __all__ = ["DEFAULTS", "check_parameters"]
 
 #: the parameters of the compiled pipeline and their defaults; the folders lie on the volume that each step mounts
 DEFAULTS = {
-    "study": "quick",
-    "run_dir": "/mnt/jetcorr/results/quick",
-    "data_dir": "/mnt/jetcorr/data",
-    "backend": "local",
-}
+    "study": "quick", "run_dir": "/mnt/jetcorr/results/quick", "data_dir": "/mnt/jetcorr/data", "backend": "local",
+}  # fmt: skip
 
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*|/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*\.ya?ml")
 _PATH = re.compile(r"/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?")
