@@ -82,9 +82,6 @@ def _read(source: str) -> _Code:
                 imports += [(0, alias.name, None, alias.asname or alias.name) for alias in node.names]
             case ast.ImportFrom():
                 imports += [(node.level, node.module or "", a.name, a.asname or a.name) for a in node.names]
-            case ast.keyword(arg="submod_attrs"):  # of lazy_loader.attach: what is imported at its first use
-                modules = ast.literal_eval(node.value)
-                imports += [(1, module, name, name) for module, names in modules.items() for name in names]
             case ast.Constant(value=str(text)) if re.fullmatch(r"[\w-]+(\.\w+)+(:\w+)?", text):
                 texts.add(text)
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
