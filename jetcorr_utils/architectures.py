@@ -81,8 +81,7 @@ class NetworkSettings(Settings):
         None, description="the model that this is a variant of; figures of the main models leave it out"
     )
     scan: str | None = Field(
-        None,
-        description="the setting that a series of models varies, like training.max_jets; this is a point of it",
+        None, description="the setting that a series of models varies, like training.max_jets; this is a point of it"
     )
     seed_of: str | None = Field(None, description="the model that this is a further training of, from another seed")
 

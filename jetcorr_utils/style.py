@@ -29,9 +29,9 @@ from .files import atomic_path
 from .looks import COLOURS, look_of
 
 __all__ = [
-    "COLOURS", "StyledFigure", "color_of", "density_steps", "experiment_label", "figure_with_ratio", "legend",
-    "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure", "selection_label", "styled",
-    "subplots", "title_of",
+    "COLOURS", "StyledFigure", "color_of", "density_steps", "draw_points", "experiment_label", "figure_with_ratio",
+    "finish", "legend", "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure",
+    "selection_label", "styled", "subplots", "title_of",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -140,6 +140,21 @@ def room_on_top(ax: Axes, share: float = 0.3) -> None:
         ax.set_ylim(low, low + (high - low) / (1 - share))
 
 
+def finish(
+    ax: Axes, text: str = "", *, room: float = 0.25, key: Axes | None = None, right: str = "13 TeV", x: float = 0.04
+) -> None:
+    """How most figures end: room above the data for the selection `text` and the legend, and what made the jets.
+
+    The legend stands in the axes `key`, by default these; `x` is where the text begins, and `right` what stands at the
+    other end of the line that says what made the jets.
+    """
+    room_on_top(ax, room)
+    if text:
+        selection_label(ax, text, x)
+    legend(key or ax)
+    experiment_label(ax, right)
+
+
 def density_steps(
     ax: Axes, values: ArrayLike, low: float, high: float, bins: int | None = None, **options: Any
 ) -> None:
@@ -195,6 +210,14 @@ def color_of(correction: str, among: Sequence[str] = ()) -> str:
 def marker_of(correction: str, among: Sequence[str] = ()) -> str:
     """The marker of a correction, the same in every figure."""
     return str(look_of(correction, among).marker)
+
+
+def draw_points(
+    ax: Axes, correction: str, among: Sequence[str], x: ArrayLike, y: ArrayLike, error: ArrayLike | None, **options: Any
+) -> None:
+    """Points with error bars that look as a correction does; `options` are those of `Axes.errorbar`."""
+    look = {"fmt": marker_of(correction, among), "color": color_of(correction, among), "label": title_of(correction)}
+    ax.errorbar(x, y, **{"yerr": error} | look | options)
 
 
 def title_of(correction: str) -> str:

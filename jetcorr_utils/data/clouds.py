@@ -43,11 +43,7 @@ TOLERATED = 0.01
 """Largest share of unusable jets in a file; a file with more is taken to be corrupted."""
 
 
-def load_clouds(
-    settings: DataSettings,
-    features: Features = "open",
-    progress: bool = True,
-) -> CloudDataset:
+def load_clouds(settings: DataSettings, features: Features = "open", progress: bool = True) -> CloudDataset:
     """The selected jets of a study as clouds, mapped from the cache, which is built if it is not there.
 
     Parameters

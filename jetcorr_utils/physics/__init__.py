@@ -20,13 +20,7 @@ from .check_plots import plot_median_against, plot_response_checks
 from .closure import apply_closure, derive_closure, load_closure, save_closure
 from .closure_checks import closure_summary
 from .cms import cms_comparison, cms_summary, cms_table
-from .cms_plots import (
-    plot_cms_candidates,
-    plot_cms_flavour,
-    plot_cms_resolution,
-    plot_cms_rings,
-    plot_cms_shapes,
-)
+from .cms_plots import plot_cms_candidates, plot_cms_flavour, plot_cms_resolution, plot_cms_rings, plot_cms_shapes
 from .explore import (
     data_quality,
     plot_correlations,

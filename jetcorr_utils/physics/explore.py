@@ -20,17 +20,7 @@ from scipy.stats import rankdata
 
 from ..jets.columns import JETS, groups, inputs
 from ..jets.flavours import paper_flavour
-from ..style import (
-    COLOURS,
-    density_steps,
-    experiment_label,
-    legend,
-    log_pt_axis,
-    room_on_top,
-    selection_label,
-    styled,
-    subplots,
-)
+from ..style import COLOURS, density_steps, experiment_label, finish, legend, log_pt_axis, room_on_top, styled, subplots
 from .binning import PT_BINS, PT_EDGES, Bin, selection_text
 
 __all__ = [
@@ -103,10 +93,7 @@ def plot_spectrum(jets: ak.Array) -> Figure:
     ax.set_ylim(bottom=0.5)
     ax.set_ylabel("Jets / bin")
     log_pt_axis(ax, 20, 4000, r"$p_\mathrm{T}$ [GeV]")
-    room_on_top(ax, 0.25)
-    selection_label(ax, f"{len(jets):,} jets".replace(",", " "))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, f"{len(jets):,} jets".replace(",", " "))
     return figure
 
 
@@ -167,10 +154,7 @@ def plot_target(jets: ak.Array) -> Figure:
     ax.set(xlim=(-0.5, 0.5), ylabel="Probability density")
     ax.set_xlabel(r"Target $\ln(p_\mathrm{T}^\mathrm{gen}\,/\,p_\mathrm{T})$")
     ax.set_ylim(bottom=0)
-    room_on_top(ax, 0.2)
-    selection_label(ax, f"{int(matched.sum()):,} jets".replace(",", " "))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, f"{int(matched.sum()):,} jets".replace(",", " "), room=0.2)
     return figure
 
 

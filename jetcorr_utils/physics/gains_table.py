@@ -60,10 +60,7 @@ def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = Non
 
 
 def results_markdown(
-    metrics: Mapping[str, Any],
-    models: Sequence[str] | None = None,
-    *,
-    etas: Sequence[str] = ETAS,
+    metrics: Mapping[str, Any], models: Sequence[str] | None = None, *, etas: Sequence[str] = ETAS
 ) -> str:
     """The results table as a markdown table, aligned so that it reads well in a terminal, too.
 

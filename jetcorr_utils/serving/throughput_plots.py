@@ -7,18 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..style import (
-    COLOURS,
-    color_of,
-    experiment_label,
-    legend,
-    marker_of,
-    room_on_top,
-    selection_label,
-    styled,
-    subplots,
-    title_of,
-)
+from ..style import COLOURS, color_of, finish, marker_of, styled, subplots, title_of
 from .inference_cost import PUBLISHED_JETS_PER_S
 
 __all__ = ["plot_multiplicity", "plot_throughput", "plot_time_per_jet"]
@@ -51,9 +40,7 @@ def plot_throughput(tables: Mapping[str, pd.DataFrame], where: str = "Triton on 
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(xlabel="Jets in a request", ylabel="Jets / s")
-    room_on_top(ax, 0.3)
-    legend(ax)
-    experiment_label(ax, right="")
+    finish(ax, room=0.3, right="")
     return figure
 
 
@@ -79,10 +66,7 @@ def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(xlabel="Jets in a request", ylabel=r"Time per jet [$\mu$s]")
-    room_on_top(ax, 0.25)
-    selection_label(ax, title)
-    legend(ax)
-    experiment_label(ax, right="")
+    finish(ax, title, right="")
     return figure
 
 
@@ -106,8 +90,5 @@ def plot_multiplicity(tables: Mapping[str, pd.DataFrame], batch_size: int) -> Fi
     ax.set_yscale("log")
     ax.set_xlim(left=0)
     ax.set(xlabel="Particles in a jet", ylabel=r"Time per jet [$\mu$s]")
-    room_on_top(ax, 0.3)
-    selection_label(ax, f"requests of {batch_size} jets")
-    legend(ax)
-    experiment_label(ax, right="")
+    finish(ax, f"requests of {batch_size} jets", room=0.3, right="")
     return figure

@@ -38,9 +38,7 @@ def pod_default(cluster: Cluster) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "pipelines-token", "mountPath": "/var/run/secrets/kubeflow/pipelines", "readOnly": True}
         ],
-        "volumes": [
-            {"name": "pipelines-token", "projected": {"sources": [{"serviceAccountToken": token}]}},
-        ],
+        "volumes": [{"name": "pipelines-token", "projected": {"sources": [{"serviceAccountToken": token}]}}],
     }
     return _resource("kubeflow.org/v1alpha1", "PodDefault", "access-jetcorr", cluster, spec)
 
