@@ -21,6 +21,7 @@ from ..config import ModelSettings, TuningSettings
 from ..data.dataset import CloudDataset
 from ..errors import InputError, JetcorrError
 from ..files import atomic_path, known_shape, read_json, write_json
+from ..metrics import OBJECTIVE
 from ..training import load_model, predict, train
 from .space import Parameters, apply_parameters
 from .trial_metrics import constant_error, response_metrics
@@ -159,7 +160,7 @@ def run_trial(
     try:
         result = train(settings, training, validation, folder, log_dir=log_dir, progress=progress, callback=watch)
         metrics = {
-            "mae": result.validation_mae, "parameters": result.parameters, "train_jets_per_s": result.jets_per_s,
+            OBJECTIVE: result.validation_mae, "parameters": result.parameters, "train_jets_per_s": result.jets_per_s,
             **_measure(folder, validation),
         }  # fmt: skip
     except PrunedTrial:
@@ -168,8 +169,8 @@ def run_trial(
         state = "constant"
     except (JetcorrError, ArithmeticError, RuntimeError, ValueError) as problem:
         state, error = "failed", f"{type(problem).__name__}: {' '.join(str(problem).split())}"
-    if "mae" not in metrics and np.isfinite(watch.best):
-        metrics["mae"] = watch.best
+    if np.isfinite(watch.best):
+        metrics.setdefault(OBJECTIVE, watch.best)
     metrics |= {"constant_mae": constant, "epochs": watch.epoch, "seconds": time.perf_counter() - start}
     (folder / "state.pt").unlink(missing_ok=True)
     record = TrialRecord(number, state, values, {name: float(value) for name, value in metrics.items()}, error)
