@@ -27,7 +27,7 @@ from .run import RunFolder
 
 __all__ = ["main"]
 
-STUDY = click.option("--study", default="quick", show_default=True, help="Name of a study, or a YAML file.")
+STUDY = click.option("--study", default="quick", help="Name of a study, or a YAML file.")
 OUT = click.option("--out", type=OutputPath(), help="Run folder; default: results/<study>.")
 PARAMETER = click.option(
     "-p", "--parameter", "parameters", multiple=True, type=(str, str), metavar="KEY VALUE",
@@ -89,7 +89,7 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failure)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="jetcorr")
 def main() -> None:
     """Jet energy corrections with graph neural networks."""
@@ -145,7 +145,7 @@ def results(run_dir: Path, models: tuple[str, ...], etas: tuple[str, ...]) -> No
 
 @main.command()
 @click.option("--jets", type=click.IntRange(min=1), required=True, help="How many jets.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=int, default=1)
 @click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of the files.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes; default: one a core. The jets do not depend on it."
@@ -215,7 +215,7 @@ def tune(study: str, out: Path | None, parameters: tuple) -> None:
 @main.command("compare-searches")
 @STUDY
 @PARAMETER
-@click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, help="Searches of each method.")
+@click.option("--repeat", type=click.IntRange(min=1), default=5, help="Searches of each method.")
 @click.option("--work", type=OutputPath(file_okay=False), required=True, help="Folder of the searches.")
 @click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of table and figure.")
 def compare_searches(study: str, parameters: tuple, repeat: int, work: Path, out: Path) -> None:
@@ -252,9 +252,9 @@ def export(study: str, out: Path | None, parameters: tuple, opset: int | None, t
 
 @main.command()
 @click.option("--repository", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--http-port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-@click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001, show_default=True)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--http-port", type=click.IntRange(1, 65535), default=8000)
+@click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001)
 def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     """Run a Triton server on a model repository until interrupted."""
     from .serving import TritonServer
@@ -271,34 +271,16 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @EXTENSION
 @click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL.")
 @click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Jets in a request.")
-@click.option(
-    "--outside",
-    type=click.Choice(["correct", "keep"]),
-    default="correct",
-    show_default=True,
-    help="Correct jets beyond the range of the training jets, or keep their standard correction; flagged they are.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that read and correct. The jets do not depend on it.",
-)
-@click.option(
-    "--shared-memory",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Hand jets to a server on this machine through shared memory; auto: where it can be.",
-)
-@click.option(
-    "--official",
-    multiple=True,
-    metavar="FILE",
-    help="A text file (.jec.txt) of CMS's official corrections; with some, jets are first corrected anew by these.",
-)
+@click.option("--batch-size", type=click.IntRange(min=1), default=1024, help="Jets in a request.")
+@click.option("--outside", type=click.Choice(["correct", "keep"]), default="correct",
+              help="Correct jets beyond the range of the training jets, or keep their standard correction; flagged "
+              "they are.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), default=1,
+              help="Processes that read and correct. The jets do not depend on it.")  # fmt: skip
+@click.option("--shared-memory", type=click.Choice(["auto", "on", "off"]), default="auto",
+              help="Hand jets to a server on this machine through shared memory; auto: where it can be.")  # fmt: skip
+@click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official corrections; "
+              "with some, jets are first corrected anew by these.")  # fmt: skip
 def correct(files: tuple[str, ...], model: str, out: Path, **options: Any) -> None:
     """Correct the jets of JetNTuple or NanoAOD files."""
     from .correct import correct_files
