@@ -97,9 +97,7 @@ def main() -> None:
 
 
 def _run_folder(out: Path | None, study: str) -> RunFolder:
-    run = RunFolder(out or Path("results") / Path(study).stem)
-    run.refuse_links()
-    return run
+    return RunFolder(out or Path("results") / Path(study).stem)
 
 
 @main.command()

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from ..addresses import is_loopback, refuse_secrets, without_secrets
 from ..config import RemoteSettings
 from ..errors import InputError
-from ..files import locked, read_json, write_json
+from ..files import locked, open_own, read_json, write_json
 from .fingerprints import Fingerprints
 
 SCHEMES = ("s3", "s3a", "root", "http", "https")
@@ -304,17 +304,27 @@ def _block(remote: _Remote, start: int | None, stop: int | None) -> bytes:
     return block
 
 
+def _is_own(partial: Path) -> bool:
+    """Whether there is the beginning of a copy to go on with: no link, and no other account's."""
+    try:
+        open_own(partial, "rb+").close()
+    except (InputError, FileNotFoundError):
+        return False
+    return True
+
+
 def _download(remote: _Remote, partial: Path, version: dict[str, str], progress: bool) -> None:
     """Append to `partial` until it is complete."""
     mark = partial.with_suffix(".json")
-    if not (partial.exists() and mark.exists() and read_json(mark) == version):
-        partial.write_bytes(b"")
+    if not (_is_own(partial) and mark.exists() and read_json(mark) == version):
+        partial.unlink(missing_ok=True)
         write_json(mark, version)
     size = int(version["size"]) if "size" in version else None
-    start = partial.stat().st_size
     name = Path(urlsplit(remote.url).path).name
-    bar = tqdm(desc=name, total=size, initial=start, unit="B", unit_scale=True, disable=not progress)
-    with bar, open(partial, "ab") as file:
+    with (
+        open_own(partial) as file,
+        tqdm(desc=name, total=size, initial=file.tell(), unit="B", unit_scale=True, disable=not progress) as bar,
+    ):
         if size is None:  # a server that does not tell: one request
             file.truncate(0)
             file.write(remote.ask(_block, None, None))

@@ -24,7 +24,7 @@ from typing import Self
 
 from ..errors import InputError, ServerError
 from ..export.triton_repository import LOCAL_CONFIG
-from ..files import scratch_folder
+from ..files import open_own, scratch_folder
 from ..inference.triton_connection import KEY_HEADER, KEY_VARIABLE
 from ..listening import listens
 from . import guard
@@ -136,7 +136,7 @@ class TritonServer:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"jetcorr_{os.getpid()}_{self.http_url.rpartition(':')[2]}_"
         command = [str(binary), *self._arguments(served.folder, backends, prefix)]
-        with open(self.log, "ab") as log:
+        with open_own(self.log) as log:
             self._log_begin = log.tell()
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, prefix, KEY_VARIABLE, *command],
@@ -164,7 +164,7 @@ class TritonServer:
                 except OSError as error:  # a full disk, or a folder that changed while it was read: later, then
                     problems = [str(error)]
                 if problems:
-                    with open(self.log, "a", encoding="utf-8") as log:
+                    with open_own(self.log, "a") as log:
                         log.writelines(f"jetcorr: not served: {problem}\n" for problem in problems)
 
         thread = threading.Thread(target=follow, name="jetcorr-served", daemon=True)

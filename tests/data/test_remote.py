@@ -188,6 +188,25 @@ def test_a_web_server_that_fails_between_two_pieces_is_asked_again(ntuple, study
     assert len(answered) == len(set(answered))
 
 
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_copy_is_not_written_through_a_link(kind, ntuple, study, web, pieces, tmp_path):
+    """The beginning of a copy, replaced by who may write in the data folder, too."""
+    file, victim = ntuple(), tmp_path / "victim"
+    url, (_, reactions) = web.put(file), pieces
+    reactions.append(lambda count: web.answer(404) if count == 2 else None)
+    with pytest.raises(InputError, match="there is no such file"):
+        ensure_files(study(url), progress=False)
+    reactions.clear()
+    (partial,) = (tmp_path / "data").rglob("partial")
+    victim.write_bytes(partial.read_bytes())
+    partial.unlink()
+    (partial.symlink_to if kind == "symbolic" else partial.hardlink_to)(victim)
+    (copy,) = ensure_files(study(url), progress=False)
+    assert Path(copy).read_bytes() == file.read_bytes()
+    assert victim.stat().st_size == 2 * 5000
+    assert victim.stat().st_nlink == 1
+
+
 def test_a_web_server_that_goes_on_failing_is_said_to(ntuple, study, web):
     web.answer(*[503] * 4)
     with pytest.raises(InputError, match=r"jets\.root: cannot be read after 2 attempts \(503 Service Unavailable\)"):
