@@ -36,6 +36,7 @@ import xxhash
 
 from .errors import InputError
 from .processes import check_main_guard, in_worker
+from .terminal import printable
 
 __all__ = [
     "MARK",
@@ -188,7 +189,7 @@ class Lock:
             said = ""
         finally:
             os.close(handle)
-        return "".join(c if c.isprintable() else "?" for c in said) or "another process"
+        return printable(said) or "another process"
 
     def __enter__(self) -> Self:
         self.acquire()
