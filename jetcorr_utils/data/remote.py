@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import netrc
 import os
 import re
 import socket
@@ -26,10 +27,11 @@ from fsspec.core import url_to_fs
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from tqdm.auto import tqdm
 
-from ..addresses import is_loopback, refuse_secrets, without_secrets
+from ..addresses import is_loopback, proxy_for, refuse_secrets, without_secrets
 from ..config import RemoteSettings
 from ..errors import InputError
-from ..files import locked, read_json, write_json
+from ..files import locked, open_own, read_json, write_json
+from ..terminal import printable
 from .fingerprints import Fingerprints
 
 SCHEMES = ("s3", "s3a", "root", "http", "https")
@@ -258,9 +260,15 @@ def client_options(url: str, timeout: float) -> dict[str, Any]:
         return {"config_kwargs": limits | ({"proxies": {}} if is_loopback(endpoint) else {})}
     if scheme in ("http", "https"):
         import aiohttp
+        from yarl import URL
 
         waits = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
-        return {"client_kwargs": {"timeout": waits, "trust_env": not is_loopback(url)}}
+        options = {"timeout": waits, "base_url": f"{scheme}://{urlsplit(url).netloc}/", "auth": _login(url)}
+        if proxy := proxy_for(url):
+            given = urlsplit(proxy)
+            named = given._replace(netloc=given.netloc.rpartition("@")[2]).geturl()
+            options |= {"proxy": named, "proxy_auth": aiohttp.BasicAuth.from_url(URL(proxy))}
+        return {"client_kwargs": options}
     if scheme == "root":
         with contextlib.suppress(ImportError):  # reported with the name of the package where the connection is made
             from XRootD import client
@@ -270,6 +278,23 @@ def client_options(url: str, timeout: float) -> dict[str, Any]:
                 client.EnvPutInt(name, max(1, round(value)))
         return {"timeout": max(1, round(timeout))}
     return {}
+
+
+def _login(url: str) -> Any:
+    """The login for a web server in the user's netrc file, for aiohttp, which sends it to this server only.
+
+    It would be readable on the way to a server without TLS, and by a proxy.
+    """
+    import aiohttp
+
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        return None
+    try:
+        found = netrc.netrc(os.environ.get("NETRC") or None).authenticators(parts.hostname or "")
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return found and aiohttp.BasicAuth(found[0], found[2] or "")
 
 
 def _glob(remote: _Remote) -> list[str]:
@@ -304,17 +329,27 @@ def _block(remote: _Remote, start: int | None, stop: int | None) -> bytes:
     return block
 
 
+def _is_own(partial: Path) -> bool:
+    """Whether there is the beginning of a copy to go on with: no link, and no other account's."""
+    try:
+        open_own(partial, "rb+").close()
+    except (InputError, FileNotFoundError):
+        return False
+    return True
+
+
 def _download(remote: _Remote, partial: Path, version: dict[str, str], progress: bool) -> None:
     """Append to `partial` until it is complete."""
     mark = partial.with_suffix(".json")
-    if not (partial.exists() and mark.exists() and read_json(mark) == version):
-        partial.write_bytes(b"")
+    if not (_is_own(partial) and mark.exists() and read_json(mark) == version):
+        partial.unlink(missing_ok=True)
         write_json(mark, version)
     size = int(version["size"]) if "size" in version else None
-    start = partial.stat().st_size
-    name = Path(urlsplit(remote.url).path).name
-    bar = tqdm(desc=name, total=size, initial=start, unit="B", unit_scale=True, disable=not progress)
-    with bar, open(partial, "ab") as file:
+    name = printable(Path(urlsplit(remote.url).path).name)
+    with (
+        open_own(partial) as file,
+        tqdm(desc=name, total=size, initial=file.tell(), unit="B", unit_scale=True, disable=not progress) as bar,
+    ):
         if size is None:  # a server that does not tell: one request
             file.truncate(0)
             file.write(remote.ask(_block, None, None))

@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..config import TuningSettings
-from ..files import Lock
+from ..files import Lock, open_own
 from .space import Parameters, draw
 from .trial import RECORD, TrialRecord, read_trial, write_record
 
@@ -60,6 +60,7 @@ class TrialQueue:
         self.folder, self.tuning = folder, tuning
         self._lock = Lock(folder / "queue.lock", "search")
         journal = str(folder / JOURNAL)
+        open_own(journal).close()  # Optuna would make it wherever a link leads
         with quiet_optuna():
             self.study = optuna.create_study(
                 storage=JournalStorage(JournalFileBackend(journal, lock_obj=_JournalLock(journal))),
@@ -210,9 +211,9 @@ class _JournalLock:
 
 def _drop_torn_line(path: str) -> None:
     """Cut off what stands after the last line end: an entry whose writer died, which would spoil the next one."""
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         return
-    with open(path, "rb+") as file:
+    with open_own(path, "rb+") as file:
         size = file.seek(0, os.SEEK_END)
         start = max(0, size - 65536)
         file.seek(start)

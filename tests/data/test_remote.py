@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +189,25 @@ def test_a_web_server_that_fails_between_two_pieces_is_asked_again(ntuple, study
     assert len(answered) == len(set(answered))
 
 
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_copy_is_not_written_through_a_link(kind, ntuple, study, web, pieces, tmp_path):
+    """The beginning of a copy, replaced by who may write in the data folder, too."""
+    file, victim = ntuple(), tmp_path / "victim"
+    url, (_, reactions) = web.put(file), pieces
+    reactions.append(lambda count: web.answer(404) if count == 2 else None)
+    with pytest.raises(InputError, match="there is no such file"):
+        ensure_files(study(url), progress=False)
+    reactions.clear()
+    (partial,) = (tmp_path / "data").rglob("partial")
+    victim.write_bytes(partial.read_bytes())
+    partial.unlink()
+    (partial.symlink_to if kind == "symbolic" else partial.hardlink_to)(victim)
+    (copy,) = ensure_files(study(url), progress=False)
+    assert Path(copy).read_bytes() == file.read_bytes()
+    assert victim.stat().st_size == 2 * 5000
+    assert victim.stat().st_nlink == 1
+
+
 def test_a_web_server_that_goes_on_failing_is_said_to(ntuple, study, web):
     web.answer(*[503] * 4)
     with pytest.raises(InputError, match=r"jets\.root: cannot be read after 2 attempts \(503 Service Unavailable\)"):
@@ -297,7 +317,7 @@ def test_other_machines_are_asked_through_the_proxy_and_this_one_is_not(ntuple, 
         assert Path(far.stdout.strip()).read_bytes() == file.read_bytes(), far.stderr
         method, target, headers = proxy.requests()[-1]
         assert (method, target) == ("GET", "http://data.example.invalid/jets.root")
-        assert headers["Authorization"].startswith("Basic ")  # of the netrc file
+        assert "Authorization" not in headers  # the proxy could read it
         asked = len(proxy.requests())
         near = fetch_apart(server.put(file), tmp_path / "near", **variables)
         assert Path(near.stdout.strip()).read_bytes() == file.read_bytes(), near.stderr
@@ -306,9 +326,38 @@ def test_other_machines_are_asked_through_the_proxy_and_this_one_is_not(ntuple, 
         assert proxy.requests()[-1][:2] == ("CONNECT", "data.example.invalid:443")
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no program openssl to make a certificate")
+def test_a_login_goes_to_the_server_asked_for_and_over_tls_only(ntuple, tmp_path):
+    file, netrc = ntuple(), tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\ndefault login me password other\n", encoding="utf-8")
+    with web_server(tmp_path / "asked", tls=True) as asked, web_server(tmp_path / "other", tls=True) as other:
+        certificates = tmp_path / "certificates.pem"
+        certificates.write_text(
+            "".join((server.folder / "certificate.pem.crt").read_text(encoding="utf-8") for server in (asked, other)),
+            encoding="utf-8",
+        )
+        variables = {"NETRC": str(netrc), "SSL_CERT_FILE": str(certificates)}
+        url, elsewhere = asked.put(file), other.put(file)
+        done = fetch_apart(url, tmp_path / "direct", **variables)
+        assert Path(done.stdout.strip()).read_bytes() == file.read_bytes(), done.stderr
+        assert {headers.get("Authorization", "")[:6] for _, _, headers in asked.requests()} == {"Basic "}
+        asked.answer(*[f'302 {{"Location": "{elsewhere}"}}'] * 9)
+        done = fetch_apart(url, tmp_path / "redirected", **variables)
+        assert Path(done.stdout.strip()).read_bytes() == file.read_bytes(), done.stderr
+        assert other.requests()
+        assert not [headers for _, _, headers in other.requests() if "Authorization" in headers]
+    with web_server(tmp_path / "plain") as plain:
+        done = fetch_apart(plain.put(file), tmp_path / "open", **variables)
+        assert Path(done.stdout.strip()).read_bytes() == file.read_bytes(), done.stderr
+        assert not [headers for _, _, headers in plain.requests() if "Authorization" in headers]
+
+
 def test_a_proxy_that_does_not_answer_is_named(tmp_path):
     done = fetch_apart("http://data.example.invalid/x.root", tmp_path, http_proxy="http://me:hunter2@127.0.0.1:9")
     assert "the proxy that the environment names: Cannot connect to host 127.0.0.1:9" in done.stderr
+    assert "hunter2" not in done.stderr
+    done = fetch_apart("http://data.example.invalid/x.root", tmp_path, http_proxy="me:hunter2@127.0.0.1:9")
+    assert "Cannot connect to host 127.0.0.1:9" in done.stderr
     assert "hunter2" not in done.stderr
 
 
@@ -420,3 +469,35 @@ def test_other_kinds_of_addresses_are_refused_before_anything_is_asked(address, 
         with pytest.raises(InputError, match=r"is not read; known are|does not belong in an address"):
             use()
     assert "is not read" in describe(address).reason
+    with pytest.raises(InputError, match="is not read"), open_jets(address):
+        pass
+
+
+@pytest.mark.parametrize("name", ["simplecache::jets.root", "zip::jets.root", "reference::x", "dask::jets.root", "a:b"])
+def test_a_local_name_that_looks_like_a_chain_is_a_name(name, ntuple, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in (name, f"file://{tmp_path}/a:b.root", ""):
+        with pytest.raises(InputError, match=r"there is no such file|an empty name"), open_jets(address):
+            pass
+    ntuple("plain.root").rename(name)
+    with open_jets(name) as source:
+        assert source.jets == 60
+
+
+def test_a_pipe_is_no_file_under_its_address_either(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for address in (str(tmp_path / "pipe"), f"file://{tmp_path}/pipe"):
+        with pytest.raises(InputError, match="is a pipe"), open_jets(address):
+            pass
+    with pytest.raises(InputError, match="is a folder"), open_jets(f"file://{tmp_path}"):
+        pass
+
+
+def test_a_file_that_claims_more_jets_than_it_can_have_is_damaged(ntuple, cli):
+    file = ntuple(jets=61)
+    content = file.read_bytes()
+    assert content.count(struct.pack(">q", 61)) > 1
+    file.write_bytes(content.replace(struct.pack(">q", 61), struct.pack(">q", 10**15)))
+    with pytest.raises(InputError, match=r"jets\.root: damaged: it says that it has 1000000000000000 jets"):
+        list(open_jets(file).__enter__().ranges(1000))
+    assert "damaged" in cli("info", file, check=False).stderr
