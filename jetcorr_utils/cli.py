@@ -20,7 +20,7 @@ from . import __version__, extensions
 from .addresses import check_no_secrets, direct_environment, without_secrets
 from .config import load_study
 from .environment import for_commands
-from .errors import MACHINE_FAULTS, InputError, JetcorrError
+from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
 from .kubeflow.commands import manifests, pipeline, trial
 from .options import OutputPath
 from .run import RunFolder
@@ -62,7 +62,8 @@ class Group(click.Group):
         try:
             check_no_secrets(ctx.meta["jetcorr.arguments"])
             os.environ.update(direct_environment())  # for the libraries and processes that this command uses
-            return super().invoke(ctx)
+            with memory_errors():
+                return super().invoke(ctx)
         except InputError as error:
             message, code = str(error), 2
         except JetcorrError as error:

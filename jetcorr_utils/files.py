@@ -40,8 +40,8 @@ from .terminal import printable
 
 __all__ = [
     "MARK", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape", "local_path",
-    "locked", "open_own", "read_json", "refuse_links", "refuse_special", "remove_leftovers", "scratch_folder", "where_writable", "write_json",
-    "write_text",
+    "locked", "open_own", "read_json", "refuse_links", "refuse_special", "remove_leftovers", "scratch_folder",
+    "where_writable", "write_json", "write_text",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)

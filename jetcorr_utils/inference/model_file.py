@@ -31,6 +31,8 @@ def model_metadata(path: str | Path) -> dict[str, str]:
     """
     try:
         model = onnx.load(str(path), load_external_data=False)
+    except MemoryError:
+        raise
     except Exception as error:
         raise InputError(f"{path}: not a readable ONNX model: {' '.join(str(error).split())[:120]}") from None
     names = {value.name for value in (*model.graph.input, *model.graph.output)}

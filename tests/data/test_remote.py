@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import os
 import re
 import shutil
@@ -206,6 +209,85 @@ def test_a_copy_is_not_written_through_a_link(kind, ntuple, study, web, pieces, 
     assert Path(copy).read_bytes() == file.read_bytes()
     assert victim.stat().st_size == 2 * 5000
     assert victim.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("mark", ["ETag", "Content-MD5", "Digest", "Last-Modified"])
+def test_a_copy_that_was_interrupted_goes_on_only_if_the_file_is_still_the_same(ntuple, study, web, pieces, mark):
+    """Two versions of the same size: only what the server says of them tells one from the other."""
+    answered, reactions = pieces
+    file = ntuple(jets=300)
+    content, other = file.read_bytes(), file.read_bytes()[::-1]
+    web.mark(mark)
+    url = web.put(file)
+    served = web.folder / "files" / file.name
+    os.utime(served, (1e9, 1e9))
+    for new, first in ((content, (15000, 20000)), (other, (0, 5000))):
+        reactions.append(lambda count: web.answer(*[503] * 8) if count == 3 else None)
+        with pytest.raises(InputError, match="503"):
+            ensure_files(study(url, directory=str(first[0])), progress=False)
+        web.answer()
+        reactions.clear()
+        answered.clear()
+        if new != content:
+            served.write_bytes(new)
+        (copy,) = ensure_files(study(url, directory=str(first[0])), progress=False)
+        assert (Path(copy).read_bytes(), answered[0]) == (new, first)
+        answered.clear()
+
+
+def test_where_versions_cannot_be_told_apart_nothing_is_put_together(ntuple, study, web, pieces, caplog):
+    """The server says only how large the file is: it comes in one request, and an interrupted copy is begun anew."""
+    answered, _ = pieces
+    web.mark()
+    url = web.put(ntuple(jets=300))
+    served = web.folder / "files" / "jets.root"
+    copies = Path(study().directory) / "cache" / "remote"
+    place = copies / hashlib.sha256(url.encode()).hexdigest()[:16]
+    place.mkdir(parents=True)
+    (place / "partial").write_bytes(b"old" * 1000)
+    (place / "partial.json").write_text(json.dumps({"size": str(served.stat().st_size)}), encoding="utf-8")
+    (copy,) = ensure_files(study(url), progress=False)
+    assert Path(copy).read_bytes() == served.read_bytes()
+    assert answered == []
+    assert "neither tag nor time" not in caplog.text
+    ensure_files(study(url), progress=False)
+    assert "neither tag nor time" in caplog.text
+
+
+@pytest.mark.parametrize("mark", ["ETag", ""])
+def test_a_file_that_is_replaced_while_it_is_copied_is_copied_anew(ntuple, study, web, pieces, monkeypatch, mark):
+    web.mark(*mark.split())
+    url = web.put(ntuple(jets=300))
+    served = web.folder / "files" / "jets.root"
+    content = served.read_bytes()
+    versions, download = itertools.cycle([content[::-1] + b"longer", content]), remote._download
+    copied = []
+
+    def meanwhile(*arguments):
+        download(*arguments)
+        copied.append(1)
+        if len(copied) <= times:
+            served.write_bytes(next(versions))
+
+    monkeypatch.setattr(remote, "_download", meanwhile)
+    times = 1
+    (copy,) = ensure_files(study(url, attempts=3), progress=False)
+    assert Path(copy).read_bytes() == served.read_bytes() == content[::-1] + b"longer"
+    copied.clear()
+    times = 9
+    with pytest.raises(InputError, match=r"jets\.root: is replaced again and again while it is copied"):
+        ensure_files(study(url, directory="else", attempts=3), progress=False)
+    assert len(copied) == 3
+
+
+@pytest.mark.parametrize("content", ["{}", "[]"])
+def test_a_damaged_record_of_a_copy_is_named(ntuple, study, web, content):
+    url = web.put(ntuple())
+    (copy,) = ensure_files(study(url), progress=False)
+    record = Path(copy).with_name("origin.json")
+    record.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"origin\.json: damaged"):
+        ensure_files(study(url), progress=False)
 
 
 def test_a_web_server_that_goes_on_failing_is_said_to(ntuple, study, web):
