@@ -317,7 +317,6 @@ def _of_kind(name: str, value: Any, default: str) -> Any:
 @contextlib.contextmanager
 def _locked(run: RunFolder) -> Iterator[None]:
     with locked(run.path, "run", wait=False):
-        run.refuse_links()
         for folder in (run.path, *(path for path in run.path.rglob("*") if path.is_dir())):
             remove_leftovers(folder)
         yield

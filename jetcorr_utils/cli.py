@@ -20,10 +20,11 @@ from . import __version__, extensions
 from .addresses import check_no_secrets, direct_environment, without_secrets
 from .config import load_study
 from .environment import for_commands
-from .errors import MACHINE_FAULTS, InputError, JetcorrError
+from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
 from .kubeflow.commands import manifests, pipeline, trial
 from .options import OutputPath
 from .run import RunFolder
+from .terminal import harmless_terminal, printable
 
 __all__ = ["main"]
 
@@ -54,10 +55,15 @@ class Group(click.Group):
         threading.excepthook = _thread_failed
         if hasattr(sys.stdout, "reconfigure"):  # a λ must not stop a command whose terminal has none
             sys.stdout.reconfigure(errors="backslashreplace")
+        with harmless_terminal():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             check_no_secrets(ctx.meta["jetcorr.arguments"])
             os.environ.update(direct_environment())  # for the libraries and processes that this command uses
-            return super().invoke(ctx)
+            with memory_errors():
+                return super().invoke(ctx)
         except InputError as error:
             message, code = str(error), 2
         except JetcorrError as error:
@@ -73,13 +79,8 @@ class Group(click.Group):
         except MemoryError:
             message, code = "the memory of this machine (or of its limit) is not enough", 1
         # On a line of its own, after a bar that is not at its end
-        tqdm.write(f"jetcorr: {_printable(without_secrets(message))}", file=sys.stderr)
+        tqdm.write(f"jetcorr: {printable(without_secrets(message))}", file=sys.stderr)
         ctx.exit(code)
-
-
-def _printable(text: str) -> str:
-    """A text that may quote a file or a server, without what would move the cursor of a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
@@ -97,9 +98,7 @@ def main() -> None:
 
 
 def _run_folder(out: Path | None, study: str) -> RunFolder:
-    run = RunFolder(out or Path("results") / Path(study).stem)
-    run.refuse_links()
-    return run
+    return RunFolder(out or Path("results") / Path(study).stem)
 
 
 @main.command()
@@ -168,7 +167,7 @@ def info(files: tuple[str, ...]) -> None:
     descriptions = [describe(file) for file in files]
     for description in descriptions:
         if description.jets or description.usable:
-            click.echo(_printable(description.text()))
+            click.echo(description.text())
     useless = [f"{file}: {found.reason}" for file, found in zip(files, descriptions, strict=True) if not found.usable]
     if useless:
         more = f" (and {len(useless) - 1} more)" if len(useless) > 1 else ""

@@ -23,6 +23,7 @@ from typing import Any
 from .environment import LONGEST_SOCKET
 from .errors import JetcorrError
 from .extensions import Loaded
+from .terminal import harmless_logs
 
 __all__ = [
     "check_main_guard", "cores", "end_with_parent", "in_worker", "server_context", "start_process", "worker_processes",
@@ -220,6 +221,7 @@ def start_process(
 
 
 def _with_extensions(_: Loaded, main: Callable[..., object], *arguments: Any) -> None:
+    harmless_logs()
     main(*arguments)
 
 

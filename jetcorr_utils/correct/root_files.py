@@ -265,9 +265,9 @@ def _corrected(
         else:
             # Cores are shared; a worker's threads would only compete with those of the others
             threads = max(1, cores() // workers)
-            pool = stack.enter_context(
-                worker_processes(workers, _start_worker, str(model), threads, shared_memory, needed, options)
-            )
+            notes = {name: predictor.metadata for name, predictor in predictors.items()}
+            arguments = (str(model), notes, threads, shared_memory, needed, options)
+            pool = stack.enter_context(worker_processes(workers, _start_worker, *arguments))
             yield names, in_order(pool, _correct_block, blocks, ahead=workers + 1)
 
 
@@ -278,18 +278,25 @@ class _Worker:
     predictors: dict[str, Predictor]
     needed: dict[str, Any]
     options: dict[str, Any]
+    same: bool = True
+    """Whether the models are those that the command has opened."""
 
 
 _worker: _Worker  # one for each worker process, set when it starts
 
 
 def _start_worker(
-    model: str, threads: int, shared_memory: MemoryChoice, needed: dict[str, Any], options: dict[str, Any]
-) -> None:
+    model: str, notes: dict[str, dict[str, str]], threads: int, shared_memory: MemoryChoice, needed: dict[str, Any],
+    options: dict[str, Any],
+) -> None:  # fmt: skip
     global _worker
-    _worker = _Worker(open_predictors(model, threads=threads, shared_memory=shared_memory), needed, options)
+    predictors = open_predictors(model, threads=threads, shared_memory=shared_memory)
+    _worker = _Worker(predictors, needed, options)
+    _worker.same = {name: predictor.metadata for name, predictor in predictors.items()} == notes
 
 
 def _correct_block(block: Block) -> CorrectedChunk:
+    if not _worker.same:
+        raise InputError(f"model {', '.join(_worker.predictors)}: was replaced by another network; run this again")
     jets = read_block(block, **_worker.needed)
     return correct_chunk(jets, _worker.predictors, where=block.path, **_worker.options)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..config import DataSettings, project_root
 from ..errors import InputError
-from ..files import fingerprint, local_path, write_json
+from ..files import fingerprint, local_path, refuse_links, write_json
 from .fingerprints import Fingerprints
 from .reading import open_jets
 from .remote import expand, fetch, is_remote, origin
@@ -25,8 +25,17 @@ _FIRST_SLICE = 10  # the seed of the first slice lies so far from that of the fl
 
 
 def data_directory(settings: DataSettings) -> Path:
-    """The folder of generated data and caches; relative ones count from the project's folder."""
-    return project_root() / local_path(settings.directory)
+    """The folder of generated data and caches; relative ones count from the project's folder.
+
+    Raises
+    ------
+    InputError
+        If another account has put a link there that leads out of it.
+    """
+    folder = project_root() / local_path(settings.directory)
+    for part in ("cache", "simulated"):
+        refuse_links(folder / part, of_others=True)
+    return folder
 
 
 def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:

@@ -35,6 +35,8 @@ STEP = 10_000
 EMPTY = "it has no jets"
 """Why a file cannot be used, if there is nothing else to say against it."""
 _ALL = 10**9  # jets at once: more than a block has
+_MOST = 1000
+"""Jets in a byte of a file: more than any compression can have put there."""
 _official = functools.cache(load_official)  # once for all blocks
 
 
@@ -69,6 +71,8 @@ def _reading(path: str) -> Iterator[None]:
             raise InputError(f"{path}: {explain(error) or f'cannot be read ({reason_of(error)})'}") from None
         if isinstance(error, FileNotFoundError):
             raise InputError(f"{path}: there is no such file") from None
+        if isinstance(error, PermissionError):
+            raise InputError(f"{path}: permission denied") from None
         lines = str(error).strip().splitlines() or [""]
         raise InputError(
             f"{path}: cannot be read, damaged or truncated? ({type(error).__name__}: {lines[0]})"
@@ -85,8 +89,10 @@ def open_jets(path: str | Path) -> Iterator[JetReader]:
         If the file is absent, is damaged, or is of none of the `FORMATS`; the message says which.
     """
     path = str(path)
-    if not path:
+    if not path.removeprefix("file://"):
         raise InputError("a file with an empty name: is a variable not set?")
+    if not is_remote(path):
+        path = path.removeprefix("file://")
     with _reading(path), contextlib.ExitStack() as stack:
         if Path(path).is_dir():
             raise InputError(f"{path}: is a folder; give the files in it, for example '{path}/*.root'")
@@ -96,7 +102,7 @@ def open_jets(path: str | Path) -> Iterator[JetReader]:
             how = client_options(path, RemoteSettings().timeout)
         else:
             refuse_special(Path(path))  # at a pipe one would wait for ever
-            raw = stack.enter_context(open(path.removeprefix("file://"), "rb"))
+            raw = stack.enter_context(open(path, "rb"))
             if not raw.peek(len(ROOT)).startswith(ROOT):
                 other = [each for each in FORMATS.values() if raw.peek(len(each.magic)).startswith(each.magic)]
                 if not other:
@@ -107,7 +113,11 @@ def open_jets(path: str | Path) -> Iterator[JetReader]:
         file = stack.enter_context(uproot.open({path: None}, **how))  # a colon belongs to the name
         kinds = file.classnames(cycle=False)
         known = format_of(path, sorted(key for key, kind in kinds.items() if kind in ("TTree", "ROOT::RNTuple")))
-        yield known.reader(path, file[known.tree])
+        source = known.reader(path, file[known.tree])
+        size = file.file.source.num_bytes
+        if source.jets > _MOST * size:
+            raise InputError(f"{path}: damaged: it says that it has {source.jets} jets, and has {size} bytes")
+        yield source
 
 
 def describe(path: str | Path) -> FileInfo:

@@ -10,13 +10,12 @@ import contextlib
 import logging
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from ..addresses import is_loopback, refuse_secrets, without_secrets
+from ..addresses import is_loopback, proxy_for, refuse_secrets, without_secrets
 from ..errors import InputError, JetcorrError, ServerError
 from ..files import PATIENCE
 from ..listening import listener
@@ -26,7 +25,7 @@ __all__ = ["KEY_HEADER", "KEY_VARIABLE", "Connection", "LocalServer", "may_pass"
 log = logging.getLogger(__name__)
 
 KEY_HEADER = "jetcorr-key"
-"""The header by which the servers that are started here know who may have them map shared memory."""
+"""The header by which the servers that are started here know who may use them, and have them map shared memory."""
 KEY_VARIABLE = "JETCORR_TRITON_KEY"
 """The variable of such a server's environment that has the header's value."""
 
@@ -102,7 +101,13 @@ class Connection:
         return self._own.client
 
     def new_client(self, timeout: float) -> Any:
-        """A client of one's own, to be closed by the caller."""
+        """A client of one's own, to be closed by the caller; it shows the server's key with every request."""
+        client = self._new_client(timeout)
+        if key := self.key:
+            client.register_plugin(lambda request: request.headers.update(key))
+        return client
+
+    def _new_client(self, timeout: float) -> Any:
         if self.protocol == "http":
             limits = {"connection_timeout": timeout, "network_timeout": timeout}
             client = self.api.InferenceServerClient(self.url, **limits)
@@ -115,7 +120,7 @@ class Connection:
 
     @property
     def key(self) -> dict[str, str]:
-        """The header that opens shared memory, if the server is one that this account has started on this machine."""
+        """The header that opens what is closed to others, if this account has started the server, on this machine."""
         number = self.url.rpartition(":")[2]
         if not is_loopback(self.url) or not number.isdecimal() or (process := listener(int(number))) is None:
             return {}
@@ -181,11 +186,9 @@ class Connection:
 
 def _proxy(url: str) -> dict[str, Any]:
     """geventhttpclient's options for the proxy that the environment names for ``host:port``, none for this machine."""
-    given = urllib.request.getproxies().get("http")
-    host = urlsplit(f"//{url}").hostname or ""
-    if not given or is_loopback(url) or urllib.request.proxy_bypass(host):
+    if (given := proxy_for(f"http://{url}")) is None:
         return {}
-    proxy = urlsplit(given if "://" in given else f"//{given}")
+    proxy = urlsplit(given)
     names = {"proxy_user": proxy.username, "proxy_password": proxy.password}
     names = {name: unquote(value) for name, value in names.items() if value is not None}
     return {"proxy_host": proxy.hostname, "proxy_port": proxy.port or 80, **names}

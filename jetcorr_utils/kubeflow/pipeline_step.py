@@ -119,8 +119,10 @@ def headline(last: dict[str, Any]) -> tuple[float, float, float, int]:
 
 
 def _show(html_page: str) -> None:
-    """Display a page in a frame of its own, so that its styles stay there."""
+    """Display a page in a frame of its own: its styles stay there, and its scripts see nothing of the page around."""
     from IPython.display import HTML, display
 
-    frame = f'<iframe srcdoc="{html.escape(html_page)}" style="width:100%;height:95vh;border:0"></iframe>'
+    how = 'sandbox="allow-scripts" style="width:100%;height:95vh;border:0"'
+    how = 'sandbox="allow-scripts" style="width:100%;height:95vh;border:0"'
+    frame = f'<iframe {how} srcdoc="{html.escape(html_page)}"></iframe>'
     display(HTML(frame))

@@ -156,4 +156,4 @@ def _start(repository: str | Path, log: str | Path | None) -> TritonServer:
     """A server on this machine; ServerError where none can run or start."""
     if reason := server_available():
         raise ServerError(reason)
-    return TritonServer(repository, log=log, poll_seconds=None).start()
+    return TritonServer(repository, log=log, poll_seconds=None, private=True).start()

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..config import Choice, Space, Study
 from ..data.dataset import CloudDataset
 from ..errors import InputError, TrainingError
-from ..files import write_json
+from ..files import open_own, write_json
 from ..metrics import OBJECTIVE, trial_metrics
 from ..models.inputs import sample_rows
 from .search_result import SEARCH, describe_search
@@ -89,7 +89,7 @@ def _report(path: Path, metrics: Mapping[str, float]) -> None:
     """Append metrics; what is not finite is left out, because the collector would read an empty value."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = [f"{now} {name}={value:.10g}\n" for name, value in metrics.items() if math.isfinite(value)]
-    with path.open("a", encoding="utf-8") as file:
+    with open_own(path, "a") as file:
         file.write("".join(lines))
 
 

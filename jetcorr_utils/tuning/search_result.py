@@ -16,6 +16,7 @@ from ..config import Choice, ModelSettings, Space, Study
 from ..errors import InputError, TrainingError
 from ..files import known_shape, read_json
 from ..metrics import METRICS, trial_metrics
+from ..training import read_history
 from .queue import quiet_optuna
 from .space import apply_parameters, contains, distributions
 from .trial import RECORD, TrialRecord, read_trial
@@ -208,7 +209,7 @@ def _histories(folder: Path, records: Mapping[str, TrialRecord]) -> pd.DataFrame
     for name, record in records.items():
         path = folder / name / "history.csv"
         if record.metrics.get("epochs") and path.is_file():
-            parts.append(pd.read_csv(path).assign(trial=record.number))
+            parts.append(read_history(path).assign(trial=record.number))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["trial", "epoch", "validation_mae"])
 
 

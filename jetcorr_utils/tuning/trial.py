@@ -22,7 +22,7 @@ from ..data.dataset import CloudDataset
 from ..errors import InputError, JetcorrError
 from ..files import atomic_path, known_shape, read_json, write_json
 from ..metrics import OBJECTIVE
-from ..training import load_model, predict, train
+from ..training import load_model, predict, read_history, train
 from .space import Parameters, apply_parameters
 from .trial_metrics import constant_error, response_metrics
 
@@ -187,7 +187,7 @@ class _Watch:
         self.path, self.constant, self.report = path, constant, report
         self.grace = grace if grace < epochs else None
         # Of a trial that was interrupted: its training goes on where it was, and so does its history.
-        self.rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
+        self.rows = read_history(path).to_dict("records") if path.is_file() else []
 
     @property
     def epoch(self) -> int:
