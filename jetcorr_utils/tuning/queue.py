@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages.journal import BaseJournalBackend, BaseJournalFileLock, JournalFileBackend, JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..config import TuningSettings
@@ -209,7 +209,7 @@ class _SamplerByNumber(BaseSampler):
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-class _JournalLock(BaseJournalFileLock):
+class _JournalLock:
     """A lock on the journal that the kernel frees if its holder dies (Optuna's own stays for 30 seconds)."""
 
     def __init__(self, journal: str) -> None:
