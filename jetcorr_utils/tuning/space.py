@@ -18,15 +18,8 @@ from ..config import Choice, Interval, Space
 from ..errors import StudyError
 
 __all__ = [
-    "Parameters",
-    "apply_parameters",
-    "check_space",
-    "contains",
-    "distributions",
-    "draw",
-    "inside",
-    "own_parameters",
-]
+    "Parameters", "apply_parameters", "check_space", "contains", "distributions", "draw", "inside", "own_parameters",
+]  # fmt: skip
 
 Parameters = dict[str, int | float | str]
 
