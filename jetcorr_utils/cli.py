@@ -6,6 +6,7 @@ command that needs them, so that `jetcorr --help` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -285,6 +286,25 @@ def correct(files: tuple[str, ...], model: str, out: Path, **options: Any) -> No
     from .correct import correct_files
 
     click.echo(correct_files(files, model, out, **options).text())
+
+
+@main.command()
+@FILES
+@click.option("--model", "models", multiple=True, help="A model that the files have (repeatable); default: all.")
+@click.option("--replicas", type=click.IntRange(min=2), default=50, help="Of the bootstrap that gives the errors.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes. The numbers do not depend on it.")
+def response(files: tuple[str, ...], models: tuple[str, ...], replicas: int, workers: int) -> None:
+    """Print median and resolution of the response of simulated jets, from any number of files that were corrected."""
+    import pandas as pd
+
+    from .physics.response import corrections_in, fill_response, quantile_table
+
+    corrections = ["standard", *models] if models else corrections_in(files[0])
+    executor: Any = "futures" if workers > 1 else "iterative"
+    with contextlib.redirect_stdout(sys.stderr):  # where coffea draws its bars
+        filled = fill_response(files, corrections, replicas=replicas, executor=executor, workers=workers)
+    tables = pd.concat({name: quantile_table(filled, name) for name in corrections}, names=["correction", "bin"])
+    click.echo(tables.reset_index("correction").to_string(index=False, float_format="{:.4f}".format, na_rep=""))
 
 
 @main.command("compare-cms")

@@ -75,7 +75,9 @@ class _Code:
 @functools.cache
 def _read(source: str) -> _Code:
     tree = ast.parse(source)
-    imports, texts, defined, used = [], set(), set(), {}
+    imports: list[tuple[int, str, str | None, str]] = []
+    texts, defined = set(), set()
+    used: dict[str, list[str | None]] = {}
     for node in _run_nodes(tree):
         match node:
             case ast.Import():

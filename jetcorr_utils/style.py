@@ -266,5 +266,5 @@ def _data_pixels(ax: Axes) -> NDArray[np.float64]:
         if isinstance(container, ErrorbarContainer):
             points += [segment for bars in container.lines[2] for segment in bars.get_segments()]
             points += [segment.mean(axis=0)[None] for bars in container.lines[2] for segment in bars.get_segments()]
-    points += [patch.get_path().vertices for patch in ax.patches if isinstance(patch, StepPatch)]
+    points += [np.asarray(patch.get_path().vertices) for patch in ax.patches if isinstance(patch, StepPatch)]
     return ax.transData.transform(np.concatenate(points)) if points else np.empty((0, 2))

@@ -441,10 +441,9 @@ def test_a_file_of_another_account_is_not_written_to_but_in_a_folder_of_its_owne
 
 def _writers(folder: Path):
     """Everything that appends to a file by its name."""
-    from jetcorr_utils.tuning.cluster import _report
-
     from jetcorr_utils.config import TuningSettings
     from jetcorr_utils.training.records import MetricsFile
+    from jetcorr_utils.tuning.katib_trial import _report
     from jetcorr_utils.tuning.queue import TrialQueue
 
     return {

@@ -30,7 +30,7 @@ EXPECTED = {
     "physics/closure.py": "06",
     "physics/variations.py": "06",
     "tuning/queue.py": "03",
-    "kubeflow/cluster_training.py": "02 03",
+    "kubeflow/cluster_training.py": "02",
     "kubeflow/cluster_search.py": "03",
     "kubeflow/cluster_service.py": "05",
     "serving/server.py": "05",

@@ -144,6 +144,7 @@ def test_what_cannot_be_traced_is_said_in_one_line(tmp_path, monkeypatch):
     model = build_model(settings)
     monkeypatch.setitem(ARCHITECTURES, "pfn", dataclasses.replace(ARCHITECTURES["pfn"], padded=None))
     model.fast = False
+    del model.pool
     model.pool = lambda x, ptr, dim: torch.stack([part.sum(dim=0) for part in x.split(ptr.diff().tolist())])
     with pytest.raises(
         InputError, match=r"^ParticleFlowNetwork: torch cannot trace it .*give it a `padded_class`"

@@ -146,7 +146,8 @@ class CloudDataset(Clouds):
             table={name: column(f"table.{name}") for name in TABLE_COLUMNS}, features=features, key=key, info=meta,
             place=(str(folder.absolute()), 0, jets),
         )  # fmt: skip
-        return whole if (start, stop) == (0, None) else replace(whole.slice(start, stop), key=key)
+        stop = jets if stop is None else stop
+        return whole if (start, stop) == (0, jets) else replace(whole.slice(start, stop), key=key)
 
     def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
         """What pickle writes: the place in a cache instead of its content, which may be larger than the memory."""

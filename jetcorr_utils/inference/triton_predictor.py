@@ -183,10 +183,10 @@ class TritonPredictor(BatchPredictor):
                 answers = {name: result.as_numpy(name).reshape(jets) for name in OUTPUT_NAMES}
             except (ValueError, AttributeError):
                 raise InputError(f"model {self.name}: the server's answer has not one number for each jet") from None
-        predictions = tuple(answers[name].copy() for name in OUTPUT_NAMES)
+        log_factor, sigma = (answers[name].copy() for name in OUTPUT_NAMES)
         waiting, end = answered - sent, time.perf_counter_ns()
-        self._count(requests=1, jets=len(predictions[0]), waiting=waiting, packing=end - begin - waiting)
-        return predictions
+        self._count(requests=1, jets=len(log_factor), waiting=waiting, packing=end - begin - waiting)
+        return log_factor, sigma
 
     def _region(self, inputs: Inputs) -> Region | None:
         """This thread's memory, large enough for a request; None if there is no memory left, and there need not be."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -95,7 +96,9 @@ def add_limits(
     return flavour_oracle(result, predictions_table(train.table, {}))
 
 
-def train_trees(columns: NDArray[np.float64], target: NDArray[np.float32], *, seed: int = 1, iterations: int = 400):
+def train_trees(
+    columns: NDArray[np.float64], target: NDArray[np.float32], *, seed: int = 1, iterations: int = 400
+) -> Any:
     """Gradient-boosted trees that minimise the absolute error of the target, stopped on a tenth of the jets.
 
     Parameters
@@ -130,7 +133,7 @@ def composition(dataset: CloudDataset) -> NDArray[np.float64]:
     pt, jets = np.where(inside, column["PF_pT"], 0.0), len(dataset)
     jet = np.repeat(np.arange(jets), dataset.multiplicity)
     total = np.maximum(np.bincount(jet, pt, jets), 1e-6)
-    result = [_column(dataset, name) for name in dataset.jet_columns if name not in KINEMATICS]
+    result: list[NDArray] = [_column(dataset, name) for name in dataset.jet_columns if name not in KINEMATICS]
     for codes, _, _ in PARTICLE_CLASSES.values():
         chosen = np.isin(np.abs(column["PF_id"]), codes)
         result.append(np.bincount(jet, np.where(chosen, pt, 0), jets) / total)

@@ -27,8 +27,8 @@ from .predictions import REQUIRED, pt_branch
 from .statistics import event_keys, poisson_weights
 
 __all__ = [
-    "ResponseProcessor", "bootstrap_histogram", "fill_response", "histogram_quantiles", "quantile_table",
-    "response_histogram",
+    "ResponseProcessor", "bootstrap_histogram", "corrections_in", "fill_response", "histogram_quantiles",
+    "quantile_table", "response_histogram",
 ]  # fmt: skip
 
 Executor = Literal["iterative", "futures", "dask"]
@@ -202,13 +202,22 @@ def quantile_table(histograms: Mapping[str, hist.Hist], correction: str) -> pd.D
     return pd.DataFrame(table)
 
 
-def _check_file(path: str | Path, corrections: Sequence[str], tree: str) -> None:
-    """Refuse a file that the processor would fail on, with its name."""
+def corrections_in(path: str | Path, tree: str = "jets") -> list[str]:
+    """The corrections that a predictions file has: the standard one, and those of models."""
+    return ["standard", *(name.removesuffix("_sigma") for name in _branches(path, tree) if name.endswith("_sigma"))]
+
+
+def _branches(path: str | Path, tree: str) -> list[str]:
     try:
         with uproot.open(path) as file:
-            branches = file[tree].keys() if tree in file else []
+            return file[tree].keys() if tree in file else []
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable ROOT file: {' '.join(str(error).split())[:120]}") from None
+
+
+def _check_file(path: str | Path, corrections: Sequence[str], tree: str) -> None:
+    """Refuse a file that the processor would fail on, with its name."""
+    branches = _branches(path, tree)
     missing = [name for name in (*REQUIRED, *map(pt_branch, corrections)) if name not in branches]
     if missing:
         raise InputError(f"{path}: tree {tree!r} has no branch {missing[0]!r}")

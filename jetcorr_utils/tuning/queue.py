@@ -74,12 +74,9 @@ class TrialQueue:
         with quiet_optuna(), _named_line(journal):
             self.study = optuna.create_study(
                 storage=JournalStorage(JournalFileBackend(journal, lock_obj=_JournalLock(journal))),
-                study_name="jetcorr",
-                sampler=_SamplerByNumber(lambda number: _sampler(tuning, number)),
-                pruner=_pruner(tuning),
-                direction="minimize",
-                load_if_exists=True,
-            )
+                study_name="jetcorr", sampler=_SamplerByNumber(lambda number: _sampler(tuning, number)),
+                pruner=_pruner(tuning), direction="minimize", load_if_exists=True,
+            )  # fmt: skip
             for frozen in self._trials(None):
                 int(frozen.user_attrs[NUMBER])
 

@@ -18,7 +18,7 @@ from ..files import known_shape, read_json
 from ..metrics import METRICS, trial_metrics
 from ..training import read_history
 from .queue import quiet_optuna
-from .space import apply_parameters, distributions
+from .space import apply_parameters, contains, distributions
 from .trial import RECORD, TrialRecord, read_trial
 
 __all__ = ["SearchResult", "describe_search", "load_search", "pareto_front"]
@@ -121,9 +121,7 @@ class SearchResult:
         Empty with fewer than four complete trials.
         """
         table = self.complete.dropna(subset=[metric])
-        table = table[
-            [all(_in(d, row[n]) for n, d in distributions(self.space).items()) for _, row in table.iterrows()]
-        ]
+        table = table[[all(contains(self.space[n], row[n]) for n in self.space) for _, row in table.iterrows()]]
         if len(table) < 4 or table[metric].nunique() < 2:
             return pd.Series(dtype=float, name="importance")
         with quiet_optuna():
@@ -233,10 +231,3 @@ def _correlation(first: pd.Series, second: pd.Series, method: str) -> float:
 def _plain(value: Any) -> Any:
     """A Python number of a numpy one."""
     return value.item() if hasattr(value, "item") else value
-
-
-def _in(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:
-    value = _plain(value)
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return value in distribution.choices
-    return distribution.low <= value <= distribution.high
