@@ -61,7 +61,7 @@ def harmless_terminal() -> Iterator[None]:
     """Let what a command prints, logs, or stops with be harmless; bars of progress draw themselves on stderr."""
     harmless_logs()
     sys.excepthook = _print_traceback
-    with contextlib.redirect_stdout(_Stream(sys.stdout)):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(_Stream(sys.stdout)):
         yield
 
 
