@@ -101,8 +101,9 @@ def _to_onnx(model: CloudNetwork, opset: int) -> onnx.ModelProto:
     """The parts by torch's exporter, assembled into one graph."""
     network, finish = padded_network(model), Finish(model).eval()
     generator = torch.Generator().manual_seed(0)
-    jets, places = 3, 41  # neither 1 nor equal to a width, which would be taken for constants
-    mask = (torch.arange(places) < torch.tensor([[41], [23], [30]])).unsqueeze(2).float()
+    # Neither 1 nor equal to a width, which would be taken for constants; and a particle has all its neighbours
+    jets, places = 3, max(41, network.min_particles + 1 | 1)
+    mask = (torch.arange(places) < torch.tensor([[places], [23], [30]])).unsqueeze(2).float()
     points, columns, jet_columns = len(POINTS), len(model.inputs.columns), len(model.inputs.jet_columns)
     tensors = [torch.rand(jets, places, size, generator=generator) for size in (points, columns - points)]
     inputs = (*tensors, mask, torch.rand(jets, jet_columns, generator=generator) + 1)
