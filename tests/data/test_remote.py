@@ -400,9 +400,10 @@ def test_other_machines_are_asked_through_the_proxy_and_this_one_is_not(ntuple, 
         variables = {"http_proxy": proxy.url, "https_proxy": proxy.url, "NETRC": str(netrc)}
         far = fetch_apart("http://data.example.invalid/jets.root", tmp_path / "far", **variables)
         assert Path(far.stdout.strip()).read_bytes() == file.read_bytes(), far.stderr
-        method, target, headers = proxy.requests()[-1]
-        assert (method, target) == ("GET", "http://data.example.invalid/jets.root")
-        assert "Authorization" not in headers  # the proxy could read it
+        assert {method for method, _, _ in proxy.requests()} >= {"GET"}
+        for _, target, headers in proxy.requests():
+            assert target == "http://data.example.invalid/jets.root"
+            assert "Authorization" not in headers  # the proxy could read it
         asked = len(proxy.requests())
         near = fetch_apart(server.put(file), tmp_path / "near", **variables)
         assert Path(near.stdout.strip()).read_bytes() == file.read_bytes(), near.stderr
