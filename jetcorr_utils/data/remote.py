@@ -22,7 +22,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 from fsspec.callbacks import Callback
@@ -295,7 +295,6 @@ def client_options(url: str, timeout: float) -> dict[str, Any]:
         return {"config_kwargs": limits | ({"proxies": {}} if is_loopback(endpoint) else {})}
     if scheme in ("http", "https"):
         import aiohttp
-        from yarl import URL
 
         waits = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
         options = {"timeout": waits, "base_url": f"{scheme}://{urlsplit(url).netloc}/", "auth": _login(url)}
@@ -303,7 +302,8 @@ def client_options(url: str, timeout: float) -> dict[str, Any]:
         if proxy := proxy_for(url):
             given = urlsplit(proxy)
             named = given._replace(netloc=given.netloc.rpartition("@")[2]).geturl()
-            options |= {"proxy": named, "proxy_auth": aiohttp.BasicAuth.from_url(URL(proxy))}
+            names = (unquote(given.username or ""), unquote(given.password or ""))
+            options |= {"proxy": named, "proxy_auth": aiohttp.BasicAuth(*names) if any(names) else None}
         return {"client_kwargs": options}
     if scheme == "root":
         with contextlib.suppress(ImportError):  # reported with the name of the package where the connection is made
