@@ -40,7 +40,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = local_path(path).resolve()
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(f"{self.path}: a file is in the way of this folder; choose another") from None
         self.study = self.path / "study.yaml"
         self.state = self.path / "run.json"
         self.notebooks = self.path / "notebooks"
