@@ -167,7 +167,7 @@ class TuningSettings(Settings):
     """The search for better hyperparameters of one model of the study."""
 
     model: str = Field("pfn", description="the name of the model in `models` that the search starts from")
-    trials: PositiveInt = 12
+    trials: Annotated[int, Field(ge=1, le=1000)] = 12
     epochs: PositiveInt = 4
     max_jets: PositiveInt | None = 8_000
     sampler: Literal["random", "tpe"] = "random"

@@ -14,10 +14,10 @@ __all__ = [
 
 MACHINE_FAULTS = frozenset({
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE,
-    errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ESTALE,
+    errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ESTALE, errno.EEXIST, errno.EISDIR, errno.ELOOP,
 })  # fmt: skip
 """Error numbers of the system that are no fault of the program: a full or read-only disk, a missing permission or
-folder."""
+folder, a file in the place of a folder or the other way round."""
 
 
 class JetcorrError(Exception):

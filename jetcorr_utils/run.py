@@ -39,12 +39,15 @@ class RunFolder:
     Raises
     ------
     InputError
-        If there is a symbolic link in it that leads out of it: what a run reads and writes is in its folder.
+        If a file has its place, or there is a symbolic link in it that leads out of it: what a run reads and writes is in its folder.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = local_path(path).resolve()
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(f"{self.path}: a file is in the way of this folder; choose another") from None
         refuse_links(self.path)
         self.study = self.path / "study.yaml"
         self.state = self.path / "run.json"

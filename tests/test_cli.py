@@ -98,6 +98,16 @@ def test_an_output_that_cannot_be_written_is_said_in_one_line(arguments, sample)
     assert line == "jetcorr: the output or a file: No space left on device"
 
 
+@pytest.mark.parametrize("command", ["run", "train", "tune", "export"])
+@pytest.mark.parametrize("inside", ["", "x"])
+def test_a_file_in_the_place_of_the_run_folder_is_named(command, inside, tmp_path):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    result = CliRunner().invoke(main, [command, "--study", "smoke", "--out", str(tmp_path / "file" / inside)])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "a file is in the way of this folder" in result.stderr
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
 @pytest.mark.parametrize("seed", ["-1", str(2**31)])
 def test_a_seed_that_is_no_run_number_is_refused(seed, tmp_path):
     result = CliRunner().invoke(main, ["simulate", "--jets", "1", "--seed", seed, "--out", str(tmp_path / "x")])

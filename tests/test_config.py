@@ -37,7 +37,8 @@ def test_a_home_is_that_of_the_user(monkeypatch, tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("data.simulation.seed", -1), ("data.split.seed", 2**31), ("models.pfn.training.seed", -1), ("tuning.seed", -1),
-     ("physics.seed", -1), (f"models.{'a' * 65}", {"architecture": "pfn"}), ("name", "a" * 300),
+     ("physics.seed", -1), ("tuning.trials", 1001),
+     (f"models.{'a' * 65}", {"architecture": "pfn"}), ("name", "a" * 300),
      ("cluster.namespace", "A B"), ("cluster.memory", "much"), ("cluster.volume", "../x"), ("cluster.mount", "x y"),
      ("cluster.image", "a b"), ("cluster.runtime", "A")],
 )  # fmt: skip

@@ -138,16 +138,16 @@ def refuse_strangers(tally: Counter[str], where: str, jets: int = 0) -> None:
         If more than the tolerated ones do not sum up to their jets, if most sums differ from the raw pt, or if all jets
         are raw: networks correct what has the standard corrections.
     """
-    if MANY <= tally["jets"] == tally["raw"]:
-        raise InputError(
-            f"{where}: the jets have no standard corrections: the pt of all {tally['jets']} is the raw one (in "
-            "NanoAOD, a rawFactor of 0); apply these first, with `jetcorr correct --official` or in your analysis"
-        )
     number = max(tally["jets"], jets)
     expected = TOLERATED * number
     # One jet besides, and what chance adds once in a thousand times
     if tally["strange"] > 1 + expected + 3 * np.sqrt(expected) or tally["off"] > max(1, number / 2):
         raise _refusal(tally, where)
+    if MANY <= tally["jets"] == tally["raw"]:
+        raise InputError(
+            f"{where}: the jets have no standard corrections: the pt of all {tally['jets']} is the raw one (in "
+            "NanoAOD, a rawFactor of 0); apply these first, with `jetcorr correct --official` or in your analysis"
+        )
 
 
 def _refusal(tally: Counter[str], where: str) -> InputError:

@@ -154,11 +154,13 @@ def _notes_on_pt(source: JetReader) -> list[str]:
     """A line if the first jets have no standard corrections."""
     if not source.has_candidates:
         return []
-    some = next(
-        source.iterate(_ALL, ["jetPt", "jetRawPt"], ["PF_pT"], stop=min(source.entries, source.entries_of(1000))), []
-    )
-    raw = len(some) >= MANY and bool(ak.all(some["jetPt"] == some["jetRawPt"]))
-    return ["its jets have no standard corrections: jetPt is the raw pt"] if raw else []
+    stop = min(source.entries, source.entries_of(1000))
+    raw = [
+        bool(ak.all(jets["jetPt"] == jets["jetRawPt"]))
+        for jets in source.iterate(_ALL, ["jetPt", "jetRawPt"], ["PF_pT"], stop=stop)
+        if len(jets) >= MANY
+    ]
+    return ["its jets have no standard corrections: jetPt is the raw pt"] if any(raw) else []
 
 
 def iterate_jets(
