@@ -38,7 +38,7 @@ _TRANSIENT_TEXT = (
     "unavailable", "not ready", "exceeds maximum queue size", "no available versions", "shutting down",
     "unable to find shared memory region",  # the server was started again and does not know it
 )  # fmt: skip
-_RESTRICTED = "protocol is restricted"  # gRPC says that it is unavailable
+_RESTRICTED = "is restricted"  # gRPC says that it is unavailable
 _DIRECT = [  # gRPC would ask the proxy that the environment names; the sizes are those of tritonclient
     ("grpc.enable_http_proxy", 0), ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)
 ]  # fmt: skip
@@ -90,6 +90,7 @@ class Connection:
         self.url, self.protocol, self.patience, self.timeout, self.server = url, protocol, patience, timeout, server
         self.api = _api(protocol)
         self._clients: list[Any] = []
+        self._shown: dict[str, str] | None = None
         self._own = threading.local()
 
     @property
@@ -103,9 +104,19 @@ class Connection:
     def new_client(self, timeout: float) -> Any:
         """A client of one's own, to be closed by the caller; it shows the server's key with every request."""
         client = self._new_client(timeout)
-        if key := self.key:
-            client.register_plugin(lambda request: request.headers.update(key))
+        client.register_plugin(self._show_key)
         return client
+
+    def _show_key(self, request: Any) -> None:
+        """Put the key into a request that has none."""
+        if self._shown is None:
+            self._shown = self.key
+        request.headers = self._shown | request.headers
+
+    def _has_new_key(self) -> bool:
+        """Whether the server has another key than it had, since it is another one."""
+        before, self._shown = self._shown, self.key
+        return self._shown != before
 
     def _new_client(self, timeout: float) -> Any:
         if self.protocol == "http":
@@ -172,7 +183,7 @@ class Connection:
             except JetcorrError:
                 raise
             except Exception as error:
-                if not may_pass(error):
+                if not may_pass(error) and not (_RESTRICTED in str(error).lower() and self._has_new_key()):
                     raise InputError(f"Triton server at {self.url}, {about}: {_reason(error)}") from None
                 dead = self.server is not None and not self.server.running
                 if not dead and time.monotonic() + pause > deadline:

@@ -308,3 +308,18 @@ def test_where_its_key_cannot_be_hidden_a_private_server_is_open(make_repository
     ):
         assert not predictor.memory_shared
         assert np.isfinite(predictor.predict(some_clouds(5))).all()
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_the_key_of_a_server_that_took_the_place_of_another_is_found(make_repository, protocol):
+    repository, clouds = make_repository("pfn"), some_clouds(20)
+    with TritonServer(repository, private=True) as first:
+        ports = {
+            "http_port": int(first.http_url.rpartition(":")[2]),
+            "grpc_port": int(first.grpc_url.rpartition(":")[2]),
+        }
+        url = first.http_url if protocol == "http" else first.grpc_url
+        predictor = TritonPredictor(url, "pfn", protocol)
+        expected = predictor.predict(clouds)
+    with TritonServer(repository, private=True, **ports), predictor:
+        np.testing.assert_allclose(predictor.predict(clouds), expected, rtol=1e-6)
