@@ -30,7 +30,7 @@ _USER_OF_ONE = re.compile(r"(?<=://)(?:[^/]*@|[^/?#@:\[\]]+:(?!\d+[/?#]).*@)", r
 _ADDRESS = re.compile(r"[\w+.-]+(::?[\w+.-]+)*://")
 _PARAMETER = re.compile(r"([?&;#])((?:[^=?&;#\s'\"<>]+=)?)([^&;#\s'\"<>)\]]+)")
 _SECRET_NAME = re.compile(
-    r"sig$|signature|token|secret|pass|pwd|key|credential|auth|session|jwt|bearer|policy|ticket|hmac|cookie"
+    r"sig$|signature|token|secret|pass|pwd|key|credential|auth|sessi|jwt|bearer|policy|ticket|hmac|cookie"
     r"|(^|[^a-z])(pw|otp|sid|code|cap)$",
     re.IGNORECASE,
 )

@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 from . import extensions
 from .errors import InputError
 from .jets.columns import Features, groups_of
-from .settings import Settings
+from .settings import Seed, Settings
 
 if TYPE_CHECKING:
     from .export.graphs import PaddedNetwork
@@ -53,7 +53,7 @@ class TrainingSettings(Settings):
     flavour_balance: NonNegativeFloat = Field(0.0, description="weight λ of the flavour-neutral term")
     resolution_weight: NonNegativeFloat = Field(0.2, description="weight of the quantile loss of the second output")
     max_jets: PositiveInt | None = Field(None, description="train on at most this many jets")
-    seed: int = 1
+    seed: Seed = 1
 
 
 def _known_features(features: Features) -> Features:

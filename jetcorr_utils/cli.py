@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
 from .kubeflow.commands import manifests, pipeline, trial
 from .options import OutputPath
 from .run import RunFolder
+from .settings import MAX_SEED
 from .terminal import harmless_terminal, printable
 
 __all__ = ["main"]
@@ -50,38 +52,42 @@ class Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["jetcorr.arguments"] = tuple(args)
-        return super().parse_args(ctx, args)
+        with _in_one_line(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         threading.excepthook = _thread_failed
         if hasattr(sys.stdout, "reconfigure"):  # a λ must not stop a command whose terminal has none
             sys.stdout.reconfigure(errors="backslashreplace")
-        with harmless_terminal():
-            return self._invoke(ctx)
-
-    def _invoke(self, ctx: click.Context) -> Any:
-        try:
+        with harmless_terminal(), _in_one_line(ctx), memory_errors():
             check_no_secrets(ctx.meta["jetcorr.arguments"])
             os.environ.update(direct_environment())  # for the libraries and processes that this command uses
-            with memory_errors():
-                return super().invoke(ctx)
-        except InputError as error:
-            message, code = str(error), 2
-        except JetcorrError as error:
-            message, code = str(error), 1
-        except OSError as error:
-            if error.errno not in MACHINE_FAULTS:
-                raise
-            message, code = f"{os.fsdecode(error.filename or 'a file')}: {error.strerror}", 1
-        except ModuleNotFoundError as error:
-            if (error.name or "jetcorr_utils").startswith("jetcorr_utils"):
-                raise
-            message, code = f"this needs {error.name}, which is not installed: pip install 'jetcorr[all]'", 1
-        except MemoryError:
-            message, code = "the memory of this machine (or of its limit) is not enough", 1
-        # On a line of its own, after a bar that is not at its end
-        tqdm.write(f"jetcorr: {printable(without_secrets(message))}", file=sys.stderr)
-        ctx.exit(code)
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _in_one_line(ctx: click.Context) -> Iterator[None]:
+    """End the command with one line and its exit code where the block raises what is no fault of the program."""
+    try:
+        yield
+        return
+    except InputError as error:
+        message, code = str(error), 2
+    except JetcorrError as error:
+        message, code = str(error), 1
+    except OSError as error:
+        if error.errno not in MACHINE_FAULTS:
+            raise
+        message, code = f"{os.fsdecode(error.filename or 'the output or a file')}: {error.strerror}", 1
+    except ModuleNotFoundError as error:
+        if (error.name or "jetcorr_utils").startswith("jetcorr_utils"):
+            raise
+        message, code = f"this needs {error.name}, which is not installed: pip install 'jetcorr[all]'", 1
+    except MemoryError:
+        message, code = "the memory of this machine (or of its limit) is not enough", 1
+    # On a line of its own, after a bar that is not at its end
+    tqdm.write(f"jetcorr: {printable(without_secrets(message))}", file=sys.stderr)
+    ctx.exit(code)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
@@ -145,7 +151,7 @@ def results(run_dir: Path, models: tuple[str, ...], etas: tuple[str, ...]) -> No
 
 @main.command()
 @click.option("--jets", type=click.IntRange(min=1), required=True, help="How many jets.")
-@click.option("--seed", type=int, default=1)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1, show_default=True)
 @click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of the files.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes; default: one a core. The jets do not depend on it."
@@ -164,7 +170,9 @@ def simulate(jets: int, seed: int, out: Path, workers: int | None) -> None:
 def info(files: tuple[str, ...]) -> None:
     """Say what is in ROOT files, whether they can be used, and if not, why."""
     from .data import describe
+    from .data.locations import expand_patterns
 
+    files = tuple(expand_patterns(files))
     descriptions = [describe(file) for file in files]
     for description in descriptions:
         if description.jets or description.usable:

@@ -480,17 +480,27 @@ def checksum(path: str | Path) -> str:
 
 
 def local_path(path: str | Path) -> Path:
-    """The path, of this machine.
+    """The path, of this machine; ``~`` is a user's home, as a shell has it.
 
     Raises
     ------
     InputError
-        If it is an address (s3://…, root://…), also one of whose slashes `Path` has left one. We write local files
-        only, and it would become a folder of that name.
+        If it is empty, or an address (s3://…, root://…), also one of whose slashes `Path` has left one. We write local
+        files only, and it would become a folder of that name.
     """
+    if not isinstance(path, Path) and not path.strip():
+        raise InputError("an empty text stands where a path is wanted; the current folder is '.'")
     if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)):  # not printed: some hold passwords
         raise InputError(
             f"an address of the kind {address[1]}:// cannot be written to; give a path on this machine, and copy "
             "what is written there"
         )
-    return Path(path)
+    return at_home(path)
+
+
+def at_home(path: str | Path) -> Path:
+    """The path with a user's home for its ``~``; where there is no such user, it is a name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

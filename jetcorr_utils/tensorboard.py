@@ -95,7 +95,7 @@ def _launch(log_dir: str, port: int, reload_interval: float, scratch: str) -> st
     """
     os.environ.update(direct_environment() | {"TMPDIR": scratch})
     tempfile.tempdir = scratch
-    with open(os.devnull, "w") as nowhere:  # its log, which else would stand in the notebook
+    with open(os.devnull, "wb") as nowhere:  # its log, which else would stand in the notebook
         os.dup2(nowhere.fileno(), 2)
     from tensorboard import program
 

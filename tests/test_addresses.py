@@ -51,6 +51,30 @@ def test_harmless_addresses_stay(address):
     assert without_secrets(f"{address}: there is no such file") == f"{address}: there is no such file"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ticket",
+        "hmac",
+        "pw",
+        "otp",
+        "sid",
+        "PHPSESSID",
+        "code",
+        "x-cap",
+        "my_cookie",
+        "tok%65n",
+        "tok%2565n",
+        "pass%2577d",
+    ],
+)
+def test_a_short_secret_is_known_by_its_name(name):
+    address = f"https://example.org/jets.root?x=1&{name}=hunter2"
+    assert "hunter2" not in without_secrets(address)
+    with pytest.raises(InputError, match="does not belong in an address"):
+        refuse_secrets(address)
+
+
 @pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "all_proxy", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
 @pytest.mark.parametrize("value", ["me:{}@proxy:3128", "http://me:{}@proxy:3128", "http://{}@proxy"])
 def test_passwords_of_the_environment_are_in_no_message(name, value, monkeypatch):

@@ -23,7 +23,7 @@ EXPECTED = {
     "simulation/detector.py": "01 02 03 04 05 06",
     "simulation/corrections.json.gz": "01 02 03 04 05 06",
     "models/particlenet.py": "02 03 04 05 06",
-    "training/side_by_side.py": "02 03",
+    "training/side_by_side.py": "02",
     "physics/learning.py": "02 03",
     "physics/attention.py": "02",
     "physics/browse.py": "01",

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from ..data import Block, describe, list_blocks, read_block
 from ..data.belonging import refuse_strangers
 from ..data.drift import DriftCheck
+from ..data.locations import expand_patterns
 from ..data.reading import EMPTY
 from ..errors import InputError
 from ..files import local_path
@@ -125,7 +126,7 @@ def correct_files(
     Parameters
     ----------
     inputs
-        JetNTuple files, or NanoAOD files with particle-flow candidates.
+        JetNTuple files, or NanoAOD files with particle-flow candidates; or patterns of them.
     model
         What `open_predictors` takes, or predictors by name.
     out
@@ -206,7 +207,7 @@ def correct_files(
 def _each_once(inputs: Sequence[str | Path]) -> list[str]:
     """The inputs without those that are a file named before, by whatever name: its jets would be there twice."""
     found: dict[Any, str] = {}
-    for path in map(str, inputs):
+    for path in expand_patterns(inputs):
         place = path.removeprefix("file://")
         status = os.stat(place) if os.path.exists(place) else None
         key = (status.st_dev, status.st_ino) if status else path

@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..files import refuse_special
 from ..jec import correct_jets, load_official
 from ..jets.columns import FEATURE_SETS, JETS, Candidates
+from .belonging import MANY
 from .formats import FORMATS, ROOT, format_of
 from .reader import JetReader
 from .remote import client_options, explain, is_remote, reason_of
@@ -135,7 +136,7 @@ def describe(path: str | Path) -> FileInfo:
             lost = {name: source.lacks(name) for name in FEATURE_SETS}
             notes = [f"features: {' and '.join(name for name in lost if not lost[name])}"]
             notes += [f"not {name}: no {', '.join(lacks)}" for name, lacks in lost.items() if lacks]
-            notes += _notes(source.filled)
+            notes += _notes(source.filled) + _notes_on_pt(source)
             return FileInfo(path, source.format, source.jets, usable, reason, tuple(notes) if usable else ())
     except InputError as error:
         return FileInfo(path, "unknown", 0, False, str(error).removeprefix(f"{path}: "))
@@ -147,6 +148,17 @@ def _notes(filled: Iterable[str]) -> list[str]:
     for name in filled:
         by_rule.setdefault(JETS[name].fill.rule, []).append(name)
     return [f"{', '.join(names)} not in the file, filled: {rule}" for rule, names in by_rule.items()]
+
+
+def _notes_on_pt(source: JetReader) -> list[str]:
+    """A line if the first jets have no standard corrections."""
+    if not source.has_candidates:
+        return []
+    some = next(
+        source.iterate(_ALL, ["jetPt", "jetRawPt"], ["PF_pT"], stop=min(source.entries, source.entries_of(1000))), []
+    )
+    raw = len(some) >= MANY and bool(ak.all(some["jetPt"] == some["jetRawPt"]))
+    return ["its jets have no standard corrections: jetPt is the raw pt"] if raw else []
 
 
 def iterate_jets(
@@ -187,7 +199,7 @@ def iterate_jets(
 
 def _report(source: JetReader, reported: set[str]) -> None:
     """Log how absent branches are filled, each rule once."""
-    for note in _notes(source.filled):
+    for note in [*_notes(source.filled), *_notes_on_pt(source)]:
         if note not in reported:
             reported.add(note)
             log.warning("%s: %s", source.path, note)

@@ -11,6 +11,7 @@ https_proxy, no_proxy); this machine itself is never asked for through one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import netrc
@@ -21,7 +22,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 from fsspec.callbacks import Callback
@@ -294,14 +295,15 @@ def client_options(url: str, timeout: float) -> dict[str, Any]:
         return {"config_kwargs": limits | ({"proxies": {}} if is_loopback(endpoint) else {})}
     if scheme in ("http", "https"):
         import aiohttp
-        from yarl import URL
 
         waits = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
         options = {"timeout": waits, "base_url": f"{scheme}://{urlsplit(url).netloc}/", "auth": _login(url)}
+        options["response_class"] = _bounded()
         if proxy := proxy_for(url):
             given = urlsplit(proxy)
             named = given._replace(netloc=given.netloc.rpartition("@")[2]).geturl()
-            options |= {"proxy": named, "proxy_auth": aiohttp.BasicAuth.from_url(URL(proxy))}
+            names = (unquote(given.username or ""), unquote(given.password or ""))
+            options |= {"proxy": named, "proxy_auth": aiohttp.BasicAuth(*names) if any(names) else None}
         return {"client_kwargs": options}
     if scheme == "root":
         with contextlib.suppress(ImportError):  # reported with the name of the package where the connection is made
@@ -312,6 +314,31 @@ def client_options(url: str, timeout: float) -> dict[str, Any]:
                 client.EnvPutInt(name, max(1, round(value)))
         return {"timeout": max(1, round(timeout))}
     return {}
+
+
+@functools.cache
+def _bounded() -> type:
+    """aiohttp's class of answers, which reads no more of one than was asked for: a server may never end it."""
+    import aiohttp
+
+    class Bounded(aiohttp.ClientResponse):
+        async def read(self) -> bytes:
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.request_info.headers.get("Range", ""))
+            if self.status >= 400:
+                most = 1 << 16
+            elif asked is None:
+                return await super().read()  # of an unknown size
+            else:  # without ranges, the file from its beginning
+                most = int(asked[2]) + 1 - (int(asked[1]) if self.status == 206 else 0)
+            body = bytearray()
+            async for piece in self.content.iter_any():
+                body += piece
+                if len(body) > most:
+                    self.close()
+                    break
+            return bytes(body[:most])
+
+    return Bounded
 
 
 def _login(url: str) -> Any:

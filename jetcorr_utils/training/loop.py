@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -111,8 +111,8 @@ def train(
         if amp is None:
             amp = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()
         run = TrainingState(settings, train, validation, device, amp, compile)
-        if resume and (known := from_first_process(lambda: finished_result(Path(folder), run.key))) is not None:
-            return known
+        if resume and (known := from_first_process(lambda: _ended(Path(folder), run.key))) is not None:
+            return TrainingResult.from_plain(known)
         reports = Reports(Path(folder), run, log_dir, metrics_file, progress)
         state = from_first_process(lambda: reports.saved_state(run.key) if resume else None)
         if state is not None:
@@ -127,3 +127,9 @@ def train(
             result = run.result()
             reports.end(result)
     return result
+
+
+def _ended(folder: Path, key: str) -> dict[str, Any] | None:
+    """The result of this training where it has ended before, in the plain values that travel between processes."""
+    known = finished_result(folder, key)
+    return None if known is None else known.plain()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,15 @@ class TrainingResult:
         """What metrics.json has of it."""
         names = ("validation_mae", "constant_mae", "best_epoch", "parameters", "jets_per_s")
         return {name: getattr(self, name) for name in names}
+
+    def plain(self) -> dict[str, Any]:
+        """All of it in lists and numbers; `from_plain` reads it."""
+        return vars(self) | {"history": self.history.to_dict("list")}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> TrainingResult:
+        """The result that `plain` gave these values for."""
+        return cls(**{**values, "history": pd.DataFrame(values["history"])})
 
 
 def save_result(result: TrainingResult, folder: Path, key: str, made: Sequence[str]) -> None:

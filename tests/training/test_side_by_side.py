@@ -25,7 +25,7 @@ MODELS = {
 
 @pytest.fixture
 def clouds(sample, tmp_path):
-    dataset = load_clouds(DataSettings(files=(str(sample),)), cache_dir=tmp_path / "cache", progress=False)
+    dataset = load_clouds(DataSettings(files=(str(sample),), directory=str(tmp_path / "data")), progress=False)
     return dict.fromkeys(MODELS, dataset)
 
 
