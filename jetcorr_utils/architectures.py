@@ -235,6 +235,7 @@ def load_architectures(names: Iterable[str], folder: str | Path) -> list[str]:
             continue
         module = extensions.load_module(file, folder)
         files.append(extensions.absolute(file, folder))
+        extensions.repeat_in_workers(load_architectures, (name,), str(Path(folder).resolve()))
         if name in ARCHITECTURES:
             continue
         found = getattr(module, wanted, None)

@@ -65,9 +65,10 @@ def _same_environment() -> Iterator[None]:
 @contextmanager
 def restored_tables() -> Iterator[None]:
     """What is added to the package's tables within is taken out again, and the modules that added it are forgotten."""
-    tables = (ARCHITECTURES, FORMATS, JETS, METRICS, PARTICLES, extensions._loaded)
+    tables = (ARCHITECTURES, FORMATS, JETS, METRICS, PARTICLES, extensions._loaded, extensions._calls)
     before, modules = [dict(table) for table in tables], set(sys.modules)
     extensions._loaded.clear()
+    extensions._calls.clear()
     yield
     for module in extensions._loaded.values():
         if module.__name__ not in modules:

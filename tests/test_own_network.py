@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from jetcorr_utils import physics
-from jetcorr_utils.architectures import ARCHITECTURES, Architecture, NetworkSettings, add_architecture
+from jetcorr_utils.architectures import ARCHITECTURES, Architecture, NetworkSettings, add_architecture, expected_cost
 from jetcorr_utils.config import load_study
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError, StudyError
@@ -21,6 +21,7 @@ from jetcorr_utils.export.graphs import PaddedPfn, TracedNetwork, padded_network
 from jetcorr_utils.inference import OnnxPredictor
 from jetcorr_utils.models import build_model
 from jetcorr_utils.plain_yaml import dump_yaml
+from jetcorr_utils.processes import worker_processes
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.style import title_of
 from jetcorr_utils.training import load_model, train_models
@@ -76,6 +77,12 @@ def test_the_settings_of_its_class_are_those_of_the_study(study, folder):
         load_study(folder / "study.yaml", {"models.deep_sets.pooling": "max"})
     with pytest.raises(StudyError, match=r"models.deep_sets.conv_dim: Extra inputs"):
         load_study(folder / "study.yaml", {"models.deep_sets.conv_dim": 3})
+
+
+def test_worker_processes_know_it(study):
+    settings = study.models["deep_sets"]
+    with worker_processes(1) as executor:
+        assert executor.submit(expected_cost, settings, 30.0).result() == expected_cost(settings, 30.0)
 
 
 def test_the_study_of_a_run_finds_it_again_in_another_process(study, folder):

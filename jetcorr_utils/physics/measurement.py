@@ -9,7 +9,7 @@ All are measured on response = corrected pt / generator pt, in bins of the gener
 - flavour range = largest - smallest of the six medians
 - closure = median - 1
 
-On toys of 2 500 jets (tests/physics/test_metrics.py) the errors of closure and resolution are right to a per cent;
+On toys of 2 500 jets (tests/physics/test_measurement.py) the errors of closure and resolution are right to a per cent;
 those of the gains, to which resampling adds noise of its own, are a quarter too large.
 
 A bin with too few jets has null for its value and says how many jets there are.

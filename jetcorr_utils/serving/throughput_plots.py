@@ -20,7 +20,7 @@ def plot_throughput(tables: Mapping[str, pd.DataFrame], where: str = "Triton on 
     Parameters
     ----------
     tables
-        By model, as `statistics.measure_inference` returns them.
+        By model, as `inference_cost.measure_inference` returns them.
     where
         What answered the requests.
     """
@@ -51,7 +51,7 @@ def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
     Parameters
     ----------
     table
-        As `statistics.measure_inference` returns it; times in microseconds a jet.
+        As `inference_cost.measure_inference` returns it; times in microseconds a jet.
     """
     figure, ax = subplots()
     parts = (
@@ -77,7 +77,7 @@ def plot_multiplicity(tables: Mapping[str, pd.DataFrame], batch_size: int) -> Fi
     Parameters
     ----------
     tables
-        By model, as `statistics.measure_multiplicity` returns them.
+        By model, as `inference_cost.measure_multiplicity` returns them.
     batch_size
         Jets in a request.
     """

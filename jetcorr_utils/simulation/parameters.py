@@ -2,7 +2,7 @@
 
 The detector imitates the particle-flow reconstruction of CMS in Run 2. Its parameters come from CMS's own descriptions
 of its detector and algorithms; none was chosen by looking at what a network gains with it. `parameter_table()` gives
-them all as text, `compare.py` measures the result against CMS.
+them all as text, `jetcorr compare-cms` measures the result against CMS.
 """
 
 from __future__ import annotations
