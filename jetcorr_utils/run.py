@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import Study, load_study
-from .errors import MissingStageError
+from .errors import InputError, MissingStageError
 from .files import known_shape, local_path, read_json, refuse_links, write_json
 from .notebooks import NOTEBOOKS
 
@@ -39,7 +39,8 @@ class RunFolder:
     Raises
     ------
     InputError
-        If a file has its place, or there is a symbolic link in it that leads out of it: what a run reads and writes is in its folder.
+        If a file has its place, or there is a symbolic link in it that leads out of it: what a run reads and writes is
+        in its folder.
     """
 
     def __init__(self, path: str | Path) -> None:
