@@ -402,13 +402,19 @@ def _is_own(partial: Path) -> bool:
 def _whole(remote: _Remote, partial: Path, version: dict[str, str], bar: tqdm) -> None:
     """Copy the file in one request, whose bytes are all of one version."""
     filesystem, path = remote.connect()
+    expected = int(version["size"]) if "size" in version else None
     bar.reset(bar.total)
-    shown = Callback(hooks={"bar": lambda size, value: bar.update(value - bar.n)})
+
+    def seen(size: int | None, value: int) -> None:
+        if expected is not None and value > expected:  # a server may never end
+            raise OSError(f"asked for {expected} bytes, and there are more")
+        bar.update(value - bar.n)
+
     with scratch_folder(partial.parent) as private:  # not every file system writes into a file that is open
-        filesystem.get_file(path, str(private / partial.name), callback=shown)
+        filesystem.get_file(path, str(private / partial.name), callback=Callback(hooks={"bar": seen}))
         os.replace(private / partial.name, partial)
-    if "size" in version and partial.stat().st_size != int(version["size"]):
-        raise OSError(f"asked for {version['size']} bytes, got {partial.stat().st_size}")
+    if expected is not None and partial.stat().st_size != expected:
+        raise OSError(f"asked for {expected} bytes, got {partial.stat().st_size}")
 
 
 def _download(remote: _Remote, partial: Path, version: dict[str, str], progress: bool) -> None:
