@@ -38,6 +38,10 @@ PARAMETER = click.option(
     help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
 )  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True)
+COLLECTION = click.option(
+    "--collection", default="Jet", show_default=True,
+    help="The jets, where a file has several collections: Jet, FatJet, … of NanoAOD.",
+)  # fmt: skip
 EXTENSION = click.option(
     "--extension", multiple=True, metavar="FILE|MODULE", expose_value=False,
     callback=lambda context, option, names: extensions.load(names),
@@ -166,14 +170,15 @@ def simulate(jets: int, seed: int, out: Path, workers: int | None) -> None:
 
 @main.command()
 @FILES
+@COLLECTION
 @EXTENSION
-def info(files: tuple[str, ...]) -> None:
+def info(files: tuple[str, ...], collection: str) -> None:
     """Say what is in ROOT files, whether they can be used, and if not, why."""
     from .data import describe
     from .data.locations import expand_patterns
 
     files = tuple(expand_patterns(files))
-    descriptions = [describe(file) for file in files]
+    descriptions = [describe(file, collection) for file in files]
     for description in descriptions:
         if description.jets or description.usable:
             click.echo(description.text())
@@ -289,8 +294,11 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
               help="Hand jets to a server on this machine through shared memory; auto: where it can be.")  # fmt: skip
 @click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official corrections; "
               "with some, jets are first corrected anew by these.")  # fmt: skip
+@COLLECTION
+@click.option("--tolerated", type=click.FloatRange(0, 1), default=0.01, show_default=True,
+              help="Share of a file's jets whose candidates may not sum up to them.")  # fmt: skip
 def correct(files: tuple[str, ...], model: str, out: Path, **options: Any) -> None:
-    """Correct the jets of JetNTuple or NanoAOD files."""
+    """Correct the jets of JetNTuple, NanoAOD or Delphes files."""
     from .correct import correct_files
 
     click.echo(correct_files(files, model, out, **options).text())

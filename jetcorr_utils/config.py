@@ -125,6 +125,15 @@ class DataSettings(Settings):
     candidates: Literal["jet", "window"] = Field(
         "jet", description="the particles of a cloud: those clustered into the jet, or all that are stored around it"
     )
+    collection: str = Field(
+        "Jet", min_length=1, description="the jets, where a file has several collections: Jet, FatJet, … of NanoAOD"
+    )
+    tolerated_strangers: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="largest share of jets of a file whose candidates, found by links, may not sum up",
+    )
     remote: RemoteSettings = RemoteSettings()
     directory: str = Field(
         "data", min_length=1, description="generated data and caches; relative to the project's folder"

@@ -14,8 +14,8 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.belonging import refuse_strangers
-from ..data.nanoaod import NanoAOD, raw_share
+from ..data.belonging import TOLERATED, refuse_strangers
+from ..data.nanoaod import AK4, NanoAOD, raw_share
 from ..data.selection import EMPTY
 from ..errors import InputError
 from ..inference.open_predictors import open_predictor
@@ -42,6 +42,10 @@ class JetCorrector:
         correction.
     shared_memory
         Of a server's predictor, see `TritonPredictor`.
+    collection
+        Which of the events' jets: ``"Jet"``, ``"FatJet"``, ….
+    tolerated
+        Share of jets whose candidates may not sum up to them.
 
     Examples
     --------
@@ -62,11 +66,14 @@ class JetCorrector:
         batch_size: int = 1024,
         outside: Outside = "correct",
         shared_memory: MemoryChoice = "auto",
+        collection: str = AK4,
+        tolerated: float = TOLERATED,
     ) -> None:
         check_outside(outside)
         check_batch_size(batch_size)
         self.model, self.batch_size, self.outside = str(model), batch_size, outside
         self.shared_memory: MemoryChoice = shared_memory
+        self.collection, self.tolerated = collection, tolerated
         self._predictor: Predictor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,17 +112,18 @@ class JetCorrector:
         ServerError
             If the server does not answer.
         """
-        if not isinstance(events, ak.Array) or "Jet" not in events.fields:
+        if not isinstance(events, ak.Array) or self.collection not in events.fields:
             raise InputError(
-                'the events are no array of NanoAOD events in memory: load them with mode="virtual" or mode="eager"'
+                f"the events are no array of NanoAOD events in memory with a {self.collection}: "
+                'load them with mode="virtual" or mode="eager"'
             )
-        jets = events["Jet"]
+        jets = events[self.collection]
         if {"pt_resolution", "in_training_range"} <= set(jets.fields):
             raise InputError("the events: their jets are corrected already: they have a pt_resolution")
         present = _present(events) & _present(jets)
         kept = _without_option(events if present.all() else events[present])
-        if kept["Jet"].layout.is_option:
-            kept = ak.with_field(kept, _without_option(kept["Jet"]), "Jet")
+        if kept[self.collection].layout.is_option:
+            kept = ak.with_field(kept, _without_option(kept[self.collection]), self.collection)
         jets = self._corrected(kept)
         if present.all():
             return jets
@@ -131,7 +139,7 @@ class JetCorrector:
 
     def _corrected(self, events: ak.Array) -> ak.Array:
         """The corrected jets of events of which none is missing."""
-        model, reader = self.predictor.name, NanoAOD.of_events(events)
+        model, reader = self.predictor.name, NanoAOD.of_events(events, self.collection)
         if missing := reader.lacks(features_of(self.predictor.metadata)):
             raise InputError(f"model {model}: takes {', '.join(missing)}, which NanoAOD does not have")
         if not reader.has_candidates:
@@ -139,11 +147,11 @@ class JetCorrector:
         needed = columns_needed({model: self.predictor})
         flat = reader.convert(_without_missing(events, reader), needed["scalars"], needed["particles"])
         chunk = correct_chunk(flat, {model: self.predictor}, self.batch_size, self.outside, reader.path)
-        refuse_strangers(chunk.tally, reader.path)
+        refuse_strangers(chunk.tally, reader.path, tolerated=self.tolerated)
         lowest = json.loads(self.predictor.metadata.get("selection", "{}")).get("min_pt", 0.0)
         if chunk.skipped[EMPTY] == len(flat) and ak.any(flat["jetPt"] >= lowest):
             raise InputError(f"{reader.path}: none of {len(flat)} jets has particle-flow candidates")
-        jets = events["Jet"]
+        jets = events[self.collection]
         factor, sigma, in_range = (
             ak.unflatten(chunk.of_all(f"{model}_{name}", default), ak.num(jets["pt"]))
             for name, default in (("factor", 1.0), ("sigma", np.nan), ("in_range", False))
@@ -178,11 +186,11 @@ def _without_missing(events: ak.Array, reader: NanoAOD) -> ak.Array:
     """
     jets = {}
     for (collection, *name), values in reader.columns_of(events).items():
-        if collection == "Jet":
+        if collection == reader.collection:
             if values.ndim != 2:
-                raise InputError(f"{reader.path}: Jet is not a list of the jets of each event")
+                raise InputError(f"{reader.path}: {collection} is not a list of the jets of each event")
             jets[name[0]] = ak.fill_none(values, -1, axis=1)
         elif any(ak.any(ak.is_none(values, axis=axis)) for axis in range(values.ndim)):
             column = ".".join((collection, *name))
             raise InputError(f"{reader.path}: {column} has missing values: mask jets or whole events only")
-    return ak.with_field(events, ak.zip(jets, depth_limit=2), "Jet")
+    return ak.with_field(events, ak.zip(jets, depth_limit=2), reader.collection)

@@ -21,9 +21,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..data import Block, describe, list_blocks, read_block
-from ..data.belonging import refuse_strangers
+from ..data.belonging import TOLERATED, refuse_strangers
 from ..data.drift import DriftCheck
 from ..data.locations import expand_patterns
+from ..data.nanoaod import AK4
 from ..data.reading import EMPTY
 from ..errors import InputError
 from ..files import local_path
@@ -119,6 +120,8 @@ def correct_files(
     shared_memory: MemoryChoice = "auto",
     step_size: int | str = CHUNK,
     official: Sequence[str | Path] = (),
+    collection: str = AK4,
+    tolerated: float = TOLERATED,
     progress: bool = True,
 ) -> CorrectionReport:
     """Correct the jets of files and write them to one file.
@@ -126,7 +129,7 @@ def correct_files(
     Parameters
     ----------
     inputs
-        JetNTuple files, or NanoAOD files with particle-flow candidates; or patterns of them.
+        JetNTuple files, or NanoAOD or Delphes files with particle-flow candidates; or patterns of them.
     model
         What `open_predictors` takes, or predictors by name.
     out
@@ -144,6 +147,10 @@ def correct_files(
         How much to read at a time: a number of jets, or an amount of memory.
     official
         Text files of an official CMS correction: the jets are corrected anew by these first, from their raw pt.
+    collection
+        Which of the files' jets, where they have several collections.
+    tolerated
+        Share of a file's jets whose candidates may not sum up to them; more of them, and the file is refused.
     progress
         Whether to show a progress bar.
 
@@ -167,11 +174,11 @@ def correct_files(
     _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])])
     jets: dict[str, int] = {}
     for path in paths:
-        info = describe(path)
+        info = describe(path, collection)
         if not info.usable and info.reason != EMPTY:
             raise InputError(f"{path}: {info.reason}")
         jets[path] = info.jets
-    blocks = list_blocks(paths, step_size)
+    blocks = list_blocks(paths, step_size, collection)
     with ExitStack() as stack:
         names, chunks = stack.enter_context(
             _corrected(
@@ -191,12 +198,12 @@ def correct_files(
             tally: Counter[str] = Counter()
             for _, chunk in of_file:
                 tally += chunk.tally
-                refuse_strangers(tally, path, jets[path])  # before the whole file has been read
+                refuse_strangers(tally, path, jets[path], tolerated)  # before the whole file has been read
                 if chunk.columns:
                     writer.append(chunk.columns)
                 report.add(chunk)
                 bar.update(len(chunk.good))
-            refuse_strangers(tally, path)
+            refuse_strangers(tally, path, tolerated=tolerated)
         if not writer.jets:
             reasons = "; ".join(f"{count}: {reason}" for reason, count in report.skipped.items()) or "there are none"
             raise InputError(f"{', '.join(paths)}: no jet can be corrected ({reasons})")

@@ -13,6 +13,7 @@ from ..config import DataSettings, RemoteSettings, project_root
 from ..errors import InputError
 from ..files import at_home, fingerprint, local_path, refuse_links, write_json
 from .fingerprints import Fingerprints
+from .nanoaod import AK4
 from .reading import open_jets
 from .remote import expand, fetch, is_remote, origin
 
@@ -198,14 +199,14 @@ def _samples(settings: DataSettings) -> Iterator[tuple[Path, int, int, Parameter
         yield base / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}", jets, seed, parameters
 
 
-def record_files(files: Sequence[str | Path], path: str | Path) -> None:
+def record_files(files: Sequence[str | Path], path: str | Path, collection: str = AK4) -> None:
     """Write which files a run used: ``{"made_by": …, "files": [{"path", "jets", "bytes", "sha256"}, …]}``.
 
     ``made_by`` is what figures say made the jets. The path of a local copy is the URL that it came from.
     """
     rows, makers = [], []
     for file in files:
-        with open_jets(file) as source:
+        with open_jets(file, collection) as source:
             makers.append(source.made_by)
             rows.append(
                 {

@@ -18,9 +18,10 @@ from ..config import DataSettings, RemoteSettings
 from ..errors import InputError
 from ..files import refuse_special
 from ..jec import correct_jets, load_official
-from ..jets.columns import FEATURE_SETS, JETS, Candidates
+from ..jets.columns import FEATURE_SETS, JETS, PARTICLES, Candidates
 from .belonging import MANY
 from .formats import FORMATS, ROOT, format_of
+from .nanoaod import AK4
 from .reader import JetReader
 from .remote import client_options, explain, is_remote, reason_of
 from .selection import select_jets
@@ -81,8 +82,15 @@ def _reading(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_jets(path: str | Path) -> Iterator[JetReader]:
+def open_jets(path: str | Path, collection: str = AK4) -> Iterator[JetReader]:
     """Open a file of jets; the format is found out from what the file begins with, and from its trees.
+
+    Parameters
+    ----------
+    path
+        The file.
+    collection
+        Which of its jets, for formats that have several collections, such as ``Jet`` and ``FatJet`` of NanoAOD.
 
     Raises
     ------
@@ -114,18 +122,20 @@ def open_jets(path: str | Path) -> Iterator[JetReader]:
         file = stack.enter_context(uproot.open({path: None}, **how))  # a colon belongs to the name
         kinds = file.classnames(cycle=False)
         known = format_of(path, sorted(key for key, kind in kinds.items() if kind in ("TTree", "ROOT::RNTuple")))
-        source = known.reader(path, file[known.tree])
+        if collection != AK4 and not known.collections:
+            raise InputError(f"{path}: a file of {known.name} has one collection of jets, not {collection}")
+        source = known.reader(path, file[known.tree], *([collection] if known.collections else []))
         size = file.file.source.num_bytes
         if source.jets > _MOST * size:
             raise InputError(f"{path}: damaged: it says that it has {source.jets} jets, and has {size} bytes")
         yield source
 
 
-def describe(path: str | Path) -> FileInfo:
+def describe(path: str | Path, collection: str = AK4) -> FileInfo:
     """What a file holds and whether it can be used; a file that cannot be opened is described too."""
     path = str(path)
     try:
-        with open_jets(path) as source:
+        with open_jets(path, collection) as source:
             reason, usable = "", True
             if not source.has_candidates:
                 reason, usable = "its jets have no particle-flow candidates (a file of PFNano type has)", False
@@ -136,7 +146,7 @@ def describe(path: str | Path) -> FileInfo:
             lost = {name: source.lacks(name) for name in FEATURE_SETS}
             notes = [f"features: {' and '.join(name for name in lost if not lost[name])}"]
             notes += [f"not {name}: no {', '.join(lacks)}" for name, lacks in lost.items() if lacks]
-            notes += _notes(source.filled) + _notes_on_pt(source)
+            notes += [*_notes(source.filled), *source.remarks, *_notes_on_pt(source)]
             return FileInfo(path, source.format, source.jets, usable, reason, tuple(notes) if usable else ())
     except InputError as error:
         return FileInfo(path, "unknown", 0, False, str(error).removeprefix(f"{path}: "))
@@ -146,7 +156,7 @@ def _notes(filled: Iterable[str]) -> list[str]:
     """One line a rule by which absent branches are filled."""
     by_rule: dict[str, list[str]] = {}
     for name in filled:
-        by_rule.setdefault(JETS[name].fill.rule, []).append(name)
+        by_rule.setdefault({**JETS, **PARTICLES}[name].fill.rule, []).append(name)
     return [f"{', '.join(names)} not in the file, filled: {rule}" for rule, names in by_rule.items()]
 
 
@@ -170,6 +180,7 @@ def iterate_jets(
     scalars: Sequence[str] | None = None,
     particles: Sequence[str] | None = None,
     candidates: Candidates = "window",
+    collection: str = AK4,
     reported: set[str] | None = None,
 ) -> Iterator[ak.Array]:
     """Yield all jets of some files in their order, a chunk at a time; nothing is selected.
@@ -184,6 +195,8 @@ def iterate_jets(
         Columns; default: all.
     candidates
         All that are stored with a jet, or only those that were clustered into it, which is faster.
+    collection
+        Which of the files' jets, see `open_jets`.
     reported
         Remarks that need not be made again; new ones are added.
 
@@ -194,14 +207,14 @@ def iterate_jets(
     """
     reported = set() if reported is None else reported
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        with open_jets(path) as source:
+        with open_jets(path, collection) as source:
             _report(source, reported)
             yield from source.iterate(step_size, scalars, particles, candidates)
 
 
 def _report(source: JetReader, reported: set[str]) -> None:
     """Log how absent branches are filled, each rule once."""
-    for note in [*_notes(source.filled), *_notes_on_pt(source)]:
+    for note in [*_notes(source.filled), *source.remarks, *_notes_on_pt(source)]:
         if note not in reported:
             reported.add(note)
             log.warning("%s: %s", source.path, note)
@@ -217,14 +230,17 @@ class Block:
         The file.
     start, stop
         Range of its entries.
+    collection
+        Which of its jets.
     """
 
     path: str
     start: int
     stop: int
+    collection: str = AK4
 
 
-def list_blocks(paths: Sequence[str | Path], step_size: int | str = STEP) -> list[Block]:
+def list_blocks(paths: Sequence[str | Path], step_size: int | str = STEP, collection: str = AK4) -> list[Block]:
     """Parts of about `step_size` jets that together are all jets of some files, in their order.
 
     How absent branches are filled is logged.
@@ -232,9 +248,9 @@ def list_blocks(paths: Sequence[str | Path], step_size: int | str = STEP) -> lis
     blocks: list[ak.Array] = []
     reported: set[str] = set()
     for path in map(str, paths):
-        with open_jets(path) as source:
+        with open_jets(path, collection) as source:
             _report(source, reported)
-            blocks += [Block(path, start, stop) for start, stop in source.ranges(step_size)]
+            blocks += [Block(path, start, stop, collection) for start, stop in source.ranges(step_size)]
     return blocks
 
 
@@ -250,7 +266,7 @@ def read_block(
 
     With the text files of an `official` correction, jetPt and jetMass are made anew from the raw ones, see `jec`.
     """
-    with open_jets(block.path) as source:
+    with open_jets(block.path, block.collection) as source:
         scalars = [*scalars, "jetRawMass"] if scalars is not None and official else scalars
         jets = next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
         return correct_jets(jets, _official(official)) if official else jets
@@ -275,7 +291,7 @@ def read_jets(
     Record array `(B,)`.
     """
     chunks, count = [], 0
-    for chunk in iterate_jets(paths):
+    for chunk in iterate_jets(paths, collection=settings.collection if settings else AK4):
         if settings is not None:
             chunk, _ = select_jets(chunk, settings.selection, settings.candidates)
         chunks.append(chunk)
