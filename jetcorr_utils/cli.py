@@ -294,14 +294,26 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
               help="Hand jets to a server on this machine through shared memory; auto: where it can be.")  # fmt: skip
 @click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official corrections; "
               "with some, jets are first corrected anew by these.")  # fmt: skip
+@click.option("--corrections", "file", type=click.Path(), help="The same from CMS's jet_jerc.json.gz (correctionlib).")
+@click.option("--compound", default="L1L2L3Res", show_default=True,
+              help="A compound or a level of it, by its whole name or the middle of it.")  # fmt: skip
+@click.option("--uncertainties", multiple=True, metavar="all|NAME", help="Sources of uncertainty, JER for the "
+              "resolution (repeatable): each becomes columns of factors, up and down.")  # fmt: skip
 @COLLECTION
 @click.option("--tolerated", type=click.FloatRange(0, 1), default=0.01, show_default=True,
               help="Share of a file's jets whose candidates may not sum up to them.")  # fmt: skip
-def correct(files: tuple[str, ...], model: str, out: Path, **options: Any) -> None:
+def correct(
+    files: tuple[str, ...], model: str, out: Path, file: str | None, compound: str, uncertainties: tuple[str, ...],
+    **options: Any,
+) -> None:  # fmt: skip
     """Correct the jets of JetNTuple, NanoAOD or Delphes files."""
     from .correct import correct_files
+    from .jerc import CorrectionsChoice
 
-    click.echo(correct_files(files, model, out, **options).text())
+    if uncertainties and not file:
+        raise InputError("--uncertainties: name the file that has them with --corrections")
+    choice = CorrectionsChoice(file, compound, uncertainties) if file else None
+    click.echo(correct_files(files, model, out, corrections=choice, **options).text())
 
 
 @main.command()

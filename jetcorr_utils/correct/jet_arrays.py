@@ -25,6 +25,7 @@ from ..data.ranges import factors_within, inputs_within
 from ..data.selection import own_particles, reasons
 from ..errors import InputError
 from ..inference.predictor import Predictor
+from ..jerc import is_variation
 from ..jets.columns import features_of, jet_columns, particle_columns
 from .predictions_writer import IDENTIFIERS, corrected_columns
 
@@ -174,6 +175,7 @@ def correct_chunk(
         return chunk
     kept = jets[good]
     chunk.columns = {name: values for name, values in table(kept).items() if name in IDENTIFIERS}
+    chunk.columns |= {name: ak.to_numpy(kept[name]) for name in kept.fields if is_variation(name)}
     pt, mass = (ak.to_numpy(kept[name]) for name in ("jetPt", "jetMass"))
     for name, predictor in predictors.items():
         if summary := json.loads(predictor.metadata.get("training_summary", "{}")):

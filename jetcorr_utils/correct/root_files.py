@@ -31,6 +31,7 @@ from ..files import local_path
 from ..inference.open_predictors import open_predictors
 from ..inference.predictor import Predictor, check_batch_size, in_order
 from ..inference.triton_predictor import MemoryChoice
+from ..jerc import CorrectionsChoice
 from ..processes import cores, worker_processes
 from .jet_arrays import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
 from .predictions_writer import predictions_file
@@ -120,6 +121,7 @@ def correct_files(
     shared_memory: MemoryChoice = "auto",
     step_size: int | str = CHUNK,
     official: Sequence[str | Path] = (),
+    corrections: CorrectionsChoice | None = None,
     collection: str = AK4,
     tolerated: float = TOLERATED,
     progress: bool = True,
@@ -147,6 +149,9 @@ def correct_files(
         How much to read at a time: a number of jets, or an amount of memory.
     official
         Text files of an official CMS correction: the jets are corrected anew by these first, from their raw pt.
+    corrections
+        The same from a file of correctionlib, instead of text files; the variations that it names become columns of the
+        output, factors of any corrected pt and mass: ``JES_<source>_up``, ``JES_<source>_down``, ``JER``, ….
     collection
         Which of the files' jets, where they have several collections.
     tolerated
@@ -169,6 +174,8 @@ def correct_files(
     """
     check_outside(outside)
     check_batch_size(batch_size)
+    if corrections and official:
+        raise InputError("official corrections: give text files or a file of correctionlib, not both")
     start = time.monotonic()
     paths = _each_once(inputs)
     _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])])
@@ -185,7 +192,7 @@ def correct_files(
                 blocks,
                 model,
                 workers,
-                tuple(map(str, official)),
+                {"official": tuple(map(str, official)), "corrections": corrections},
                 batch_size=batch_size,
                 outside=outside,
                 shared_memory=shared_memory,
@@ -250,7 +257,7 @@ def _corrected(
     blocks: Sequence[Block],
     model: str | Path | Mapping[str, Predictor],
     workers: int,
-    official: tuple[str, ...],
+    standard: Mapping[str, Any],
     *,
     shared_memory: MemoryChoice,
     **options: Any,
@@ -265,7 +272,7 @@ def _corrected(
             predictors = open_predictors(model, shared_memory=shared_memory)
             for predictor in predictors.values():
                 stack.callback(predictor.close)
-        names, needed = tuple(predictors), columns_needed(predictors) | {"official": official}
+        names, needed = tuple(predictors), columns_needed(predictors) | dict(standard)
         if workers == 1:
             reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="reader"))
             read = in_order(reader, lambda block: (block, read_block(block, **needed)), blocks, ahead=2)

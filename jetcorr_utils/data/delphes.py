@@ -4,7 +4,7 @@ Delphes (J. de Favereau et al., JHEP 02 (2014) 057, arXiv:1307.6346) is what the
 with. Its jets hold references (TRefArray) to their constituents, which are known by their fUniqueID. Candidates are
 those of the branch ParticleFlowCandidate, as the cards of CMS's upgrade write it. What Delphes does not have is made:
 
-- jetRawPt and jetRawMass are those of the sum of the constituents; Delphes' jets may be scaled (JetEnergyScale);
+- jetRawPt is that of the sum of the constituents; Delphes' jets may be scaled (JetEnergyScale);
 - the generator jet of a jet is the closest one within 0.2 in (eta, phi);
 - rhoAll is rho in the jet's range of abs(eta), PV_npvsGood the number of vertices, run and lumi are 1;
 - charged candidates are electrons, muons, or hadrons, neutral ones photons, or hadrons if they have hadronic energy.
@@ -79,7 +79,7 @@ class Delphes(JetReader):
         self.branches = sorted({*needed, *(optional & names)})
         self.has_vertices = f"{_VERTEX}.Index" in names
         columns = {
-            "jetPt", "jetEta", "jetPhi", "jetMass", "jetRawPt", "jetRawMass", "jetArea", "rhoAll", "jetPtOrder", "run",
+            "jetPt", "jetEta", "jetPhi", "jetMass", "jetRawPt", "jetArea", "rhoAll", "jetPtOrder", "run",
             "lumi", "event", "PV_npvsGood", "PF_pT", "PF_dEta", "PF_dPhi", "PF_mass", "PF_id", "PF_fromAK4Jet",
         }  # fmt: skip
         if set(generator) <= names:
@@ -104,7 +104,7 @@ class Delphes(JetReader):
     def remarks(self) -> tuple[str, ...]:
         """What is not in the file and has a value nevertheless."""
         rules = [
-            "jetRawPt and jetRawMass not in the file: those of the sum of the jet's constituents",
+            "jetRawPt not in the file: that of the sum of the jet's constituents",
             f"genJetPt not in the file: that of the closest generator jet within {_MATCH:g} in (eta, phi)",
         ]
         if not self.has_vertices:
@@ -162,8 +162,7 @@ class Delphes(JetReader):
         if self.has_generator:
             record |= self._generator(events, counts, eta, phi)
         owner, rows = self._attach(events, jets["Constituents"], counts)
-        columns, sums = self._candidates(events, owner, rows, eta, phi)
-        record |= sums
+        columns, record["jetRawPt"] = self._candidates(events, owner, rows, eta, phi)
         contents = [ak.contents.NumpyArray(values.astype(PARTICLES[name].dtype)) for name, values in columns.items()]
         offsets = ak.index.Index64(offsets_of(np.bincount(owner, minlength=len(pt))))
         cloud = ak.Array(ak.contents.ListOffsetArray(offsets, ak.contents.RecordArray(contents, list(columns))))
@@ -223,23 +222,17 @@ class Delphes(JetReader):
 
     def _candidates(
         self, events: dict[str, ak.Array], owner: NDArray, rows: NDArray, eta: NDArray, phi: NDArray
-    ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
-        """The columns of the candidates, and the momenta of their sums."""
+    ) -> tuple[dict[str, NDArray], NDArray[np.float64]]:
+        """The columns of the candidates, and the pt of the sum of those of each jet."""
         values = {name: _flat(events[f"{_CANDIDATES}.{name}"])[rows] for name in _CANDIDATE}
         pt, candidate_eta, mass = (values[name].astype(np.float64) for name in ("PT", "Eta", "Mass"))
         d_phi = (values["Phi"] - phi[owner] + np.pi) % (2 * np.pi) - np.pi
-        parts = {
-            "x": pt * np.cos(d_phi), "y": pt * np.sin(d_phi), "z": pt * np.sinh(candidate_eta),
-            "e": np.sqrt((pt * np.cosh(candidate_eta)) ** 2 + mass**2),
-        }  # fmt: skip
-        x, y, z, e = (np.bincount(owner, weights=part, minlength=len(eta)) for part in parts.values())
+        x, y = (np.bincount(owner, weights=pt * side(d_phi), minlength=len(eta)) for side in (np.cos, np.sin))
         columns = {
             "PF_pT": pt, "PF_dEta": candidate_eta - eta[owner], "PF_dPhi": d_phi, "PF_mass": mass,
             "PF_id": _pdg_id(values["PID"], values["Charge"], values["Ehad"]), "PF_fromAK4Jet": np.ones(len(rows)),
         }  # fmt: skip
-        return columns, {
-            "jetRawPt": np.hypot(x, y), "jetRawMass": np.sqrt(np.maximum(e**2 - x**2 - y**2 - z**2, 0.0)),
-        }  # fmt: skip
+        return columns, np.hypot(x, y)
 
 
 def _flat(values: ak.Array) -> NDArray:

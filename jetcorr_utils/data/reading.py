@@ -18,6 +18,7 @@ from ..config import DataSettings, RemoteSettings
 from ..errors import InputError
 from ..files import refuse_special
 from ..jec import correct_jets, load_official
+from ..jerc import CorrectionsChoice
 from ..jets.columns import FEATURE_SETS, JETS, PARTICLES, Candidates
 from .belonging import MANY
 from .formats import FORMATS, ROOT, format_of
@@ -261,14 +262,18 @@ def read_block(
     particles: Sequence[str] | None = None,
     candidates: Candidates = "window",
     official: tuple[str, ...] = (),
+    corrections: CorrectionsChoice | None = None,
 ) -> ak.Array:
     """The jets of a part of a file; columns and candidates as in `iterate_jets`.
 
-    With the text files of an `official` correction, jetPt and jetMass are made anew from the raw ones, see `jec`.
+    With the text files of an `official` correction, jetPt and jetMass are made anew from the raw ones, see `jec`; with
+    `corrections` too, which also add the variations that were asked for, see `jerc`.
     """
     with open_jets(block.path, block.collection) as source:
-        scalars = [*scalars, "jetRawMass"] if scalars is not None and official else scalars
+        scalars = [*scalars, "jetRawMass"] if scalars is not None and (official or corrections) else scalars
         jets = next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
+        if corrections:
+            return corrections.load(simulation=source.has_generator).apply(jets)
         return correct_jets(jets, _official(official)) if official else jets
 
 
