@@ -1,4 +1,4 @@
-"""CMS's official corrections as correctionlib (``jet_jerc.json.gz``): energy scale, resolution, and their uncertainties.
+"""CMS's official corrections as correctionlib (``jet_jerc.json.gz``): energy scale, resolution, uncertainties.
 
 Files of the JSON POG hold, under names such as ``Summer20UL18NanoV15_V1_MC_L2Relative_AK4PFPuppi``, the levels of the
 corrections, compounds of them (``…_L1L2L3Res_…``), the sources of their uncertainty, the resolution of pt in simulation
@@ -116,9 +116,8 @@ class Corrections:
         if wanted == ["all"]:
             wanted = list(there)
         if missing := [source for source in wanted if source not in there]:
-            raise InputError(
-                f"corrections {path}: no uncertainty {missing[0]} for {self.name}; there are {', '.join(there) or 'none'}"
-            )
+            what = f"no uncertainty {missing[0]} for {self.name}"
+            raise InputError(f"corrections {path}: {what}; there are {', '.join(there) or 'none'}")
         self.sources = tuple(source for source in wanted if source != JER) + ((JER,) if JER in wanted else ())
         self._uncertainties = {source: there[source] for source in self.sources}
 
@@ -132,9 +131,8 @@ class Corrections:
         if len(found) != 1:
             levels = [name for name in known if (parts := _NAME.fullmatch(name)) and _LEVEL.fullmatch(parts["part"])]
             what = f"{len(found)} corrections" if found else "no correction"
-            raise InputError(
-                f"corrections {self.path}: {what} {wanted} for {kind}; name one of {', '.join(found or levels) or 'none'}"
-            )
+            choice = ", ".join(found or levels) or "none"
+            raise InputError(f"corrections {self.path}: {what} {wanted} for {kind}; name one of {choice}")
         return found[0]
 
     def _sources(self, known: Mapping[str, Any]) -> dict[str, Any]:

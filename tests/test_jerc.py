@@ -145,10 +145,9 @@ def test_jets_that_have_no_correction_are_no_numbers(columns, corrections):
 
 def test_columns_of_corrected_files(real_data, file, tmp_path):
     """JES_… and JER… are factors; what stands as jetPt is the official correction of the raw pt."""
-    model = exported(tmp_path / "models")
     choice = CorrectionsChoice(str(file), uncertainties=("Total", JER))
     out = tmp_path / "out.root"
-    correct_files([real_data / "v15_ak4_names.root"], model, out, corrections=choice, progress=False)
+    correct_files([real_data / "v15_ak4_names.root"], exported("pfn"), out, corrections=choice, progress=False)
     with uproot.open(out) as opened:
         table = opened["jets"].arrays(library="np")
     expected = choice.load().apply(read_jets(real_data / "v15_ak4_names.root"))
