@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..inference.open_predictors import open_predictor
 from ..inference.predictor import Predictor, check_batch_size
 from ..inference.triton_predictor import MemoryChoice
+from ..jerc import JER, Corrections, CorrectionsChoice, is_variation
 from ..jets.columns import features_of
 from .jet_arrays import Outside, check_outside, columns_needed, correct_chunk
 
@@ -46,6 +47,9 @@ class JetCorrector:
         Which of the events' jets: ``"Jet"``, ``"FatJet"``, ….
     tolerated
         Share of jets whose candidates may not sum up to them.
+    corrections
+        CMS's official corrections, from which the jets' standard correction is made anew first, and the uncertainties
+        that are wanted, see `jerc`.
 
     Examples
     --------
@@ -57,6 +61,15 @@ class JetCorrector:
         def process(self, events):
             jets = self.corrector(events)
             good = jets[(jets.pt > 30) & (abs(jets.eta) < 2.5)]
+
+    With systematic variations, and the missing momentum that belongs to them::
+
+        choice = CorrectionsChoice("jet_jerc.json.gz", "L1L2L3Res", ("Total", "JER"))
+        corrector = JetCorrector(model, corrections=choice)
+        jets = corrector(events)
+        jets.JES_Total.up.pt, jets.JER.down.mass
+        met = correct_met(events.PuppiMET, jets)
+        met.JES_Total.up.pt
     """
 
     def __init__(
@@ -68,12 +81,13 @@ class JetCorrector:
         shared_memory: MemoryChoice = "auto",
         collection: str = AK4,
         tolerated: float = TOLERATED,
+        corrections: CorrectionsChoice | None = None,
     ) -> None:
         check_outside(outside)
         check_batch_size(batch_size)
         self.model, self.batch_size, self.outside = str(model), batch_size, outside
         self.shared_memory: MemoryChoice = shared_memory
-        self.collection, self.tolerated = collection, tolerated
+        self.collection, self.tolerated, self.corrections = collection, tolerated, corrections
         self._predictor: Predictor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -103,6 +117,10 @@ class JetCorrector:
         / pt); the old ones in ``pt_orig`` and ``mass_orig``; the relative resolution of pt in ``pt_resolution``; and
         ``in_training_range``. They have the order of the old ones; None stays None. A jet that cannot be corrected,
         such as a forward one, keeps the standard correction, has no resolution (not a number), and is not in range.
+
+        With `corrections`, jets have for each uncertainty a record ``JES_<source>`` or ``JER`` of the jets ``up`` and
+        ``down``, whose pt and mass are varied relative to the network's as the official correction is. With ``JER``, pt
+        and mass are smeared in all; the variations of the energy scale are those of the smeared jets.
 
         Raises
         ------
@@ -145,7 +163,10 @@ class JetCorrector:
         if not reader.has_candidates:
             raise InputError(f"{reader.path}: their jets have no particle-flow candidates (those of PFNano type have)")
         needed = columns_needed({model: self.predictor})
-        flat = reader.convert(_without_missing(events, reader), needed["scalars"], needed["particles"])
+        scalars = [*needed["scalars"], *(["jetRawMass"] if self.corrections else [])]
+        flat = reader.convert(_without_missing(events, reader), scalars, needed["particles"])
+        if self.corrections:
+            flat = _officially_corrected(flat, self.corrections.load(simulation=reader.has_generator))
         chunk = correct_chunk(flat, {model: self.predictor}, self.batch_size, self.outside, reader.path)
         refuse_strangers(chunk.tally, reader.path, tolerated=self.tolerated)
         lowest = json.loads(self.predictor.metadata.get("selection", "{}")).get("min_pt", 0.0)
@@ -156,13 +177,56 @@ class JetCorrector:
             ak.unflatten(chunk.of_all(f"{model}_{name}", default), ak.num(jets["pt"]))
             for name, default in (("factor", 1.0), ("sigma", np.nan), ("in_range", False))
         )
+        raw, before = raw_share(jets), {name: jets[name] for name in ("pt", "mass")}
+        standard = before
+        if self.corrections:
+            factor = factor * ak.unflatten(flat[_SMEARED], ak.num(jets["pt"]))
+            standard = {name: ak.unflatten(flat[f"jet{name.capitalize()}"], ak.num(jets["pt"])) for name in before}
+            raw = raw * before["pt"] / standard["pt"]
         columns = {
-            "pt_orig": jets["pt"], "mass_orig": jets["mass"], "pt": jets["pt"] * factor, "mass": jets["mass"] * factor,
-            "rawFactor": 1 - raw_share(jets) / factor, "pt_resolution": sigma, "in_training_range": in_range,
+            **{f"{name}_orig": values for name, values in before.items()},
+            **{name: values * factor for name, values in standard.items()},
+            "rawFactor": 1 - raw / factor, "pt_resolution": sigma, "in_training_range": in_range,
         }  # fmt: skip
         for name, values in columns.items():
             jets = ak.with_field(jets, values, name)
-        return jets
+        return _with_variations(jets, flat) if self.corrections else jets
+
+
+_SMEARED = "smeared"
+
+
+def _officially_corrected(flat: ak.Array, corrections: Corrections) -> ak.Array:
+    """Flat jets with the official correction; one that has none keeps the file's, without variations.
+
+    Of the smearing, which no network was trained on, a column is made by itself.
+    """
+    new = corrections.apply(flat)
+    known = np.isfinite(ak.to_numpy(new["jetPt"]))
+    for name in ("jetPt", "jetMass"):
+        new = ak.with_field(new, ak.where(known, new[name], flat[name]), name)
+    for name in filter(is_variation, new.fields):
+        new = ak.with_field(new, ak.where(known, new[name], np.float32(1)), name)
+    return ak.with_field(new, new[JER] if JER in new.fields else np.ones(len(new), np.float32), _SMEARED)
+
+
+def _with_variations(jets: ak.Array, flat: ak.Array) -> ak.Array:
+    """Corrected jets with the jets up and down of each uncertainty, relative to the smeared ones."""
+    names = sorted({name.rpartition("_")[0] for name in flat.fields if is_variation(name) and name != JER})
+    varied = {}
+    for name in names:
+        sides = {}
+        for side in ("up", "down"):
+            factor = flat[f"{name}_{side}"] / (flat[_SMEARED] if name == JER else 1)
+            factor = ak.unflatten(factor, ak.num(jets["pt"]))
+            shifted = jets
+            for column in ("pt", "mass"):
+                shifted = ak.with_field(shifted, jets[column] * factor, column)
+            sides[side] = shifted
+        varied[name] = ak.zip(sides, depth_limit=2)
+    for name, values in varied.items():
+        jets = ak.with_field(jets, values, name)
+    return jets
 
 
 def _present(array: ak.Array) -> NDArray[np.bool_]:
