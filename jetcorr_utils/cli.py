@@ -145,12 +145,20 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
 
 
 @main.command()
-@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run_dir", metavar="RUN_DIR|FILE…", nargs=-1, required=True,
+                type=click.Path(path_type=Path, exists=True))  # fmt: skip
 @click.option("--model", "models", multiple=True, help="A column of the table (repeatable); default: the main ones.")
 @click.option("--eta", "etas", multiple=True, help="A range of abs(eta), like 0-2.5 (repeatable); default: all.")
-def results(run_dir: Path, models: tuple[str, ...], etas: tuple[str, ...]) -> None:
-    """Print the table of gains of a run."""
-    click.echo(_results(RunFolder(run_dir), models, etas))
+def results(run_dir: tuple[Path, ...], models: tuple[str, ...], etas: tuple[str, ...]) -> None:
+    """Print the table of gains of a run, or of CMS's own regressions in NanoAOD files that have them."""
+    if not any(path.is_dir() for path in run_dir):
+        from .physics.peers import peer_gains, peers_markdown
+
+        click.echo(peers_markdown(peer_gains(run_dir)))
+    elif len(run_dir) == 1:
+        click.echo(_results(RunFolder(run_dir[0]), models, etas))
+    else:
+        raise InputError(f"{run_dir[0]}: give one run's folder, or NanoAOD files only")
 
 
 @main.command()

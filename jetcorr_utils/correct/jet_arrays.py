@@ -27,6 +27,7 @@ from ..errors import InputError
 from ..inference.predictor import Predictor
 from ..jerc import is_variation
 from ..jets.columns import features_of, jet_columns, particle_columns
+from ..jets.regressions import regressed, regressions_in
 from .predictions_writer import IDENTIFIERS, corrected_columns
 
 __all__ = [
@@ -177,6 +178,9 @@ def correct_chunk(
     chunk.columns = {name: values for name, values in table(kept).items() if name in IDENTIFIERS}
     chunk.columns |= {name: ak.to_numpy(kept[name]) for name in kept.fields if is_variation(name)}
     pt, mass = (ak.to_numpy(kept[name]) for name in ("jetPt", "jetMass"))
+    for name in regressions_in(kept.fields):
+        factor, sigma = regressed(kept, name)
+        chunk.columns |= corrected_columns(name, pt, mass, np.log(factor), sigma)
     for name, predictor in predictors.items():
         if summary := json.loads(predictor.metadata.get("training_summary", "{}")):
             chunk.drift[name] = DriftCheck(summary)

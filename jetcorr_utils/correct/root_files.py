@@ -32,6 +32,7 @@ from ..inference.open_predictors import open_predictors
 from ..inference.predictor import Predictor, check_batch_size, in_order
 from ..inference.triton_predictor import MemoryChoice
 from ..jerc import CorrectionsChoice
+from ..jets.regressions import REGRESSIONS
 from ..processes import cores, worker_processes
 from .jet_arrays import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
 from .predictions_writer import predictions_file
@@ -136,7 +137,8 @@ def correct_files(
         What `open_predictors` takes, or predictors by name.
     out
         The ROOT file to write: tree `jets`, see `predictions`; ``<model>_in_range`` tells whether a jet is within the
-        range of the model's training jets.
+        range of the model's training jets. Where all files have CMS's own regressions, these (`REGRESSIONS`, without
+        neutrinos) are in it like models.
     batch_size
         Jets in a request.
     outside
@@ -180,11 +182,13 @@ def correct_files(
     paths = _each_once(inputs)
     _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])])
     jets: dict[str, int] = {}
+    regressions = tuple(REGRESSIONS)
     for path in paths:
         info = describe(path, collection)
         if not info.usable and info.reason != EMPTY:
             raise InputError(f"{path}: {info.reason}")
         jets[path] = info.jets
+        regressions = tuple(name for name in regressions if name in info.regressions)
     blocks = list_blocks(paths, step_size, collection)
     with ExitStack() as stack:
         names, chunks = stack.enter_context(
@@ -192,7 +196,7 @@ def correct_files(
                 blocks,
                 model,
                 workers,
-                {"official": tuple(map(str, official)), "corrections": corrections},
+                {"official": tuple(map(str, official)), "corrections": corrections, "regressions": regressions},
                 batch_size=batch_size,
                 outside=outside,
                 shared_memory=shared_memory,

@@ -20,6 +20,7 @@ from ..files import refuse_special
 from ..jec import correct_jets, load_official
 from ..jerc import CorrectionsChoice
 from ..jets.columns import FEATURE_SETS, JETS, PARTICLES, Candidates
+from ..jets.regressions import REGRESSIONS, regressions_in
 from .belonging import MANY
 from .formats import FORMATS, ROOT, format_of
 from .nanoaod import AK4
@@ -53,6 +54,7 @@ class FileInfo:
     usable: bool
     reason: str
     notes: tuple[str, ...] = ()
+    regressions: tuple[str, ...] = ()
 
     def text(self) -> str:
         """A few lines for the terminal."""
@@ -148,7 +150,10 @@ def describe(path: str | Path, collection: str = AK4) -> FileInfo:
             notes = [f"features: {' and '.join(name for name in lost if not lost[name])}"]
             notes += [f"not {name}: no {', '.join(lacks)}" for name, lacks in lost.items() if lacks]
             notes += [*_notes(source.filled), *source.remarks, *_notes_on_pt(source)]
-            return FileInfo(path, source.format, source.jets, usable, reason, tuple(notes) if usable else ())
+            found = regressions_in(source.columns)
+            if found:
+                notes.append(f"has CMS's own regressions: {', '.join(found)}")
+            return FileInfo(path, source.format, source.jets, usable, reason, tuple(notes) if usable else (), found)
     except InputError as error:
         return FileInfo(path, "unknown", 0, False, str(error).removeprefix(f"{path}: "))
 
@@ -263,14 +268,18 @@ def read_block(
     candidates: Candidates = "window",
     official: tuple[str, ...] = (),
     corrections: CorrectionsChoice | None = None,
+    regressions: tuple[str, ...] = (),
 ) -> ak.Array:
     """The jets of a part of a file; columns and candidates as in `iterate_jets`.
 
     With the text files of an `official` correction, jetPt and jetMass are made anew from the raw ones, see `jec`; with
-    `corrections` too, which also add the variations that were asked for, see `jerc`.
+    `corrections` too, which also add the variations that were asked for, see `jerc`. The columns of some of CMS's
+    `regressions` are read as well.
     """
     with open_jets(block.path, block.collection) as source:
         scalars = [*scalars, "jetRawMass"] if scalars is not None and (official or corrections) else scalars
+        if scalars is not None:
+            scalars = [*scalars, *(column for name in regressions for column in REGRESSIONS[name].columns)]
         jets = next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
         if corrections:
             return corrections.load(simulation=source.has_generator).apply(jets)

@@ -25,6 +25,7 @@ from ..errors import InputError
 from .particle_classes import CLASSES
 from .quark_gluon import quark_gluon
 from .ragged import owners
+from .regressions import REGRESSIONS
 
 __all__ = [
     "ANY", "BRANCHES", "FEATURE_SETS", "GENERATOR", "JETS", "PARTICLES", "POINTS", "TREE",
@@ -302,6 +303,12 @@ BRANCHES = {
 }  # fmt: skip
 """The branches of a JetNTuple and their types, arrays counted by nPF and nGenJetPF: what the simulation writes.
 PF_caloFraction and PF_hcalFraction are not in the open data; CMS stores them in MiniAOD."""
+
+JETS |= {
+    name: Column(name, sources=_nano(f"Jet_{name}"))
+    for name in (*(name for known in REGRESSIONS.values() for name in known.columns), "chEmEF", "muEF")
+}
+"""Columns of NanoAOD alone: CMS's own regressions, and the shares of electrons and muons."""
 
 _TABLES = {"particle": PARTICLES, "jet": JETS}
 
