@@ -197,6 +197,25 @@ def info(files: tuple[str, ...], collection: str) -> None:
 
 
 @main.command()
+@click.argument("records", nargs=-1, required=True)
+@click.option("--portal", default="https://opendata.cern.ch", show_default=True, help="Address of the portal.")
+def opendata(records: tuple[str, ...], portal: str) -> None:
+    """Say which files of the CERN Open Data portal entries of data.files stand for, and how much they are.
+
+    An entry is like opendata:12100 or opendata:12100?files=1-10. Nothing is copied.
+    """
+    from .config import RemoteSettings
+    from .data.opendata import files_of_record, is_record
+
+    settings, files = RemoteSettings(portal=portal), []
+    for record in records:
+        files += files_of_record(record if is_record(record) else f"opendata:{record}", settings)
+    for file in files:
+        click.echo(f"{file.size / 1e6:10.1f} MB  {file.checksum}  {file.url}")
+    click.echo(f"{sum(file.size for file in files) / 1e9:.2f} GB in {len(files)} files")
+
+
+@main.command()
 @STUDY
 @OUT
 @PARAMETER

@@ -113,6 +113,8 @@ class RemoteSettings(Settings):
     attempts: PositiveInt = 4
     wait: NonNegativeFloat = Field(1.0, description="seconds before the second attempt; twice as long after each")
     timeout: PositiveFloat = Field(60.0, description="seconds without an answer before an attempt has failed")
+    portal: str = Field("https://opendata.cern.ch", description="asked for the files of a record (``opendata:12100``)")
+    protocol: Literal["http", "root"] = Field("http", description="how files of a record are copied from the portal")
 
 
 class DataSettings(Settings):

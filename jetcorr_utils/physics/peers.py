@@ -98,8 +98,8 @@ def peers_markdown(gains: pd.DataFrame) -> str:
         return "" if value is None or np.isnan(value) else f"{scale * value:.{digits}f} ± {scale * error:.{digits}f}"
 
     lines = [
-        f"Response to generator jets, which have no neutrinos; abs(gen eta) < {MAX_ABS_ETA:g}; jets with more than "
-        f"{MAX_LEPTONS:.0%} of leptons left out; errors by bootstrap over events.", "",
+        "Response to generator jets, which have no neutrinos; errors by bootstrap over events;",
+        f"abs(gen eta) < {MAX_ABS_ETA:g}; jets with more than {MAX_LEPTONS:.0%} of leptons left out.", "",
         "| model | neutrinos in its target | gen pt | flavour | jets | median | resolution gain, % |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
