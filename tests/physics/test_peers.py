@@ -33,7 +33,7 @@ def test_gains_of_200_events(gains):
     for model, gain in (("pnet", 0.19), ("upart", 0.21)):
         row = gains.loc[(model, "without", "30-inf", "all")]
         assert row["jets"] == 896
-        assert row["gain"] == pytest.approx(gain, abs=0.005)
+        assert row["gain"] == pytest.approx(gain, abs=0.01)
         assert row["gain_error"] == pytest.approx(0.04, abs=0.015)
     assert set(gains.index.get_level_values("gen_pt")) == {"30-inf", "30-100", "100-300"}
     assert set(gains.index.get_level_values("flavour")) == {"all", "light", "b"}
@@ -46,10 +46,10 @@ def test_the_medians_tell_the_rule_of_the_neutrinos(gains, path):
     for model in REGRESSIONS:
         assert gains.loc[(model, "with", "30-inf", "all")]["median"] == pytest.approx(1.02, abs=0.015)
     jets = read_jets(path)
-    used = (jets["genJetPt"] > 30) & (np.abs(jets["genJetEta"]) < 2.5)
+    jets = jets[(jets["genJetPt"] > 30) & (np.abs(jets["genJetEta"]) < 2.5)]
     corr, with_neutrinos, _ = (jets[column] for column in REGRESSIONS["upart"].columns)
     mistaken = jets["jetRawPt"] * corr * with_neutrinos / jets["genJetPt"]
-    assert np.median(ak.to_numpy(mistaken[used])) == pytest.approx(1.13, abs=0.015)
+    assert np.median(ak.to_numpy(mistaken)) == pytest.approx(1.13, abs=0.015)
 
 
 def test_factors_by_hand():
