@@ -38,6 +38,10 @@ PARAMETER = click.option(
     help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
 )  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True)
+COLLECTION = click.option(
+    "--collection", default="Jet", show_default=True,
+    help="The jets, where a file has several collections: Jet, FatJet, … of NanoAOD.",
+)  # fmt: skip
 EXTENSION = click.option(
     "--extension", multiple=True, metavar="FILE|MODULE", expose_value=False,
     callback=lambda context, option, names: extensions.load(names),
@@ -141,12 +145,20 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
 
 
 @main.command()
-@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run_dir", metavar="RUN_DIR|FILE…", nargs=-1, required=True,
+                type=click.Path(path_type=Path, exists=True))  # fmt: skip
 @click.option("--model", "models", multiple=True, help="A column of the table (repeatable); default: the main ones.")
 @click.option("--eta", "etas", multiple=True, help="A range of abs(eta), like 0-2.5 (repeatable); default: all.")
-def results(run_dir: Path, models: tuple[str, ...], etas: tuple[str, ...]) -> None:
-    """Print the table of gains of a run."""
-    click.echo(_results(RunFolder(run_dir), models, etas))
+def results(run_dir: tuple[Path, ...], models: tuple[str, ...], etas: tuple[str, ...]) -> None:
+    """Print the table of gains of a run, or of CMS's own regressions in NanoAOD files that have them."""
+    if not any(path.is_dir() for path in run_dir):
+        from .physics.peers import peer_gains, peers_markdown
+
+        click.echo(peers_markdown(peer_gains(run_dir)))
+    elif len(run_dir) == 1:
+        click.echo(_results(RunFolder(run_dir[0]), models, etas))
+    else:
+        raise InputError(f"{run_dir[0]}: give one run's folder, or NanoAOD files only")
 
 
 @main.command()
@@ -166,14 +178,15 @@ def simulate(jets: int, seed: int, out: Path, workers: int | None) -> None:
 
 @main.command()
 @FILES
+@COLLECTION
 @EXTENSION
-def info(files: tuple[str, ...]) -> None:
+def info(files: tuple[str, ...], collection: str) -> None:
     """Say what is in ROOT files, whether they can be used, and if not, why."""
     from .data import describe
     from .data.locations import expand_patterns
 
     files = tuple(expand_patterns(files))
-    descriptions = [describe(file) for file in files]
+    descriptions = [describe(file, collection) for file in files]
     for description in descriptions:
         if description.jets or description.usable:
             click.echo(description.text())
@@ -181,6 +194,25 @@ def info(files: tuple[str, ...]) -> None:
     if useless:
         more = f" (and {len(useless) - 1} more)" if len(useless) > 1 else ""
         raise InputError(useless[0] + more)
+
+
+@main.command()
+@click.argument("records", nargs=-1, required=True)
+@click.option("--portal", default="https://opendata.cern.ch", show_default=True, help="Address of the portal.")
+def opendata(records: tuple[str, ...], portal: str) -> None:
+    """Say which files of the CERN Open Data portal entries of data.files stand for, and how much they are.
+
+    An entry is like opendata:12100 or opendata:12100?files=1-10. Nothing is copied.
+    """
+    from .config import RemoteSettings
+    from .data.opendata import files_of_record, is_record
+
+    settings, files = RemoteSettings(portal=portal), []
+    for record in records:
+        files += files_of_record(record if is_record(record) else f"opendata:{record}", settings)
+    for file in files:
+        click.echo(f"{file.size / 1e6:10.1f} MB  {file.checksum}  {file.url}")
+    click.echo(f"{sum(file.size for file in files) / 1e9:.2f} GB in {len(files)} files")
 
 
 @main.command()
@@ -289,11 +321,26 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
               help="Hand jets to a server on this machine through shared memory; auto: where it can be.")  # fmt: skip
 @click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official corrections; "
               "with some, jets are first corrected anew by these.")  # fmt: skip
-def correct(files: tuple[str, ...], model: str, out: Path, **options: Any) -> None:
-    """Correct the jets of JetNTuple or NanoAOD files."""
+@click.option("--corrections", "file", type=click.Path(), help="The same from CMS's jet_jerc.json.gz (correctionlib).")
+@click.option("--compound", default="L1L2L3Res", show_default=True,
+              help="A compound or a level of it, by its whole name or the middle of it.")  # fmt: skip
+@click.option("--uncertainties", multiple=True, metavar="all|NAME", help="Sources of uncertainty, JER for the "
+              "resolution (repeatable): each becomes columns of factors, up and down.")  # fmt: skip
+@COLLECTION
+@click.option("--tolerated", type=click.FloatRange(0, 1), default=0.01, show_default=True,
+              help="Share of a file's jets whose candidates may not sum up to them.")  # fmt: skip
+def correct(
+    files: tuple[str, ...], model: str, out: Path, file: str | None, compound: str, uncertainties: tuple[str, ...],
+    **options: Any,
+) -> None:  # fmt: skip
+    """Correct the jets of JetNTuple, NanoAOD or Delphes files."""
     from .correct import correct_files
+    from .jerc import CorrectionsChoice
 
-    click.echo(correct_files(files, model, out, **options).text())
+    if uncertainties and not file:
+        raise InputError("--uncertainties: name the file that has them with --corrections")
+    choice = CorrectionsChoice(file, compound, uncertainties) if file else None
+    click.echo(correct_files(files, model, out, corrections=choice, **options).text())
 
 
 @main.command()

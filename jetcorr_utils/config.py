@@ -113,6 +113,8 @@ class RemoteSettings(Settings):
     attempts: PositiveInt = 4
     wait: NonNegativeFloat = Field(1.0, description="seconds before the second attempt; twice as long after each")
     timeout: PositiveFloat = Field(60.0, description="seconds without an answer before an attempt has failed")
+    portal: str = Field("https://opendata.cern.ch", description="asked for the files of a record (``opendata:12100``)")
+    protocol: Literal["http", "root"] = Field("http", description="how files of a record are copied from the portal")
 
 
 class DataSettings(Settings):
@@ -124,6 +126,15 @@ class DataSettings(Settings):
     split: SplitSettings = SplitSettings()
     candidates: Literal["jet", "window"] = Field(
         "jet", description="the particles of a cloud: those clustered into the jet, or all that are stored around it"
+    )
+    collection: str = Field(
+        "Jet", min_length=1, description="the jets, where a file has several collections: Jet, FatJet, … of NanoAOD"
+    )
+    tolerated_strangers: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="largest share of jets of a file whose candidates, found by links, may not sum up",
     )
     remote: RemoteSettings = RemoteSettings()
     directory: str = Field(

@@ -21,15 +21,18 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..data import Block, describe, list_blocks, read_block
-from ..data.belonging import refuse_strangers
+from ..data.belonging import TOLERATED, refuse_strangers
 from ..data.drift import DriftCheck
 from ..data.locations import expand_patterns
+from ..data.nanoaod import AK4
 from ..data.reading import EMPTY
 from ..errors import InputError
 from ..files import local_path
 from ..inference.open_predictors import open_predictors
 from ..inference.predictor import Predictor, check_batch_size, in_order
 from ..inference.triton_predictor import MemoryChoice
+from ..jerc import CorrectionsChoice
+from ..jets.regressions import REGRESSIONS
 from ..processes import cores, worker_processes
 from .jet_arrays import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
 from .predictions_writer import predictions_file
@@ -119,6 +122,9 @@ def correct_files(
     shared_memory: MemoryChoice = "auto",
     step_size: int | str = CHUNK,
     official: Sequence[str | Path] = (),
+    corrections: CorrectionsChoice | None = None,
+    collection: str = AK4,
+    tolerated: float = TOLERATED,
     progress: bool = True,
 ) -> CorrectionReport:
     """Correct the jets of files and write them to one file.
@@ -126,12 +132,13 @@ def correct_files(
     Parameters
     ----------
     inputs
-        JetNTuple files, or NanoAOD files with particle-flow candidates; or patterns of them.
+        JetNTuple files, or NanoAOD or Delphes files with particle-flow candidates; or patterns of them.
     model
         What `open_predictors` takes, or predictors by name.
     out
         The ROOT file to write: tree `jets`, see `predictions`; ``<model>_in_range`` tells whether a jet is within the
-        range of the model's training jets.
+        range of the model's training jets. Where all files have CMS's own regressions, these (`REGRESSIONS`, without
+        neutrinos) are in it like models.
     batch_size
         Jets in a request.
     outside
@@ -144,6 +151,13 @@ def correct_files(
         How much to read at a time: a number of jets, or an amount of memory.
     official
         Text files of an official CMS correction: the jets are corrected anew by these first, from their raw pt.
+    corrections
+        The same from a file of correctionlib, instead of text files; the variations that it names become columns of the
+        output, factors of any corrected pt and mass: ``JES_<source>_up``, ``JES_<source>_down``, ``JER``, ….
+    collection
+        Which of the files' jets, where they have several collections.
+    tolerated
+        Share of a file's jets whose candidates may not sum up to them; more of them, and the file is refused.
     progress
         Whether to show a progress bar.
 
@@ -162,23 +176,27 @@ def correct_files(
     """
     check_outside(outside)
     check_batch_size(batch_size)
+    if corrections and official:
+        raise InputError("official corrections: give text files or a file of correctionlib, not both")
     start = time.monotonic()
     paths = _each_once(inputs)
     _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])])
     jets: dict[str, int] = {}
+    regressions = tuple(REGRESSIONS)
     for path in paths:
-        info = describe(path)
+        info = describe(path, collection)
         if not info.usable and info.reason != EMPTY:
             raise InputError(f"{path}: {info.reason}")
         jets[path] = info.jets
-    blocks = list_blocks(paths, step_size)
+        regressions = tuple(name for name in regressions if name in info.regressions)
+    blocks = list_blocks(paths, step_size, collection)
     with ExitStack() as stack:
         names, chunks = stack.enter_context(
             _corrected(
                 blocks,
                 model,
                 workers,
-                tuple(map(str, official)),
+                {"official": tuple(map(str, official)), "corrections": corrections, "regressions": regressions},
                 batch_size=batch_size,
                 outside=outside,
                 shared_memory=shared_memory,
@@ -191,12 +209,12 @@ def correct_files(
             tally: Counter[str] = Counter()
             for _, chunk in of_file:
                 tally += chunk.tally
-                refuse_strangers(tally, path, jets[path])  # before the whole file has been read
+                refuse_strangers(tally, path, jets[path], tolerated)  # before the whole file has been read
                 if chunk.columns:
                     writer.append(chunk.columns)
                 report.add(chunk)
                 bar.update(len(chunk.good))
-            refuse_strangers(tally, path)
+            refuse_strangers(tally, path, tolerated=tolerated)
         if not writer.jets:
             reasons = "; ".join(f"{count}: {reason}" for reason, count in report.skipped.items()) or "there are none"
             raise InputError(f"{', '.join(paths)}: no jet can be corrected ({reasons})")
@@ -243,7 +261,7 @@ def _corrected(
     blocks: Sequence[Block],
     model: str | Path | Mapping[str, Predictor],
     workers: int,
-    official: tuple[str, ...],
+    standard: Mapping[str, Any],
     *,
     shared_memory: MemoryChoice,
     **options: Any,
@@ -258,7 +276,7 @@ def _corrected(
             predictors = open_predictors(model, shared_memory=shared_memory)
             for predictor in predictors.values():
                 stack.callback(predictor.close)
-        names, needed = tuple(predictors), columns_needed(predictors) | {"official": official}
+        names, needed = tuple(predictors), columns_needed(predictors) | dict(standard)
         if workers == 1:
             reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="reader"))
             read = in_order(reader, lambda block: (block, read_block(block, **needed)), blocks, ahead=2)
