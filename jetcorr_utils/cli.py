@@ -1,7 +1,7 @@
 """The command line, `jetcorr …`: what the notebooks do, for batch jobs and for files of one's own.
 
-Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 1 anything else. Heavy modules are imported by the
-command that needs them, so that `jetcorr --help` answers at once.
+Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 130 stopped by Ctrl-C, 1 anything else. Heavy modules
+are imported by the command that needs them, so that `jetcorr --help` answers at once.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ EXTENSION = click.option(
     callback=lambda context, option, names: extensions.load(names),
     help="Python code of your own that adds columns or formats, as a study names it; may be repeated.",
 )  # fmt: skip
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 MOST_COLUMNS = 4
 """Models in the table of results before only the main ones are shown."""
 
@@ -83,6 +85,8 @@ def _in_one_line(ctx: click.Context) -> Iterator[None]:
         if (error.name or "jetcorr_utils").startswith("jetcorr_utils"):
             raise
         message, code = f"this needs {error.name}, which is not installed: pip install 'jetcorr[all]'", 1
+    except KeyboardInterrupt as stop:
+        message, code = str(stop) or "stopped", INTERRUPTED
     except MemoryError:
         message, code = "the memory of this machine (or of its limit) is not enough", 1
     # On a line of its own, after a bar that is not at its end
@@ -181,6 +185,15 @@ def info(files: tuple[str, ...]) -> None:
     if useless:
         more = f" (and {len(useless) - 1} more)" if len(useless) > 1 else ""
         raise InputError(useless[0] + more)
+
+
+@main.command("settings")
+@click.argument("path", default="")
+def list_settings(path: str) -> None:
+    """Print every setting of a study, or those below a dotted PATH such as `tuning`: name, default, meaning."""
+    from .settings_help import settings_text
+
+    click.echo(settings_text(path))
 
 
 @main.command()
