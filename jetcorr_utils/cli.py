@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 from tqdm import tqdm
 
 from . import __version__, extensions
 from .addresses import check_no_secrets, direct_environment, without_secrets
-from .config import load_study
+from .config import load_study, project_root
 from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
 from .kubeflow.commands import manifests, pipeline, trial
@@ -31,7 +32,10 @@ from .terminal import harmless_terminal, printable
 
 __all__ = ["main"]
 
-STUDY = click.option("--study", default="quick", help="Name of a study, or a YAML file.")
+STUDY = click.option(
+    "--study", default="quick", help="Name of a study, or a YAML file.",
+    shell_complete=lambda context, option, begun: _studies(begun),
+)  # fmt: skip
 OUT = click.option("--out", type=OutputPath(), help="Run folder; default: results/<study>.")
 PARAMETER = click.option(
     "-p", "--parameter", "parameters", multiple=True, type=(str, str), metavar="KEY VALUE",
@@ -47,6 +51,12 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 MOST_COLUMNS = 4
 """Models in the table of results before only the main ones are shown."""
+
+
+def _studies(begun: str) -> list[CompletionItem]:
+    """What a shell offers for a study that is half written: the project's own by name, and files."""
+    names = sorted(path.stem for path in (project_root() / "pipelines" / "studies").glob("*.yaml"))
+    return [CompletionItem(name) for name in names if name.startswith(begun)] + [CompletionItem(begun, type="file")]
 
 
 class Group(click.Group):
@@ -175,12 +185,15 @@ def info(files: tuple[str, ...]) -> None:
     """Say what is in ROOT files, whether they can be used, and if not, why."""
     from .data import describe
     from .data.locations import expand_patterns
+    from .data.looking import look_through
 
     files = tuple(expand_patterns(files))
     descriptions = [describe(file) for file in files]
-    for description in descriptions:
+    for file, description in zip(files, descriptions, strict=True):
         if description.jets or description.usable:
             click.echo(description.text())
+        if description.usable:
+            click.echo(look_through(file))
     useless = [f"{file}: {found.reason}" for file, found in zip(files, descriptions, strict=True) if not found.usable]
     if useless:
         more = f" (and {len(useless) - 1} more)" if len(useless) > 1 else ""
@@ -278,13 +291,15 @@ def export(study: str, out: Path | None, parameters: tuple, opset: int | None, t
 @click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001)
 def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     """Run a Triton server on a model repository until interrupted."""
+    from .inference.open_predictors import served_models
     from .serving import TritonServer
 
     if host not in ("127.0.0.1", "localhost", "::1"):
         click.echo(f"jetcorr: others can reach {host}, and stop this release of the server (see README)", err=True)
     with TritonServer(repository, host=host, http_port=http_port, grpc_port=grpc_port) as server:
-        urls = f"{server.http_url} (HTTP), {server.grpc_url} (gRPC)"
-        server.wait(lambda: click.echo(f"ready: {urls}; log {server.log}; stop with Ctrl-C"))
+        urls = f"http://{server.http_url} and grpc://{server.grpc_url}"
+        names = ", ".join(served_models(server.http_url, "http"))
+        server.wait(lambda: click.echo(f"ready: {names} at {urls}; log {server.log}; stop with Ctrl-C"))
 
 
 @main.command()
@@ -294,19 +309,20 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1024, help="Jets in a request.")
 @click.option("--outside", type=click.Choice(["correct", "keep"]), default="correct",
-              help="Correct jets beyond the range of the training jets, or keep their standard correction; flagged "
-              "they are.")  # fmt: skip
+              help="Correct jets beyond the range of the training jets, or keep their standard correction; both "
+              "are flagged.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), default=1,
               help="Processes that read and correct. The jets do not depend on it.")  # fmt: skip
 @click.option("--shared-memory", type=click.Choice(["auto", "on", "off"]), default="auto",
               help="Hand jets to a server on this machine through shared memory; auto: where it can be.")  # fmt: skip
 @click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official corrections; "
               "with some, jets are first corrected anew by these.")  # fmt: skip
-def correct(files: tuple[str, ...], model: str, out: Path, **options: Any) -> None:
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+def correct(files: tuple[str, ...], model: str, out: Path, force: bool, **options: Any) -> None:
     """Correct the jets of JetNTuple or NanoAOD files."""
     from .correct import correct_files
 
-    click.echo(correct_files(files, model, out, **options).text())
+    click.echo(correct_files(files, model, out, replace=force, **options).text())
 
 
 @main.command()
