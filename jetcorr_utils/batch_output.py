@@ -6,6 +6,7 @@ half a minute. The bars are those that the notebook itself draws: their texts co
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -105,7 +106,8 @@ class _Client(PapermillNotebookClient):
     """Listens to the bars, and hands an interrupt on to the kernel."""
 
     def papermill_execute_cells(self) -> None:
-        with _interrupting(self.km.interrupt_kernel):
+        # At once, and not by the manager's own coroutine: a handler of signals cannot wait for one
+        with _interrupting(lambda: os.killpg(self.km.provisioner.pgid, signal.SIGINT)):
             super().papermill_execute_cells()
 
     def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
