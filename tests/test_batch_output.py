@@ -101,7 +101,10 @@ def test_ctrl_c_interrupts_the_cell_and_leaves_the_notebook_with_one_line(tmp_pa
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=300)
     assert (out, err) == ("True Stopped stopped after epoch 7 of 40; run this again to go on\n", "")
-    folded, error = nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].outputs
+    outputs = nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].outputs
+    (folded,), (error,) = (
+        [output for output in outputs if output.output_type == kind] for kind in ("display_data", "error")
+    )
     assert error.traceback == ["Stopped: stopped after epoch 7 of 40; run this again to go on"]
     assert "<details>" in folded.data["text/html"]
     assert "time.sleep(600)" in folded.data["text/html"]
