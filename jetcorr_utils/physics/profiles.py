@@ -66,9 +66,8 @@ def profile(
     DataFrame with a row for each correction and bin: ``correction, low, high, center`` (the median of the variable),
     ``jets`` and, each with its ``_error``, ``median``, ``resolution`` (IQR / median), ``ratio`` (to the standard
     correction's resolution, paired), ``effective_sigma`` (half the shortest interval with 68 % of the jets, over the
-    median) and ``tail``: the share of jets whose response is further from one than 2.5 Gaussian widths (IQR / 1.349 over
-    the median) of the *standard* correction. The same distance for all, so that a narrower core does not look like more
-    tails.
+    median) and ``tail``: the share of jets whose response is further from one than 2.5 Gaussian widths of the
+    *standard* correction (IQR / 1.349 over its median). It is the same distance for all: a narrower core has no larger tails.
     """
     settings = settings or PhysicsSettings()
     edges = PT_EDGES if edges is None else np.asarray(edges, dtype=np.float64)

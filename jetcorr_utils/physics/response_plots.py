@@ -121,7 +121,7 @@ def plot_width_and_tails(
     percent = table.assign(tail=100 * table["tail"], tail_error=100 * table["tail_error"])
     draw_profile(lower, percent, "tail", corrections)
     lower.axhline(1.24, color="0.5", linestyle="--", linewidth=1, zorder=0)
-    lower.text(0.02, 0.06, f"Tail: |R − 1| > {TAIL:g} σ of L1 + L2L3 (IQR / 1.349); dashed: 1.2 %, a Gaussian of this σ",
+    lower.text(0.02, 0.06, f"|R − 1| > {TAIL:g} σ, with σ = IQR / 1.349 of L1 + L2L3; dashed: a Gaussian of this σ",
                transform=lower.transAxes, fontsize=11)  # fmt: skip
     log_pt_axis(lower, *pt_range(table))
     main.set_xlabel("")
