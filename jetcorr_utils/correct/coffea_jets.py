@@ -7,6 +7,7 @@ when it first needs to. It needs no coffea itself: what counts is that the array
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.belonging import TOLERATED, refuse_strangers
+from ..data.drift import DriftCheck
 from ..data.nanoaod import AK4, NanoAOD, raw_share
 from ..data.selection import EMPTY
 from ..errors import InputError
@@ -23,9 +25,13 @@ from ..inference.predictor import Predictor, check_batch_size
 from ..inference.triton_predictor import MemoryChoice
 from ..jerc import JER, Corrections, CorrectionsChoice, is_variation
 from ..jets.columns import features_of
-from .jet_arrays import Outside, check_outside, columns_needed, correct_chunk
+from .jet_arrays import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
+from .residual import load_residual, residual_factors
+from .root_files import drift_lines
 
 __all__ = ["JetCorrector"]
+
+log = logging.getLogger(__name__)
 
 
 class JetCorrector:
@@ -50,6 +56,14 @@ class JetCorrector:
     corrections
         CMS's official corrections, from which the jets' standard correction is made anew first, and the uncertainties
         that are wanted, see `jerc`.
+    closure
+        A run's folder, or its closure.json: apply the residual correction of the model, too (`physics.closure`).
+
+    Raises
+    ------
+    InputError
+        If `model` is a path without a model, or `closure` has no residual correction of it. A server is first asked
+        when there are jets.
 
     Examples
     --------
@@ -70,6 +84,11 @@ class JetCorrector:
         jets.JES_Total.up.pt, jets.JER.down.mass
         met = correct_met(events.PuppiMET, jets)
         met.JES_Total.up.pt
+    With the predicted resolution, simulated jets can be smeared until they are as wide as those of the data, which are
+    wider by a factor ``scale``::
+
+        width = jets.pt_resolution * (scale**2 - 1) ** 0.5
+        smeared = jets.pt * (1 + width * random_normal)  # not a number where a jet was not corrected
     """
 
     def __init__(
@@ -82,6 +101,7 @@ class JetCorrector:
         collection: str = AK4,
         tolerated: float = TOLERATED,
         corrections: CorrectionsChoice | None = None,
+        closure: str | Path | None = None,
     ) -> None:
         check_outside(outside)
         check_batch_size(batch_size)
@@ -89,9 +109,14 @@ class JetCorrector:
         self.shared_memory: MemoryChoice = shared_memory
         self.collection, self.tolerated, self.corrections = collection, tolerated, corrections
         self._predictor: Predictor | None = None
+        self._drift: DriftCheck | None = None  # of all jets so far, until it has been warned of
+        self._warned = False
+        self._residual = None if closure is None else load_residual(closure)
+        if "://" not in self.model:
+            self._check_residual(self.predictor.name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_predictor": None}
+        return self.__dict__ | {"_predictor": None, "_drift": None, "_warned": False}
 
     @property
     def predictor(self) -> Predictor:
@@ -173,10 +198,15 @@ class JetCorrector:
         if chunk.skipped[EMPTY] == len(flat) and ak.any(flat["jetPt"] >= lowest):
             raise InputError(f"{reader.path}: none of {len(flat)} jets has particle-flow candidates")
         jets = events[self.collection]
-        factor, sigma, in_range = (
-            ak.unflatten(chunk.of_all(f"{model}_{name}", default), ak.num(jets["pt"]))
+        self._watch_drift(chunk)
+        values = [
+            chunk.of_all(f"{model}_{name}", default)
             for name, default in (("factor", 1.0), ("sigma", np.nan), ("in_range", False))
-        )
+        ]
+        if self._residual is not None:
+            self._check_residual(model)
+            _close(self._residual, model, flat, *values[:2])
+        factor, sigma, in_range = (ak.unflatten(column, ak.num(jets["pt"])) for column in values)
         raw, before = raw_share(jets), {name: jets[name] for name in ("pt", "mass")}
         standard = before
         if self.corrections:
@@ -227,6 +257,31 @@ def _with_variations(jets: ak.Array, flat: ak.Array) -> ak.Array:
     for name, values in varied.items():
         jets = ak.with_field(jets, values, name)
     return jets
+
+    def _check_residual(self, model: str) -> None:
+        if self._residual is not None and model not in list(self._residual):
+            raise InputError(f"closure: has no residual correction of {model}, but of {', '.join(self._residual)}")
+
+    def _watch_drift(self, chunk: CorrectedChunk) -> None:
+        """Warn, once in a process, if the jets so far are not like those of the training."""
+        for check in chunk.drift.values():
+            if self._drift is None:
+                self._drift = check
+            elif not self._warned:
+                self._drift.merge(check)
+            if not self._warned and (lines := drift_lines({self.predictor.name: self._drift})):
+                log.warning("%s", "\n".join(lines))
+                self._warned = True
+
+
+def _close(residual: Any, model: str, flat: ak.Array, factor: NDArray[Any], sigma: NDArray[Any]) -> None:
+    """Apply the residual correction to factors and resolutions `(B,)` of jets, where the model has corrected them."""
+    done = np.isfinite(sigma)
+    abs_eta, pt = (ak.to_numpy(flat[name]).astype(np.float64)[done] for name in ("jetEta", "jetPt"))
+    value, width = residual_factors(residual, model, np.abs(abs_eta), pt * factor[done])
+    factor[done] *= value
+    if width is not None:
+        sigma[done] *= width
 
 
 def _present(array: ak.Array) -> NDArray[np.bool_]:

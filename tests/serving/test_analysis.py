@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import awkward as ak
 import numpy as np
+import pandas as pd
 import pytest
 import uproot
 from coffea import processor
@@ -18,6 +20,7 @@ from jetcorr_utils.data import read_jets
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.inference.open_predictors import open_predictors
 from jetcorr_utils.jerc import CorrectionsChoice, is_variation
+from jetcorr_utils.physics import derive_closure, save_closure
 
 # coffea's schema looks for more than this file has
 pytestmark = pytest.mark.filterwarnings("ignore:Missing cross-reference", "ignore:Branch Photon_")
@@ -164,6 +167,52 @@ def assert_same(found, expected, rtol=1e-6):
             assert ak.to_list(ak.is_none(found[name], axis=1)) == ak.to_list(ak.is_none(expected[name], axis=1))
             flat = (ak.to_numpy(ak.drop_none(ak.flatten(jets[name], axis=None))) for jets in (found, expected))
             np.testing.assert_allclose(*flat, rtol=rtol)
+
+
+def test_a_path_without_a_model_is_refused_at_once(tmp_path):
+    with pytest.raises(InputError, match=r"absent: no model there"):
+        JetCorrector(tmp_path / "absent")
+    with pytest.raises(InputError, match=r"closure .*closure.json: .*; notebook 06 makes it"):
+        JetCorrector("grpc://nowhere:1/pfn", closure=tmp_path)
+
+
+def _closure(path, names=("pfn",)):
+    """A residual correction of 3 % at all pt, and of 10 % on sigma."""
+    rng = np.random.default_rng(1)
+    gen = rng.uniform(60, 2000, 4000)
+    table = pd.DataFrame({"jetEta": rng.uniform(-2.4, 2.4, len(gen)), "genJetPt": gen, "jetPt": gen})
+    for name in names:
+        table[f"{name}_pt"], table[f"{name}_sigma"] = gen / 1.03, 0.1
+    save_closure(derive_closure(table, names, min_jets=500), path)
+
+
+@pytest.mark.parametrize("given", ["file", "run"])
+def test_the_residual_correction_of_a_run_is_applied(eager, files, corrected, tmp_path, given):
+    _closure(tmp_path / "closure.json")
+    where = tmp_path / "closure.json" if given == "file" else tmp_path
+    found = pickle.loads(pickle.dumps(JetCorrector(files["pfn"], closure=where)))(eager)
+    done = ak.flatten(np.isfinite(corrected.pt_resolution))
+    ratio = ak.to_numpy(ak.flatten(found.pt / corrected.pt))
+    np.testing.assert_allclose(ratio[done], 1.03, rtol=1e-5)
+    assert (ratio[~done] == 1).all()
+    raw = [ak.flatten(jets.pt * (1 - jets.rawFactor)) for jets in (found, corrected)]
+    np.testing.assert_allclose(*raw, rtol=1e-5)
+
+
+def test_a_residual_correction_of_another_model_is_refused(files, tmp_path):
+    _closure(tmp_path / "closure.json", names=("other",))
+    with pytest.raises(InputError, match="closure: has no residual correction of pfn, but of other, other_sigma"):
+        JetCorrector(files["pfn"], closure=tmp_path)
+
+
+def test_drift_is_warned_of_once(eager, files, caplog):
+    corrector = JetCorrector(files["pfn"])
+    summary = {"jetPt": {"edges": [1.0, 2.0], "below": [0.5, 1.0], "mean": 1.5, "jets": 1000}}
+    corrector.predictor.metadata["training_summary"] = json.dumps(summary)
+    for _ in range(3):
+        corrector(eager)
+    (record,) = [record for record in caplog.records if "not like those" in record.getMessage()]
+    assert "1 feature differs:\n  jetPt: mean" in record.getMessage()
 
 
 @pytest.mark.parametrize("key", ["eta", "phi", "mass", "btagDeepB"])
