@@ -222,6 +222,21 @@ class JetCorrector:
             jets = ak.with_field(jets, values, name)
         return _with_variations(jets, flat) if self.corrections else jets
 
+    def _check_residual(self, model: str) -> None:
+        if self._residual is not None and model not in list(self._residual):
+            raise InputError(f"closure: has no residual correction of {model}, but of {', '.join(self._residual)}")
+
+    def _watch_drift(self, chunk: CorrectedChunk) -> None:
+        """Warn, once in a process, if the jets so far are not like those of the training."""
+        for check in chunk.drift.values():
+            if self._drift is None:
+                self._drift = check
+            elif not self._warned:
+                self._drift.merge(check)
+            if not self._warned and (lines := drift_lines({self.predictor.name: self._drift})):
+                log.warning("%s", "\n".join(lines))
+                self._warned = True
+
 
 _SMEARED = "smeared"
 
@@ -257,21 +272,6 @@ def _with_variations(jets: ak.Array, flat: ak.Array) -> ak.Array:
     for name, values in varied.items():
         jets = ak.with_field(jets, values, name)
     return jets
-
-    def _check_residual(self, model: str) -> None:
-        if self._residual is not None and model not in list(self._residual):
-            raise InputError(f"closure: has no residual correction of {model}, but of {', '.join(self._residual)}")
-
-    def _watch_drift(self, chunk: CorrectedChunk) -> None:
-        """Warn, once in a process, if the jets so far are not like those of the training."""
-        for check in chunk.drift.values():
-            if self._drift is None:
-                self._drift = check
-            elif not self._warned:
-                self._drift.merge(check)
-            if not self._warned and (lines := drift_lines({self.predictor.name: self._drift})):
-                log.warning("%s", "\n".join(lines))
-                self._warned = True
 
 
 def _close(residual: Any, model: str, flat: ak.Array, factor: NDArray[Any], sigma: NDArray[Any]) -> None:
