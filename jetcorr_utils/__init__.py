@@ -6,6 +6,7 @@ Each step is a module or a folder of this package, and each notebook tells one p
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["JetCorrector", "__version__", "correct_files"]
+
+# Before ONNX Runtime is imported: its builds report their use to Microsoft, and for that write a file of a fixed name
+# where temporary files go, through a link that another account has put there.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:

@@ -119,8 +119,8 @@ def variables(folder: Path) -> dict[str, str]:
     allocator = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
     return allocator | {
         "HOME": str(folder), "LANG": "C.UTF-8", "LD_LIBRARY_PATH": f"{folder}/libraries/wheel:{folder}/libraries",
-        "PATH": f"{folder}/environment/bin:/usr/local/bin:/usr/bin:/bin", "TMPDIR": str(folder),
-        "VIRTUAL_ENV": f"{folder}/environment",
+        "ORT_DISABLE_TELEMETRY": "1", "PATH": f"{folder}/environment/bin:/usr/local/bin:/usr/bin:/bin",
+        "TMPDIR": str(folder), "VIRTUAL_ENV": f"{folder}/environment",
     }  # fmt: skip
 
 

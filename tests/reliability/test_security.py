@@ -280,6 +280,26 @@ def test_commands_and_their_processes_import_nothing_from_the_current_folder(sam
     assert not (tmp_path / "HIT").exists()
 
 
+@pytest.mark.parametrize("way", ["command", "analysis"])
+def test_onnx_runtime_reports_nothing_and_writes_through_no_link_among_temporary_files(way, sample, tmp_path):
+    """Its file of a session, whose name is the same for all accounts: it is there only where the use is reported."""
+    temporary, victim = tmp_path / "temporary", tmp_path / "victim"
+    temporary.mkdir()
+    victim.write_text("of another", encoding="utf-8")
+    (temporary / ".ses").symlink_to(victim)
+    model = project_root() / "results" / "reference" / "model_repository" / "pfn"
+    program = f"import jetcorr_utils; print(jetcorr_utils.JetCorrector({str(model)!r}).predictor)"
+    correct = (Path(sys.executable).with_name("jetcorr"), "correct", sample, "--model", model, "--out", "out.root")
+    command = correct if way == "command" else (sys.executable, "-c", program)
+    silent = ("CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")  # whoever runs the tests may have said so
+    variables = {name: value for name, value in os.environ.items() if name not in silent}
+    variables |= {"PYTHONPATH": str(project_root()), "TMPDIR": str(temporary)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=variables, check=False)
+    assert done.returncode == 0, done.stderr
+    assert victim.read_text(encoding="utf-8") == "of another"
+    assert [path.name for path in temporary.iterdir()] == [".ses"]
+
+
 def test_the_report_takes_no_template_from_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "index.html.j2").write_text("somebody's template", encoding="utf-8")

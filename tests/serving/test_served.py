@@ -67,8 +67,10 @@ def test_the_server_gets_the_variables_that_it_needs_and_no_keys(make_repository
             variables = Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0")
             names = {variable.partition("=")[0] for variable in variables}
             assert {name for name in names if not name.startswith(("JETCORR_", "MALLOC_"))} <= {
-                "HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PWD", "SHLVL", "TMPDIR", "VIRTUAL_ENV", "_",
+                "HOME", "LANG", "LD_LIBRARY_PATH", "ORT_DISABLE_TELEMETRY", "PATH", "PWD", "SHLVL", "TMPDIR",
+                "VIRTUAL_ENV", "_",
             }  # fmt: skip
+            assert "ORT_DISABLE_TELEMETRY=1" in variables
 
 
 def test_no_path_reaches_a_shell(make_repository, tmp_path, monkeypatch):
