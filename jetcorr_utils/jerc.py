@@ -104,7 +104,7 @@ class Corrections:
         except Exception as error:  # of whatever type its parser raises
             raise InputError(f"corrections {path}: cannot be read as correctionlib ({str(error)[:200]})") from None
         self.path = str(path)
-        known = {**dict(self._set.compound), **dict(self._set)}
+        known: dict[str, Any] = {**dict(self._set.compound), **dict(self._set)}
         self.name = self._find(choice.compound, known, "MC" if simulation else "DATA")
         self._compound = known[self.name]
         if unknown := [entry.name for entry in self._compound.inputs if entry.name not in _INPUTS]:

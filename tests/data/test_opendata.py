@@ -9,12 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from jetcorr_utils.cli import main
 from jetcorr_utils.config import DataSettings, RemoteSettings, project_root
-from jetcorr_utils.data import ensure_files, read_jets
+from jetcorr_utils.data import ensure_files, load_clouds, read_jets
 from jetcorr_utils.data.opendata import files_of_record
 from jetcorr_utils.errors import InputError
 
@@ -27,13 +28,15 @@ class Portal(ThreadingHTTPServer):
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.wrong, self.asked = folder, "", []
+        self.addresses: dict[str, str] = {}
         super().__init__(("127.0.0.1", 0), Answer)
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def entry(self, path: Path) -> dict:
         content = path.read_bytes() if path.exists() else b""
         checksum = "0bad0bad" if path.name == self.wrong else f"{zlib.adler32(content):08x}"
-        return {"uri": f"{EOS}/{path.name}", "size": len(content), "checksum": f"adler32:{checksum}"}
+        uri = self.addresses.get(path.name, f"{EOS}/{path.name}")
+        return {"uri": uri, "size": len(content), "checksum": f"adler32:{checksum}"}
 
     def record(self) -> dict:
         """The first file in the record itself, one index in a file, one in the record, as older and newer ones have."""
@@ -119,6 +122,22 @@ def test_slices(portal, query, numbers):
 def test_xrootd_addresses(portal):
     found = files_of_record("opendata:12100?files=1&protocol=root", RemoteSettings(portal=portal.url))
     assert found[0].url == f"{EOS}/jets_1.root"
+
+
+def test_files_are_copied_by_xrootd(portal, xrootd, tmp_path):
+    portal.addresses = {path.name: xrootd.put(path) for path in portal.folder.glob("jets_*.root")}
+    (file,) = ensure_files(study(portal, tmp_path, "opendata:12100?files=4&protocol=root"), progress=False)
+    assert Path(file).read_bytes() == (portal.folder / "jets_4.root").read_bytes()
+    assert not any(path.endswith(".root") for path in portal.asked)
+
+
+def test_a_study_of_a_record_makes_its_clouds(portal, tmp_path):
+    clouds = load_clouds(study(portal, tmp_path, "opendata:12100?files=1-2"), progress=False)
+    assert clouds.info["read"] == 120
+    here = DataSettings(
+        files=tuple(map(str, sorted(portal.folder.glob("jets_[12].root")))), directory=str(tmp_path / "2")
+    )
+    np.testing.assert_array_equal(clouds.target, load_clouds(here, progress=False).target)
 
 
 def test_a_dry_run_copies_nothing(portal):
