@@ -40,6 +40,8 @@ __all__ = [
     "plot_response_distribution", "plot_width_and_tails",
 ]  # fmt: skip
 
+APART = 0.1
+"""Of a bin's width: between the points of two corrections."""
 ZOOM = 0.03
 """Of the panel that shows closure near one."""
 
@@ -226,12 +228,16 @@ def _mark_reach(ax: Axes, reach: Mapping[str, Any], metric: Metric, pt_bins: Seq
 
 
 def draw_profile(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:
-    """Points with error bars, a colour and a marker for each correction; says so if there are none."""
+    """Points with error bars, a colour and a marker for each correction; says so if there are none.
+
+    They stand a little aside of each other, so that none is hidden.
+    """
     note_if_empty(ax, table)
     shown = [name for name in corrections if (table["correction"] == name).any()]
-    for name in shown:
+    for number, name in enumerate(shown):
         rows = table[table["correction"] == name]
-        draw_points(ax, name, corrections, rows["center"], rows[column], rows[f"{column}_error"])
+        aside = APART * (number - (len(shown) - 1) / 2) * (rows["high"] - rows["low"])
+        draw_points(ax, name, corrections, rows["center"] + aside, rows[column], rows[f"{column}_error"])
 
 
 def _response_range(values: np.ndarray) -> tuple[float, float]:

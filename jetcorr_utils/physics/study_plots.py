@@ -49,11 +49,6 @@ def plot_limits(
         for row, model in enumerate(models):
             value, error = _percent(metrics, model, quantity, eta, pt)
             if value is not None:
-                look = (
-                    {"color": COLOURS[1], "fmt": "^"}
-                    if model.startswith("trees")
-                    else {"color": COLOURS[0], "fmt": "o"}
-                )
                 colour, marker = KINDS.get(model.partition("_")[0], (COLOURS[0], "o"))
                 draw_points(ax, model, models, value, row, None, xerr=error, capsize=3, color=colour, fmt=marker)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
