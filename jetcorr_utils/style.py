@@ -141,18 +141,25 @@ def room_on_top(ax: Axes, share: float = 0.3) -> None:
 
 
 def finish(
-    ax: Axes, text: str = "", *, room: float = 0.25, key: Axes | None = None, right: str = "13 TeV", x: float = 0.04
+    ax: Axes,
+    text: str = "",
+    *,
+    room: float = 0.25,
+    key: Axes | None = None,
+    right: str | None = "13 TeV",
+    x: float = 0.04,
 ) -> None:
     """How most figures end: room above the data for the selection `text` and the legend, and what made the jets.
 
     The legend stands in the axes `key`, by default these; `x` is where the text begins, and `right` what stands at the
-    other end of the line that says what made the jets.
+    other end of the line that says what made the jets; None: the figure is not about jets, and has no such line.
     """
     room_on_top(ax, room)
     if text:
         selection_label(ax, text, x)
     legend(key or ax)
-    experiment_label(ax, right)
+    if right is not None:
+        experiment_label(ax, right)
 
 
 def density_steps(

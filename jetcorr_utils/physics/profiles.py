@@ -67,8 +67,8 @@ def profile(
     ``jets`` and, each with its ``_error``, ``median``, ``resolution`` (IQR / median), ``ratio`` (to the standard
     correction's resolution, paired), ``effective_sigma`` (half the shortest interval with 68 % of the jets, over the
     median) and ``tail``: the share of jets whose response is further from one than 2.5 Gaussian widths of the
-    *standard* correction (IQR / 1.349 over its median). It is the same distance for all: a narrower core has no larger
-    tails.
+    *standard* correction (IQR / 1.349 over its median). It is the same distance for all: a narrower core
+    has no larger tails.
     """
     settings = settings or PhysicsSettings()
     edges = PT_EDGES if edges is None else np.asarray(edges, dtype=np.float64)

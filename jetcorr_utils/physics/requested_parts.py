@@ -25,7 +25,7 @@ from .measurement import measure
 from .model_groups import choose_weights, frontier_weights, learning_curve, with_settings
 from .predictions import load_predictions
 from .prior import plot_prior_dependence
-from .response_plots import plot_gain, plot_median_response
+from .response_plots import plot_gain, plot_residual_closure
 from .study_plots import GAINS, plot_frontier, plot_learning_curve, plot_limits, plot_variations
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ def closed(predictions: pd.DataFrame, corrections: Sequence[str]) -> list[str]:
 
 def closure_figures(predictions: pd.DataFrame, corrections: Sequence[str], study: Study) -> Figures:
     """The median response with and without the residual correction, in the barrel and the endcap."""
-    shown = [*corrections, *closed(predictions, corrections)]
-    for eta_bin in ETA_BINS[:2] if len(shown) > len(corrections) else ():
-        figure = plot_median_response(predictions, shown, eta_bin, study.physics)
+    pairs = {name: after for name in corrections for after in closed(predictions, [name])}
+    for eta_bin in ETA_BINS[:2] if pairs else ():
+        figure = plot_residual_closure(predictions, pairs, eta_bin, study.physics)
         yield f"06_closure_residual_{eta_bin.name}", figure
 
 

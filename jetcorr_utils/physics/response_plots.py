@@ -21,6 +21,7 @@ from ..style import (
     finish,
     legend,
     log_pt_axis,
+    marker_of,
     note_if_empty,
     pt_range,
     room_on_top,
@@ -35,9 +36,14 @@ from .predictions import response
 from .profiles import TAIL, profile
 
 __all__ = [
-    "draw_profile", "plot_gain", "plot_median_response", "plot_resolution", "plot_response_distribution",
-    "plot_width_and_tails",
+    "draw_profile", "plot_gain", "plot_median_response", "plot_residual_closure", "plot_resolution",
+    "plot_response_distribution", "plot_width_and_tails",
 ]  # fmt: skip
+
+APART = 0.1
+"""Of a bin's width: between the points of two corrections."""
+ZOOM = 0.03
+"""Of the panel that shows closure near one."""
 
 
 @styled
@@ -67,17 +73,61 @@ def plot_median_response(
     eta_bin: Bin = ETA_BINS[2],
     settings: PhysicsSettings | None = None,
 ) -> Figure:
-    """Median response against gen pt with bootstrap errors; the band is ±1 %, medians beyond ±15 % are not shown."""
-    figure, ax = subplots()
+    """Median response against gen pt with bootstrap errors, below it near one; the band is ±1 %.
+
+    Medians beyond ±15 % are not shown.
+    """
+    figure, main, near = figure_with_ratio()
     table = profile(predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin)
     table = table[table["median"].between(0.85, 1.15)]
-    draw_profile(ax, table, "median", corrections)
+    draw_profile(main, table, "median", corrections)
+    zoomed = table[~table["correction"].isin(["raw", "l1"]) & table["median"].between(1 - ZOOM, 1 + ZOOM)]
+    draw_profile(near, zoomed, "median", corrections)
+    for ax in (main, near):
+        _mark_one(ax)
+    log_pt_axis(near, *pt_range(table))
+    main.set_xlabel("")
+    main.set_ylabel("Median response")
+    near.set_ylabel("Near one", fontsize=15)
+    near.set_ylim(1 - ZOOM, 1 + ZOOM)
+    finish(main, selection_text(None, eta_bin))
+    return figure
+
+
+@styled
+def plot_residual_closure(
+    predictions: pd.DataFrame,
+    corrections: Mapping[str, str],
+    eta_bin: Bin = ETA_BINS[2],
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Median response against gen pt before (open) and after (full) a residual correction, a panel for each.
+
+    `corrections` are the names after it, by those before.
+    """
+    names = [*corrections, *corrections.values()]
+    table = profile(predictions, names, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin)
+    table = table[table["median"].between(0.85, 1.15)]
+    figure, axes = subplots(
+        1, len(corrections), sharey=True, figsize=(1.5 + 4.6 * len(corrections), 5.6), squeeze=False
+    )
+    for ax, (before, after) in zip(axes[0], corrections.items(), strict=True):
+        for name, label, filled in ((before, "Before", "none"), (after, "After", "full")):
+            rows = table[table["correction"] == name]
+            look = {"color": color_of(before), "fmt": marker_of(before), "label": label, "fillstyle": filled}
+            draw_points(ax, before, [before], rows["center"], rows["median"], rows["median_error"], **look)
+        _mark_one(ax)
+        log_pt_axis(ax, *pt_range(table))
+        selection_label(ax, title_of(before))
+    axes[0, 0].set_ylabel("Median response")
+    finish(axes[0, 0], key=axes[0, -1], right="")
+    axes[0, -1].set_title(selection_text(None, eta_bin), loc="right", fontsize=15)
+    return figure
+
+
+def _mark_one(ax: Axes) -> None:
     ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
     ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
-    log_pt_axis(ax, *pt_range(table))
-    ax.set_ylabel("Median response")
-    finish(ax, selection_text(None, eta_bin))
-    return figure
 
 
 @styled
@@ -121,14 +171,16 @@ def plot_width_and_tails(
     percent = table.assign(tail=100 * table["tail"], tail_error=100 * table["tail_error"])
     draw_profile(lower, percent, "tail", corrections)
     lower.axhline(1.24, color="0.5", linestyle="--", linewidth=1, zorder=0)
-    lower.text(0.02, 0.06, f"|R − 1| > {TAIL:g} σ, with σ = IQR / 1.349 of L1 + L2L3; dashed: a Gaussian of this σ",
-               transform=lower.transAxes, fontsize=11)  # fmt: skip
     log_pt_axis(lower, *pt_range(table))
     main.set_xlabel("")
     main.set_ylabel(r"$\sigma_\mathrm{eff}$ / median of the response")
     main.set_ylim(bottom=0)
-    lower.set_ylabel("Tail [%]", fontsize=15)
+    lower.set_ylabel("Tails [%]", fontsize=15)
     lower.set_ylim(bottom=0)
+    definition = (
+        f"Tails: |R − 1| beyond {TAIL:g} σ of L1 + L2L3,\nσ = IQR / (1.349 median); dashed: 1.2 %, a Gaussian of this σ"
+    )
+    main.text(0.04, 0.04, definition, transform=main.transAxes, fontsize=13, linespacing=1.4)
     finish(main, selection_text(None, eta_bin), x=0.3, room=0.1)
     return figure
 
@@ -171,17 +223,21 @@ def _mark_reach(ax: Axes, reach: Mapping[str, Any], metric: Metric, pt_bins: Seq
         (place, reach[pt]["value"]) for place, pt in enumerate(pt_bins) if reach.get(pt, {}).get("value") is not None
     ]
     for number, (place, value) in enumerate(known):
-        label = "No flavour dependence" if number == 0 else None
+        label = "If no dependence were left (noise alone)" if number == 0 else None
         ax.plot([place - 0.32, place + 0.32], [metric.scale * value] * 2, color="0.55", linewidth=2, label=label)
 
 
 def draw_profile(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:
-    """Points with error bars, a colour and a marker for each correction; says so if there are none."""
+    """Points with error bars, a colour and a marker for each correction; says so if there are none.
+
+    They stand a little aside of each other, so that none is hidden.
+    """
     note_if_empty(ax, table)
     shown = [name for name in corrections if (table["correction"] == name).any()]
-    for name in shown:
+    for number, name in enumerate(shown):
         rows = table[table["correction"] == name]
-        draw_points(ax, name, corrections, rows["center"], rows[column], rows[f"{column}_error"])
+        aside = APART * (number - (len(shown) - 1) / 2) * (rows["high"] - rows["low"])
+        draw_points(ax, name, corrections, rows["center"] + aside, rows[column], rows[f"{column}_error"])
 
 
 def _response_range(values: np.ndarray) -> tuple[float, float]:

@@ -29,6 +29,9 @@ __all__ = ["plot_frontier", "plot_learning_curve", "plot_limits", "plot_variatio
 #: the gains of the thesis in the inclusive bin, %: resolution, flavour
 THESIS = (12.2, 68.0)
 
+#: colour and marker of what is no network, by how its name begins
+KINDS = {"trees": (COLOURS[1], "^"), "oracle": ("black", "s")}
+
 GAINS = ("resolution_gain", "flavour_gain")
 
 
@@ -36,14 +39,18 @@ GAINS = ("resolution_gain", "flavour_gain")
 def plot_limits(
     metrics: Mapping[str, Any], models: Sequence[str] | None = None, *, eta: str = "0-2.5", pt: str = "30-inf"
 ) -> Figure:
-    """Resolution and flavour gain of networks, trees and oracles in one bin, one line for each."""
+    """Resolution and flavour gain of networks, trees and oracles in one bin, one line and one name for each.
+
+    Colour and marker tell the three kinds apart.
+    """
     models = list(models) if models is not None else measured_models(metrics)
     figure, axes = subplots(1, 2, sharey=True, figsize=(11.5, 2.0 + 0.55 * len(models)))
     for ax, quantity in zip(axes, GAINS, strict=True):
         for row, model in enumerate(models):
             value, error = _percent(metrics, model, quantity, eta, pt)
             if value is not None:
-                draw_points(ax, model, models, value, row, None, xerr=error, capsize=3)
+                colour, marker = KINDS.get(model.partition("_")[0], (COLOURS[0], "o"))
+                draw_points(ax, model, models, value, row, None, xerr=error, capsize=3, color=colour, fmt=marker)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
         ax.set_xlabel(METRICS[quantity].label)
         ax.grid(axis="y", color="0.9")

@@ -40,7 +40,7 @@ def plot_throughput(tables: Mapping[str, pd.DataFrame], where: str = "Triton on 
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(xlabel="Jets in a request", ylabel="Jets / s")
-    finish(ax, room=0.3, right="")
+    finish(ax, room=0.3, right=None)
     return figure
 
 
@@ -66,7 +66,7 @@ def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(xlabel="Jets in a request", ylabel=r"Time per jet [$\mu$s]")
-    finish(ax, title, right="")
+    finish(ax, title, right=None)
     return figure
 
 
@@ -90,5 +90,5 @@ def plot_multiplicity(tables: Mapping[str, pd.DataFrame], batch_size: int) -> Fi
     ax.set_yscale("log")
     ax.set_xlim(left=0)
     ax.set(xlabel="Particles in a jet", ylabel=r"Time per jet [$\mu$s]")
-    finish(ax, f"requests of {batch_size} jets", room=0.3, right="")
+    finish(ax, f"requests of {batch_size} jets", room=0.3, right=None)
     return figure

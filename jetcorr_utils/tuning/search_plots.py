@@ -42,6 +42,10 @@ def title(name: str) -> str:
     return metric.title if metric.unit in ("", "%") else f"{metric.title} [{metric.unit}]"
 
 
+BOX = 5
+"""Complete trials from which on a box is drawn around their quartiles."""
+
+
 @styled
 def plot_history(result: SearchResult) -> Figure:
     """Validation error of each trial in their order, the best so far, and the constant predictor's error."""
@@ -151,7 +155,9 @@ def plot_importance(result: SearchResult, metric: str = "mae") -> Figure:
 
 @styled
 def plot_optimizers(result: SearchResult, metric: str = "mae", by: str | None = None) -> Figure:
-    """A metric for each optimizer (or each value of another choice): box plots of the complete trials, all as points.
+    """A metric for each optimizer (or each value of another choice): all trials as points, the complete ones as boxes.
+
+    Quartiles of a few trials say nothing: a group of less than five has no box.
 
     Trials far above the constant predictor are drawn at the upper edge.
 
@@ -180,8 +186,9 @@ def plot_optimizers(result: SearchResult, metric: str = "mae", by: str | None = 
     values = [table[metric][(names == group) & complete].to_numpy() for group in groups]
     labels = [f"{g}\n{len(v)} of {np.count_nonzero(names == g)}" for g, v in zip(groups, values, strict=True)]
     figure, ax = subplots()
+    boxes = [part if len(part) >= BOX else [] for part in values]
     ax.boxplot(
-        values, tick_labels=labels, showfliers=False, widths=0.5, medianprops={"color": COLOURS[1], "linewidth": 2.2},
+        boxes, tick_labels=labels, showfliers=False, widths=0.5, medianprops={"color": COLOURS[1], "linewidth": 2.2},
         boxprops={"linewidth": 1.5}, whiskerprops={"linewidth": 1.5}, capprops={"linewidth": 1.5},
     )  # fmt: skip
     if metric == OBJECTIVE:

@@ -25,6 +25,7 @@ MODELS = ["pfn", "particlenet"]
 FIGURES = {
     "distribution": lambda p: physics.plot_response_distribution(p, ALL, PT_BINS[2], ETA_BINS[0]),
     "median": lambda p: physics.plot_median_response(p, ALL, ETA_BINS[0], FEW),
+    "residual_closure": lambda p: physics.plot_residual_closure(p, {"standard": "pfn"}, settings=FEW),
     "resolution": lambda p: physics.plot_resolution(p, ALL[1:], ETA_BINS[1], FEW),
     "checks": lambda p: physics.plot_response_checks(p, ALL[1:], settings=FEW),
     "width": lambda p: physics.plot_width_and_tails(p, ALL[1:], ETA_BINS[2], FEW),
