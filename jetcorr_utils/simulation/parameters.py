@@ -64,6 +64,8 @@ class Detector:
     field: float = _value(3.8, "T", "magnetic field", _DETECTOR)
     ecal_radius: float = _value(1.29, "m", "inner radius of the barrel ECAL", _DETECTOR)
     ecal_z: float = _value(3.17, "m", "distance of the endcap ECAL", _DETECTOR)
+    hcal_radius: float = _value(1.81, "m", "inner radius of the barrel HCAL", _DETECTOR)
+    hcal_z: float = _value(3.88, "m", "distance of the endcap HCAL", _DETECTOR)
     max_abs_eta: float = _value(3.0, "", "particles beyond are not simulated", "jets reach 2.5 + 0.4")
     tracker_radius: float = _value(1.1, "m", "outer radius of the tracker", _DETECTOR)
     tracker_eta: float = _value(2.5, "", "acceptance of the tracker", _DETECTOR)
@@ -75,19 +77,24 @@ class Detector:
         (0.4, 0.55, 1.0, 1.9, 1.6, 1.2, 1.2), "X0", "material of the tracker", _ROUGHLY
     )
     material_nuclear: float = _value(0.28, "", "interaction lengths of the tracker's material, per X0", _ROUGHLY)
-    nuclear_loss: float = _value(1.5, "GeV", "mean energy that an interaction in the tracker loses (nuclear binding, "
-                                 "secondaries that curl up)", "assumed")  # fmt: skip
+    nuclear_loss: float = _value(0.5, "GeV", "mean energy that an interaction in the tracker leaves in the nucleus",
+                                 "assumed")  # fmt: skip
+    secondaries: float = _value(2.0, "", "mean number of secondaries of an interaction beyond the first, per decade of "
+                                "energy above 1 GeV", "assumed")  # fmt: skip
+    secondary_kinds: tuple[float, float, float] = _value((0.15, 0.68, 0.17), "", "shares of photons, charged pions and "
+                                                         "neutral hadrons among them", "assumed")  # fmt: skip
+    secondary_kt: float = _value(0.35, "GeV", "their transverse momentum, in each of two directions", "assumed")
 
     track_min_pt: float = _value(0.3, "GeV", "softest track", _TRACKER)
     track_efficiency: float = _value(0.99, "", "for prompt charged hadrons above 1 GeV that do not interact", _TRACKER)
     track_material: float = _value(
-        0.30, "", "share of the material where an interaction loses the track; both together give the efficiencies "
+        0.20, "", "share of the material where an interaction loses the track; both together give the efficiencies "
         "0.94 and 0.86 below and above abs(eta) 0.9", _TRACKER,
     )  # fmt: skip
     track_soft_loss: float = _value(
         0.20, "", "efficiency lost at the softest track, linear in log pt to 1 GeV", _ROUGHLY
     )
-    track_core_loss: float = _value(0.005, "", "efficiency lost for each further track in an ECAL cell", "assumed")
+    track_core_loss: float = _value(0.01, "", "efficiency lost for each further track in an ECAL cell", "assumed")
     track_decay_length: float = _value(0.6, "m", "radius of production where the efficiency reaches 0", _ROUGHLY)
     track_resolution: tuple[float, float] = _value(
         (0.008, 0.018), "", "relative, abs(eta) below and above 1.4", _TRACKER
@@ -98,14 +105,14 @@ class Detector:
     electron_efficiency: float = _value(0.85, "", "electrons in jets found as such", _PF)
     muon_efficiency: float = _value(0.98, "", "muons found as such", _PF)
 
-    ecal_cell: int = _value(3, "", "ECAL cells a side of an HCAL cell: nearer maxima merge into one cluster", _PF)
+    ecal_cell: int = _value(4, "", "ECAL cells a side of an HCAL cell: nearer maxima merge into one cluster", _PF)
     hcal_cells_phi: int = _value(72, "", "HCAL cells in phi (0.087); twice as wide beyond coarse_eta", _DETECTOR)
     coarse_eta: float = _value(1.74, "", "cells are twice as wide beyond", _DETECTOR)
     ecal_stochastic: float = _value(0.028, "√GeV", "ECAL resolution for photons", _DETECTOR)
     ecal_constant: tuple[float, float] = _value((0.015, 0.03), "", "with the tracker in front, barrel and endcap",
                                                 "arXiv:1306.2016")  # fmt: skip
     ecal_threshold: tuple[float, float] = _value(
-        (0.4, 0.8), "GeV", "softest photon, barrel and endcap", "assumed, of the size of arXiv:1706.04965"
+        (0.5, 1.0), "GeV", "softest photon, barrel and endcap", "assumed, of the size of arXiv:1706.04965"
     )
     ecal_shower_start: float = _value(0.4, "", "share of hadrons that leave more than a track of energy in the ECAL",
                                       "set by the comparison with CMS")  # fmt: skip
@@ -116,18 +123,23 @@ class Detector:
     hcal_constant: tuple[float, float] = _value(
         (0.065, 0.028), "", "resolution that linking assumes, barrel and endcap", _PFALGO
     )
-    hadron_resolution: tuple[float, float] = _value(
-        (1.10, 0.09), "", "√GeV and constant: what hadrons really have", _PF
-    )
-    hadron_response: tuple[float, float] = _value(
-        (0.8, 0.7),
-        "",
-        "mean response to hadrons 1 - a E^-b",
+    hadron_stochastic: tuple[float, float] = _value((1.10, 1.40), "√GeV", "resolution that hadrons really have, barrel "
+                                                    "and endcap", _PF)  # fmt: skip
+    hadron_constant: tuple[float, float] = _value((0.09, 0.12), "", "the same", _PF)
+    hadron_response: tuple[float, float, float] = _value(
+        (0.97, 0.5, 0.7), "", "mean response to hadrons a - b E^-c",
         "the raw jet response of CMS's official L2Relative of 2016",
+    )  # fmt: skip
+    ecal_spread: tuple[float, float, float, float] = _value(
+        (1.0, 0.4, 0.10, 0.12), "", "of hadrons' showers in the ECAL: least energy that spreads (GeV), mean share that "
+        "lies apart, its mean distance in barrel and endcap (m)", "assumed",
+    )  # fmt: skip
+    hcal_spread: tuple[float, float, float, float] = _value(
+        (3.0, 0.5, 0.16, 0.19), "", "the same in the HCAL", "assumed"
     )
     hcal_cell_threshold: float = _value(0.8, "GeV", "energy below which a cell does not enter clusters", _PF)
     hcal_threshold: tuple[float, float] = _value(
-        (2.5, 2.5), "GeV", "softest neutral hadron, barrel and endcap", "assumed, of the size of arXiv:1706.04965"
+        (2.0, 2.0), "GeV", "softest neutral hadron, barrel and endcap", "assumed, of the size of arXiv:1706.04965"
     )
     excess_sigma: float = _value(
         1.0, "", "n in: neutral where calorimeter - tracks > n (1 + exp(-p/100)) sigma", _PFALGO

@@ -11,7 +11,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Particles", "concatenate", "event_index", "offsets_of", "to_cartesian"]
+__all__ = ["Particles", "concatenate", "concatenate_in_order", "event_index", "offsets_of", "to_cartesian"]
 
 
 @dataclass
@@ -76,13 +76,18 @@ def offsets_of(counts: NDArray) -> NDArray:
 
 def concatenate(first: Particles, second: Particles) -> Particles:
     """Particles of the same E events put together; in each event those of `first` come first."""
+    return concatenate_in_order(first, second)[0]
+
+
+def concatenate_in_order(first: Particles, second: Particles) -> tuple[Particles, NDArray]:
+    """`concatenate`, and the order (n,) by which it sorts the rows of `first` with those of `second` behind."""
     order = np.argsort(np.concatenate([event_index(first.offsets), event_index(second.offsets)]), kind="stable")
     columns = {
         f.name: np.concatenate([getattr(first, f.name), getattr(second, f.name)])[order]
         for f in fields(first)
         if f.name != "offsets"
     }
-    return Particles(**columns, offsets=first.offsets + second.offsets)
+    return Particles(**columns, offsets=first.offsets + second.offsets), order
 
 
 def to_cartesian(pt: NDArray, eta: NDArray, phi: NDArray, mass: NDArray, offsets: NDArray) -> ak.Array:
