@@ -4,7 +4,14 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .venv/.ready .venv-triton/.ready
-UV_COMPILE = $(BIN)/python -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header --quiet
+# The Pythons that every pinned package has wheels for
+PYTHONS := 3.11 3.12 3.13 3.14
+UPGRADE ?=
+UV_COMPILE = .venv-tools/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header --quiet $(UPGRADE)
+# Wheels only, so that nothing is ever compiled, and no code of a package runs while it is installed; but for one package
+# of pure Python that has no wheel, which the pinned setuptools builds.
+PIP = $(BIN)/python -m pip install --quiet --only-binary :all:
+LOCKED = --no-deps --require-hashes --no-binary kfp-server-api --no-build-isolation
 TORCH = $(shell sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
 
 # The allocator returns memory to the system only rarely: page faults cost more than the arithmetic otherwise.
@@ -54,37 +61,56 @@ reliability: environment  ## kills, full disks, broken files, load (hours): writ
 lab: environment  ## JupyterLab on the notebooks, with the project's kernel
 	$(BIN)/jupyter lab notebooks
 
-environment:  ## both environments, at the same time
-	@$(MAKE) --question $(READY) || $(MAKE) --no-print-directory --jobs=2 $(READY)
+environment: $(READY)  ## both environments
 
-.venv/.ready: requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jetcorr needs Python 3.11 or newer: make PYTHON=…")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
-	$(BIN)/pip check
+.venv/.ready: requirements-pip.lock requirements.lock pyproject.toml
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
+	@# Another Python's environment is no start; the same one's is brought up to date
+	[ "$$($(BIN)/python -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" ] || $(PYTHON) -m venv --clear .venv
+	$(PIP) --no-deps --require-hashes -r requirements-pip.lock
+	$(PIP) $(LOCKED) -r requirements.lock
+	$(PIP) $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(PIP) --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	touch $@
 
-# The wheel that carries the Triton server pins numpy below 2, and so cannot share the environment. It exists for Linux
-# x86-64 only; elsewhere the server is given by URL, or the models run in process.
-.venv-triton/.ready: requirements-triton.lock
-	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then set -x; \
-	  $(PYTHON) -m venv .venv-triton && .venv-triton/bin/pip install --quiet --no-deps --require-hashes -r $<; \
-	else echo "no Triton server for $$(uname -sm): models will run in process"; mkdir -p .venv-triton; fi
+CHECK_PYTHON = import platform, sys, sysconfig; \
+  found = "%s %d.%d" % ((platform.python_implementation(),) + sys.version_info[:2]); \
+  found += " without GIL" * bool(sysconfig.get_config_var("Py_GIL_DISABLED")); \
+  sys.exit(None if found in ["CPython " + version for version in "$(PYTHONS)".split()] else \
+  "jetcorr needs CPython $(PYTHONS) (one of them), and %s is %s: make PYTHON=python3.12" % (sys.executable, found))
+
+# The server gets an environment of its own, with nothing but what it needs. Its wheel is for Linux x86-64 with a C library
+# of 2022 or newer, and for Pythons up to 3.13; elsewhere the server is given by URL, or the models run in process.
+.venv-triton/.ready: requirements-triton.lock .venv/.ready
+	@if $(BIN)/python -c '$(CHECK_SERVER)'; then set -x; $(call fresh,.venv-triton,$<); \
+	else echo "no Triton server for this system or this Python: models will run in process"; \
+	  rm -rf .venv-triton; mkdir .venv-triton; fi
 	touch $@
 
-lock:  ## new pins from pyproject.toml, for pip and for conda
-	$(BIN)/pip install --quiet uv
+CHECK_SERVER = import platform, sys; (libc, version), python = platform.libc_ver(), sys.version_info; \
+  sys.exit(not ((platform.system(), platform.machine(), libc) == ("Linux", "x86_64", "glibc") \
+  and [int(part) for part in version.split(".")] >= [2, 35] and python < (3, 14)))
+
+.venv-tools/.ready: requirements-tools.lock .venv/.ready
+	$(call fresh,.venv-tools,$<)
+	touch $@
+
+# An environment without pip of its own: that of .venv fills it.
+fresh = $(BIN)/python -m venv --clear --without-pip $(1) && \
+  $(BIN)/python -m pip --python $(1)/bin/python install --quiet --no-deps --only-binary :all: --require-hashes -r $(2)
+
+lock: .venv-tools/.ready  ## pins from pyproject.toml, for pip and for conda; UPGRADE=--upgrade: the newest releases
+	$(UV_COMPILE) requirements-pip.in -o requirements-pip.lock
+	$(UV_COMPILE) requirements-tools.in -o requirements-tools.lock
 	$(UV_COMPILE) pyproject.toml --all-extras --no-emit-package torch -o requirements.lock
-	$(UV_COMPILE) requirements-triton.in -o requirements-triton.lock
+	$(UV_COMPILE) --no-deps requirements-triton.in -o requirements-triton.lock
 	{ printf '# The environment of the notebook server for conda users; made by `make lock`, same pins as requirements.lock.\n'; \
 	  printf 'name: jetcorr\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - make\n  - pip:\n      - $(TORCH)\n'; \
 	  sed -n 's/^\([A-Za-z0-9].*[^ ]\) *\\$$/      - "\1"/p' requirements.lock; } > environment.yml
 
-audit: environment  ## known vulnerabilities of what is installed, as PyPI knows them
-	$(BIN)/pip install --quiet uv
-	$(BIN)/python -m uv tool run pip-audit $(foreach folder,$(wildcard .venv*/lib/python3*/site-packages),--path $(folder))
+audit: environment .venv-tools/.ready  ## known vulnerabilities of what is installed, as PyPI knows them
+	.venv-tools/bin/pip-audit $(foreach folder,$(wildcard .venv*/lib/python3*/site-packages),--path $(folder))
 
 clean:  ## generated data and results (not the environments)
 	rm -rf results/quick results/default data/simulated data/cache

@@ -1,19 +1,20 @@
 """The batch run: papermill over the numbered notebooks, redoing only what is out of date.
 
-A notebook (a *stage*) is up to date when its key and its outputs are those of its last run. The key covers all that it
-depends on: its source, the package's code that it calls, its part of the study, its parameters, and the checksums of
-what earlier stages wrote for it. So an edited plot function reruns notebook 06 alone, and a deleted figure reruns the
-notebook that draws it. run.json keeps the record.
+A notebook (a *stage*) is up to date when its key, its outputs and the study's data are those of its last run. The key
+covers what else it depends on: its source, the package's code that it calls, its part of the study, its parameters, and
+the checksums of what earlier stages wrote for it. So an edited plot function reruns notebook 06 alone, a deleted figure
+reruns the notebook that draws it, and another data file reruns all. Content counts, not paths: a run folder, or the
+data, may be moved. run.json keeps the record.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 import subprocess
 import time
@@ -23,18 +24,45 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from .config import Study, load_study, parse_value, project_root
+from .addresses import check_no_secrets
+from .config import DataSettings, Study, load_study, parse_parameter, project_root
 from .errors import InputError, JetcorrError
-from .files import MARK, fingerprint, read_json, remove_leftovers, scratch_folder, write_json, write_text
+from .files import MARK, fingerprint, known_shape, locked, read_json, remove_leftovers, write_json, write_text
+from .plain_yaml import dump_yaml
 from .report import write_report
 from .run import NOTEBOOKS, RunFolder
 
 __all__ = ["STAGES", "NotebookError", "Stage", "run_notebook", "run_study"]
 
 log = logging.getLogger(__name__)
+
+# Of the section `data`: where the files lie and how they are had; their content is looked at itself
+PLACES = {"data": {"files": True, "directory": True, "remote": True, "simulation": {"workers": True}}}
+
+
+class _Record(BaseModel):
+    """Of a stage that has ended, in run.json."""
+
+    key: str
+    outputs: dict[str, str]
+    data: list[tuple[str, str]] | None = None
+
+
+class _Begun(BaseModel):
+    """Of a stage that was begun: what it had made by then, and what lay in the folder before."""
+
+    outputs: list[str]
+    before: dict[str, list[int]]
+
+
+class _State(BaseModel):
+    """What of run.json is read again."""
+
+    stages: dict[str, _Record]
+    begun: dict[str, _Begun] = {}
+
 
 # Folders and files that no stage owns: the record itself, what is merged from several stages, locks.
 SHARED = {"run.json", "study.yaml", "metrics.json", "report.html", ".lock"}
@@ -75,13 +103,12 @@ _DATA = ("data", "simulation", "processes.py", "baseline.py")
 _MODEL = (*_DATA, "models", "training")
 STAGES = (
     Stage("01", (*_DATA, "physics", "style.py"), ("data",), ()),
-    Stage("02", _MODEL, ("data", "models"), ("data.json",)),
-    Stage("03", (*_MODEL, "tuning", "style.py"), ("data", "models", "tuning"), ("data.json", "model/*/checkpoint.pt")),
+    Stage("02", _MODEL, ("data", "models"), ()),
+    Stage("03", (*_MODEL, "tuning", "style.py"), ("data", "models", "tuning"), ("model/*/checkpoint.pt",)),
     # The histories hold wall times: what they say about the best network, its checkpoint says as well.
     Stage("04", (*_MODEL, "export", "physics/precision.py", "style.py"), ("data", "models", "export"),
-          ("data.json", "model/*/checkpoint.pt", "model/*/settings.json", "tuning/best/checkpoint.pt",
-           "tuning/best/settings.json")),
-    Stage("05", ("data", "export", "serving", "style.py"), ("data", "serving"), ("data.json", "model_repository/**/*")),
+          ("model/*/checkpoint.pt", "model/*/settings.json", "tuning/best/checkpoint.pt", "tuning/best/settings.json")),
+    Stage("05", ("data", "export", "serving", "style.py"), ("data", "serving"), ("model_repository/**/*",)),
     Stage("06", (*_MODEL, "export", "physics", "style.py"), ("data", "models", "physics"),
           ("predictions.root", "validation.root", "metrics/05.json", "model/*/checkpoint.pt")),
 )  # fmt: skip
@@ -116,7 +143,7 @@ def _source_digest(notebook: Path) -> str:
 
 
 def _key(stage: Stage, study: Study, run: RunFolder, parameters: Mapping[str, Any]) -> str:
-    settings = study.model_dump(mode="json")
+    settings = study.model_dump(mode="json", exclude=PLACES)
     inputs = {p for pattern in stage.reads for p in run.path.glob(pattern) if p.is_file()}
     return _digest(
         {
@@ -129,13 +156,39 @@ def _key(stage: Stage, study: Study, run: RunFolder, parameters: Mapping[str, An
     )
 
 
-def _data_is_there(run: RunFolder) -> bool:
-    """Whether the data files that notebook 01 recorded still lie on the disk (remote ones are taken to)."""
-    files = read_json(run.data)["files"] if run.data.exists() else []
-    return all("://" in file["path"] or Path(file["path"]).is_file() for file in files)
+class _Data:
+    """The files of a study as they are now: looked at once, and again when a stage may have made or replaced them."""
+
+    def __init__(self, settings: DataSettings) -> None:
+        self._settings = settings
+
+    @functools.cached_property
+    def now(self) -> list[list[str]] | None:
+        """Name and checksum of each, or None where they are not all there."""
+        from .data.locations import present_checksums
+
+        return present_checksums(self._settings)
+
+    def look_again(self) -> None:
+        """Forget what was seen."""
+        self.__dict__.pop("now", None)
+
+    def why_changed(self, before: list[list[str]] | None) -> str | None:
+        """Which file is another than `before`, in a few words, or None if all are the same."""
+        if before is None or self.now is None:
+            return None
+        known, names, checksums = dict(before), {name for name, _ in self.now}, [checksum for _, checksum in self.now]
+        if checksums == [checksum for _, checksum in before]:
+            return None
+        for name, checksum in self.now:
+            if checksum not in known.values():
+                replaces = name in known and known[name] not in checksums
+                return f"data file {name} {'was changed' if replaces else 'is new'}"
+        gone = [name for name in known if name not in names]
+        return f"data file {gone[0]} is gone" if gone else "its data files are in another order"
 
 
-def why_outdated(stage: Stage, study: Study, run: RunFolder, parameters: Mapping[str, Any]) -> str | None:
+def why_outdated(stage: Stage, study: Study, run: RunFolder, parameters: Mapping[str, Any], data: _Data) -> str | None:
     """Why a stage has to run, in a few words, or None if it is up to date."""
     record = _read_state(run)["stages"].get(stage.number)
     if record is None:
@@ -146,21 +199,28 @@ def why_outdated(stage: Stage, study: Study, run: RunFolder, parameters: Mapping
             return f"{name} is missing"
         if fingerprint(path) != checksum:
             return f"{name} was changed"
-    if stage.number == "01" and not _data_is_there(run):
+    if stage.number == "01" and data.now is None:
         return "its data files are missing"
+    if changed := data.why_changed(record.get("data")):
+        return changed
     if record["key"] != _key(stage, study, run, parameters):
         return "what it depends on has changed"
     return None
 
 
 def _read_state(run: RunFolder) -> dict[str, Any]:
-    return read_json(run.state) if run.state.exists() else {"stages": {}}
+    if not run.state.exists():
+        return {"stages": {}}
+    state = read_json(run.state)
+    with known_shape(run.state):
+        _State.model_validate(state)
+    return state
 
 
 def _git_commit() -> str | None:
     command = ["git", "-C", str(project_root()), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -184,21 +244,18 @@ def _describe_run(study: Study, run: RunFolder, parameters: Mapping[str, Any]) -
 
 def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> None:
     import papermill
-    from traitlets.config import Config
+
+    from .own_kernel import own_kernel
 
     output = run.notebooks / stage.notebook.name
     run.notebooks.mkdir(exist_ok=True)
-    names = papermill.inspect_notebook(str(stage.notebook))
+    output.unlink(missing_ok=True)  # papermill would write into the file of a link, or wait at a pipe
+    names = papermill.inspect_notebook(_literal(stage.notebook))
     known = {name: value for name, value in parameters.items() if name in names}
-    with scratch_folder() as sockets:
+    with own_kernel() as options:
         try:
             papermill.execute_notebook(
-                str(stage.notebook),
-                str(output),
-                parameters=known,
-                cwd=str(stage.notebook.parent),
-                kernel_name="python3",
-                config=Config({"KernelManager": _transport(sockets)}),
+                _literal(stage.notebook), _literal(output), parameters=known, cwd=str(stage.notebook.parent), **options
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookError(
@@ -207,13 +264,9 @@ def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> Non
             ) from None
 
 
-def _transport(folder: Path) -> dict[str, str]:
-    """Sockets in a folder of this user's rather than TCP ports: nobody else on the machine can talk to the kernel.
-
-    By default they would lie beside the notebook, which may be read-only: in a container image, for example.
-    """
-    connection = {"connection_file": str(folder / "kernel.json")}  # with the key of the kernel: gone with the folder
-    return connection | ({"transport": "ipc", "ip": str(folder / "kernel")} if os.name == "posix" else {})
+def _literal(path: Path) -> str:
+    """A path for papermill, which takes braces in it for a place to put a parameter into."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def run_notebook(
@@ -255,7 +308,7 @@ def run_notebook(
         raise InputError(f"notebook {number!r}: there are {', '.join(stages)}")
     run, settings, own = _prepare(study, run_dir, parameters or {})
     with _locked(run):
-        return _run_stage(stages[number], settings, run, own, force=force)
+        return _run_stage(stages[number], settings, run, own, _Data(settings.data), force=force)
 
 
 def run_study(
@@ -274,8 +327,12 @@ def run_study(
         raise InputError(f"--from {first!r}: there are {', '.join(NOTEBOOKS)}")
     run, settings, own = _prepare(study, run_dir, parameters or {})
     with _locked(run):
+        data = _Data(settings.data)
+        for stage in [stage for stage in STAGES if stage.number < first]:
+            if reason := why_outdated(stage, settings, run, own, data):
+                print(f"{NOTEBOOKS[stage.number]}: left as it is, from {first} on was asked for; {reason}", flush=True)
         stages = [stage for stage in STAGES if stage.number >= first]
-        executed = [_run_stage(stage, settings, run, own, force=force) for stage in stages]
+        executed = [_run_stage(stage, settings, run, own, data, force=force) for stage in stages]
         if any(executed) or not run.report.exists():
             write_report([run.notebooks / stage.notebook.name for stage in STAGES], run.report, title=settings.name)
     return run
@@ -283,51 +340,63 @@ def run_study(
 
 def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, Any]) -> tuple[RunFolder, Study, dict]:
     """The run folder with the study as it will be used, and the notebooks' own parameters."""
-    own = {name: parse_value(name, value) for name, value in parameters.items() if name.isupper()}
-    if own and (unknown := sorted(own.keys() - (known := _own_parameters()))):
-        raise InputError(f"parameter {unknown[0]}: no notebook has it; there are {', '.join(sorted(known))}")
+    own = {name: parse_parameter(name, value) for name, value in parameters.items() if name.isupper()}
+    check_no_secrets(own)
+    if own:
+        defaults = _own_parameters()
+        if unknown := sorted(own.keys() - defaults.keys()):
+            raise InputError(f"parameter {unknown[0]}: no notebook has it; there are {', '.join(sorted(defaults))}")
+        own = {name: _of_kind(name, value, defaults[name]) for name, value in own.items()}
     settings = load_study(study, {name: value for name, value in parameters.items() if not name.isupper()})
     return RunFolder(run_dir), settings, own
 
 
-def _own_parameters() -> set[str]:
-    """The notebooks' parameters, without those that say which study and which folder."""
+def _own_parameters() -> dict[str, str]:
+    """The notebooks' parameters and the code of their defaults, without those that say which study and which folder."""
     import papermill
 
-    return {name for stage in STAGES for name in papermill.inspect_notebook(str(stage.notebook))} - {"STUDY", "RUN_DIR"}
+    notebooks = [papermill.inspect_notebook(_literal(stage.notebook)) for stage in STAGES]
+    found = {name: about for notebook in notebooks for name, about in notebook.items()}
+    return {name: about["default"] for name, about in found.items() if name not in ("STUDY", "RUN_DIR")}
+
+
+def _of_kind(name: str, value: Any, default: str) -> Any:
+    """The value for a parameter with this default: ``off`` is no text where a boolean stands, which would be true."""
+    if default not in ("True", "False"):
+        return value
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        raise InputError(f"parameter {name}: {value!r} is neither true nor false") from None
 
 
 @contextlib.contextmanager
 def _locked(run: RunFolder) -> Iterator[None]:
-    lock = FileLock(run.path / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"{run.path}: another run is at work in this folder; wait for it or choose another") from None
-    try:
+    with locked(run.path, "run", wait=False):
+        run.refuse_links()
         for folder in (run.path, *(path for path in run.path.rglob("*") if path.is_dir())):
             remove_leftovers(folder)
         yield
-    finally:
-        lock.release()
 
 
-def _run_stage(stage: Stage, study: Study, run: RunFolder, own: Mapping[str, Any], *, force: bool) -> bool:
-    reason = "forced" if force else why_outdated(stage, study, run, own)
+def _run_stage(stage: Stage, study: Study, run: RunFolder, own: Mapping[str, Any], data: _Data, *, force: bool) -> bool:
+    reason = "forced" if force else why_outdated(stage, study, run, own, data)
     label = NOTEBOOKS[stage.number]
     if reason is None:
         print(f"{label}: up to date", flush=True)
         return False
     print(f"{label}: {reason}", flush=True)
-    write_text(run.study, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
+    write_text(run.study, dump_yaml(study.model_dump(mode="json")))
     state = _read_state(run)
     before, start = _snapshot(run), time.monotonic()
     earlier = state["stages"].pop(stage.number, {"outputs": {}})["outputs"]
     # Kept until the stage has ended: after a kill, what it had made before that is its output, too
     begun = state.setdefault("begun", {}).setdefault(stage.number, {"outputs": sorted(earlier), "before": before})
     write_json(run.state, state | _describe_run(study, run, own))
-    key = _key(stage, study, run, own)
+    key, used = _key(stage, study, run, own), None if stage.number == "01" else data.now
     _execute(stage, run, {"STUDY": str(run.study), "RUN_DIR": str(run.path), **own})
+    if stage.number == "01":
+        data.look_again()
     after = _snapshot(run)
     others = {name for other in state["stages"].values() for name in other["outputs"]}
     # What a resumed stage found complete and left alone is its output as well.
@@ -336,6 +405,7 @@ def _run_stage(stage: Stage, study: Study, run: RunFolder, own: Mapping[str, Any
     state["begun"] = {number: entry for number, entry in state["begun"].items() if number != stage.number}
     state["stages"][stage.number] = {
         "key": key,
+        "data": data.now if used is None else used,  # simulated files are there only afterwards
         "outputs": {name: fingerprint(run.path / name) for name in sorted(outputs)},
         "seconds": round(time.monotonic() - start, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,15 +17,18 @@ import click
 from tqdm import tqdm
 
 from . import __version__
+from .addresses import check_no_secrets, direct_environment, without_secrets
 from .config import load_study
+from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError
 from .kubeflow.cli import manifests, pipeline, trial
+from .options import OutputPath
 from .run import RunFolder
 
 __all__ = ["main"]
 
 STUDY = click.option("--study", default="quick", show_default=True, help="Name of a study, or a YAML file.")
-OUT = click.option("--out", type=click.Path(path_type=Path), help="Run folder; default: results/<study>.")
+OUT = click.option("--out", type=OutputPath(), help="Run folder; default: results/<study>.")
 PARAMETER = click.option(
     "-p", "--parameter", "parameters", multiple=True, type=(str, str), metavar="KEY VALUE",
     help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
@@ -36,11 +39,19 @@ MOST_COLUMNS = 4
 
 
 class Group(click.Group):
-    """A command group that reports our own errors in one line."""
+    """A command group that reports our own errors in one line, and has no secret in an address go any further."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["jetcorr.arguments"] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         threading.excepthook = _thread_failed
+        if hasattr(sys.stdout, "reconfigure"):  # a λ must not stop a command whose terminal has none
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
+            check_no_secrets(ctx.meta["jetcorr.arguments"])
+            os.environ.update(direct_environment())  # for the libraries and processes that this command uses
             return super().invoke(ctx)
         except InputError as error:
             message, code = str(error), 2
@@ -52,8 +63,14 @@ class Group(click.Group):
             message, code = f"{os.fsdecode(error.filename or 'a file')}: {error.strerror}", 1
         except MemoryError:
             message, code = "the memory of this machine (or of its limit) is not enough", 1
-        tqdm.write(f"jetcorr: {message}", file=sys.stderr)  # on a line of its own, after a bar that is not at its end
+        # On a line of its own, after a bar that is not at its end
+        tqdm.write(f"jetcorr: {_printable(without_secrets(message))}", file=sys.stderr)
         ctx.exit(code)
+
+
+def _printable(text: str) -> str:
+    """A text that may quote a file or a server, without what would move the cursor of a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
@@ -67,10 +84,13 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 @click.version_option(__version__, prog_name="jetcorr")
 def main() -> None:
     """Jet energy corrections with graph neural networks."""
+    for_commands()
 
 
 def _run_folder(out: Path | None, study: str) -> RunFolder:
-    return RunFolder(out or Path("results") / Path(study).stem)
+    run = RunFolder(out or Path("results") / Path(study).stem)
+    run.refuse_links()
+    return run
 
 
 @main.command()
@@ -83,24 +103,26 @@ def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool
     """Execute the numbered notebooks with papermill and print the results."""
     from .batch import run_study
 
-    folder = run_study(study, _run_folder(out, study).path, dict(parameters), first=first, force=force)
+    place = out or Path("results") / Path(study).stem  # made when all else is known to be right
+    folder = run_study(study, place, dict(parameters), first=first, force=force)
     click.echo(f"\n{_results(folder)}\n")
     click.echo(f"figures  {folder.figures}\nreport   {folder.report}\nmetrics  {folder.metrics}")
 
 
 def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, ...] = ()) -> str:
     """The table of gains; by default of the models and their variants, or of the main ones if these are many."""
-    from .files import read_json
+    from .files import known_shape, read_json
     from .physics import main_models, results_markdown, variants
     from .physics.closure import CLOSED
     from .physics.results import ETAS, measured_models
 
     metrics = read_json(folder.require(folder.metrics, "06"))
-    if not models:
-        trained = [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
-        alone = [name for name in variants(trained) if not name.endswith(CLOSED)]
-        models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone))
-    return results_markdown(metrics, models, etas=etas or ETAS)
+    with known_shape(folder.metrics):
+        if not models:
+            trained = [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
+            alone = [name for name in variants(trained) if not name.endswith(CLOSED)]
+            models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone))
+        return results_markdown(metrics, models, etas=etas or ETAS)
 
 
 @main.command()
@@ -115,7 +137,7 @@ def results(run_dir: Path, models: tuple[str, ...], etas: tuple[str, ...]) -> No
 @main.command()
 @click.option("--jets", type=click.IntRange(min=1), required=True, help="How many jets.")
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the files.")
+@click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of the files.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes; default: one a core. The jets do not depend on it."
 )
@@ -136,7 +158,7 @@ def info(files: tuple[str, ...]) -> None:
     descriptions = [describe(file) for file in files]
     for description in descriptions:
         if description.jets or description.usable:
-            click.echo(description.text())
+            click.echo(_printable(description.text()))
     useless = [f"{file}: {found.reason}" for file, found in zip(files, descriptions, strict=True) if not found.usable]
     if useless:
         more = f" (and {len(useless) - 1} more)" if len(useless) > 1 else ""
@@ -184,10 +206,8 @@ def tune(study: str, out: Path | None, parameters: tuple) -> None:
 @STUDY
 @PARAMETER
 @click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, help="Searches of each method.")
-@click.option("--work", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the searches.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of table and figure."
-)
+@click.option("--work", type=OutputPath(file_okay=False), required=True, help="Folder of the searches.")
+@click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of table and figure.")
 def compare_searches(study: str, parameters: tuple, repeat: int, work: Path, out: Path) -> None:
     """Compare random search with TPE and halving at the same compute, over repeated searches."""
     from .data import load_clouds
@@ -223,12 +243,14 @@ def export(study: str, out: Path | None, parameters: tuple, opset: int | None, t
 @main.command()
 @click.option("--repository", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--http-port", type=int, default=8000, show_default=True)
-@click.option("--grpc-port", type=int, default=8001, show_default=True)
+@click.option("--http-port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001, show_default=True)
 def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     """Run a Triton server on a model repository until interrupted."""
     from .serving import TritonServer
 
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        click.echo(f"jetcorr: others can reach {host}, and stop this release of the server (see README)", err=True)
     with TritonServer(repository, host=host, http_port=http_port, grpc_port=grpc_port) as server:
         urls = f"{server.http_url} (HTTP), {server.grpc_url} (gRPC)"
         server.wait(lambda: click.echo(f"ready: {urls}; log {server.log}; stop with Ctrl-C"))
@@ -237,7 +259,7 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @main.command()
 @FILES
 @click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="ROOT file to write.")
+@click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Jets in a request.")
 @click.option(
     "--outside",
@@ -275,9 +297,7 @@ def correct(
 @main.command("compare-cms")
 @STUDY
 @PARAMETER
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of table and figures."
-)
+@click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of table and figures.")
 def compare_cms(study: str, parameters: tuple, out: Path) -> None:
     """Compare a study's jets with CMS's: resolution, flavour dependence, shapes, candidates, energy fractions."""
     from . import physics

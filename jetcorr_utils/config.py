@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -29,8 +30,11 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
-from .errors import StudyError
+from .addresses import check_no_secrets, without_secrets
+from .errors import InputError, StudyError
+from .plain_yaml import as_text, is_plain, parse_yaml, plain
 
 __all__ = [
     "ClusterSettings",
@@ -48,21 +52,45 @@ __all__ = [
     "TrainingSettings",
     "TuningSettings",
     "load_study",
+    "parse_parameter",
     "parse_value",
     "project_root",
 ]
 
 # Besides its own errors: a date that does not exist, a number of thousands of digits, a thousand nested brackets
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+_NO_ALIASES = ("*", "&", "@", "`", "%")  # what a text may begin with on a command line, where nothing has an anchor
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 MAX_SEEDS = 20
+_NOT_MODELS = frozenset({
+    "raw", "l1", "standard", "baseline", "data", "training", "tuning", "export", "precision", "inference", "variations",
+    "trees", "trees_kinematics", "oracle_flavour", "oracle_fractions",
+})  # fmt: skip
+"""Names of other corrections, and of what else metrics.json holds."""
+
+
+def _as_meant(value: Any, field: FieldInfo | None) -> Any:
+    if field is None:
+        return value
+    wanted = field.annotation
+    if get_origin(wanted) is tuple and value is not None and not isinstance(value, list | tuple):
+        value = [value]
+    return as_text(value) if str in (wanted, *get_args(wanted)) else value
 
 
 class Settings(BaseModel):
     """Base of all settings: immutable, and a key that does not exist is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_people_write(cls, settings: Any) -> Any:
+        """One value for a list of one; a number where a text is wanted as it was written (``24.10`` is not 24.1)."""
+        if not isinstance(settings, dict):
+            return settings
+        return {name: _as_meant(value, cls.model_fields.get(name)) for name, value in as_text(settings).items()}
 
     def key(self) -> str:
         """A short text that is equal for equal settings, for the names of caches."""
@@ -242,12 +270,17 @@ class ExportSettings(Settings):
     max_batch_size: PositiveInt = 4096
 
 
+def _on_or_off(value: Any) -> Any:
+    """What readers of YAML 1.1 make of ``on`` and ``off``."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class ServingSettings(Settings):
     """How predictions are asked for."""
 
     url: str | None = Field(None, description="a Triton server that runs already; default: start one on loopback")
     protocol: Literal["http", "grpc"] = "http"
-    shared_memory: Literal["auto", "on", "off"] = Field(
+    shared_memory: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         "auto", description="hand tensors to a server on this machine through shared memory; auto: where it can be"
     )
     batch_sizes: tuple[PositiveInt, ...] = (1, 16, 256, 1024)
@@ -344,6 +377,8 @@ class Study(Settings):
         for name in self.models:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"models.{name}: a model's name has lower-case letters, digits and underscores only")
+            if name in _NOT_MODELS:
+                raise ValueError(f"models.{name}: metrics.json has other figures under this name; choose another")
         if self.tuning.model not in self.models:
             raise ValueError(f"tuning.model is {self.tuning.model!r}, but models has {', '.join(self.models)}")
         return self
@@ -370,21 +405,49 @@ def _study_path(name: str | Path) -> Path:
 def parse_value(name: str, value: Any) -> Any:
     """The value of a parameter; a text is read as YAML, since on a command line everything is a text.
 
+    A text that begins like a YAML alias, such as the pattern ``*.root``, is taken as it is, and so is a path: YAML
+    would cut it off before a " #" and take a ": " in it for a mapping.
+
     Raises
     ------
     StudyError
         If the text is not YAML.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.startswith((*_NO_ALIASES, "/", "./", "../", "~/")):
         return value
     try:
-        return yaml.safe_load(value)
+        return parse_yaml(value)
     except _NOT_YAML as error:
-        raise StudyError(f"parameter {name!r}: {value!r} is not YAML: {_one_line(error)}") from None
+        raise StudyError(
+            f"parameter {name!r}: {without_secrets(repr(value))} is not YAML: {_one_line(error)}; "
+            "a text with special characters needs quotes inside quotes: \"'…'\""
+        ) from None
+
+
+def parse_parameter(name: str, value: Any) -> Any:
+    """The value of a notebook's parameter, which papermill writes into its code: a plain value, see `is_plain`.
+
+    Raises
+    ------
+    StudyError
+        If it is anything else; bytes would not be quoted in the code, for example.
+    """
+    value = plain(parse_value(name, value))
+    if not is_plain(value):
+        raise StudyError(
+            f"parameter {name!r}: {without_secrets(str(value))[:60]!r}: use texts, finite numbers, booleans, null, "
+            "and lists and mappings (by text) of these"
+        )
+    return value
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem:
+        place = error.problem_mark
+        where = f" (line {place.line + 1}, column {place.column + 1})" if place else ""
+        hint = "; a text that begins with * needs quotes" if "alias" in f"{error.context} {error.problem}" else ""
+        return without_secrets(" ".join(f"{error.problem}{where}{hint}".split()))[:250]
+    return without_secrets(" ".join(str(error).split()))[:200]
 
 
 def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
@@ -396,6 +459,18 @@ def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(place, dict):
             raise StudyError(f"parameter {dotted!r}: {parent!r} has no settings of its own")
     place[last] = parse_value(dotted, value)
+
+
+def _path(settings: Any, location: Sequence[int | str]) -> str:
+    """Where a setting stands, by the names written there: pydantic adds which kind of setting it took one for."""
+    names = []
+    for number, part in enumerate(location):
+        inside = part in settings if isinstance(settings, dict) else isinstance(part, int)
+        if inside or number == len(location) - 1:
+            names.append(str(part))
+        if inside and isinstance(settings, dict | list | tuple):
+            settings = settings[part]
+    return ".".join(names)
 
 
 def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
@@ -415,7 +490,7 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     """
     path = _study_path(name)
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = parse_yaml(path.read_text(encoding="utf-8"))
     except _NOT_YAML as error:
         raise StudyError(f"study {path}: not YAML: {_one_line(error)}") from None
     if not isinstance(settings, dict):
@@ -424,9 +499,13 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     for dotted, value in (overrides or {}).items():
         _override(settings, dotted, value)
     try:
+        check_no_secrets(settings)
+    except InputError as error:
+        raise StudyError(f"study {path}: {error}") from None
+    try:
         return Study.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        where = " ".join(".".join(str(part) for part in first["loc"]).split()) or "study"
+        where = " ".join(_path(settings, first["loc"]).split()) or "study"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise StudyError(f"study {path}: {where}: {first['msg']}{more}") from None

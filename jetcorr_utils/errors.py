@@ -17,10 +17,12 @@ __all__ = [
     "TrainingError",
 ]
 
-MACHINE_FAULTS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
-)
-"""Error numbers of the system that are no fault of the program: a full or read-only disk, a missing permission."""
+MACHINE_FAULTS = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE,
+    errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ESTALE,
+})  # fmt: skip
+"""Error numbers of the system that are no fault of the program: a full or read-only disk, a missing permission or
+folder."""
 
 
 class JetcorrError(Exception):

@@ -1,7 +1,15 @@
-"""Files that are complete or absent: written beside their place, then renamed; and their checksums.
+"""Files that are complete or absent: written beside their place, then renamed; their checksums; and locks.
 
 A process that is killed cannot tidy up. Temporary files and folders are therefore marked by name and locked while they
 are in use, and whoever writes in the same folder next removes those that are left over.
+
+All locks are those of `flock`, which the kernel frees when their holder dies, also over NFS. A lock that is a file's
+mere existence is never used: that of a job killed on another machine would stay for ever. Where a file system has no
+locks (Lustre and FUSE without them), this is said once and work goes on without: each file is still complete or absent,
+but two commands that write in the same folder at the same time are not kept apart, and a search uses one process.
+
+New files and folders have the mode that the umask, the folder's default access list and its setgid bit give them, so
+that what several people share stays shared, and what is private private.
 """
 
 from __future__ import annotations
@@ -11,36 +19,54 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import re
+import secrets
 import shutil
+import socket
+import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import xxhash
-from filelock import FileLock
 
 from .errors import InputError
+from .processes import check_main_guard, in_worker
 
 __all__ = [
     "MARK",
+    "Lock",
     "atomic_folder",
     "atomic_path",
     "checksum",
     "fingerprint",
+    "has_locks",
+    "known_shape",
+    "local_path",
     "locked",
     "read_json",
+    "refuse_special",
     "remove_leftovers",
     "scratch_folder",
-    "sole_user",
     "where_writable",
     "write_json",
     "write_text",
 ]
 
+log = logging.getLogger(__name__)
+
 MARK = ".jetcorr-"
 """How the names of temporary files and folders begin."""
+LOCK = ".lock"
+"""The name of the file by which a folder is locked."""
+PATIENCE = 5.0
+"""Seconds after which a process that waits at a lock says for whom."""
+_SAFE = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # no wait at a pipe, no way through a symbolic link
+_NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextlib.contextmanager
@@ -48,27 +74,31 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, renamed to `path` on success and removed on failure.
 
     The temporary name keeps the suffix of `path`, so that writers that look at it (matplotlib, uproot) work.
+
+    Raises
+    ------
+    InputError
+        If something that is no file has this name: a folder, a pipe, a device.
     """
-    path = Path(path)
+    path = local_path(path)
+    refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
 
-    def make() -> tuple[int, str]:
-        return tempfile.mkstemp(prefix=f"{MARK}{path.stem}-", suffix=path.suffix, dir=path.parent)
+    def make(name: str) -> int:
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE, 0o666)
 
-    with _named(path), _temporary(path.parent, make) as temporary:
+    with _named(path), _temporary(path.parent, make, f"{path.stem[:40]}-", path.suffix) as temporary:
         yield temporary
-        temporary.chmod(0o644)
         temporary.replace(path)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, renamed to `path` on success and removed on failure."""
-    path = Path(path)
+    path = local_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _named(path), scratch_folder(path.parent) as temporary:
+    with _named(path), _temporary(path.parent, _make_folder(0o777)) as temporary:
         yield temporary
-        temporary.chmod(0o755)
         temporary.replace(path)
 
 
@@ -85,20 +115,131 @@ def _named(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch_folder(parent: str | Path | None = None) -> Iterator[Path]:
-    """Yield an empty folder in `parent` (default: that of the system for temporary files), removed in the end."""
-    parent = Path(parent or tempfile.gettempdir())
-
-    def make() -> tuple[int, str]:
-        name = tempfile.mkdtemp(prefix=MARK, dir=parent)
-        return os.open(name, os.O_RDONLY), name
-
-    with _temporary(parent, make) as temporary:
+    """Yield an empty folder for this user only in `parent`, or where temporary files go; it is removed in the end."""
+    with _temporary(Path(parent or tempfile.gettempdir()), _make_folder(0o700)) as temporary:
         yield temporary
 
 
+def _make_folder(mode: int) -> Callable[[str], int]:
+    def make(name: str) -> int:
+        os.mkdir(name, mode)
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | _SAFE)
+
+    return make
+
+
+class Lock:
+    """A lock on a file that holds as long as its process lives, and in which the holder writes who it is.
+
+    Where there are no locks, or where this process may neither write nor read the file, it goes on without.
+
+    Parameters
+    ----------
+    path
+        The file; made if need be, left in place, of no other use.
+    work
+        What the holder does, for those that wait: "training", "download".
+    """
+
+    def __init__(self, path: str | Path, work: str) -> None:
+        self.path, self.work = Path(path), work
+        self.real = False
+        """Whether the lock is held: False where there are no locks."""
+        self._handle: int | None = None
+
+    def acquire(self, *, wait: bool = True, remark: bool = True) -> bool:
+        """Take the lock; without `wait` return False at once if another process has it.
+
+        After `PATIENCE` seconds, a process that waits logs for whom, but with `remark` False.
+        """
+        began, told, pause = time.monotonic(), not remark, 0.005
+        while not self._try():
+            if not wait:
+                return False
+            check_main_guard()  # or this worker would wait for its own parent, which waits for it
+            if not told and time.monotonic() - began > PATIENCE:
+                told = True
+                log.warning("waiting at %s for the %s that is at work there: %s", self.path, self.work, self.holder())
+            time.sleep(pause)
+            pause = min(2 * pause, 0.2)
+        return True
+
+    def release(self) -> None:
+        """Let the lock go."""
+        if self._handle is not None:
+            handle, self._handle, self.real = self._handle, None, False
+            with contextlib.suppress(OSError):  # it may be open for reading only
+                os.ftruncate(handle, 0)
+            with contextlib.suppress(OSError):  # explicitly: a process that was forked meanwhile has the file open, too
+                fcntl.flock(handle, fcntl.LOCK_UN)
+            os.close(handle)
+
+    def holder(self) -> str:
+        """Who holds the lock, as it wrote itself."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY | _SAFE)
+        except OSError:
+            return "another process"
+        try:
+            said = os.read(handle, 200).decode("utf-8", "replace").strip()
+        except OSError:
+            said = ""
+        finally:
+            os.close(handle)
+        return "".join(c if c.isprintable() else "?" for c in said) or "another process"
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _try(self) -> bool:
+        """Take the lock unless another process has it."""
+        handle, writable = _open_lock(self.path)
+        if handle is None:
+            return True
+        kept = False
+        try:
+            taken = _flock(handle, self.path.parent if writable else None)
+            if taken is False or (taken and os.fstat(handle).st_nlink == 0):  # removed with its folder before we had it
+                return False
+            kept, self._handle, self.real = True, handle, bool(taken)
+        finally:
+            if not kept:
+                os.close(handle)
+        if self.real and writable:
+            with contextlib.suppress(OSError):  # a full disk
+                os.ftruncate(handle, 0)
+                os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        return True
+
+
+def _open_lock(path: Path) -> tuple[int | None, bool]:
+    """The opened file of a lock and whether it can be written; None if this process may not even read it."""
+    handle = writable = None
+    try:
+        # Not for others, whatever the umask: who can read a file can lock it, and keep it locked
+        handle, writable = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, 0o660), True
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise InputError(f"{path}: is no regular file, as a lock must be; remove it") from None
+        if error.errno not in _NOT_ALLOWED:
+            raise
+        with where_writable(), contextlib.suppress(FileNotFoundError):
+            handle = os.open(path, os.O_RDONLY | _SAFE)
+    if handle is not None and not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path}: is no regular file, as a lock must be; remove it")
+    return handle, bool(writable)
+
+
 @contextlib.contextmanager
-def sole_user(folder: str | Path, work: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder, made if need be, for the time of the block; the kernel lets it go if the process dies.
+def locked(folder: str | Path, work: str, *, wait: bool = True) -> Iterator[None]:
+    """One process at a time in `folder`, made if need be, which keeps a file ``.lock``.
+
+    A process that may only read there needs no lock: what it finds is complete.
 
     Raises
     ------
@@ -106,34 +247,48 @@ def sole_user(folder: str | Path, work: str, *, wait: bool = False) -> Iterator[
         If another process holds it and this one is not to `wait`; `work` says in the message what that does.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another {work} is at work here; wait for it or choose another folder"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
-    """One process at a time in `folder`, which keeps a file ``.lock``; the others wait.
-
-    A process that may only read there has no lock and needs none: what it finds is complete.
-    """
-    lock = FileLock(Path(folder) / ".lock")
-    with where_writable():
-        lock.acquire()
+    lock = Lock(Path(folder) / LOCK, work)
+    if not lock.acquire(wait=wait):
+        raise InputError(
+            f"{folder}: another {work} is at work here ({lock.holder()}); wait for it or choose another folder"
+        )
     try:
         yield
     finally:
         lock.release()
+
+
+def has_locks(folder: str | Path) -> bool:
+    """Whether the file system of `folder` has locks."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return _flock(file.fileno(), Path(folder)) is not None
+
+
+def _flock(handle: int, place: Path | None) -> bool | None:
+    """Lock an open file without waiting: True; False if another process has it; None where there are no locks.
+
+    The latter is said of `place`, once in a process and by no worker.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        if place is not None:
+            _say_no_locks(place, error)
+        return None
+    return True
+
+
+_said: set[str] = set()
+
+
+def _say_no_locks(place: Path, error: OSError) -> None:
+    if not _said and not in_worker():
+        _said.add(str(place))
+        log.warning(
+            "%s: its file system has no locks (%s); let only one command at a time write there", place, error.strerror
+        )
 
 
 @contextlib.contextmanager
@@ -142,34 +297,43 @@ def where_writable() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno not in _NOT_ALLOWED:
             raise
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove the temporary files and folders in `folder` whose process was killed before it could do so itself."""
+    """Remove the temporary files and folders in `folder` whose process was killed before it could do so itself.
+
+    What is neither a file nor a folder is none of ours, and is not even opened.
+    """
     for entry in [entry for entry in os.scandir(folder) if entry.name.startswith(MARK)]:
-        with contextlib.suppress(OSError):  # of another user, or removed by another process in this moment
-            handle = os.open(entry.path, os.O_RDONLY)
+        with contextlib.suppress(OSError, RecursionError):  # removed by another process in this moment, or none of ours
+            if entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                handle = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | _SAFE)
+            elif entry.is_file(follow_symlinks=False):
+                handle = os.open(entry.path, os.O_RDWR | _SAFE)  # over NFS, a lock needs the right to write
+            else:
+                continue
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(Path(entry.path))
+                if _flock(handle, None):
+                    _remove(Path(entry.path))
             finally:
                 os.close(handle)
 
 
 @contextlib.contextmanager
-def _temporary(parent: Path, make: Callable[[], tuple[int, str]]) -> Iterator[Path]:
+def _temporary(parent: Path, make: Callable[[str], int], middle: str = "", suffix: str = "") -> Iterator[Path]:
     """A temporary file or folder that `make` opens; locked while it is in use, so that one without a lock is left over.
 
-    The kernel frees the lock of a process that dies.
+    The kernel frees the lock of a process that dies. Without locks, nothing is ever taken to be left over.
     """
     remove_leftovers(parent)
     while True:
-        handle, name = make()
-        with contextlib.suppress(OSError):  # a file system without locks: nothing is ever taken to be left over there
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.path.lexists(name):
+        name = str(parent / f"{MARK}{middle}{secrets.token_hex(6)}{suffix}")
+        handle = make(name)
+        if _flock(handle, None) is not False and os.path.lexists(name):
             break
         os.close(handle)  # another process took it for left over before it was locked
     try:
@@ -186,10 +350,25 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def refuse_special(path: Path) -> None:
+    """Refuse what is there under a file's name and is none: opened, a pipe would wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            return  # what it is shows when it is opened
+        raise InputError(f"{path}: a symbolic link that leads nowhere") from None
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a device or a socket"
+        raise InputError(f"{path}: is {what}, not a file")
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` to `path` atomically and return the path."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return Path(path)
 
 
@@ -206,14 +385,33 @@ def read_json(path: str | Path) -> Any:
     InputError
         If it is not JSON: we write no such file, so it was damaged later.
     """
+    refuse_special(Path(path))
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise InputError(f"{path}: damaged, it is not JSON; delete it to have it made again") from None
 
 
+@contextlib.contextmanager
+def known_shape(path: str | Path) -> Iterator[None]:
+    """Take apart, in the block, what was read from the JSON file `path`, whose values may not be those that we write.
+
+    Raises
+    ------
+    InputError
+        For a key that is missing or a value of another kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError):  # ValueError: also pydantic's ValidationError
+        raise InputError(
+            f"{path}: damaged, values are missing in it or of another kind; delete it to have it made again"
+        ) from None
+
+
 def fingerprint(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal text."""
+    refuse_special(Path(path))
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -223,8 +421,26 @@ def checksum(path: str | Path) -> str:
 
     It tells whether a file has changed; unlike SHA-256 it does not withstand someone who wants to deceive.
     """
+    refuse_special(Path(path))
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def local_path(path: str | Path) -> Path:
+    """The path, of this machine.
+
+    Raises
+    ------
+    InputError
+        If it is an address (s3://…, root://…), also one of whose slashes `Path` has left one. We write local files
+        only, and it would become a folder of that name.
+    """
+    if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)):  # not printed: some hold passwords
+        raise InputError(
+            f"an address of the kind {address[1]}:// cannot be written to; give a path on this machine, and copy "
+            "what is written there"
+        )
+    return Path(path)

@@ -8,10 +8,13 @@ the formats that `jetcorr_utils.data` reads, particles or not.
 
 from __future__ import annotations
 
+import gzip
 import logging
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -24,82 +27,153 @@ __all__ = ["OfficialCorrection", "correct_jets", "load_official"]
 log = logging.getLogger(__name__)
 
 _SUFFIXES = (".jec.txt.gz", ".jec.txt")
+_NAME = re.compile(r"(?P<campaign>[^_]+)_(?P<era>.+)_(?P<kind>[^_]+)_(?P<level>L[1-7][^_]*)_(?P<jets>[^_]+)")
+_FORMULA = re.compile(
+    r"(?:(?:TMath::(?:Max|Min|Log|Exp|Power|Sqrt|Abs|Erf)|max|min|log10|log|exp|pow|sqrt|abs|erf)(?=\()"
+    r"|[xyztws](?!\w)|\[\d+\]|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\*(?!\*)|[-+/(),<>=!&|^])+"
+)
+"""Functions, variables, parameters and numbers: coffea hands the formula of a text file to Python as it stands."""
+_INPUTS = {"JetPt": "pt", "JetEta": "eta", "JetPhi": "phi", "JetA": "area", "Rho": "rho"}
 
 
 class OfficialCorrection:
     """Levels of an official correction, applied to raw jets in their order.
 
+    Parameters
+    ----------
+    functions
+        coffea's function of each level, in the order of their application.
+
     Attributes
     ----------
     levels
-        Their names in the order of their application, for example ``["L1FastJet", "L2Relative", "L3Absolute"]``.
+        Their names in this order, for example ``["L1FastJet", "L2Relative", "L3Absolute", "L2L3Residual"]``.
     """
 
-    def __init__(self, corrector, levels: Sequence[str]) -> None:
-        self._corrector = corrector
-        self.levels = sorted(levels)
+    def __init__(self, functions: dict[str, Callable[..., Any]]) -> None:
+        self._functions = functions
+        self.levels = list(functions)
 
-    def __call__(self, raw_pt: ArrayLike, eta: ArrayLike, area: ArrayLike, rho: ArrayLike) -> NDArray[np.float64]:
+    def __call__(
+        self, raw_pt: ArrayLike, eta: ArrayLike, area: ArrayLike, rho: ArrayLike, phi: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
         """Corrected over raw pt.
 
         Parameters
         ----------
         raw_pt, eta, area, rho
             Of the jets, `(B,)`, and of their events; GeV.
+        phi
+            Of the jets, `(B,)`, for corrections that depend on it, as some of 2023 do.
+
+        Raises
+        ------
+        InputError
+            If the correction depends on something else.
         """
-        known = {"JetPt": raw_pt, "JetEta": eta, "JetA": area, "Rho": rho}
-        if unknown := [name for name in self._corrector.signature if name not in known]:
-            raise InputError(f"the correction depends on {', '.join(unknown)}, which jets do not have here")
-        arguments = {name: np.asarray(known[name], dtype=np.float64) for name in self._corrector.signature}
-        factor = np.asarray(self._corrector.getCorrection(**arguments), dtype=np.float64)
-        return np.broadcast_to(factor, np.shape(raw_pt)).copy()
+        known = {"pt": raw_pt, "eta": eta, "phi": phi, "area": area, "rho": rho}
+        values = {name: np.asarray(value, dtype=np.float64) for name, value in known.items() if value is not None}
+        total = np.ones(np.shape(raw_pt))
+        for level, function in self._functions.items():
+            here = values | {"pt": values["pt"] * total}
+            if not _depends_on_phi(function):
+                here.setdefault("phi", np.zeros_like(total))
+            unknown = [name for name in function.signature if _INPUTS.get(name) not in here]
+            if unknown:
+                hint = "give phi" if unknown == ["JetPhi"] else "which jets do not have here"
+                raise InputError(f"the correction {level} depends on {', '.join(unknown)}: {hint}")
+            total = total * np.asarray(function(*(here[_INPUTS[name]] for name in function.signature)))
+        return total
 
 
-def load_official(files: Sequence[str | Path]) -> OfficialCorrection:
+def load_official(files: str | Path | Sequence[str | Path]) -> OfficialCorrection:
     """Read text files of one campaign, one a level, in any order.
+
+    The order of the levels is that of their numbers, the residual ones, which are derived on top of these, after L3.
 
     Raises
     ------
     InputError
         If a file is missing, is not a text file of a correction, or does not belong to the others.
     """
-    from coffea.jetmet_tools import FactorizedJetCorrector  # takes seconds to import
-    from coffea.lookup_tools import extractor
-
+    files = [files] if isinstance(files, str | Path) else files
     if not files:
         raise InputError("official corrections: name at least one text file")
-    reader = extractor()
-    names = []
+    found: dict[tuple, tuple[str, str, Callable[..., Any]]] = {}
+    origins: dict[tuple, list[str]] = {}
     for file in map(Path, files):
-        if not file.is_file():
-            raise InputError(f"correction {file}: there is no such file")
-        if not file.name.endswith(_SUFFIXES):
-            raise InputError(f"correction {file}: expected a name that ends with {' or '.join(_SUFFIXES)}")
-        name = file.name.removesuffix(next(suffix for suffix in _SUFFIXES if file.name.endswith(suffix)))
-        names.append(_short(name))
-        try:
-            with warnings.catch_warnings(record=True) as remarks:  # some official files have gaps between their bins
-                warnings.simplefilter("always")
-                reader.add_weight_sets([f"{names[-1]} {name} {file}"])
-            for text in {str(remark.message) for remark in remarks}:
-                log.info("%s: %s", file, text)
-        except Exception as error:  # the parser raises whatever a line that it does not expect leads to
-            raise InputError(f"correction {file}: not a text file of a jet energy correction ({error})") from error
-    reader.finalize()
-    evaluator = reader.make_evaluator()
+        name = _name(file)
+        parts = _NAME.fullmatch(name)
+        if parts is None:
+            raise InputError(
+                f"correction {name}: expected a name such as Summer16_07Aug2017_V11_MC_L2Relative_AK4PFchs"
+            )
+        level = parts["level"]
+        place = _place(level)
+        if place in found:
+            raise InputError(f"corrections {found[place][0]}, {name}: two of one level; give one")
+        found[place] = name, level, _function(file)
+        origins.setdefault(parts.group("campaign", "era", "kind", "jets"), []).append(name)
+    if len(origins) > 1:
+        raise InputError(
+            f"corrections {', '.join(name for name, _, _ in found.values())}: "
+            "they must have campaign, era, data or MC, and jets in common"
+        )
+    return OfficialCorrection({level: function for _, (_, level, function) in sorted(found.items())})
+
+
+def _name(file: Path) -> str:
+    """The name of a text file, without what every such name ends with."""
+    if not file.is_file():
+        raise InputError(f"correction {file}: there is no such file")
+    suffix = next((suffix for suffix in _SUFFIXES if file.name.endswith(suffix)), None)
+    if suffix is None:
+        raise InputError(f"correction {file}: expected a name that ends with {' or '.join(_SUFFIXES)}")
+    return file.name.removesuffix(suffix)
+
+
+def _place(level: str) -> tuple[int, str]:
+    """Where a level stands: L1, L2, L3, the residual ones, L4 and above."""
+    number = re.match(r"L\d(?:L\d)*", level)[0]
+    return (1 if "Residual" in level else 2 if number >= "L4" else 0), number
+
+
+def _function(file: Path) -> Callable[..., Any]:
+    """coffea's function of a text file."""
+    from coffea.lookup_tools.jme_standard_function import jme_standard_function  # takes seconds to import
+    from coffea.lookup_tools.txt_converters import convert_jec_txt_file
+
     try:
-        levels = [name.split("_")[-2] for name in names]
-        return OfficialCorrection(FactorizedJetCorrector(**{name: evaluator[name] for name in names}), levels)
-    except Exception as error:  # coffea raises plain Exception for files that do not fit together
-        raise InputError(f"corrections {', '.join(names)}: {error}") from error
+        _check_header(file)
+        with warnings.catch_warnings(record=True) as remarks:  # some official files have gaps between their bins
+            warnings.simplefilter("always")
+            (table,) = convert_jec_txt_file(str(file)).values()  # not by coffea's extractor, which splits the path
+            function = jme_standard_function(*table)
+    except Exception as error:  # the parser raises whatever a line that it does not expect leads to
+        raise InputError(f"correction {file}: not a text file of a jet energy correction ({error})") from error
+    for text in {str(remark.message) for remark in remarks}:
+        log.info("%s: %s", file, text)
+    return function
 
 
-def _short(name: str) -> str:
-    """The name of a file in the five parts that coffea knows: campaign, era, data or MC, level, jets."""
-    parts = name.split("_")
-    if len(parts) < 5:
-        raise InputError(f"correction {name}: expected a name such as Summer16_07Aug2017_V11_MC_L2Relative_AK4PFchs")
-    return "_".join([parts[0], "".join(parts[1:-3]), *parts[-3:]])
+def _check_header(file: Path) -> None:
+    """Raise unless the first line is that of a correction: numbers, names of variables, and a plain formula."""
+    with open(file, "rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    with (gzip.open if packed else open)(file, "rt", encoding="utf-8") as text:
+        fields = text.readline().strip().strip("{}").split()
+    bins = int(fields[0])
+    variables = int(fields[bins + 1])
+    formula = fields[bins + variables + 2]
+    names = [*fields[1 : bins + 1], *fields[bins + 2 : bins + variables + 2]]
+    if not all(name.isidentifier() for name in names) or not _FORMULA.fullmatch(formula):
+        raise ValueError(f"its formula is not one: {formula}")
+
+
+def _depends_on_phi(function: Any) -> bool:
+    """Whether a function has more than one bin in phi, or one that does not go round."""
+    edges = [] if "JetPhi" not in function.signature else function._bins.get("JetPhi", [[0.0]])
+    return any(len(each) != 2 or each[0] > -3.14 or each[1] < 3.14 for each in edges)
 
 
 def correct_jets(jets: ak.Array, correction: OfficialCorrection) -> ak.Array:
@@ -108,11 +182,11 @@ def correct_jets(jets: ak.Array, correction: OfficialCorrection) -> ak.Array:
     Parameters
     ----------
     jets
-        Jets of any format, `(B,)`, with jetRawPt, jetRawMass, jetEta, jetArea and rhoAll.
+        Jets of any format, `(B,)`, with jetRawPt, jetRawMass, jetEta, jetPhi, jetArea and rhoAll.
     correction
         Of `load_official`.
     """
-    factor = correction(*(ak.to_numpy(jets[name]) for name in ("jetRawPt", "jetEta", "jetArea", "rhoAll")))
+    factor = correction(*(ak.to_numpy(jets[name]) for name in ("jetRawPt", "jetEta", "jetArea", "rhoAll", "jetPhi")))
     for corrected, raw in (("jetPt", "jetRawPt"), ("jetMass", "jetRawMass")):
         jets = ak.with_field(jets, (ak.to_numpy(jets[raw]) * factor).astype(np.float32), corrected)
     return jets

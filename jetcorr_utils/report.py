@@ -10,7 +10,17 @@ from nbconvert import HTMLExporter
 
 from .files import write_text
 
-__all__ = ["write_report"]
+__all__ = ["page", "write_report"]
+
+
+def _exporter(**options: bool) -> HTMLExporter:
+    """nbconvert's exporter without the templates of the current folder, which could be anybody's and hold code."""
+    return HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True, extra_template_basedirs=[], **options)
+
+
+def page(notebook: Path) -> str:
+    """An executed notebook as an HTML page of its own."""
+    return _exporter().from_filename(str(notebook))[0]
 
 
 def write_report(notebooks: Sequence[Path], path: Path, *, title: str) -> Path:
@@ -24,6 +34,6 @@ def write_report(notebooks: Sequence[Path], path: Path, *, title: str) -> Path:
     # Cell ids are unique in a notebook only, and the joined page must have each once.
     for number, cell in enumerate(joined.cells):
         cell["id"] = f"cell-{number}"
-    exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
-    html, _ = exporter.from_notebook_node(joined, resources={"metadata": {"name": f"jetcorr: {title}"}})
+    resources = {"metadata": {"name": f"jetcorr: {title}"}}
+    html, _ = _exporter(exclude_input=True).from_notebook_node(joined, resources=resources)
     return write_text(path, html)

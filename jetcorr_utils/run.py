@@ -5,12 +5,13 @@ The layout is a contract (README.md, "A run's folder"): the notebooks, the pipel
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import MissingStageError
-from .files import read_json, write_json
+from .errors import InputError, MissingStageError
+from .files import known_shape, local_path, read_json, write_json
 
 __all__ = ["NOTEBOOKS", "RunFolder"]
 
@@ -42,7 +43,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).resolve()
+        self.path = local_path(path).resolve()
         self.path.mkdir(parents=True, exist_ok=True)
         self.study = self.path / "study.yaml"
         self.state = self.path / "run.json"
@@ -64,11 +65,30 @@ class RunFolder:
     @property
     def source(self) -> str:
         """What made the jets, for the label of figures; empty before notebook 01 has recorded it."""
-        return read_json(self.data).get("made_by", "") if self.data.exists() else ""
+        if not self.data.exists():
+            return ""
+        found = read_json(self.data)
+        with known_shape(self.data):
+            return str(found.get("made_by", ""))
 
     def model(self, name: str) -> Path:
         """The folder of the trained model `name`."""
         return self.path / "model" / name
+
+    def refuse_links(self) -> None:
+        """Make sure that what is written in the folder stays in it, whoever made the folder.
+
+        Raises
+        ------
+        InputError
+            If there is a symbolic link in it that leads out of it.
+        """
+        for path in self.path.rglob("*"):
+            if path.is_symlink() and not (target := Path(os.path.realpath(path))).is_relative_to(self.path):
+                raise InputError(
+                    f"{path}: a link to {target}, and what a run writes must stay in its folder; put what it leads to "
+                    "in its place, or choose another folder"
+                )
 
     def require(self, path: Path, notebook: str) -> Path:
         """Return `path` if it exists.
@@ -92,6 +112,8 @@ class RunFolder:
         write_json(self.path / "metrics" / f"{notebook}.json", metrics)
         merged: dict[str, Any] = {}
         for part in sorted((self.path / "metrics").glob("*.json")):
-            _merge(merged, read_json(part))
+            found = read_json(part)
+            with known_shape(part):
+                _merge(merged, found)
         write_json(self.metrics, merged)
         return merged

@@ -67,7 +67,7 @@ _SIZES = {
     "savefig.bbox": None,
     "pdf.fonttype": 42,
 }
-_STYLE = [mplhep.style.CMS, _SIZES]
+_STYLE = ["default", mplhep.style.CMS, _SIZES]  # first matplotlib's own: not what the user's matplotlibrc says
 
 
 def styled(draw: Callable[..., StyledFigure]) -> Callable[..., Figure]:
@@ -122,7 +122,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     for path in paths:
         # Without a date the same figure gives the same bytes.
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
-        with atomic_path(path) as temporary:
+        with atomic_path(path) as temporary, plt.style.context(_STYLE):
             figure.savefig(temporary, metadata=metadata, dpi=120)
     return paths
 
@@ -157,8 +157,10 @@ def density_steps(
 ) -> None:
     """A histogram of `values` as a probability density, with its statistical errors.
 
-    Without `bins` their number follows the number of values (Rice's rule), 10 to 50.
+    Without `bins` their number follows the number of values (Rice's rule), 10 to 50. A range without a width, that of
+    values which are all the same, is widened to 1.
     """
+    low, high = (low, high) if low < high else (low - 0.5, low + 0.5)
     size = np.size(values)
     bins = bins or int(np.clip(2 * np.cbrt(size), 10, 50))
     filled = hist.Hist.new.Reg(bins, low, high).Int64().fill(values)

@@ -2,22 +2,24 @@
 
 A process of its own on loopback; on a cluster, the Tensorboard resource of pipelines/manifests shows the same logs.
 Reading S3 needs the s3 extra and credentials in the usual environment variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL).
+Any account of the machine can open the port and see the curves: TensorBoard cannot listen on a Unix socket.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+from .addresses import direct_environment, open_directly, refuse_secrets
 from .errors import InputError, ServerError
+from .listening import listens
 
 __all__ = ["TensorBoard"]
 
@@ -41,14 +43,16 @@ class TensorBoard:
     Raises
     ------
     InputError
-        If a local folder is not there, or the port is taken.
+        If a local folder is not there, the port is taken, or a secret stands in the address of the logs.
     ServerError
-        If the server ends or does not answer in time; the message names its log.
+        If the server ends or does not answer in time, or another program answers in its place; the message quotes the
+        end of its log, which is removed with the server.
     """
 
     def __init__(
         self, log_dir: str | Path, *, port: int | None = None, reload_interval: float = 5.0, address: str | None = None
     ) -> None:
+        refuse_secrets(str(log_dir))
         if "://" not in str(log_dir) and not Path(log_dir).is_dir():
             raise InputError(f"TensorBoard: there is no folder {log_dir}; train a model first (notebook 02)")
         self.port = _free_port(port or 0)
@@ -57,10 +61,12 @@ class TensorBoard:
         with tempfile.NamedTemporaryFile(prefix="tensorboard-", suffix=".log", delete=False) as log:
             self.log = Path(log.name)
             command = [
-                sys.executable, "-m", "tensorboard.main", "--logdir", str(log_dir), "--host", "127.0.0.1",
+                sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(log_dir), "--host", "127.0.0.1",
                 "--port", str(self.port), "--reload_interval", str(reload_interval), "--load_fast", "false",
             ]  # fmt: skip
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | direct_environment()
+            )
         atexit.register(self.stop)  # it ends with the notebook's kernel
         try:
             self._wait()
@@ -93,16 +99,23 @@ class TensorBoard:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self.log.unlink(missing_ok=True)
+
+    def _failed(self, what: str) -> ServerError:
+        said = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+        return ServerError("\n".join([f"TensorBoard {what}", *said]))
 
     def _wait(self) -> None:
         end = time.monotonic() + START
         while time.monotonic() < end:
             if self._process.poll() is not None:
-                raise ServerError(f"TensorBoard ended with exit code {self._process.returncode}; its log is {self.log}")
-            with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(self.url, timeout=5):
-                return
+                raise self._failed(f"ended with exit code {self._process.returncode}")
+            with contextlib.suppress(OSError), open_directly(self.url, timeout=5):
+                if listens(self._process.pid, self.port):
+                    return
+                raise self._failed(f"has not got port {self.port}: another program has taken it")
             time.sleep(0.2)
-        raise ServerError(f"TensorBoard did not answer at {self.url} in {START:.0f} s; its log is {self.log}")
+        raise self._failed(f"did not answer at {self.url} in {START:.0f} s")
 
 
 def _free_port(port: int) -> int:

@@ -6,17 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from jetcorr_utils.config import project_root
-from jetcorr_utils.files import write_text
+from jetcorr_utils.files import Lock, write_text
 from jetcorr_utils.run import RunFolder
-from tests.planted import SECRETS
+from tests.planted import AWKWARD, SECRETS
 
 # A shell that starts the tests in the background has them ignore interrupts, and so would processes that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -30,6 +30,16 @@ settings.load_profile("jetcorr")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: one process builds the image while another one makes the run that many tests wait for."""
     items.sort(key=lambda item: "image" not in item.path.parts)
+
+
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """A test that calls the command line as a function changes the environment of the process of all tests."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
@@ -73,17 +83,22 @@ class SmokeRun:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> SmokeRun:
-    """All six notebooks, executed once on the study `smoke` for all tests, also where several processes share them."""
+    """All six notebooks, executed once on the study `smoke` for all tests, also where several processes share them.
+
+    The run's folder and that for temporary files have awkward names, and no shell of the many programs below runs them.
+    """
     base = tmp_path_factory.getbasetemp()
     place = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "smoke"
     place.mkdir(exist_ok=True)
-    arguments = ("run", "--study", "smoke", "--out", place / "run", "-p", "data.directory", place / "data")
+    folder, temporary = place / AWKWARD, place / f"tmp {AWKWARD}"
+    arguments = ("run", "--study", "smoke", "--out", folder, "-p", "data.directory", place / "data")
     output = place / "output.txt"
-    with FileLock(place / "run.lock"):
+    with Lock(place / "run.lock", "run"):
         if not output.exists():
-            result = jetcorr(*arguments, env=os.environ | SECRETS)
+            temporary.mkdir(exist_ok=True)
+            result = jetcorr(*arguments, env=os.environ | SECRETS | {"TMPDIR": str(temporary)})
             write_text(output, result.stdout + result.stderr)
-    return SmokeRun(RunFolder(place / "run"), arguments, output.read_text())
+    return SmokeRun(RunFolder(folder), arguments, output.read_text())
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
-from filelock import FileLock
+import uproot
 
-from jetcorr_utils.batch import run_notebook, run_study
+from jetcorr_utils.batch import STAGES, NotebookError, _Data, _prepare, run_notebook, run_study, why_outdated
+from jetcorr_utils.cli import _results
+from jetcorr_utils.config import SplitSettings, load_study
+from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.files import fingerprint, read_json
+from jetcorr_utils.files import Lock, fingerprint, read_json, write_json
 from jetcorr_utils.run import NOTEBOOKS, RunFolder
+from jetcorr_utils.serving import write_predictions
+from jetcorr_utils.serving.opening import open_predictors
+from jetcorr_utils.simulation.ntuple import SCHEMA, create_tree
+from jetcorr_utils.training import load_result
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +44,7 @@ def test_a_fresh_run_executes_every_notebook_and_prints_the_results(smoke_run):
     assert _executed(smoke_run.output) == list(NOTEBOOKS)
     assert "pfn" in smoke_run.output.lower()
     assert str(smoke_run.folder.report) in smoke_run.output
+    assert not list(smoke_run.folder.path.parent.rglob("HIT"))  # its name is a command for a shell
 
 
 def _times(folder: RunFolder) -> dict[Path, int]:
@@ -66,6 +76,89 @@ def test_a_changed_setting_redoes_what_reads_it(copied_run, cli):
     assert read_json(folder.state)["study"]["physics"]["replicas"] == 10
 
 
+def test_a_moved_run_folder_and_moved_data_are_up_to_date(copied_run, cli, sample, tmp_path):
+    folder, arguments = copied_run
+    moved = shutil.move(folder.path, tmp_path / "moved")
+    data = str(shutil.copy(sample, tmp_path / "other name.root"))
+    arguments = [moved if argument == folder.path else argument for argument in arguments]
+    assert _executed(cli(*arguments, "-p", "data.files", json.dumps(data)).stdout) == []
+
+
+def _reasons(folder: RunFolder, arguments: list, files: object) -> list[str | None]:
+    """Why each stage would run with these data files."""
+    parameters = {"data.directory": str(arguments[-1]), "data.files": files}
+    run, study, own = _prepare("smoke", folder.path, parameters)
+    return [why_outdated(stage, study, run, own, _Data(study.data)) for stage in STAGES]
+
+
+def test_a_replaced_data_file_redoes_all_and_is_named(copied_run, tmp_path, sample):
+    folder, arguments = copied_run
+    file = tmp_path / "jets.root"
+    shutil.copy(sample, file)
+    assert _reasons(folder, arguments, str(file)) == [None] * 6
+    status = file.stat()
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # by its size and time it is the same
+    assert _reasons(folder, arguments, str(file)) == ["data file jets.root was changed"] * 6
+    assert _reasons(folder, arguments, [str(sample), str(file)]) == ["data file jets.root is new"] * 6
+    file.unlink()
+    assert _reasons(folder, arguments, str(file)) == ["its data files are missing"] + [None] * 5
+
+
+def test_a_network_is_not_exported_with_notes_of_other_data(copied_run, cli, tmp_path, sample):
+    _, arguments = copied_run
+    with uproot.open(sample) as source, uproot.recreate(tmp_path / "fewer.root") as file:
+        jets = source["AK4jets/jetTree"].arrays(entry_stop=1500)
+        create_tree(file).extend({name: jets[name] for name in SCHEMA})
+    change = ("-p", "data.files", json.dumps(str(tmp_path / "fewer.root")), "--from", "04")
+    result = cli(*arguments, *change, check=False)
+    assert result.returncode == 1
+    assert "02_gnn_training: left as it is, from 04 on was asked for; data file fewer.root is new" in result.stdout
+    assert "this network was trained on jets of other files than the study has now" in result.stderr
+
+
+def test_jets_that_may_have_been_trained_on_are_not_predicted(smoke_run, tmp_path):
+    study = load_study("smoke", {"data.directory": str(smoke_run.arguments[-1])})
+    predictors = open_predictors(smoke_run.folder.model_repository)
+    smaller = {"test": 0.3, "validation": 0.1, "seed": 0}
+    for split, refused in ((smaller, False), (smaller | {"seed": 1}, True), (smaller | {"validation": 0.3}, True)):
+        data = study.data.model_copy(update={"split": SplitSettings.model_validate(split)})
+        test = load_clouds(data, progress=False).split("test")
+        if not refused:
+            assert write_predictions(test, predictors, tmp_path / "out.root", progress=False) == len(test)
+            continue
+        with pytest.raises(InputError, match="model pfn: was trained with the split"):
+            write_predictions(test, predictors, tmp_path / "out.root", progress=False)
+
+
+@pytest.mark.parametrize(
+    "content", [{}, [], {"stages": []}, {"stages": {"01": {}}}, {"stages": {"01": {"key": "a", "outputs": []}}}, 3]
+)
+def test_a_record_of_another_shape_is_said_to_be_damaged(tmp_path, content):
+    write_json(tmp_path / "run.json", content)
+    with pytest.raises(InputError, match=r"run\.json: damaged, values are missing"):
+        run_study("smoke", tmp_path)
+
+
+@pytest.mark.parametrize("content", [[], 3, {"pfn": {"pull_width": 1, "resolution_gain": {"0-1.3": 4}}}])
+@pytest.mark.parametrize("name", ["metrics.json", "metrics/05.json", "data.json", "model/pfn/result.json"])
+def test_other_files_of_another_shape_are_said_to_be_damaged(copied_run, name, content):
+    folder, _ = copied_run
+    path = folder.path / name
+    write_json(path, content)
+    ask = {
+        "metrics.json": lambda: _results(folder), "metrics/05.json": lambda: folder.record("06", {}),
+        "data.json": lambda: folder.source, "model/pfn/result.json": lambda: load_result(folder.model("pfn")),
+    }[name]  # fmt: skip
+    if isinstance(content, dict) and name in ("metrics/05.json", "data.json"):
+        ask()
+        return
+    with pytest.raises(InputError, match=f"{name}: damaged"):
+        ask()
+
+
 def test_the_record_of_a_run_is_complete(smoke_run):
     record = read_json(smoke_run.folder.state)
     assert list(record["stages"]) == list(NOTEBOOKS)
@@ -91,7 +184,7 @@ def test_a_failing_notebook_is_kept_and_stops_the_run(cli, tmp_path):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
-    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another run"):
+    with Lock(tmp_path / ".lock", "run"), pytest.raises(InputError, match="another run"):
         run_notebook("01", "smoke", tmp_path)
 
 
@@ -109,3 +202,39 @@ def test_a_parameter_that_no_notebook_has_is_refused(name, tmp_path):
 def test_a_parameter_that_is_not_yaml_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"WORKERS.*not YAML"):
         run_study("smoke", tmp_path, {"WORKERS": "[2"})
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard", "folder"])
+def test_an_executed_notebook_is_not_written_over_another_file(kind, tmp_path):
+    study, run, victim = tmp_path / "broken.yaml", tmp_path / "run", tmp_path / "victim" / "01_data_exploration.ipynb"
+    study.write_text("data: {files: [missing.root]}\nmodels: {pfn: {architecture: pfn}}\n", encoding="utf-8")
+    victim.parent.mkdir()
+    victim.write_text("of another", encoding="utf-8")
+    output = run / "notebooks" / victim.name
+    run.mkdir()
+    if kind == "folder":
+        output.parent.symlink_to(victim.parent)
+    else:
+        output.parent.mkdir()
+        (output.symlink_to if kind == "symbolic" else output.hardlink_to)(victim)
+    refused = InputError if kind != "hard" else NotebookError  # which leaves the notebook with its error
+    with pytest.raises(refused):
+        run_notebook("01", study, run)
+    assert victim.read_text(encoding="utf-8") == "of another"
+    assert kind != "hard" or "missing.root" in output.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", ["!!binary aGk=", ".inf", "{1: 2}", b"__import__('os')", {"a", "b"}])
+def test_a_parameter_that_papermill_would_not_quote_is_refused(value, tmp_path):
+    with pytest.raises(InputError, match=r"LOG_DIR.*(use texts|is not known here)") as error:
+        run_study("smoke", tmp_path, {"LOG_DIR": value})
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("text", "value"), [("off", False), ("no", False), ("on", True), ("false", False)])
+def test_a_boolean_parameter_is_never_a_text_that_counts_as_true(text, value, tmp_path):
+    *_, own = _prepare("smoke", tmp_path, {"TENSORBOARD": text})
+    assert own == {"TENSORBOARD": value}
+    with pytest.raises(InputError, match="TENSORBOARD: 'perhaps' is neither true nor false"):
+        run_study("smoke", tmp_path, {"TENSORBOARD": "perhaps"})

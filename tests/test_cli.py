@@ -9,9 +9,11 @@ import sys
 import numpy as np
 import pytest
 import uproot
+from click.testing import CliRunner
 from tritonclient.http import InferenceServerClient
 
 from jetcorr_utils import __version__
+from jetcorr_utils.cli import main
 from jetcorr_utils.files import read_json
 
 
@@ -48,6 +50,39 @@ def test_bad_input_is_one_line_and_exit_code_2(cli, tmp_path, arguments, culprit
 @pytest.mark.parametrize("arguments", [["simulate"], ["simulate", "--jets", "0", "--out", "x"], ["nonsense"]])
 def test_bad_usage_is_exit_code_2(cli, arguments):
     assert cli(*arguments, check=False).returncode == 2
+
+
+OUTPUTS = [
+    ["run", "--study", "smoke", "--out"],
+    ["train", "--study", "smoke", "--out"],
+    ["tune", "--study", "smoke", "--out"],
+    ["export", "--study", "smoke", "--out"],
+    ["simulate", "--jets", "1", "--out"],
+    ["correct", "jets.root", "--model", "m", "--out"],
+    ["compare-cms", "--study", "smoke", "--out"],
+    ["compare-searches", "--study", "smoke", "--work", "work", "--out"],
+    ["compare-searches", "--study", "smoke", "--out", "out", "--work"],
+    ["manifests", "--out"],
+    ["pipeline", "compile", "--out"],
+    ["pipeline", "run", "--local", "--run-dir"],
+    ["pipeline", "run", "--local", "--data-dir"],
+    ["train", "--study", "smoke", "--out", "out", "-p", "data.directory"],
+]
+
+
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=lambda arguments: f"{arguments[0]} {arguments[-1]}")
+@pytest.mark.parametrize("address", ["s3://bucket/x", "root://eos.example//eos/x.root", "https://example.com/x"])
+def test_an_output_that_is_an_address_is_refused_and_makes_no_folder_of_its_name(
+    tmp_path, arguments, address, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, [*arguments, address])
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.strip().splitlines()
+    if "--data-dir" not in arguments:  # which has its own rule
+        assert f"address of the kind {address.split(':')[0]}:// cannot be written to; give a path" in line
+        assert "pw" not in line
+    assert not [path for path in tmp_path.rglob("*") if ":" in path.name]
 
 
 def test_info_describes_the_sample(cli, sample):

@@ -71,6 +71,66 @@ def test_mistakes_are_named_in_one_line(study_file, overrides, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("as_file", [True, False])
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("serving.shared_memory", "off", "off"),
+        ("serving.shared_memory", "true", "on"),
+        ("physics.closure", "yes", True),
+        ("export.triton_release", "24.10", "24.10"),
+        ("cluster.cpu", "4", "4"),
+        ("data.directory", "2026-01-31", "2026-01-31"),
+        ("data.files", "a.root", ("a.root",)),
+        ("data.files", "[a.root, 24.10]", ("a.root", "24.10")),
+        ("data.files", "'*.root'", ("*.root",)),
+        ("serving.batch_sizes", "64", (64,)),
+        ("data.simulation.slices", "{jets: 10, min_pthat: 1e3}", ({"jets": 10, "min_pthat": 1000, "leading": None},)),
+        ("models.pfn.training.learning_rate", "1e-3", 0.001),
+        ("tuning.space", "{no: {choices: 4}}", {"no": {"choices": (4,)}}),
+        ("physics.variations", "{2026: {generator.tune: 3}}", {"2026": {"generator.tune": 3}}),
+    ],
+)
+def test_settings_are_taken_as_people_write_them(tmp_path, as_file, name, text, expected):
+    path = tmp_path / "mine.yaml"
+    keys = name.split(".")
+    lines = [f"{'  ' * depth}{key}:" for depth, key in enumerate(keys)]
+    models = "" if keys[0] == "models" else "models: {pfn: {architecture: pfn}}\n"
+    if as_file:
+        lines += ["    architecture: pfn"] if keys[0] == "models" else []
+        order = "\n".join([*lines[: len(keys) - 1], f"{lines[len(keys) - 1]} {text}", *lines[len(keys) :]])
+        path.write_text(f"{models}{order}\n")
+        value = load_study(path).model_dump()
+    else:
+        path.write_text("models: {pfn: {architecture: pfn}}\n")
+        value = load_study(path, {name: text}).model_dump()
+    for key in keys:
+        value = value[key]
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_a_pattern_on_the_command_line_needs_no_quotes(study_file):
+    assert load_study(study_file, {"data.files": "*.root"}).data.files == ("*.root",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: {files: *.root}", r"begins with \* needs quotes"),
+        ("tuning: {trials: 3}\ntuning: {epochs: 2}", r"'tuning' is given twice \(line 3"),
+        ("data: {files: !!binary aGk=}", "!!binary is not known here"),
+        ("tuning: {seed: 12:30}", "tuning.seed: Input should be a valid integer"),
+        ("export: {triton_release: [24.10]}", "triton_release"),
+    ],
+)
+def test_what_yaml_would_take_for_something_else_is_said(study_file, text, message):
+    study_file.write_text(f"models: {{pfn: {{architecture: pfn}}}}\n{text}\n")
+    with pytest.raises(StudyError, match=message) as error:
+        load_study(study_file)
+    assert "\n" not in str(error.value)
+
+
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(StudyError, match="quick"):
         load_study("quik")

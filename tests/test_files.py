@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jetcorr_utils import files
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import (
+    LOCK,
     MARK,
+    Lock,
     atomic_folder,
     atomic_path,
+    checksum,
     fingerprint,
+    locked,
     read_json,
     remove_leftovers,
     scratch_folder,
     write_json,
     write_text,
 )
+from tests.conftest import jetcorr
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -96,3 +111,286 @@ def test_a_disk_without_room_is_reported_with_the_file_that_does_not_fit(tmp_pat
             Path("/dev/full").write_text("x" * 10**6)
         assert caught.value.filename == str(tmp_path / "a.txt")
     assert list(tmp_path.iterdir()) == []
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (0, 0o666, 0o777)])
+def test_files_folders_and_locks_have_the_mode_of_the_umask(tmp_path, mask, file, folder):
+    with _umask(mask):
+        write_text(tmp_path / "file", "x")
+        with atomic_folder(tmp_path / "folder"), locked(tmp_path, "test"), scratch_folder(tmp_path) as scratch:
+            assert _mode(scratch) == 0o700
+    assert (_mode(tmp_path / "file"), _mode(tmp_path / LOCK)) == (file, file & ~0o007)
+    assert _mode(tmp_path / "folder") == folder
+
+
+def test_what_a_group_shares_stays_the_groups(tmp_path):
+    groups = [group for group in (12345, *os.getgroups()) if group != os.getegid()]
+    if os.geteuid() == 0 or (groups := groups[1:]):
+        os.chown(tmp_path, -1, groups[0])
+    tmp_path.chmod(0o2775)
+    with _umask(0o002):
+        with atomic_folder(tmp_path / "cache" / "key") as temporary:
+            write_text(temporary / "file", "x")
+        with locked(tmp_path / "cache", "test"):
+            pass
+    found = sorted(tmp_path.rglob("*"))
+    assert len(found) == 4
+    assert {path.stat().st_gid for path in found} == {tmp_path.stat().st_gid}
+    expected = [0o2775 if path.is_dir() else 0o660 if path.name == LOCK else 0o664 for path in found]
+    assert [_mode(path) for path in found] == expected
+
+
+SPECIAL = ("pipe", "socket", "dangling link", "link to itself", "link to a pipe", "folder")
+
+
+def _special(kind: str, path: Path) -> None:
+    pipe = path.with_name("target")
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as one, contextlib.chdir(path.parent):
+            one.bind(path.name)
+    elif kind == "dangling link":
+        path.symlink_to("nowhere")
+    elif kind == "link to itself":
+        path.symlink_to(path.name)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path if kind == "pipe" else pipe)
+        if kind == "link to a pipe":
+            path.symlink_to(pipe)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_named_like_our_temporary_files_and_is_no_file_stops_nobody(tmp_path, kind):
+    _special(kind, tmp_path / f"{MARK}x")
+    write_text(tmp_path / "a.txt", "whole")
+    with scratch_folder(tmp_path), atomic_folder(tmp_path / "done"):
+        pass
+    assert read_json(write_json(tmp_path / "b.json", 1)) == 1
+    assert os.path.lexists(tmp_path / f"{MARK}x") == (kind != "folder")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_a_lock_that_is_no_file_is_refused_and_named(tmp_path, kind):
+    _special(kind, tmp_path / LOCK)
+    with pytest.raises(InputError, match=r"\.lock: is no regular file"), locked(tmp_path, "test"):
+        pass
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to itself", "link to a pipe", "folder"])
+def test_a_record_that_is_no_file_is_refused_and_named(tmp_path, kind):
+    _special(kind, tmp_path / "run.json")
+    for read in (read_json, checksum, fingerprint):
+        with pytest.raises(InputError, match=r"run\.json: "):
+            read(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe", "folder"])
+def test_an_output_never_takes_the_place_of_what_is_no_file(tmp_path, kind):
+    """As root, `--out /dev/null` would replace it."""
+    _special(kind, tmp_path / "out")
+    with pytest.raises(InputError, match="out: is a"):
+        write_text(tmp_path / "out", "x")
+
+
+HOLDER = """
+import sys
+from jetcorr_utils.files import locked
+with locked(sys.argv[1], "training"):
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[subprocess.Popen]:
+    """The folder locked by another process."""
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
+        assert process.stdout.readline() == "holding\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.timeout(60)
+def test_whoever_waits_at_a_lock_says_for_whom_and_goes_on_when_the_holder_is_killed(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(files, "PATIENCE", 0.3)
+    with _held(tmp_path) as holder:
+        waiting = threading.Thread(target=Lock(tmp_path / LOCK, "training").acquire)
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+        holder.send_signal(signal.SIGKILL)
+        waiting.join()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == (
+        f"waiting at {tmp_path / LOCK} for the training that is at work there: "
+        f"process {holder.pid} on {socket.gethostname()}"
+    )
+
+
+def test_whoever_does_not_wait_is_told_who_holds_the_lock(tmp_path):
+    with (
+        _held(tmp_path) as holder,
+        pytest.raises(InputError, match=rf"another training is at work here \(process {holder.pid} on "),
+        locked(tmp_path, "training", wait=False),
+    ):
+        pass
+
+
+def test_a_lock_whose_folder_was_removed_while_it_was_waited_for_is_no_lock(tmp_path):
+    folder = tmp_path / "folder"
+    with _held(folder):
+        lock = Lock(folder / LOCK, "training")
+        waiting = threading.Thread(target=lock.acquire)
+        waiting.start()
+        waiting.join(0.3)
+        shutil.rmtree(folder)
+        folder.mkdir()
+    waiting.join(10)
+    assert lock.real
+    with pytest.raises(InputError, match="another training"), locked(folder, "training", wait=False):
+        pass
+    lock.release()
+
+
+NO_LOCKS = """
+#include <errno.h>
+#include <stdlib.h>
+int flock(int file, int operation) { errno = atoi(getenv("FLOCK_ERRNO")); return -1; }
+"""
+WITHOUT_LOCKS = """
+import sys
+from pathlib import Path
+from jetcorr_utils.files import Lock, atomic_folder, has_locks, locked, scratch_folder, write_json
+folder = Path(sys.argv[1])
+for _ in range(2):
+    with locked(folder, "training", wait=False), locked(folder / "other", "download"):
+        write_json(folder / "a.json", 1)
+with atomic_folder(folder / "cache"), scratch_folder(folder):
+    pass
+with Lock(folder / "x.lock", "trial") as lock:
+    print(has_locks(folder), lock.real, sorted(path.name for path in folder.iterdir()))
+"""
+
+
+@pytest.fixture(scope="session")
+def no_locks(tmp_path_factory) -> Path:
+    """A library to be preloaded, with which no file system has locks."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no compiler here")
+    folder = tmp_path_factory.mktemp("no_locks")
+    write_text(folder / "flock.c", NO_LOCKS)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "flock.so", folder / "flock.c"], check=True)
+    return folder / "flock.so"
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "EOPNOTSUPP", "EIO", "ENOSYS"])
+def test_a_file_system_without_locks_is_said_once_and_work_goes_on(tmp_path, no_locks, name):
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LOCKS, str(tmp_path)], capture_output=True, text=True, encoding="utf-8",
+        env=os.environ | {"LD_PRELOAD": str(no_locks), "FLOCK_ERRNO": str(getattr(errno, name))}, timeout=60,
+    )  # fmt: skip
+    assert result.stdout == "False False ['.lock', 'a.json', 'cache', 'other', 'x.lock']\n", result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"{tmp_path}: its file system has no locks (")
+
+
+@pytest.mark.timeout(60)
+def test_the_lock_of_a_job_that_was_killed_on_another_machine_blocks_nobody(tmp_path):
+    """The file stays, with the name of its holder; only the kernel's lock counts."""
+    (tmp_path / LOCK).write_text("process 1 on elsewhere\n", encoding="utf-8")
+    with locked(tmp_path, "training", wait=False):
+        assert (tmp_path / LOCK).read_text(encoding="utf-8").startswith(f"process {os.getpid()} on ")
+
+
+WHERE_NOTHING_MAY_BE_WRITTEN = """
+import sys
+from jetcorr_utils.files import locked, remove_leftovers, write_text
+remove_leftovers(sys.argv[1])
+with locked(sys.argv[1], "reading"):
+    print("reading")
+try:
+    write_text(sys.argv[1] + "/a", "x")
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("lock", [False, True])
+def test_an_ordinary_user_reads_where_only_others_may_write(lock):
+    """As on a cluster's shared cache."""
+    command = [sys.executable, "-c", WHERE_NOTHING_MAY_BE_WRITTEN]
+    prefix = ["unshare", "--user", "--map-user=12345", "--map-group=0"]
+    if os.geteuid() == 0:
+        if shutil.which("unshare") is None or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+            pytest.skip("no user namespaces here")
+        command = [*prefix, *command]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / f"{MARK}left").touch(0o444)
+        if lock:
+            (Path(folder) / LOCK).touch(0o444)
+        os.chmod(folder, 0o555)
+        try:
+            result = subprocess.run([*command, folder], capture_output=True, text=True, encoding="utf-8")
+        finally:
+            os.chmod(folder, 0o755)
+    assert (result.stdout, result.stderr) == ("reading\nPermission denied\n", "")
+
+
+@pytest.mark.slow
+def test_a_search_without_locks_ends_with_every_trial_done_once(tmp_path, no_locks):
+    """It takes one process, since several could draw the same trial."""
+    result = jetcorr(
+        "tune", "--study", "smoke", "--out", tmp_path / "run", "-p", "data.directory", tmp_path / "data",
+        "-p", "tuning.workers", 2, "-p", "tuning.trials", 3, "-p", "tuning.epochs", 1,
+        env=os.environ | {"LD_PRELOAD": str(no_locks), "FLOCK_ERRNO": "38"},
+    )  # fmt: skip
+    assert result.stderr.count("has no locks") == 1
+    trials = [read_json(path) for path in sorted((tmp_path / "run" / "tuning").glob("*/trial.json"))]
+    assert [trial["state"] for trial in trials] == ["complete"] * 3
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".txt", "é" * 125 + ".txt"])
+def test_a_name_that_the_file_system_takes_is_not_made_too_long(tmp_path, name):
+    assert write_text(tmp_path / name, "x").read_text(encoding="utf-8") == "x"
+
+
+def test_what_another_account_has_put_there_is_left_alone(tmp_path):
+    """A folder nested so deep that looking into it fails."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    code = "import os\nos.mkdir('.jetcorr-x')\nos.chdir('.jetcorr-x')\n"
+    code += "for _ in range(1500):\n os.mkdir('d')\n os.chdir('d')"
+    tmp_path.chmod(0o777)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    os.lchown(tmp_path / ".jetcorr-x", 65534, 65534)
+    try:
+        with scratch_folder(tmp_path) as folder:
+            assert folder.is_dir()
+        assert (tmp_path / ".jetcorr-x").is_dir()
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / ".jetcorr-x"], check=True)
+
+
+def test_others_cannot_hold_a_lock(tmp_path):
+    with locked(tmp_path, "test"):
+        assert not stat.S_IMODE((tmp_path / ".lock").stat().st_mode) & 0o007

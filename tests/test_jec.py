@@ -12,6 +12,9 @@ from jetcorr_utils.data import read_jets
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.jec import correct_jets, load_official
 
+JETS = ([100.0, 50.0, 40.0], [-1.0, 1.0, 1.0], [0.5, 0.5, 0.5], [20.0, 20.0, 20.0])
+"""Raw pt, eta, area and rho."""
+
 CAMPAIGN = "Summer16_23Sep2016V3_MC"
 LEVELS = ["L1FastJet", "L2Relative", "L3Absolute"]
 
@@ -91,3 +94,92 @@ def test_files_that_cannot_be_used_are_named(real_data, text_files, tmp_path):
     damaged.write_bytes(gzip.compress(b"these are no corrections\n1 2 3\n"))
     with pytest.raises(InputError, match="not a text file of a jet energy correction"):
         load_official([damaged])
+
+
+def write(folder, level, header, *rows, kind="DATA"):
+    """A text file of one level, as the JEC group writes it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"Mini_V1_{kind}_{level}_AK4PFPuppi.jec.txt"
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def relative(folder, header="{1 JetEta 1 JetPt max(0.0001,[0]) Correction L2Relative}"):
+    return write(folder, "L2Relative", header, "-5.0 0.0 3 1 6500 1.10", "0.0 5.0 3 1 6500 1.20")
+
+
+@pytest.mark.parametrize("folder", ["a b", "with_SF_in_it", "pileup", "ä'$(x)"])
+def test_the_folder_of_a_text_file_may_have_any_name(tmp_path, folder):
+    """coffea's extractor splits what it is given at spaces, and looks for the kind of a file in its whole path."""
+    found = load_official([relative(tmp_path / folder)])(*JETS)
+    np.testing.assert_allclose(found, [1.1, 1.2, 1.2], rtol=1e-6)
+
+
+def test_a_single_file_needs_no_list(tmp_path):
+    assert load_official(str(relative(tmp_path))).levels == ["L2Relative"]
+
+
+def test_bins_in_phi(tmp_path, real_data):
+    rows = [f"{eta} {phi} 3 1 6500 {value}" for eta, phi, value in [
+        ("-5 0", "-3.15 0", 1.1), ("-5 0", "0 3.15", 1.2), ("0 5", "-3.15 0", 1.3), ("0 5", "0 3.15", 1.4),
+    ]]  # fmt: skip
+    file = write(tmp_path, "L2Relative", "{2 JetEta JetPhi 1 JetPt max(0.0001,[0]) Correction L2Relative}", *rows)
+    correction = load_official([file])
+    np.testing.assert_allclose(correction(*JETS, phi=[1.0, -1.0, 1.0]), [1.2, 1.3, 1.4], rtol=1e-6)
+    with pytest.raises(InputError, match="L2Relative depends on JetPhi: give phi"):
+        correction(*JETS)
+    jets = read_jets(real_data / "pfnano.root")
+    corrected = correct_jets(jets, correction)
+    expected = 1.1 + 0.2 * (jets["jetEta"] >= 0) + 0.1 * (jets["jetPhi"] >= 0)
+    np.testing.assert_allclose(corrected["jetPt"] / jets["jetRawPt"], expected, rtol=1e-5)
+
+
+def test_one_bin_that_goes_round_needs_no_phi(tmp_path):
+    rows = ["-5.0 0.0 -3.15 3.15 3 1 6500 1.10", "0.0 5.0 -3.15 3.15 3 1 6500 1.20"]
+    file = write(tmp_path, "L2Relative", "{2 JetEta JetPhi 1 JetPt max(0.0001,[0]) Correction L2Relative}", *rows)
+    np.testing.assert_allclose(load_official([file])(*JETS), [1.1, 1.2, 1.2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("residual", ["L2L3Residual", "L2Residual"])
+def test_residual_levels_come_last_whatever_the_order_of_the_files(tmp_path, residual):
+    """Each level depends on pt as corrected so far: another order gives other factors."""
+    files = [
+        write(tmp_path, residual, f"{{1 JetEta 1 JetPt [0]+x/1000 Correction {residual}}}", "-5 5 3 1 6500 1.0"),
+        relative(tmp_path),
+        write(tmp_path, "L3Absolute", "{1 JetEta 1 JetPt 1+x/500 Correction L3Absolute}", "-5 5 2 1 6500"),
+    ]
+    pt = np.array(JETS[0])
+    expected = np.ones(3)
+    expected *= [1.1, 1.2, 1.2]
+    expected *= 1 + pt * expected / 500
+    expected *= 1 + pt * expected / 1000
+    for order in (files, files[::-1], [files[1], files[0], files[2]]):
+        correction = load_official(order)
+        assert correction.levels == ["L2Relative", "L3Absolute", residual]
+        np.testing.assert_allclose(correction(*JETS), expected, rtol=1e-5)
+
+
+def test_two_files_of_one_level_are_refused(tmp_path):
+    constant = "{1 JetEta 1 JetPt [0] Correction L1}"
+    files = [write(tmp_path, level, constant, "-5 5 3 1 6500 1.0") for level in ("L1FastJet", "L1RC")]
+    with pytest.raises(InputError, match="Mini_V1_DATA_L1FastJet_AK4PFPuppi, Mini_V1_DATA_L1RC_AK4PFPuppi: two of one"):
+        load_official(files)
+    other = write(tmp_path, "L2Relative", constant, "-5 5 3 1 6500 1.0", kind="MC")
+    with pytest.raises(InputError, match="data or MC"):
+        load_official([files[0], other])
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["__import__('pathlib').Path('HIT').touch()", "(lambda:open('HIT','w'))()", "9**9**9**9", "x.tofile('HIT')"],
+)
+def test_the_formula_of_a_text_file_runs_no_code(tmp_path, monkeypatch, formula):
+    """coffea evaluates it as Python."""
+    monkeypatch.chdir(tmp_path)
+    header = f"{{1 JetEta 1 JetPt {formula} Correction L2Relative}}"
+    with pytest.raises(InputError, match="its formula is not one"):
+        load_official([relative(tmp_path, header)])
+    header = f"{{1 JetEta 1 JetPt=[{formula}][0] max(0.0001,[0]) Correction L2Relative}}"
+    with pytest.raises(InputError, match="its formula is not one"):
+        load_official([relative(tmp_path, header)])
+    assert not (tmp_path / "HIT").exists()

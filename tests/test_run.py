@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.figure import Figure
 
-from jetcorr_utils.errors import MissingStageError
+from jetcorr_utils.errors import InputError, MissingStageError
 from jetcorr_utils.files import read_json, write_json
+from jetcorr_utils.report import write_report
 from jetcorr_utils.run import RunFolder
+from jetcorr_utils.style import save_figure
 
 
 def test_each_notebook_records_its_own_part_of_the_metrics(tmp_path):
@@ -34,3 +37,38 @@ def test_a_missing_stage_is_named(tmp_path):
     run = RunFolder(tmp_path)
     with pytest.raises(MissingStageError, match=r"model/pfn is not in .* run notebook 02_gnn_training first"):
         run.require(run.model("pfn"), "02")
+
+
+@pytest.mark.parametrize("name", ["report.html", "notebooks", "model/pfn", "tuning/journal.jsonl"])
+def test_a_link_out_of_the_folder_is_refused_one_inside_it_is_not(tmp_path, name):
+    run, elsewhere = RunFolder(tmp_path / "run"), tmp_path / "elsewhere"
+    link = run.path / name
+    link.parent.mkdir(exist_ok=True)
+    (run.path / "inside").mkdir()
+    (run.path / "latest").symlink_to("inside")
+    run.refuse_links()
+    link.symlink_to(elsewhere)
+    with pytest.raises(InputError, match=rf"run/{name}: a link to .*elsewhere, and what a run writes must stay"):
+        run.refuse_links()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "metrics/06.json", "figures/06_closure.png", "report.html"])
+def test_what_is_written_takes_the_place_of_a_link_and_leaves_what_it_led_to(tmp_path, name):
+    run, victim = RunFolder(tmp_path / "run"), tmp_path / "victim"
+    victim.write_text("of another", encoding="utf-8")
+    place = run.path / name
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(victim)
+    run.record("06", {"pfn": {}})
+    save_figure(Figure(), run.figures, "06_closure")
+    write_report([], run.report, title="test")
+    assert victim.read_text(encoding="utf-8") == "of another"
+    assert not place.is_symlink()
+
+
+def test_the_run_folder_itself_may_be_a_link(tmp_path):
+    (tmp_path / "large").mkdir()
+    (tmp_path / "run").symlink_to("large")
+    run = RunFolder(tmp_path / "run")
+    run.record("06", {})
+    run.refuse_links()

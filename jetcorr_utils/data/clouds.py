@@ -1,8 +1,8 @@
 """Particle clouds from the files of a study: read once, in chunks, into a memory-mapped cache.
 
 The cache is named by the content of the inputs and by the settings that shape it, so that it is found again wherever
-the same files come from, and never used after a change. It is complete or absent. Each input file becomes a part of its
-own first: an interrupted run goes on with the files that are left.
+the same files come from, and never used after a change. It is complete or absent, and one that was damaged since is
+built again. Each input file becomes a part of its own first: an interrupted run goes on with the files that are left.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,21 +23,21 @@ from tqdm.auto import tqdm
 
 from ..config import DataSettings
 from ..errors import InputError
-from ..files import atomic_folder, locked, read_json, write_json
+from ..files import atomic_folder, locked, read_json
 from .dataset import CloudDataset
 from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS, TABLE_COLUMNS, Features
 from .fingerprints import Fingerprints
 from .locations import data_directory, ensure_files
 from .reading import STEP, iterate_jets, open_jets
-from .selection import UNUSABLE, reasons
+from .selection import MISMATCHED, UNUSABLE, reasons
 from .split import SPLITS, split_of
-from .store import LEFT_OUT, META, PartWriter, columns, merge
+from .store import LEFT_OUT, META, DamagedError, PartWriter, check, columns, merge, read_meta, write_meta
 
 __all__ = ["CloudDataset", "load_clouds"]
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raised when the same inputs and settings give another cache than before."""
 
 TOLERATED = 0.01
@@ -84,7 +85,7 @@ def load_clouds(
     cache = data_directory(settings) / "cache" if cache_dir is None else Path(cache_dir)
     cache.mkdir(parents=True, exist_ok=True)
     files = ensure_files(settings, progress)
-    with locked(cache):
+    with locked(cache, "building of particle clouds"):
         known = Fingerprints(cache / "checksums.json")
         prints = [known.of(file) for file in files]
         _refuse_twins(files, prints)
@@ -92,11 +93,37 @@ def load_clouds(
         key = _key({"files": prints, **recipe})
         folder = cache / key
         parts = [cache / "parts" / _key({"file": checksum, **recipe}) for checksum in prints]
-        if not (folder / META).exists():
-            _build(folder, parts, files, prints, settings, features, recipe, progress, executor)
+        if not _intact(folder, lambda: check(folder, features, known)):
+            arguments = (folder, parts, files, prints, settings, features, recipe, progress, executor)
+            try:
+                _build(*arguments)
+            except DamagedError as error:
+                _discard(error)  # a part, which the second time is made again
+                _build(*arguments)
+            known.remember({folder / f"{name}.npy": value for name, value in read_meta(folder)["checksums"].items()})
         for part in parts:
             shutil.rmtree(part, ignore_errors=True)
     return _open(folder, features, key)
+
+
+def _intact(folder: Path, look: Callable[[], object]) -> bool:
+    """Whether a part or a cache is there and `look` finds it as it was written; a damaged one is removed."""
+    if not folder.exists():
+        return False
+    try:
+        look()
+    except DamagedError as error:
+        _discard(error)
+        return False
+    return True
+
+
+def _discard(error: DamagedError) -> None:
+    try:
+        shutil.rmtree(error.folder)
+    except OSError as problem:
+        raise InputError(f"{error}; it cannot be removed: {problem.strerror}; use another data directory") from None
+    log.warning("%s; it is made again", error)
 
 
 def _recipe(settings: DataSettings, features: Features) -> dict:
@@ -141,8 +168,9 @@ def _build(
             _check_trainable(file, source, features)
             total += source.jets
     with tqdm(total=total, unit=" jets", desc="particle clouds", disable=not progress) as bar:
-        missing = [(part, file) for part, file in zip(parts, files, strict=True) if not (part / META).exists()]
-        bar.update(sum(read_json(part / META)["read"] for part in parts if (part / META).exists()))
+        there = {part for part in parts if _intact(part, partial(read_meta, part))}
+        missing = [(part, file) for part, file in zip(parts, files, strict=True) if part not in there]
+        bar.update(sum(read_meta(part)["read"] for part in there))
         if executor is None:
             for part, file in missing:
                 _make_part(part, file, settings, features, bar.update, reported)
@@ -150,15 +178,16 @@ def _build(
             tasks = [executor.submit(_make_part, *which, settings, features) for which in missing]
             for task in tasks:
                 bar.update(task.result())
-    lost = sum((Counter(read_json(part / META)["left_out"]) for part in parts), Counter())
+    lost = sum((Counter(read_meta(part)["left_out"]) for part in parts), Counter())
     with atomic_folder(folder) as temporary:
         meta = merge(parts, temporary, features)
         if sum(meta["jets"].values()) == 0:
             why = ", ".join(f"{count} {reason}" for reason, count in lost.items() if count)
             raise InputError(f"no jets are left by the selection: {why or 'the files are empty'}")
-        write_json(temporary / META, {**meta, "left_out": dict(lost), "read": total, "recipe": recipe, "files": prints})
-    if lost[UNUSABLE]:
-        log.warning("%d of %d jets were left out: %s", lost[UNUSABLE], total, UNUSABLE)
+        write_meta(temporary, {**meta, "left_out": dict(lost), "read": total, "recipe": recipe, "files": prints})
+    for reason in (UNUSABLE, MISMATCHED):
+        if lost[reason]:
+            log.warning("%d of %d jets were left out: %s", lost[reason], total, reason)
 
 
 def _check_trainable(file: str, source, features: Features) -> None:
@@ -205,8 +234,9 @@ def _write_part(
             writer.append(jets, part)
             read += len(jets)
             advance(len(jets))
-    if lost[UNUSABLE] > TOLERATED * read:
-        raise InputError(f"{file}: {lost[UNUSABLE]} of {read} jets have {UNUSABLE}; is the file corrupted?")
+    for reason in (UNUSABLE, MISMATCHED):
+        if lost[reason] > TOLERATED * read:
+            raise InputError(f"{file}: {lost[reason]} of {read} jets have {reason}; is the file corrupted?")
     writer.complete(left_out=dict(lost), read=read)
     return read
 

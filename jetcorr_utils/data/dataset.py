@@ -19,6 +19,9 @@ from .split import SPLITS
 __all__ = ["CloudDataset", "CloudLike", "rows_of"]
 
 
+_ORIGIN = ("selection", "split", "candidates")
+
+
 class CloudLike(Protocol):
     """Ragged clouds, from a file or in memory: `CloudDataset`, or `export.padding.Clouds`."""
 
@@ -98,6 +101,13 @@ class CloudDataset:
     def __len__(self) -> int:
         """The number of jets."""
         return len(self.target)
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """What the jets were made from: checksums of the files, selection, split; None for jets that no cache holds."""
+        if "recipe" not in self.info:
+            return None
+        return {"files": self.info["files"], **{name: self.info["recipe"][name] for name in _ORIGIN}}
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -37,6 +37,9 @@ CLASSES = {
 }  # fmt: skip
 """PDG ids (absolute values) of the classes of particles; 1 and 2 are deposits in the forward calorimeter."""
 
+PARTICLE_FEATURES = ("PF_pT", "dR", "PF_fromPV", "PF_caloFraction", "PF_hcalFraction")
+"""Features of a particle that are compared by its class."""
+
 
 @dataclass(frozen=True)
 class Drift:
@@ -164,7 +167,7 @@ def _features(clouds: CloudLike, index: NDArray[np.int64]) -> Iterator[tuple[str
         mine = np.isin(kind, ids)
         number = np.bincount(owner[mine], minlength=len(index)).astype(np.float64)
         yield f"{label}: number in a jet", number, len(index)
-        for name in ("PF_pT", "dR", "PF_fromPV", "PF_caloFraction", "PF_hcalFraction"):
+        for name in PARTICLE_FEATURES:
             if name in column:
                 values = column[name][mine]
                 yield f"{label}: {name}", values[np.isfinite(values)], int((number > 0).sum())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import DataSettings, project_root
 from ..errors import InputError
-from ..files import fingerprint, write_json
+from ..files import fingerprint, local_path, write_json
 from .fingerprints import Fingerprints
 from .reading import open_jets
 from .remote import expand, fetch, is_remote, origin
@@ -17,14 +17,14 @@ from .remote import expand, fetch, is_remote, origin
 if TYPE_CHECKING:
     from ..simulation import Parameters
 
-__all__ = ["data_directory", "ensure_files", "record_files"]
+__all__ = ["data_directory", "ensure_files", "present_checksums", "record_files"]
 
 _FIRST_SLICE = 10  # the seed of the first slice lies so far from that of the flat sample: variations have the next ones
 
 
 def data_directory(settings: DataSettings) -> Path:
     """The folder of generated data and caches; relative ones count from the project's folder."""
-    return project_root() / settings.directory
+    return project_root() / local_path(settings.directory)
 
 
 def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:
@@ -59,7 +59,11 @@ def _entries(files: Sequence[str]) -> list[str]:
             entries.append(entry)
             continue
         (listing,) = _matches(entry)
-        lines = [line.strip() for line in Path(listing).read_text().splitlines()]
+        try:
+            text = Path(listing).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise InputError(f"{listing}: the list of files is not UTF-8 text") from None
+        lines = [line.strip() for line in text.splitlines()]
         entries += [line for line in lines if line and not line.startswith("#")]
     return entries
 
@@ -67,10 +71,13 @@ def _entries(files: Sequence[str]) -> list[str]:
 def _matches(entry: str) -> list[str]:
     """The files behind one entry."""
     for base in (Path(), project_root()):
-        pattern = str(base / Path(entry).expanduser())
-        if Path(pattern).is_file():
-            return [pattern]
-        found = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+        path = Path(entry).expanduser()
+        if (base / path).is_file():
+            return [str(base / path)]
+        # A folder that is there is no pattern, whatever characters its name has
+        known, rest = (base / path.parent, path.name) if (base / path.parent).is_dir() else (base, path)
+        pattern = Path(glob.escape(str(known)), rest)
+        found = sorted(name for name in glob.glob(str(pattern), recursive=True) if Path(name).is_file())
         if found:
             return found
     if Path(entry).is_dir():
@@ -78,29 +85,58 @@ def _matches(entry: str) -> list[str]:
     raise InputError(f"{entry}: {'no file matches' if glob.has_magic(entry) else 'there is no such file'}")
 
 
+def present_checksums(settings: DataSettings) -> list[list[str]] | None:
+    """Name and XXH3 of each file of a study as they are now, in order; None where they are not all there.
+
+    Nothing is simulated. A remote file whose server has another version by now is copied anew.
+    """
+    try:
+        files = ensure_files(settings) if settings.files else _simulated_before(settings)
+    except InputError:  # the notebook that needs them says why
+        return None
+    known = Fingerprints(data_directory(settings) / "cache" / "checksums.json")
+    return [[Path(file).name, known.of(file)] for file in files] or None
+
+
 def _simulated(settings: DataSettings, progress: bool) -> list[str]:
     """The files of the flat sample, and of its slices."""
+    from ..simulation import recorded_checksums, simulate
+
+    found: list[str] = []
+    for folder, jets, seed, parameters in _samples(settings):
+        workers = settings.simulation.workers
+        files = simulate(jets, seed, folder, workers=workers, progress=progress, parameters=parameters)
+        known, recorded = (
+            Fingerprints(data_directory(settings) / "cache" / "checksums.json"),
+            recorded_checksums(folder),
+        )
+        for path in files:
+            if path.name in recorded and known.of(path) != recorded[path.name]:
+                raise InputError(
+                    f"{path}: damaged: it is not what the simulation wrote; delete it, and it is made again"
+                )
+        found += [str(path) for path in files]
+    return found
+
+
+def _simulated_before(settings: DataSettings) -> list[str]:
+    """Those of them that lie there, and none if a sample has none."""
+    samples = [sorted(folder.glob("jets_*.root")) for folder, *_ in _samples(settings)]
+    return [str(path) for files in samples for path in files] if all(samples) else []
+
+
+def _samples(settings: DataSettings) -> Iterator[tuple[Path, int, int, Parameters]]:
+    """Folder, jets, seed and parameters of each simulated sample."""
+    from ..simulation import SIMULATION_VERSION
     from ..simulation.parameters import Generator, Parameters
 
-    wanted = settings.simulation
-    files = _sample(settings, wanted.jets, wanted.seed, Parameters(), progress)
+    wanted, base = settings.simulation, data_directory(settings) / "simulated"
+    samples = [(wanted.jets, wanted.seed, Parameters())]
     for number, part in enumerate(wanted.slices):
         parameters = Parameters(generator=Generator(min_pthat=part.min_pthat, leading_jets=part.leading or 0))
-        files += _sample(settings, part.jets, wanted.seed + _FIRST_SLICE + number, parameters, progress)
-    return files
-
-
-def _sample(settings: DataSettings, jets: int, seed: int, parameters: Parameters, progress: bool) -> list[str]:
-    """The files of one sample, simulated if they are not there."""
-    from ..simulation import SIMULATION_VERSION, recorded_checksums, simulate
-
-    folder = data_directory(settings) / "simulated" / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}"
-    files = simulate(jets, seed, folder, workers=settings.simulation.workers, progress=progress, parameters=parameters)
-    known, recorded = Fingerprints(data_directory(settings) / "cache" / "checksums.json"), recorded_checksums(folder)
-    for path in files:
-        if path.name in recorded and known.of(path) != recorded[path.name]:
-            raise InputError(f"{path}: damaged: it is not what the simulation wrote; delete it, and it is made again")
-    return [str(path) for path in files]
+        samples.append((part.jets, wanted.seed + _FIRST_SLICE + number, parameters))
+    for jets, seed, parameters in samples:
+        yield base / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}", jets, seed, parameters
 
 
 def record_files(files: Sequence[str | Path], path: str | Path) -> None:

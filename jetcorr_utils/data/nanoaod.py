@@ -19,7 +19,7 @@ from ..errors import InputError
 from .quark_gluon import quark_gluon
 from .schema import CORE, GENERATOR, JET_TYPES, PARTICLE_TYPES, PARTICLES, Candidates
 
-__all__ = ["TREE", "NanoAOD"]
+__all__ = ["TREE", "NanoAOD", "raw_share"]
 
 TREE = "Events"
 
@@ -78,7 +78,8 @@ class NanoAOD:
         """Find out from the branches which of the known forms this is."""
         path = self.path
         rho = [name for name in _RHO if name in names]
-        missing = [name for name in _NECESSARY if name not in names] + ([] if rho else [" or ".join(_RHO)])
+        present = names | ({"Jet_rawFactor"} if "Jet_pt_raw" in names else set())
+        missing = [name for name in _NECESSARY if name not in present] + ([] if rho else [" or ".join(_RHO)])
         if missing:
             raise InputError(f"{path}: tree {TREE} lacks the necessary branches {', '.join(missing)}")
         self.rho = rho[0]
@@ -106,6 +107,27 @@ class NanoAOD:
         self.from_pv = f"{table}_fromPV" in names
         # Run 3 names go with PUPPI jets; files without the weight have it in the candidates' pt and mass already
         self.puppi = self.rho == _RHO[1] and f"{table}_puppiWeight" in names
+
+    def columns_of(self, events: ak.Array) -> dict[tuple[str, ...], ak.Array]:
+        """The columns that `convert` reads, by collection and name, those of the event by their name."""
+        names = {
+            "Jet": ("pt", "eta", "phi", "mass", "area", "rawFactor", "pt_raw", "genJetIdx", "hadronFlavour",
+                    "partonFlavour"),
+            "GenJet": ("pt", "eta", "phi", "mass") if self.has_generator else (),
+            "PV": ("npvsGood",), "Rho": ("fixedGridRhoFastjetAll",),
+        }  # fmt: skip
+        if self.link is not None:
+            link, table, index = self.link
+            names |= {link: ("jetIdx", index), table: (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight")}
+        found = {
+            (collection, name): events[collection][name]
+            for collection, columns in names.items()
+            if collection in events.fields
+            for name in columns
+            if name in events[collection].fields
+        }
+        own = ("run", "luminosityBlock", "event", "genWeight", self.rho)
+        return found | {(name,): events[name] for name in own if name in events.fields}
 
     @property
     def made_by(self) -> str:
@@ -184,7 +206,7 @@ class NanoAOD:
         """The branches that are read."""
         link, table, index = self.link or _LINKS[0]
         columns = (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight")
-        wanted = {*_NECESSARY, *_GENERATOR, "nGenJet", "genWeight", self.rho, f"n{link}", f"n{table}",
+        wanted = {*_NECESSARY, *_GENERATOR, "Jet_pt_raw", "nGenJet", "genWeight", self.rho, f"n{link}", f"n{table}",
                   f"{link}_jetIdx", f"{link}_{index}", *(f"{table}_{name}" for name in columns)}  # fmt: skip
         return sorted(wanted & set(self.tree.keys(recursive=False)))
 
@@ -206,8 +228,8 @@ class NanoAOD:
             return ak.to_numpy(values)[event]
 
         rho = events[self.rho] if self.rho in events.fields else events["Rho"]["fixedGridRhoFastjetAll"]
-        column = {name: _flat(jets[name]) for name in ("pt", "eta", "phi", "mass", "area", "rawFactor")}
-        raw = 1 - column["rawFactor"]
+        column = {name: _flat(jets[name]) for name in ("pt", "eta", "phi", "mass", "area")}
+        raw = _flat(raw_share(jets))
         record = {
             "run": of_event(events["run"]), "lumi": of_event(events["luminosityBlock"]),
             "event": of_event(events["event"]), "rhoAll": of_event(rho),
@@ -263,7 +285,8 @@ class NanoAOD:
         for name, column in (("Jet", "jetIdx"), (table, index)):
             local = _flat(events[link][column]).astype(np.int64)
             if (local >= counts[name][event]).any():
-                raise InputError(f"{self.path}: {link}_{column} points beyond the last entry of {name}")
+                hint = "" if self.tree else "; give all jets of an event in the order of its file"
+                raise InputError(f"{self.path}: {link}_{column} points beyond the last entry of {name}{hint}")
             place[name] = np.where(local < 0, -1, local + (np.cumsum(counts[name]) - counts[name])[event])
         linked = (place["Jet"] >= 0) & (place[table] >= 0)
         owner, rows = place["Jet"][linked], place[table][linked]
@@ -284,6 +307,15 @@ class NanoAOD:
             "PF_fromPV": _flat(table["fromPV"])[rows] if self.from_pv else _from_pv(quality, candidate["pdgId"]),
             "PF_fromAK4Jet": np.ones(len(rows)),
         }
+
+
+def raw_share(jets: ak.Array) -> ak.Array:
+    """Raw over corrected pt: from ``pt_raw`` where jets have it, else from ``rawFactor``.
+
+    coffea's CorrectedJetsFactory gives jets a new pt and a pt_raw, and leaves them the raw factor of the old pt. The
+    candidates tell whether the raw pt is true, see `belonging`.
+    """
+    return jets["pt_raw"] / jets["pt"] if "pt_raw" in jets.fields else 1 - jets["rawFactor"]
 
 
 @cache

@@ -12,11 +12,14 @@ from typing import Any, Protocol
 import awkward as ak
 import uproot
 
-from ..config import DataSettings
+from ..addresses import refuse_secrets
+from ..config import DataSettings, RemoteSettings
 from ..errors import InputError
+from ..files import refuse_special
 from . import jetntuple, nanoaod
 from .jetntuple import JetNTuple
 from .nanoaod import NanoAOD
+from .remote import client_options, explain, is_remote, reason_of
 from .schema import DEFAULTS, Candidates
 from .selection import select_jets
 
@@ -36,6 +39,8 @@ log = logging.getLogger(__name__)
 
 STEP = 10_000
 """Jets that are in memory at once."""
+EMPTY = "it has no jets"
+"""Why a file cannot be used, if there is nothing else to say against it."""
 _ALL = 10**9  # jets at once: more than a block has
 
 
@@ -107,9 +112,11 @@ def _reading(path: str) -> Iterator[None]:
         yield
     except (InputError, GeneratorExit, KeyboardInterrupt, MemoryError):
         raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
     except Exception as error:
+        if is_remote(path):
+            raise InputError(f"{path}: {explain(error) or f'cannot be read ({reason_of(error)})'}") from None
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"{path}: there is no such file") from None
         lines = str(error).strip().splitlines() or [""]
         raise InputError(
             f"{path}: cannot be read, damaged or truncated? ({type(error).__name__}: {lines[0]})"
@@ -126,10 +133,17 @@ def open_jets(path: str | Path) -> Iterator[JetSource]:
         If the file is absent, is not ROOT, is damaged, or has neither of the formats; the message says which.
     """
     path = str(path)
+    if not path:
+        raise InputError("a file with an empty name: is a variable not set?")
     with _reading(path), contextlib.ExitStack() as stack:
         if Path(path).is_dir():
             raise InputError(f"{path}: is a folder; give the files in it, for example '{path}/*.root'")
         how: dict[str, Any] = {}
+        if is_remote(path):
+            refuse_secrets(path)
+            how = client_options(path, RemoteSettings().timeout)
+        else:
+            refuse_special(Path(path))  # at a pipe one would wait for ever
         with contextlib.suppress(OSError), open(path, "rb") as raw:
             if raw.read(4) != b"root":
                 raise InputError(f"{path}: is not a ROOT file")
@@ -159,7 +173,7 @@ def describe(path: str | Path) -> FileInfo:
             if not source.has_candidates:
                 reason, usable = "its jets have no particle-flow candidates (a file of PFNano type has)", False
             elif source.jets == 0:
-                reason, usable = "it has no jets", False
+                reason, usable = EMPTY, False
             elif not source.has_generator:
                 reason = "can be used for correction only: there are no generator jets to train on"
             notes = [f"features: open{' and rich' if source.has_rich else '; not rich (no calorimeter fractions)'}"]

@@ -3,7 +3,8 @@
 A study reads its files from a local copy: the cache of clouds is named by their content, so that the same study gives
 the same cache from any place. A copy that was interrupted goes on where it stopped, also in another run. Credentials
 come from the environment only (AWS_…, X509_…, BEARER_TOKEN, a mounted secret), as the client libraries read it; the
-address of an S3 server that is not Amazon's is AWS_ENDPOINT_URL.
+address of an S3 server that is not Amazon's is AWS_ENDPOINT_URL. Proxies are those of the environment (http_proxy,
+https_proxy, no_proxy); this machine itself is never asked for through one.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import re
+import socket
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,12 +26,15 @@ import fsspec
 from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
 
+from ..addresses import is_loopback, refuse_secrets, without_secrets
 from ..config import RemoteSettings
 from ..errors import InputError
 from ..files import locked, read_json, write_json
 from .fingerprints import Fingerprints
 
-__all__ = ["expand", "fetch", "is_remote", "origin"]
+SCHEMES = ("s3", "s3a", "root", "http", "https")
+
+__all__ = ["client_options", "expand", "explain", "fetch", "is_remote", "origin", "reason_of"]
 
 log = logging.getLogger(__name__)
 
@@ -38,19 +45,32 @@ _META = "origin.json"
 _PARTIAL = "partial"
 _TAGS, _TIMES = ("ETag", "etag"), ("LastModified", "mtime", "last_modified")
 _XROOTD_ABSENT = "[3011]"
+_ABSENT, _DENIED = (404, 410), (401, 403, 407)
+_PASSING = (408, 421, 425, 429)
+"""Answers of a web server that are worth a second attempt, beside all from 500 on."""
 _PACKAGES = {"s3": "s3fs (pip install 'jetcorr[s3]')", "root": "fsspec-xrootd (pip install 'jetcorr[xrootd]')"}
 
 T = TypeVar("T")
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether a path is a URL of another machine."""
-    return "://" in str(path) and not str(path).startswith("file://")
+    """Whether a path is a URL of another machine.
+
+    Raises
+    ------
+    InputError
+        If it is of a kind that is not known here, or a chain of several: fsspec has kinds that run what a server sends.
+    """
+    scheme, mark, rest = str(path).partition("://")
+    if mark and (scheme not in (*SCHEMES, "file") or "::" in rest):
+        known = ", ".join(SCHEMES)
+        raise InputError(f"{without_secrets(str(path))}: this kind of address is not read; known are {known} and file")
+    return bool(mark) and scheme != "file"
 
 
 def expand(url: str, settings: RemoteSettings) -> list[str]:
     """The files behind a URL that may have wildcards, sorted."""
-    _refuse_credentials(url)
+    refuse_secrets(url)
     if "*" not in url and not re.search(r"\[[^]]+\]", url):
         return [url]
     found = _Remote(url, settings).ask(_glob)
@@ -78,12 +98,12 @@ def fetch(url: str, folder: Path, settings: RemoteSettings, progress: bool = Tru
     InputError
         If the file cannot be had; the message names the URL. What arrived is kept for the next run.
     """
-    _refuse_credentials(url)
+    refuse_secrets(url)
     place = folder / hashlib.sha256(url.encode()).hexdigest()[:16]
     target = place / (Path(urlsplit(url).path).name or "file.root")
     place.mkdir(parents=True, exist_ok=True)
     remote = _Remote(url, settings)
-    with locked(place):
+    with locked(place, "download"):
         known = Fingerprints(place / "checksums.json")
         try:
             version = remote.ask(_version)
@@ -102,7 +122,7 @@ def fetch(url: str, folder: Path, settings: RemoteSettings, progress: bool = Tru
 def origin(path: str | Path) -> str:
     """The URL that a local copy was made from, or the path itself."""
     record = Path(path).parent / _META
-    return read_json(record)["url"] if record.exists() else str(path)
+    return without_secrets(read_json(record)["url"]) if record.exists() else str(path)
 
 
 def _is_whole(target: Path, version: dict[str, str] | None, known: Fingerprints) -> bool:
@@ -114,13 +134,62 @@ def _is_whole(target: Path, version: dict[str, str] | None, known: Fingerprints)
     return (version is None or made["version"] == version) and known.of(target) == made.get("checksum")
 
 
-def _refuse_credentials(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.password is not None:
-        raise InputError(
-            f"{parts.scheme}://…@{parts.hostname}{parts.path}: a password does not belong in a study; "
-            "set the credentials in the environment"
-        )
+def explain(error: BaseException) -> str | None:
+    """Why a file cannot be had, if trying again does not help, in a few words; None for what may pass.
+
+    fsspec raises FileNotFoundError whatever went wrong with a web server: what it was is the cause of that error.
+    """
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
+            return f"there is no host {_host(causes) or 'of this name'}"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the server's certificate is not valid ({cause.verify_message}); SSL_CERT_FILE may name another CA"
+        if type(cause).__name__ == "NoCredentialsError":
+            return "no credentials in the environment"
+        status = getattr(cause, "status", None)
+        if status in _ABSENT:
+            return "there is no such file"
+        if status in _DENIED:
+            return f"access denied ({reason_of(cause)}); are the credentials set in the environment?"
+        if isinstance(status, int) and 400 <= status < 500 and status not in _PASSING:
+            return f"the server refuses ({reason_of(cause)})"
+    if isinstance(error, PermissionError):
+        return f"access denied; are the credentials set in the environment? ({reason_of(error)})"
+    if _XROOTD_ABSENT in str(error) or (isinstance(error, FileNotFoundError) and len(causes) == 1):
+        return "there is no such file"
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _host(causes: list[BaseException]) -> str:
+    return next((str(cause.host) for cause in causes if getattr(cause, "host", None)), "")
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, or that which fsspec has made "not found" of."""
+    error = (isinstance(error, FileNotFoundError) and error.__cause__) or error
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return f"{status} {getattr(error, 'message', '')}".strip()
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    proxy = "the proxy that the environment names: " if "Proxy" in type(error).__name__ else ""
+    return without_secrets(proxy + line)
+
+
+def _pause(error: BaseException, longest: float) -> float:
+    """Seconds that the server asks to be left alone, `longest` at most."""
+    for cause in _causes(error):
+        given = (getattr(cause, "headers", None) or {}).get("Retry-After", "")
+        if given.isdecimal():
+            return min(float(given), longest)
+    return 0.0
 
 
 class _Remote:
@@ -135,9 +204,8 @@ class _Remote:
         if self._connection is None:
             scheme = self.url.split("://", 1)[0]
             try:
-                filesystem, path = url_to_fs(
-                    self.url, skip_instance_cache=True, **_options(scheme, self.settings.timeout)
-                )
+                options = client_options(self.url, self.settings.timeout)
+                filesystem, path = url_to_fs(self.url, skip_instance_cache=True, **options)
             except ImportError as error:
                 raise InputError(f"{self.url}: needs {_PACKAGES.get(scheme, error)}") from None
             except ValueError as error:
@@ -155,36 +223,32 @@ class _Remote:
                 return action(self, *arguments)
             except (InputError, MemoryError):
                 raise
-            except FileNotFoundError:
-                raise InputError(f"{self.url}: there is no such file") from None
-            except PermissionError as error:
-                why = f"access denied; are the credentials set in the environment? ({error})"
-                raise InputError(f"{self.url}: {why}") from None
             except Exception as error:  # each protocol has exceptions of its own
-                reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-                if _XROOTD_ABSENT in reason:
-                    raise InputError(f"{self.url}: there is no such file") from None
-                if type(error).__name__ == "NoCredentialsError":
-                    raise InputError(f"{self.url}: no credentials in the environment") from None
+                if (final := explain(error)) is not None:
+                    raise InputError(f"{self.url}: {final}") from None
+                reason = reason_of(error)
                 if attempt == attempts:
-                    raise InputError(f"{self.url}: cannot be read after {attempt} attempts ({reason})") from error
+                    raise InputError(f"{self.url}: cannot be read after {attempt} attempts ({reason})") from None
                 log.info("%s: attempt %d failed (%s)", self.url, attempt, reason)
                 self._connection = None
-                time.sleep(self.settings.wait * 2 ** (attempt - 1))
+                time.sleep(max(self.settings.wait * 2 ** (attempt - 1), _pause(error, self.settings.timeout)))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _options(scheme: str, timeout: float) -> dict[str, Any]:
-    """Tell a client library to give up after `timeout` seconds without an answer, and not to try again itself."""
+def client_options(url: str, timeout: float) -> dict[str, Any]:
+    """What fsspec needs for a URL: to give up after `timeout` seconds without an answer, not to try again by itself,
+    and to ask the proxy that the environment names, unless the server is on this machine.
+    """
+    scheme = url.split("://", 1)[0]
     if scheme in ("s3", "s3a"):
-        limits = {"connect_timeout": timeout, "read_timeout": timeout}
-        return {"config_kwargs": {**limits, "retries": {"max_attempts": 1}}}
+        limits = {"connect_timeout": timeout, "read_timeout": timeout, "retries": {"max_attempts": 1}}
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+        return {"config_kwargs": limits | ({"proxies": {}} if is_loopback(endpoint) else {})}
     if scheme in ("http", "https"):
         import aiohttp
 
-        return {
-            "client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)}
-        }
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
+        return {"client_kwargs": {"timeout": limits, "trust_env": not is_loopback(url)}}
     if scheme == "root":
         with contextlib.suppress(ImportError):  # reported with the name of the package where the connection is made
             from XRootD import client
@@ -198,7 +262,10 @@ def _options(scheme: str, timeout: float) -> dict[str, Any]:
 
 def _glob(remote: _Remote) -> list[str]:
     filesystem, path = remote.connect()
-    return sorted(filesystem.unstrip_protocol(found) for found in filesystem.glob(path))
+    found = filesystem.glob(path)
+    if not found:  # it says nothing of a server that does not answer
+        filesystem.ls(re.split(r"[^/]*[*[]", path, maxsplit=1)[0], detail=False)
+    return sorted(filesystem.unstrip_protocol(name) for name in found)
 
 
 def _version(remote: _Remote) -> dict[str, str]:

@@ -9,30 +9,49 @@ from numpy.typing import NDArray
 from ..config import SelectionSettings
 from .features import JET_COLUMNS
 
-__all__ = ["own_particles", "reasons", "select_jets"]
+__all__ = ["LARGEST_RATIO", "MISMATCHED", "UNUSABLE", "own_particles", "reasons", "select_jets"]
 
-UNUSABLE = "values that are not finite, or a negative pt"
+UNUSABLE = "values that are not finite or not possible, or a negative pt"
 EMPTY = "no particles"
+LARGEST_RATIO = 10.0
+"""Of genJetPt to jetPt, or the other way round, in jets that a network is trained on."""
+MISMATCHED = f"genJetPt more than {LARGEST_RATIO:g} times jetPt, or less than a {LARGEST_RATIO:g}th of it"
+
+_ENERGY = 14_000.0
+"""GeV: no jet and no particle has more than the collisions of the LHC."""
+_POSSIBLE = {
+    **dict.fromkeys(("jetPt", "jetRawPt", "genJetPt", "jetMass", "PF_pT", "PF_mass"), _ENERGY),
+    **dict.fromkeys(("jetEta", "jetPhi", "PF_dEta", "PF_dPhi", "jetArea", "QG_ptD", "QG_axis2"), 10.0),
+    **dict.fromkeys(("rhoAll", "PV_npvsGood", "PF_caloFraction", "PF_hcalFraction"), 1_000.0),
+    "QG_mult": 10_000.0,
+}
+"""The largest magnitude that a value can have: generous, far beyond what is likely. Beyond it a file is damaged, or in
+other units. Any finite number is possible of what is not named here."""
+_SIGNED = ("jetEta", "jetPhi", "PF_dEta", "PF_dPhi")
+_BELOW_ZERO = 0.1
+"""What others cannot be below, but for this, the rounding of a mass."""
 
 
-def _finite(columns: list[NDArray], size: int) -> NDArray[np.bool_]:
-    """Whether all of the columns are finite, `(size,)`; whole numbers always are."""
+def _possible(columns: dict[str, NDArray], size: int) -> NDArray[np.bool_]:
+    """Whether the values of all columns are finite and possible, `(size,)`."""
     good = np.ones(size, dtype=bool)
-    for column in columns:
-        if column.dtype.kind == "f":
-            good &= np.isfinite(column)
+    for name, column in columns.items():
+        if column.dtype.kind == "f" or name in _POSSIBLE:
+            good &= np.abs(column) <= _POSSIBLE.get(name, np.finfo(np.float32).max)  # false for NaN
+            if name in _POSSIBLE and name not in _SIGNED:
+                good &= column > -_BELOW_ZERO
     return good
 
 
 def _usable(jets: ak.Array) -> NDArray[np.bool_]:
-    """Whether all numbers of a jet and of its particles are finite and its pt and theirs are positive, `(B,)`."""
+    """Whether all numbers of a jet and of its particles are possible and its pt and theirs are positive, `(B,)`."""
     names = [name for name in (*JET_COLUMNS, "jetPhi", "genJetPt", "genJetEta", "eventWeight") if name in jets.fields]
-    good = _finite([ak.to_numpy(jets[name]) for name in names], len(jets))
+    good = _possible({name: ak.to_numpy(jets[name]) for name in names}, len(jets))
     for name in ("jetPt", "jetRawPt"):
         with np.errstate(invalid="ignore"):
             good &= ak.to_numpy(jets[name]) > 0
     particles = ak.flatten(jets["particles"], axis=1)
-    bad = ~_finite([ak.to_numpy(particles[name]) for name in particles.fields], len(particles))
+    bad = ~_possible({name: ak.to_numpy(particles[name]) for name in particles.fields}, len(particles))
     with np.errstate(invalid="ignore"):
         bad |= ak.to_numpy(particles["PF_pT"]) < 0
     if bad.any():
@@ -78,6 +97,9 @@ def reasons(jets: ak.Array, settings: SelectionSettings | None = None) -> dict[s
             found["no generator jet"] = gen_pt <= 0
             found[f"genJetPt below {settings.min_gen_pt:g} GeV"] = gen_pt <= settings.min_gen_pt
         found[f"abs(genJetEta) above {settings.max_abs_gen_eta:g}"] = np.abs(gen_eta) > settings.max_abs_gen_eta
+        if settings.min_gen_pt > 0:  # else they are not selected for a training, and need no generator jet
+            with np.errstate(invalid="ignore", over="ignore"):
+                found[MISMATCHED] = ~((gen_pt <= LARGEST_RATIO * pt) & (pt <= LARGEST_RATIO * gen_pt))
     left = np.ones(len(jets), dtype=bool)
     for mask in found.values():
         mask &= left

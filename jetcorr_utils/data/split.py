@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..config import SplitSettings
+from ..errors import InputError
 
-__all__ = ["SPLITS", "split_of"]
+__all__ = ["SPLITS", "require_unseen", "split_of"]
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 """The code of each part."""
@@ -50,3 +51,40 @@ def split_of(run: ArrayLike, lumi: ArrayLike, event: ArrayLike, settings: SplitS
     split[uniform < settings.test + settings.validation] = SPLITS["validation"]
     split[uniform < settings.test] = SPLITS["test"]
     return split
+
+
+def require_unseen(model: str, trained: SplitSettings | None, now: SplitSettings) -> None:
+    """Make sure that no event which tests or validates now was trained on, whatever files it comes from.
+
+    The side of an event depends on its numbers and on the settings alone, so it is enough to compare these: with the
+    same seed the test events are those below the share ``test`` of the hash, the validation events those up to ``test +
+    validation``, and a model has seen only what lies above that in its own settings. Smaller shares are therefore parts
+    of those that were held out; other seeds and larger shares are not.
+
+    Parameters
+    ----------
+    model
+        Its name, for the message.
+    trained, now
+        The settings when it was trained (None: not known), and those of the jets that it is given.
+
+    Raises
+    ------
+    InputError
+        If they may have been trained on.
+    """
+    if trained is None:
+        raise InputError(
+            f"model {model}: which events it was trained on is not recorded in it, so no jets are known to be new to "
+            "it; train and export it again (notebooks 02 and 04)"
+        )
+    held_out, wanted = ((s.test, round(s.test + s.validation, 12)) for s in (trained, now))
+    if trained.seed != now.seed or wanted[0] > held_out[0] or wanted[1] > held_out[1]:
+        raise InputError(
+            f"model {model}: was trained with the split {_text(trained)}, and with {_text(now)} some of the jets are "
+            "among those that it was trained on; train it again (notebook 02) or set data.split as it was"
+        )
+
+
+def _text(settings: SplitSettings) -> str:
+    return f"{{validation: {settings.validation:g}, test: {settings.test:g}, seed: {settings.seed}}}"

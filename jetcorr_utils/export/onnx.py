@@ -22,6 +22,7 @@ from ..training import predict
 from .assembly import assemble
 from .graphs import Finish, padded_network
 from .inspection import add_checksum
+from .notes import FORMAT, column_notes
 from .padding import INPUT_NAMES
 from .predictor import OnnxPredictor
 from .silence import quiet
@@ -77,16 +78,13 @@ def export_model(
     if triton_release is not None:
         check_opset(opset, triton_release)
     features = model.settings.features
-    columns = PARTICLE_COLUMNS[features]
     names = {
-        "producer": "jetcorr", "architecture": model.settings.architecture, "features": features,
-        "points": list(POINT_COLUMNS), "particle_features": list(columns), "jet_features": list(JET_COLUMNS),
-        "particle_columns": len(columns), "jet_columns": len(JET_COLUMNS), "units": "GeV",
+        "producer": "jetcorr", "format": FORMAT, "architecture": model.settings.architecture, **column_notes(features),
         "output": "log(pt_gen/pt): corrected pt and mass = standard-corrected ones * exp(output)",
         "sigma": "half of the 16-84 % width of log(pt_gen/pt): relative resolution of the corrected pt",
         "settings": model.settings.model_dump(mode="json"),
     }  # fmt: skip
-    graph = _to_onnx(model, len(columns), opset)
+    graph = _to_onnx(model, len(PARTICLE_COLUMNS[features]), opset)
     if triton_release is not None:
         check_release(graph, triton_release)
     for key, value in {**names, **(metadata or {})}.items():

@@ -6,7 +6,7 @@ in the order of their multiplicity.
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,10 +20,11 @@ from tqdm.auto import tqdm
 from ..data.dataset import CloudLike
 from ..data.features import PARTICLE_COLUMNS, POINT_COLUMNS
 from ..errors import InputError
+from ..processes import cores
 from .inspection import model_metadata
 from .padding import OUTPUT_NAMES, Clouds, batches_by_multiplicity, pad
 
-__all__ = ["BatchPredictor", "Inputs", "OnnxPredictor", "Predictions", "Predictor", "taken_by"]
+__all__ = ["BatchPredictor", "Inputs", "OnnxPredictor", "Predictions", "Predictor", "check_batch_size", "taken_by"]
 
 Predictions = tuple[NDArray[np.float32], NDArray[np.float32]]
 Inputs = dict[str, NDArray[np.float32]]
@@ -71,6 +72,12 @@ def taken_by(predictor: Predictor, clouds: CloudLike) -> CloudLike:
             f"model {predictor.name}: takes features {features!r}, {needed} columns of a particle; there are {found}"
         )
     return Clouds(clouds.particles[:, :needed], clouds.ptr, clouds.jets)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise InputError unless it is a whole number above 0."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise InputError(f"batch_size {batch_size!r}: must be a whole number, 1 or more")
 
 
 class BatchPredictor:
@@ -121,20 +128,41 @@ class BatchPredictor:
         Raises
         ------
         InputError
-            If a jet has no particles, or the server says that a request is wrong.
+            If a jet has no particles or values that are not finite, the server says that a request is wrong, or an
+            answer is not finite.
         ServerError
             If the server does not answer.
         """
+        check_batch_size(batch_size)
         ptr = np.asarray(clouds.ptr)
-        log_factor, sigma = np.empty((2, len(ptr) - 1), np.float32)
+        log_factor, sigma = np.full((2, len(ptr) - 1), np.nan, np.float32)
         batches = batches_by_multiplicity(ptr, batch_size)
         with tqdm(total=len(ptr) - 1, unit="jet", desc=self.name, disable=not progress) as bar:
             for rows, answer in _in_order(
-                self._pool, lambda rows: self.infer(pad(clouds, rows)), batches, self.in_flight
+                self._pool, lambda rows: self.infer(self._finite(pad(clouds, rows))), batches, self.in_flight
             ):
                 log_factor[rows], sigma[rows] = answer
                 bar.update(len(rows))
+        self._check_answers(log_factor, sigma)
         return log_factor, sigma
+
+    def _finite(self, inputs: Inputs) -> Inputs:
+        """The inputs, all of whose values are finite: a network may well make a number of one that is not."""
+        for name, values in inputs.items():
+            if not np.isfinite(values).all():
+                raise InputError(f"model {self.name}: {name} has values that are not finite; leave those jets out")
+        return inputs
+
+    def _check_answers(self, log_factor: NDArray[np.float32], sigma: NDArray[np.float32]) -> None:
+        """A factor must be a number that pt can be multiplied by: the model is broken where it is not."""
+        with np.errstate(over="ignore", under="ignore"):
+            factor = np.exp(log_factor)
+        bad = int((~(np.isfinite(factor) & (factor > 0) & np.isfinite(sigma) & (sigma >= 0))).sum())
+        if bad:
+            raise InputError(
+                f"model {self.name}: its answer for {bad} of {len(factor)} jets is not a finite factor and resolution: "
+                "a broken model; train and export it again"
+            )
 
 
 def _in_order(
@@ -172,17 +200,30 @@ class OnnxPredictor(BatchPredictor):
     def __init__(self, path: str | Path, name: str | None = None, threads: int | None = None) -> None:
         import onnxruntime
 
-        self.metadata = model_metadata(path)
+        self._path, self.metadata = path, model_metadata(path)
         self.name = name or self.metadata.get("name") or Path(path).stem
-        self.in_flight = threads or len(os.sched_getaffinity(0))
+        self.in_flight = threads or cores()
         options = onnxruntime.SessionOptions()
         # One thread a run: two runs beside each other keep two cores busier than one run split between them
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with self._in_one_line():
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix=f"onnx-{self.name}")
 
     def infer(self, inputs: Inputs) -> Predictions:
         """Log of the correction factor and resolution, each `(b,)`, for one padded batch."""
-        output, sigma = self._session.run(OUTPUT_NAMES, inputs)
+        with self._in_one_line():
+            output, sigma = self._session.run(OUTPUT_NAMES, inputs)
         return output[:, 0], sigma[:, 0]
+
+    @contextlib.contextmanager
+    def _in_one_line(self) -> Iterator[None]:
+        """ONNX Runtime's errors, which have no class in common, as ours."""
+        try:
+            yield
+        except Exception as error:
+            if not type(error).__module__.startswith("onnxruntime."):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"model {self.name} ({self._path}): ONNX Runtime cannot run it: {reason}") from None

@@ -15,11 +15,12 @@ from ..data import load_clouds
 from ..data.dataset import CloudDataset
 from ..data.drift import summarise
 from ..data.features import Features
-from ..errors import MissingStageError
+from ..data.ranges import factor_range, training_range
+from ..errors import InputError, MissingStageError
 from ..files import fingerprint, scratch_folder
 from ..run import RunFolder
 from ..training import load_model
-from ..training.card import training_range
+from ..training.checkpoint import require_same_data
 from .inspection import operators
 from .onnx import check_parity, export_model
 from .repository import add_model
@@ -42,7 +43,12 @@ def best_checkpoint(study: Study, run: RunFolder, name: str) -> Path:
 
 
 def _validation_mae(folder: Path) -> float:
-    return float(pd.read_csv(folder / "history.csv")["validation_mae"].min())
+    try:
+        return float(pd.read_csv(folder / "history.csv")["validation_mae"].min())
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{folder / 'history.csv'}: damaged, it has no validation_mae; train the model again"
+        ) from None
 
 
 def export_run(study: Study, run: RunFolder) -> pd.DataFrame:
@@ -61,7 +67,8 @@ def export_run(study: Study, run: RunFolder) -> pd.DataFrame:
     MissingStageError
         If a model has not been trained.
     InputError
-        If the study asks for an opset that cannot be written, or that its release of Triton does not run.
+        If the study asks for an opset that cannot be written, or that its release of Triton does not run; if a model
+        was trained on other data than the study's, which the notes in it would be of.
     ParityError
         If an exported model does not give PyTorch's numbers; nothing is written then.
     """
@@ -75,7 +82,9 @@ def _notes_and_jets(study: Study, features: Features) -> tuple[dict[str, Any], C
     train, validation = clouds.split("train"), clouds.split("validation")
     notes = {
         "candidates": study.data.candidates, "training_range": training_range(train),
-        "selection": study.data.selection.model_dump(mode="json"), "training_summary": summarise(train),
+        "factor_range": factor_range(train), "selection": study.data.selection.model_dump(mode="json"),
+        "training_summary": summarise(train),
+        "split": study.data.split.model_dump(mode="json"),
     }  # fmt: skip
     return notes, validation.slice(0, min(PARITY_JETS, len(validation)))
 
@@ -86,6 +95,7 @@ def _export(
     folder = best_checkpoint(study, run, name)
     model = load_model(folder)
     notes, jets = jets_of(model.settings.features)
+    require_same_data(folder, jets)
     metadata = {"name": name, "study": study.name, "checkpoint": fingerprint(folder / "checkpoint.pt")} | notes
     with scratch_folder() as temporary:
         path = export_model(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..options import OutputPath
 from .parameters import DEFAULTS
 
 __all__ = ["manifests", "pipeline", "trial"]
@@ -27,9 +28,7 @@ def pipeline() -> None:
 
 
 @pipeline.command("compile")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: pipelines/jetcorr.pipeline.yaml."
-)
+@click.option("--out", type=OutputPath(dir_okay=False), help="Default: pipelines/jetcorr.pipeline.yaml.")
 @click.option("--image", help="Container image of the steps; default: that of the notebook's metadata.")
 @click.option("--gpus", type=click.IntRange(min=0), default=0, show_default=True, help="For each step that trains.")
 def compile_command(out: Path | None, image: str | None, gpus: int) -> None:
@@ -42,7 +41,7 @@ def compile_command(out: Path | None, image: str | None, gpus: int) -> None:
 @pipeline.command("run")
 @COMPILED
 @STUDY
-@click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Default: results/<study>.")
+@click.option("--run-dir", type=OutputPath(file_okay=False), help="Default: results/<study>.")
 @click.option("--data-dir", default="", help="For generated data and caches; default: as the study says.")
 @BACKEND
 @click.option("--local", is_flag=True, required=True, help="On this machine; for a cluster see `submit`.")
@@ -80,9 +79,7 @@ def submit_command(
 
 @click.command()
 @click.option("--study", default="default", show_default=True, help="Name of a study, or a YAML file.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default="pipelines/manifests/base", show_default=True
-)
+@click.option("--out", type=OutputPath(file_okay=False), default="pipelines/manifests/base", show_default=True)
 @click.option("--namespace", help="Of the user's profile.")
 @click.option("--image", help="Image of notebook server and trainings.")
 @click.option("--gpus", type=click.IntRange(min=0), help="Of a training or trial.")
@@ -104,9 +101,9 @@ def manifests(study: str, out: Path, **changes: str | int | None) -> None:
 
 @click.command()
 @STUDY
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the search.")
+@click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of the search.")
 @click.option("--name", required=True, help="The trial's name, which its folder gets.")
-@click.option("--metrics", type=click.Path(path_type=Path, dir_okay=False), required=True, help="For the collector.")
+@click.option("--metrics", type=OutputPath(dir_okay=False), required=True, help="For the collector.")
 @click.option("--set", "values", type=(str, str), multiple=True, metavar="NAME VALUE", help="A drawn parameter.")
 @click.option("-p", "--parameter", "parameters", type=(str, str), multiple=True, metavar="KEY VALUE",
               help="A setting of the study by dotted name.")  # fmt: skip

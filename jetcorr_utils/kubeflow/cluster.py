@@ -84,7 +84,7 @@ def connect(namespace: str | None = None) -> Connection:
     settings.retries = False  # the requests below say how patient they are
     try:
         config.load_incluster_config(client_configuration=settings)
-        own = NAMESPACE_FILE.read_text().strip()
+        own = NAMESPACE_FILE.read_text(encoding="utf-8").strip()
     except (config.ConfigException, OSError):
         try:
             config.load_kube_config(client_configuration=settings)

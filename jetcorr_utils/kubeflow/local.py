@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,10 +15,10 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from filelock import FileLock, Timeout
 
 from ..config import load_study
-from ..errors import InputError, JetcorrError
+from ..errors import JetcorrError
+from ..files import Lock, scratch_folder
 from ..run import NOTEBOOKS, RunFolder
 from .parameters import check_parameters
 from .steps import CALLER
@@ -49,7 +48,7 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     Raises
     ------
     InputError
-        If a parameter is refused, or another pipeline runs on this machine: Kale's steps share a folder in /tmp.
+        If a parameter is refused.
     PipelineError
         If a step fails. The message names the notebook and its error; a further call goes on from there.
     """
@@ -60,14 +59,16 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     check_parameters(study, run_dir, data_dir, backend)
     load_study(study)
     run, artefacts = RunFolder(run_dir), Path(f"{run_dir}.pipeline")
-    with _alone(), _surroundings(Path(tempfile.gettempdir()) / f"jetcorr-pipeline-{os.getuid()}"):
+    with _surroundings():
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)
-        component = components.load_component_from_text(_without_retries(pipeline.read_text()))
+        component = components.load_component_from_text(_without_retries(pipeline.read_text(encoding="utf-8")))
         try:
             component(study=study, run_dir=run_dir, data_dir=data_dir, backend=backend)
         except RuntimeError as error:
-            raise PipelineError(_explain(run) or f"the pipeline failed: {error}") from None
+            raise PipelineError(
+                _explain(run) or f"the pipeline failed, see above what its step says: {error}"
+            ) from None
     return run
 
 
@@ -96,37 +97,26 @@ def _explain(run: RunFolder) -> str | None:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    lock = FileLock("/tmp/jetcorr-pipeline.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError("another pipeline runs on this machine: wait for it, the steps share /tmp/marshal") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _surroundings(temporary: Path) -> Iterator[None]:
-    """Let the steps' command `python3` be this interpreter, and `temporary` hold what KFP and Kale leave behind.
+def _surroundings() -> Iterator[None]:
+    """Make this interpreter the steps' command and kernel `python3`, and keep their temporary files private.
 
     In it lies the lock that tells the steps that this process lives; should it be killed, they end as well. The path is
-    short and does not change: the kernels and workers make sockets there, whose paths may have 107 characters, and what
-    a killed pipeline has left is removed by the next one.
+    short, because the kernels and workers make sockets there, whose paths may have 107 characters.
     """
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(mode=0o700)
-    before, tempfile.tempdir = (dict(os.environ), tempfile.tempdir), str(temporary)
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    os.environ["TMPDIR"] = str(temporary)
-    os.environ[CALLER] = str(temporary / "caller.lock")
-    try:
-        with FileLock(os.environ[CALLER]):
-            yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before[0])
-        tempfile.tempdir = before[1]
-        shutil.rmtree(temporary, ignore_errors=True)
+    with scratch_folder() as temporary:
+        before, tempfile.tempdir = (dict(os.environ), tempfile.tempdir), str(temporary)
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        os.environ["TMPDIR"] = str(temporary)
+        if "PYTHONPATH" in before[0]:  # ipykernel takes its first entry away where that is the current folder
+            os.environ["PYTHONPATH"] = os.pathsep.join([str(temporary / "none"), before[0]["PYTHONPATH"]])
+        os.environ.pop("JUPYTER_PATH", None)  # where another kernel python3 would come first
+        os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+        os.environ["IPYTHONDIR"] = str(temporary / "ipython")  # no start-up files of the user's
+        os.environ[CALLER] = str(temporary / "caller.lock")
+        try:
+            with Lock(os.environ[CALLER], "pipeline"):
+                yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before[0])
+            tempfile.tempdir = before[1]

@@ -8,11 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..config import ClusterSettings, Study, project_root
 from ..errors import InputError
 from ..files import write_text
+from ..plain_yaml import dump_yaml
 from ..run import RunFolder
 from .cluster import Connection, Resource, connect
 from .manifests import Cluster, Place
@@ -43,7 +42,7 @@ class Site:
         path = folder.path / "kubeflow" / f"{part}.yaml"
         data = study.data.model_copy(update={"directory": str(_data_directory(study.cluster, study))})
         settings = study.model_copy(update={"data": data}).model_dump(mode="json")
-        write_text(path, yaml.safe_dump(settings, sort_keys=False))
+        write_text(path, dump_yaml(settings))
         return Place(str(path), str(folder.path))
 
     def resource(self, manifest: dict[str, Any]) -> Resource:

@@ -13,12 +13,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-from nbconvert import HTMLExporter
-
 from ..batch import run_notebook
-from ..files import read_json
-from ..report import write_report
+from ..errors import InputError
+from ..files import Lock, read_json
+from ..report import page, write_report
 from ..run import NOTEBOOKS, RunFolder
 from .parameters import check_parameters
 
@@ -58,11 +56,12 @@ def run_step(
     Raises
     ------
     InputError
-        If a parameter is refused.
+        If a parameter is refused, or `after` is not what a step of this run hands on.
     NotebookError
         If the notebook stops at an error; it is kept in the run's folder.
     """
     check_parameters(study, run_dir, data_dir, backend)
+    before = _steps_before(after, run_dir)
     _end_with_caller()
     # Only what differs from `jetcorr run`, so that both find each other's notebooks up to date
     parameters = {"data.directory": data_dir} if data_dir else {}
@@ -72,24 +71,37 @@ def run_step(
         write_report(
             [run.notebooks / f"{name}.ipynb" for name in NOTEBOOKS.values()], run.report, title=Path(study).stem
         )
-        _show(run.report.read_text())
+        _show(run.report.read_text(encoding="utf-8"))
     else:
-        _show(_page(run.notebooks / f"{NOTEBOOKS[number]}.ipynb"))
+        _show(page(run.notebooks / f"{NOTEBOOKS[number]}.ipynb"))
     recorded = run.path / "metrics" / f"{number}.json"
     return {
         "run_dir": run_dir,
-        "steps": [*(after["steps"] if after else []), number],
+        "steps": [*before, number],
         "executed": executed,
         "metrics": read_json(recorded) if recorded.is_file() else {},
     }
+
+
+def _steps_before(after: Any, run_dir: str) -> list[str]:
+    """The numbers of the steps that are done, as the last of them says in a file that could hold anything."""
+    if after is None:
+        return []
+    steps = after.get("steps") if isinstance(after, dict) and after.get("run_dir") == run_dir else None
+    if not isinstance(steps, list) or not all(isinstance(step, str) and step in NOTEBOOKS for step in steps):
+        raise InputError(f"what the step before has handed on is not of the run {run_dir}: start the pipeline again")
+    return steps
 
 
 def _end_with_caller() -> None:
     """End this process when its caller is gone: the pipeline's next run would find the folder in use."""
 
     def wait() -> None:
+        lock = Lock(os.environ[CALLER], "pipeline")
         with contextlib.suppress(OSError):
-            FileLock(os.environ[CALLER], thread_local=False).acquire(poll_interval=0.5)
+            lock.acquire(remark=False)
+            if not lock.real:
+                return  # no locks here: nothing can be told from it
         os.kill(os.getpid(), signal.SIGKILL)
 
     if CALLER in os.environ:
@@ -108,15 +120,9 @@ def headline(physics: dict[str, Any]) -> tuple[float, float, float, int]:
     return float(gains[0] or 0.0), float(gains[1] or 0.0), float(best["mae"]), int(best["jets"])
 
 
-def _page(notebook: Path) -> str:
-    """A notebook as a page of its own."""
-    page, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_filename(str(notebook))
-    return page
-
-
-def _show(page: str) -> None:
+def _show(html_page: str) -> None:
     """Display a page in a frame of its own, so that its styles stay there."""
     from IPython.display import HTML, display
 
-    frame = f'<iframe srcdoc="{html.escape(page)}" style="width:100%;height:95vh;border:0"></iframe>'
+    frame = f'<iframe srcdoc="{html.escape(html_page)}" style="width:100%;height:95vh;border:0"></iframe>'
     display(HTML(frame))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .kernels import kernel
 from .threads import jet_parts, numpy_of, one_blas_thread, over
 
 __all__ = ["summed_layers"]
@@ -22,7 +22,6 @@ _CHUNK = 128
 """Particles that go through the layers together."""
 
 _ZERO = np.float32(0)
-_compiled = numba.njit(fastmath=True, nogil=True, cache=True, error_model="numpy")
 
 
 def summed_layers(x: Tensor, ptr: Tensor, linears: Sequence[nn.Linear]) -> Tensor:
@@ -75,15 +74,15 @@ def _stack(parameters: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
     return later.numpy(), torch.stack([parameter.detach() for parameter in parameters[1::2]]).numpy()
 
 
-@_compiled
+@kernel
 def _add_bias_and_cut(rows, bias):
     for r in range(len(rows)):
         for c in range(rows.shape[1]):
             value = rows[r, c] + bias[c]
-            rows[r, c] = value if value > 0 else _ZERO
+            rows[r, c] = _ZERO if value < 0 else value
 
 
-@_compiled
+@kernel
 def _forward(first, last, ptr, features, first_t, later_t, biases, hidden, sums):
     """The jets `first` to `last`; fills `sums`, and `hidden` unless it is empty."""
     layers, width = biases.shape
@@ -108,7 +107,7 @@ def _forward(first, last, ptr, features, first_t, later_t, biases, hidden, sums)
                 sums[jet, c] += below[r, c]
 
 
-@_compiled
+@kernel
 def _backward(first, last, ptr, features, first_weight, weights, hidden, at_sums, at_features):
     """Gradients of the first weight, of the later weights and of the biases from the jets `first` to `last`."""
     layers, _, width = hidden.shape
@@ -133,7 +132,7 @@ def _backward(first, last, ptr, features, first_weight, weights, hidden, at_sums
             out = hidden[layer][begin:end]
             for r in range(size):
                 for c in range(width):
-                    value = here[r, c] if out[r, c] > 0 else _ZERO
+                    value = _ZERO if out[r, c] <= 0 else here[r, c]
                     here[r, c] = value
                     at_biases[layer, c] += value
             if layer > 0:

@@ -100,6 +100,7 @@ class _Norm(NamedTuple):
     shift: Array
 
     @classmethod
+    @np.errstate(invalid="ignore", over="ignore")  # what is not a number stays so without a word, as in PyTorch
     def of(cls, sums: NDArray[np.float64], edges: float, gamma: Array, beta: Array, epsilon: float) -> _Norm:
         """From the sums of z and z² over the edges of this process."""
         sums = total_over_processes(sums)
@@ -108,6 +109,7 @@ class _Norm(NamedTuple):
         scale = gamma * inverse
         return cls(mean, inverse, gamma, scale.astype(np.float32), (beta - mean * scale).astype(np.float32))
 
+    @np.errstate(invalid="ignore", over="ignore")
     def backward(self, local: NDArray[np.float64], edges: float) -> tuple[tuple[Array, Array, Array], Array, Array]:
         """Coefficients of g, z and 1 in the gradient at z, and the gradients of gamma and beta.
 

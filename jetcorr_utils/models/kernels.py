@@ -12,8 +12,9 @@ Kernels release the GIL and work on rows, or on the particles `first` to `last`,
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from ..compiled import compiled
 
 __all__ = [
     "add_ends", "backward_layer", "backward_mean", "forward_layer", "infer", "mean_over_neighbours", "nearest",
@@ -24,10 +25,13 @@ _CHUNK = 128
 """Edges that go through a layer together: what is held of them fits a second-level cache."""
 
 _ZERO = np.float32(0)
-_compiled = numba.njit(fastmath=True, nogil=True, cache=True, error_model="numpy")
+_LARGEST = np.finfo(np.float32).max
+kernel = compiled(fastmath={"reassoc", "contract", "arcp", "afn", "nsz"}, nogil=True, error_model="numpy")
+"""Sums may be made in another order; but NaN and infinity mean what they mean (no `nnan`, no `ninf`): what is not a
+number must come out as such, as in plain PyTorch. A ReLU is therefore ``0 if x < 0 else x``, which lets NaN through."""
 
 
-@_compiled
+@kernel
 def nearest(first, last, ptr, k, positions, start, source):
     """Neighbours of the particles of the jets `first` to `last`, nearest first, in the order of the jet where equal."""
     largest = 0
@@ -45,7 +49,7 @@ def nearest(first, last, ptr, k, positions, start, source):
             _smallest(distances[i], i, found, begin, best, source[start[begin + i] : start[begin + i] + found])
 
 
-@_compiled
+@kernel
 def _squared_distances(x, out):
     """Squared distances, up to a constant in each row; by differences in the plane, where they are exact."""
     size, dim = x.shape
@@ -66,12 +70,15 @@ def _squared_distances(x, out):
             out[i, j] = norm[j] - 2 * out[i, j]
 
 
-@_compiled
+@kernel
 def _smallest(distances, self, count, offset, best, out):
-    """Put `offset` + the places of the `count` smallest distances but that of `self` into `out`, smallest first."""
+    """Put `offset` + the places of the `count` smallest distances but that of `self` into `out`, smallest first.
+
+    A distance that is not a number is as large as one can be.
+    """
     filled = 0
     for j in range(len(distances)):
-        value = distances[j]
+        value = distances[j] if distances[j] <= _LARGEST else _LARGEST
         if j == self or (filled == count and value >= best[count - 1]):
             continue
         place = min(filled, count - 1)
@@ -84,7 +91,7 @@ def _smallest(distances, self, count, offset, best, out):
         filled = min(filled + 1, count)
 
 
-@_compiled
+@kernel
 def add_ends(first, last, start, source, own, other, z):
     """z = own_i + other_j for each edge; the sums of z and z²."""
     channels = own.shape[1]
@@ -104,15 +111,15 @@ def add_ends(first, last, start, source, own, other, z):
     return sums
 
 
-@_compiled
+@kernel
 def _activate(z, scale, shift, out):
     for r in range(len(z)):
         for c in range(z.shape[1]):
             value = z[r, c] * scale[c] + shift[c]
-            out[r, c] = value if value > 0 else _ZERO
+            out[r, c] = _ZERO if value < 0 else value
 
 
-@_compiled
+@kernel
 def forward_layer(before, z, scale, shift, weight_t):
     """z = relu(scale · before + shift) Wᵀ for each edge; the sums of z and z²."""
     channels = z.shape[1]
@@ -133,7 +140,7 @@ def forward_layer(before, z, scale, shift, weight_t):
     return sums
 
 
-@_compiled
+@kernel
 def mean_over_neighbours(first, last, start, z, scale, shift, mean, active):
     """The mean of relu(scale · z + shift) over the edges of each particle.
 
@@ -146,26 +153,26 @@ def mean_over_neighbours(first, last, start, z, scale, shift, mean, active):
         for e in range(start[i], start[i + 1]):
             for c in range(channels):
                 value = z[e, c] * scale[c] + shift[c]
-                on = np.float32(1) if value > 0 else _ZERO
-                mean[i, c] += on * value
-                active[0, i, c] += on
-                active[1, i, c] += on * z[e, c]
+                off = value <= 0
+                mean[i, c] += _ZERO if off else value
+                active[0, i, c] += _ZERO if off else np.float32(1)
+                active[1, i, c] += _ZERO if off else z[e, c]
         share = np.float32(1 / max(start[i + 1] - start[i], 1))
         for c in range(channels):
             mean[i, c] *= share
 
 
-@_compiled
+@kernel
 def backward_mean(first, last, start, z, scale, shift, gradient, out):
     """Gradient at what leaves the last batch normalisation, from that of the sum over neighbours `(N, C)`."""
     for i in range(first, last):
         for e in range(start[i], start[i + 1]):
             for c in range(z.shape[1]):
                 value = gradient[i, c]
-                out[e, c] = value if z[e, c] * scale[c] + shift[c] > 0 else _ZERO
+                out[e, c] = _ZERO if z[e, c] * scale[c] + shift[c] <= 0 else value
 
 
-@_compiled
+@kernel
 def backward_layer(gradient, z, before, by_gradient, by_z, constant, weight, scale, shift):
     """Gradients of a layer, from the one at what leaves its batch normalisation, which it overwrites.
 
@@ -193,7 +200,7 @@ def backward_layer(gradient, z, before, by_gradient, by_z, constant, weight, sca
         part[:] = 0
         for r in range(size):
             for c in range(inputs):
-                value = gradient[first + r, c] if hidden[r, c] > 0 else _ZERO
+                value = _ZERO if hidden[r, c] <= 0 else gradient[first + r, c]
                 gradient[first + r, c] = value
                 part[0, c] += value
                 part[1, c] += value * before[first + r, c]
@@ -201,7 +208,7 @@ def backward_layer(gradient, z, before, by_gradient, by_z, constant, weight, sca
     return weight_gradient, sums
 
 
-@_compiled
+@kernel
 def spread_ends(first, last, start, source, gradient, z, by_gradient, by_z, constant, own, other):
     """Add the gradient at z = own_i + other_j of each edge to the gradients of both of its ends."""
     for i in range(first, last):
@@ -213,7 +220,7 @@ def spread_ends(first, last, start, source, gradient, z, by_gradient, by_z, cons
                 other[j, c] += value
 
 
-@_compiled
+@kernel
 def infer(first, last, start, source, own, other, weights_t, shifts, mean):
     """The whole stack, the batch normalisations folded into `own`, `other`, `weights_t` `(L - 1, C, C)`, `shifts`."""
     layers, channels = shifts.shape
@@ -231,7 +238,7 @@ def infer(first, last, start, source, own, other, weights_t, shifts, mean):
                 j = source[e]
                 for c in range(channels):
                     value = own[i, c] + other[j, c]
-                    a[row, c] = value if value > 0 else _ZERO
+                    a[row, c] = _ZERO if value < 0 else value
                 row += 1
             i += 1
         for layer in range(layers):
@@ -239,7 +246,7 @@ def infer(first, last, start, source, own, other, weights_t, shifts, mean):
             for r in range(row):
                 for c in range(channels):
                     value = b[r, c] + shifts[layer, c]
-                    a[r, c] = value if value > 0 else _ZERO
+                    a[r, c] = _ZERO if value < 0 else value
         row = 0
         for particle in range(begin, i):
             count = start[particle + 1] - start[particle]

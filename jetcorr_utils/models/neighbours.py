@@ -1,7 +1,8 @@
 """The k nearest neighbours of each particle among the real particles of its own jet.
 
 A jet of n particles has min(k, n - 1) neighbours for each. A particle is never its own neighbour, also not where
-another one sits at the same position. Of equally near ones, that which comes first in the jet is taken first.
+another one sits at the same position. Of equally near ones, that which comes first in the jet is taken first. One at a
+distance that is not a number comes last, before places where there is no particle.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def nearest_neighbours(positions: Tensor, ptr: Tensor, k: int) -> Tensor:
     padded = positions.new_zeros(len(sizes), longest, positions.shape[1])
     padded[jet, place] = positions.detach()
     distance = _squared_distances(padded)
+    distance.nan_to_num_(nan=torch.finfo(distance.dtype).max)
     absent = torch.arange(longest, device=ptr.device) >= sizes.unsqueeze(1)
     distance.masked_fill_(absent.unsqueeze(1), torch.inf)
     distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)

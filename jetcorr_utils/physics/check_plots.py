@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
 
 from ..config import PhysicsSettings
 from ..style import (
@@ -51,7 +52,8 @@ def plot_median_against(
 ) -> Figure:
     """Median response and resolution against any variable, for example ``rhoAll`` (label with unit)."""
     figure, main, lower = figure_with_ratio()
-    table = profile(predictions, corrections, settings, by=by, edges=np.asarray(edges), pt_bin=pt_bin, eta_bin=eta_bin)
+    edges = _distinct(edges)
+    table = profile(predictions, corrections, settings, by=by, edges=edges, pt_bin=pt_bin, eta_bin=eta_bin)
     draw_points(main, table, "median", corrections)
     draw_points(lower, table, "resolution", corrections)
     main.axhspan(0.99, 1.01, color="0.9", zorder=0)
@@ -82,7 +84,7 @@ def plot_response_checks(
     rows = -(-len(shown) // columns)
     figure, axes = subplots(rows, columns, sharey=True, figsize=(4.9 * columns, 4.4 * rows), squeeze=False)
     for ax, (name, label) in zip(axes.flat, shown.items(), strict=False):
-        edges = np.unique(np.quantile(predictions[name], np.linspace(0.005, 0.995, bins + 1)))
+        edges = _distinct(np.quantile(predictions[name], np.linspace(0.005, 0.995, bins + 1)))
         table = profile(predictions, corrections, settings, by=name, edges=edges, pt_bin=pt_bin)
         draw_points(ax, table, "median", corrections)
         ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
@@ -99,3 +101,9 @@ def plot_response_checks(
     legend(axes[0, columns - 1])
     experiment_label(axes[0, 0], right="" if columns > 1 else "13 TeV")
     return figure
+
+
+def _distinct(edges: ArrayLike) -> NDArray[np.float64]:
+    """Edges without those that repeat; one bin around the value of a variable that is the same for all jets."""
+    distinct = np.unique(np.asarray(edges, dtype=np.float64))
+    return distinct if len(distinct) > 1 else distinct[0] + np.array([-0.5, 0.5])

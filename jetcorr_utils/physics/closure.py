@@ -111,7 +111,7 @@ def load_closure(path: str | Path) -> schemav2.CorrectionSet:
         If the file is missing or is no correctionlib JSON.
     """
     try:
-        return schemav2.CorrectionSet.model_validate_json(Path(path).read_text())
+        return schemav2.CorrectionSet.model_validate_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"closure {path}: {' '.join(str(error).split())[:160]}") from None
 

@@ -96,7 +96,7 @@ def plot_cms_flavour(comparison: Mapping[str, Any]) -> Figure:
         ax.set_xlabel("Jet flavour")
     for row in axes:
         row[0].set_ylabel("Median response, L1 + L2L3")
-    legend(axes[0, -1])
+    axes[0, 0].legend(loc="lower left")  # the selections stand above
     _label(axes[0])
     return figure
 

@@ -16,7 +16,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from ..data.labels import paper_flavour
 from ..style import (
@@ -34,7 +34,7 @@ from .binning import PT_BINS, PT_EDGES, Bin, selection_text
 
 __all__ = [
     "FLAVOUR_GROUPS", "data_quality", "flavour_groups", "plot_correlations", "plot_flavour_fractions",
-    "plot_pileup", "plot_pt_eta", "plot_spectrum", "plot_substructure", "plot_target",
+    "plot_pileup", "plot_pt_eta", "plot_spectrum", "plot_substructure", "plot_target", "rank_correlations",
 ]  # fmt: skip
 
 #: groups of flavours that figures show: name → (PDG ids, colour, marker)
@@ -87,6 +87,22 @@ def data_quality(jets: ak.Array, fields: Sequence[str] | None = None) -> pd.Data
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def rank_correlations(values: NDArray) -> NDArray[np.float64]:
+    """Spearman's rank correlations of the columns of `values` (N, C), as (C, C); a column that is constant has none."""
+    matrix = np.full((values.shape[1],) * 2, np.nan)
+    varied = np.flatnonzero(np.any(values != values[:1], axis=0))
+    if len(varied):
+        matrix[np.ix_(varied, varied)] = np.corrcoef(rankdata(values[:, varied], axis=0), rowvar=False)
+    return matrix
+
+
+def _upper_end(values: NDArray) -> float:
+    """Where an axis from zero may end; 1 where the values are all zero, or none is finite."""
+    finite = values[np.isfinite(values)]
+    end = float(np.quantile(finite, 0.999)) if len(finite) else 0.0
+    return end if end > 0 else 1.0
+
+
 @styled
 def plot_spectrum(jets: ak.Array) -> Figure:
     """Number of jets against pt: of the generator, raw and standard-corrected."""
@@ -117,7 +133,8 @@ def plot_pt_eta(jets: ak.Array) -> Figure:
         hist.axis.Variable(PT_EDGES), hist.axis.Regular(25, -2.5, 2.5), storage=hist.storage.Int64()
     ).fill(ak.to_numpy(jets["genJetPt"]), ak.to_numpy(jets["genJetEta"]))
     counts = np.where(filled.values() > 0, filled.values(), np.nan)
-    mesh = ax.pcolormesh(PT_EDGES, filled.axes[1].edges, counts.T, norm=LogNorm(), cmap="cividis", rasterized=True)
+    scale = LogNorm(1, max(float(filled.values().max()), 10.0))  # also without a jet in the plane
+    mesh = ax.pcolormesh(PT_EDGES, filled.axes[1].edges, counts.T, norm=scale, cmap="cividis", rasterized=True)
     figure.colorbar(mesh, ax=ax, label="Jets / bin", pad=0.02)
     ax.set_ylabel(r"$\eta^\mathrm{gen}$")
     log_pt_axis(ax, PT_EDGES[0], PT_EDGES[-1])
@@ -177,10 +194,10 @@ def plot_pileup(jets: ak.Array) -> Figure:
     """Energy density rho and number of good vertices, and how they depend on each other."""
     figure, (left, middle, right) = subplots(1, 3, figsize=(14.0, 5.2))
     rho, vertices = ak.to_numpy(jets["rhoAll"]).astype(np.float64), ak.to_numpy(jets["PV_npvsGood"])
-    high = float(np.quantile(rho, 0.999)) * 1.1
+    high = _upper_end(rho) * 1.1
     density_steps(left, rho, 0, high, color=COLOURS[0])
     left.set(xlabel=r"$\rho$ [GeV]", ylabel="Probability density", xlim=(0, high))
-    most = int(np.quantile(vertices, 0.999)) + 2
+    most = int(_upper_end(vertices)) + 2
     density_steps(middle, vertices, -0.5, most + 0.5, most + 1, color=COLOURS[3])
     middle.set(xlabel=r"$N_\mathrm{PV}$", ylabel="Probability density", xlim=(-0.5, most + 0.5))
     numbers = [n for n in range(most + 1) if np.count_nonzero(vertices == n) > 10]
@@ -231,12 +248,18 @@ def plot_correlations(jets: ak.Array) -> Figure:
     columns = {label: ak.to_numpy(jets[name])[matched] for name, label in VARIABLES.items() if name in jets.fields}
     columns[r"abs($\eta$)"] = np.abs(columns[r"$\eta$"])
     columns["target"] = np.log(gen_pt[matched] / ak.to_numpy(jets["jetPt"])[matched])
-    matrix = spearmanr(np.stack(list(columns.values()), axis=1)).statistic
+    matrix = rank_correlations(np.stack(list(columns.values()), axis=1))
     figure, ax = subplots(figsize=(9.6, 8.6))
     image = ax.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
     for (row, column), value in np.ndenumerate(matrix):
         ax.text(
-            column, row, f"{value:.2f}", ha="center", va="center", fontsize=10, color="w" if abs(value) > 0.6 else "k"
+            column,
+            row,
+            f"{value:.2f}" if np.isfinite(value) else "",
+            ha="center",
+            va="center",
+            fontsize=10,
+            color="w" if abs(value) > 0.6 else "k",
         )
     ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=13)
     ax.set_yticks(range(len(columns)), columns, fontsize=13)

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, factorial
 
-import numba
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+from ..compiled import compiled
 
 __all__ = ["Bootstrap", "Estimate", "estimate", "event_keys", "poisson_weights", "weighted_quantiles"]
 
@@ -28,7 +29,7 @@ _POISSON_CDF = np.array(
 )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _mix(state):
     """The output function of splitmix64 (Steele, Lea, Flood, 2014)."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -36,7 +37,7 @@ def _mix(state):
     return state ^ (state >> np.uint64(31))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _combine(columns):
     keys = np.zeros(columns.shape[1], np.uint64)
     for row in range(columns.shape[0]):
@@ -45,7 +46,7 @@ def _combine(columns):
     return keys
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _fill_weights(keys, seed, cdf, weights):
     for replica in range(weights.shape[0]):
         salt = _mix(seed + _GOLDEN * np.uint64(replica + 1))
@@ -57,7 +58,7 @@ def _fill_weights(keys, seed, cdf, weights):
             weights[replica, i] = count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _scan(values, order, weights, probabilities, result):
     """Quantiles of the sorted `values`, each repeated `weights[replica, order]` times; linear interpolation."""
     for replica in range(weights.shape[0]):
@@ -85,7 +86,7 @@ def _scan(values, order, weights, probabilities, result):
             result[replica, q] = low
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _shortest(values, order, weights, share, result):
     """Length of the shortest interval of the sorted `values` that holds `share` of each replica's weight."""
     for replica in range(weights.shape[0]):

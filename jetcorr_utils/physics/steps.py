@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from ..config import Study
 from ..data import ensure_files, load_clouds
 from ..data.jetntuple import SIMULATED
+from ..data.split import SPLITS, split_of
+from ..errors import InputError
 from ..simulation.calibration import simulation_correction
 from .binning import ETA_BINS
 from .closure import CLOSED, apply_closure, derive_closure, load_closure, save_closure
@@ -90,9 +92,18 @@ def closure_figures(
 
 
 def add_reference_corrections(predictions: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The predictions with boosted trees and oracles (``physics.limits``), trained on the networks' jets."""
+    """The predictions with boosted trees and oracles (``physics.limits``), trained on the networks' jets.
+
+    Raises
+    ------
+    InputError
+        If these are not all test jets of the study, so that the trees would be trained on some of them.
+    """
     if not study.physics.limits:
         return predictions
+    numbers = (predictions[name].to_numpy() for name in ("run", "lumi", "event"))
+    if (split_of(*numbers, study.data.split) != SPLITS["test"]).any():
+        raise InputError("predictions: not of the study's test jets: data.split has changed; run notebook 05 again")
     return add_limits(predictions, load_clouds(study.data, "open"), files=ensure_files(study.data))
 
 

@@ -23,7 +23,7 @@ _HOME = {
     "open_predictors": "opening",
     "open_service": "service",
     "prometheus_metrics": "statistics",
-    "server_available": "server",
+    "server_available": "environment",
     "usage": "statistics",
     "write_predictions": "predictions",
 }

@@ -6,6 +6,7 @@ opens the model, or connects to the server, when it first needs to.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from coffea.ml_tools import numpy_call_wrapper
 from coffea.ml_tools.helper import nonserializable_attribute
 from numpy.typing import NDArray
 
-from ..data.nanoaod import NanoAOD
+from ..data.nanoaod import NanoAOD, raw_share
+from ..data.selection import EMPTY
 from ..errors import InputError
 from ..export.padding import Clouds
-from ..export.predictor import Predictor
+from ..export.predictor import Predictor, check_batch_size
 from .client import MemoryChoice
-from .jets import Outside, check_outside, clouds_from_jets, columns_needed, usable_jets, within_range
+from .jets import Outside, check_outside, columns_needed, usable_clouds, usable_jets, within_range
 from .opening import open_predictor
 
 __all__ = ["JetCorrector"]
@@ -63,6 +65,7 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
         shared_memory: MemoryChoice = "auto",
     ) -> None:
         check_outside(outside)
+        check_batch_size(batch_size)
         nonserializable_attribute.__init__(self, ["predictor"])
         self.model, self.batch_size, self.outside = str(model), batch_size, outside
         self.shared_memory: MemoryChoice = shared_memory
@@ -74,25 +77,42 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
         ----------
         events
             With the collections of NanoAOD's jets and of their candidates (PFNano, BTVNano, JMENano), `(E,)`. Events
-            may have been selected; the jets must be all that an event has, because candidates name them by their place.
+            may have been selected; the jets must be all that an event has in the order of its file, because candidates
+            name them by their place. Events and jets may be masked. The raw pt is ``pt_raw`` where jets have it, as
+            those of coffea's CorrectedJetsFactory, else pt · (1 - rawFactor).
 
         Returns
         -------
         The jets of the events, `(E, var)`, with new ``pt`` and ``mass`` (GeV) and ``rawFactor`` (NanoAOD's: 1 - raw pt
         / pt); the old ones in ``pt_orig`` and ``mass_orig``; the relative resolution of pt in ``pt_resolution``; and
-        ``in_training_range``. They have the order of the old ones. A jet that cannot be corrected, such as a forward
-        one, keeps the standard correction, has no resolution (not a number), and is not in range.
+        ``in_training_range``. They have the order of the old ones; None stays None. A jet that cannot be corrected,
+        such as a forward one, keeps the standard correction, has no resolution (not a number), and is not in range.
 
         Raises
         ------
         InputError
-            If the events lack a column, or are dask arrays.
+            If the events lack a column or have no candidates, if these are not those of the jets (`data.belonging`), if
+            the jets are corrected already, or if the events are dask arrays.
         ServerError
             If the server does not answer.
         """
-        if not isinstance(events, ak.Array):
-            raise InputError('the events are not in memory: load them with mode="virtual" or mode="eager"')
-        return super().__call__(events)
+        if not isinstance(events, ak.Array) or "Jet" not in events.fields:
+            raise InputError(
+                'the events are no array of NanoAOD events in memory: load them with mode="virtual" or mode="eager"'
+            )
+        jets = events["Jet"]
+        if {"pt_resolution", "in_training_range"} <= set(jets.fields):
+            raise InputError("the events: their jets are corrected already: they have a pt_resolution")
+        present = _present(events) & _present(jets)
+        kept = _without_option(events if present.all() else events[present])
+        if kept["Jet"].layout.is_option:
+            kept = ak.with_field(kept, _without_option(kept["Jet"]), "Jet")
+        jets = super().__call__(kept)
+        if present.all():
+            return jets
+        place = ak.index.Index64(np.where(present, np.cumsum(present) - 1, -1))
+        layout = ak.contents.IndexedOptionArray(place, jets.layout)
+        return ak.Array(layout, behavior=jets.behavior, attrs=jets.attrs)
 
     def close(self) -> None:
         """Close the connections to the server."""
@@ -106,11 +126,19 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
         missing = [name for name in needed["particles"] if name in ("PF_caloFraction", "PF_hcalFraction")]
         if missing:
             raise InputError(f"model {self.predictor.name}: takes {', '.join(missing)}, which NanoAOD does not have")
-        jets = NanoAOD.of_events(events).convert(events, needed["scalars"], needed["particles"])
-        jets, problems = usable_jets(jets, self.predictor.metadata)
-        good = problems == ""
-        clouds = clouds_from_jets(jets[good], self.predictor.metadata.get("features", "open"))
-        return tuple(ak.Array(part) for part in (clouds.particles, clouds.ptr, clouds.jets, good)), {}
+        reader = NanoAOD.of_events(events)
+        if not reader.has_candidates:
+            raise InputError(f"{reader.path}: their jets have no particle-flow candidates (those of PFNano type have)")
+        events = _without_missing(events, reader)
+        jets, problems = usable_jets(
+            reader.convert(events, needed["scalars"], needed["particles"]), self.predictor.metadata
+        )
+        lowest = json.loads(self.predictor.metadata.get("selection", "{}")).get("min_pt", 0.0)
+        if (problems == EMPTY).all() and ak.any(jets["jetPt"] >= lowest):
+            raise InputError(f"{reader.path}: none of {len(jets)} jets has particle-flow candidates")
+        model = self.predictor.name
+        clouds = usable_clouds({model: jets}, {model: self.predictor}, problems, reader.path)[model]
+        return tuple(ak.Array(part) for part in (clouds.particles, clouds.ptr, clouds.jets, problems == "")), {}
 
     def validate_numpy_input(self, particles: NDArray, ptr: NDArray, jets: NDArray, good: NDArray[np.bool_]) -> None:
         """Whatever `prepare_awkward` lets through has been checked."""
@@ -121,7 +149,7 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
         """Factor, resolution, and whether it is within the training range, for each jet `(B,)`."""
         clouds = Clouds(particles, ptr, jets)
         log_factor, sigma = self.predictor.predict(clouds, batch_size=self.batch_size)
-        inside = within_range(clouds, self.predictor.metadata)
+        inside = within_range(clouds, self.predictor.metadata, log_factor)
         use = inside if self.outside == "keep" else np.ones_like(inside)
         factors, sigmas = np.ones(len(good), np.float32), np.full(len(good), np.nan, np.float32)
         factors[good], sigmas[good] = np.where(use, np.exp(log_factor), 1), np.where(use, sigma, np.nan)
@@ -138,7 +166,7 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
             "mass_orig": jets["mass"],
             "pt": jets["pt"] * factor,
             "mass": jets["mass"] * factor,
-            "rawFactor": 1 - (1 - jets["rawFactor"]) / factor,
+            "rawFactor": 1 - raw_share(jets) / factor,
             "pt_resolution": sigma,
             "in_training_range": in_range,
         }
@@ -148,3 +176,34 @@ class JetCorrector(nonserializable_attribute, numpy_call_wrapper):
 
     def _create_predictor(self) -> Predictor:
         return open_predictor(self.model, shared_memory=self.shared_memory)
+
+
+def _present(array: ak.Array) -> NDArray[np.bool_]:
+    """Which entries `(E,)` are not None."""
+    layout = array.layout
+    return np.asarray(layout.mask_as_bool(valid_when=True)) if layout.is_option else np.ones(len(array), dtype=bool)
+
+
+def _without_option(array: ak.Array) -> ak.Array:
+    """An array that has no None, of the type that says so."""
+    return ak.drop_none(array, axis=0) if array.layout.is_option else array
+
+
+def _without_missing(events: ak.Array, reader: NanoAOD) -> ak.Array:
+    """The events with values in place of missing jets, which no model takes for jets.
+
+    Raises
+    ------
+    InputError
+        If something else is missing.
+    """
+    jets = {}
+    for (collection, *name), values in reader.columns_of(events).items():
+        if collection == "Jet":
+            if values.ndim != 2:
+                raise InputError(f"{reader.path}: Jet is not a list of the jets of each event")
+            jets[name[0]] = ak.fill_none(values, -1, axis=1)
+        elif any(ak.any(ak.is_none(values, axis=axis)) for axis in range(values.ndim)):
+            column = ".".join((collection, *name))
+            raise InputError(f"{reader.path}: {column} has missing values: mask jets or whole events only")
+    return ak.with_field(events, ak.zip(jets, depth_limit=2), "Jet")

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError
+from ..export.notes import check_notes
 from ..export.padding import INPUT_NAMES, OUTPUT_NAMES
 from ..export.predictor import BatchPredictor, Inputs, Predictions
 from .connection import Connection, may_pass
@@ -102,9 +103,10 @@ class TritonPredictor(BatchPredictor):
         if self._regions:
             # A client with little patience: a server that does not answer must not hold up the end
             client = self._connection.new_client(timeout=5.0)
-            unregister(client, self._regions)
+            key = self._connection.key
+            unregister(client, key, self._regions)
             with contextlib.suppress(Exception):
-                remove_leftovers(client)  # worker processes have ended without a word
+                remove_leftovers(client, key)  # worker processes have ended without a word
             client.close()
         self._connection.close()
 
@@ -159,7 +161,11 @@ class TritonPredictor(BatchPredictor):
             raise
         answered = time.perf_counter_ns()
         if region is None:
-            answers = {name: result.as_numpy(name)[:, 0] for name in OUTPUT_NAMES}
+            jets = len(inputs["jet_features"])
+            try:
+                answers = {name: result.as_numpy(name).reshape(jets) for name in OUTPUT_NAMES}
+            except (ValueError, AttributeError):
+                raise InputError(f"model {self.name}: the server's answer has not one number for each jet") from None
         predictions = tuple(answers[name].copy() for name in OUTPUT_NAMES)
         waiting, end = answered - sent, time.perf_counter_ns()
         self._count(requests=1, jets=len(predictions[0]), waiting=waiting, packing=end - begin - waiting)
@@ -174,9 +180,9 @@ class TritonPredictor(BatchPredictor):
         if region is not None:
             self._own.region = None
             self._regions.remove(region.name)
-            unregister(client, [region.name])
+            unregister(client, self._connection.key, [region.name])
         try:
-            self._own.region = region = Region(client, size)
+            self._own.region = region = Region(client, self._connection.key, size)
         except InputError:
             if self._must_share:
                 raise
@@ -189,9 +195,10 @@ class TritonPredictor(BatchPredictor):
         """Whether the server can map memory of this process."""
 
         def attempt() -> None:
-            self._own.region = Region(self._connection.client, 1)
+            client, key = self._connection.client, self._connection.key
+            self._own.region = Region(client, key, 1)
             self._regions.append(self._own.region.name)
-            remove_leftovers(self._connection.client)
+            remove_leftovers(client, key)
 
         try:
             self._connection.call(attempt, "shared memory")
@@ -204,4 +211,6 @@ class TritonPredictor(BatchPredictor):
     def _read_metadata(self) -> dict[str, str]:
         config = self._connection.client.get_model_config(self.name, self.version, **self._connection.as_json)
         config = config.get("config", config)
-        return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        metadata = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        check_notes(metadata, f"model {self.name} of the server at {self._connection.url}", complete=False)
+        return metadata

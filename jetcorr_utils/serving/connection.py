@@ -6,17 +6,32 @@ given up at once when the request is at fault.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
+from ..addresses import is_loopback, refuse_secrets, without_secrets
 from ..errors import InputError, JetcorrError, ServerError
+from ..files import PATIENCE
+from ..listening import listener
+from .guard import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from .server import TritonServer
 
-__all__ = ["Connection", "may_pass"]
+__all__ = ["KEY_HEADER", "Connection", "may_pass"]
+
+log = logging.getLogger(__name__)
+
+KEY_HEADER = "jetcorr-key"
+"""The header by which the servers that are started here know who may have them map shared memory."""
+
 
 T = TypeVar("T")
 
@@ -26,6 +41,10 @@ _TRANSIENT_TEXT = (
     "unavailable", "not ready", "exceeds maximum queue size", "no available versions", "shutting down",
     "unable to find shared memory region",  # the server was started again and does not know it
 )  # fmt: skip
+_RESTRICTED = "protocol is restricted"  # gRPC says that it is unavailable
+_DIRECT = [  # gRPC would ask the proxy that the environment names; the sizes are those of tritonclient
+    ("grpc.enable_http_proxy", 0), ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)
+]  # fmt: skip
 _LONGEST_PAUSE = 2.0  # seconds between two attempts
 
 
@@ -48,7 +67,7 @@ class Connection:
     Raises
     ------
     InputError
-        If there is no such protocol.
+        If there is no such protocol, or a secret stands in the address.
     """
 
     def __init__(
@@ -57,6 +76,10 @@ class Connection:
     ) -> None:  # fmt: skip
         if protocol not in ("http", "grpc"):
             raise InputError(f"protocol {protocol!r}: must be http or grpc")
+        refuse_secrets(f"{protocol}://{url}")
+        port = url.partition("/")[0].rpartition(":")[2]
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            raise InputError(f"{url}: has no port from 1 to 65535; expected host:port")
         self.url, self.protocol, self.patience, self.timeout, self.server = url, protocol, patience, timeout, server
         self.api = _api(protocol)
         self._clients: list[Any] = []
@@ -72,8 +95,29 @@ class Connection:
 
     def new_client(self, timeout: float) -> Any:
         """A client of one's own, to be closed by the caller."""
-        limits = {"connection_timeout": timeout, "network_timeout": timeout} if self.protocol == "http" else {}
-        return self.api.InferenceServerClient(self.url, **limits)
+        if self.protocol == "http":
+            limits = {"connection_timeout": timeout, "network_timeout": timeout}
+            client = self.api.InferenceServerClient(self.url, **limits)
+            if proxy := _proxy(self.url):  # tritonclient looks for none, and takes none
+                from geventhttpclient import HTTPClient
+
+                client._client_stub = HTTPClient.from_url(client._parsed_url, **limits, **proxy)
+            return client
+        return self.api.InferenceServerClient(self.url, channel_args=_DIRECT if is_loopback(self.url) else None)
+
+    @property
+    def key(self) -> dict[str, str]:
+        """The header that opens shared memory, if the server is one that this account has started on this machine."""
+        number = self.url.rpartition(":")[2]
+        if not is_loopback(self.url) or not number.isdecimal() or (process := listener(int(number))) is None:
+            return {}
+        with contextlib.suppress(OSError):
+            for variable in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+                name, _, value = variable.partition(b"=")
+                if name == KEY_VARIABLE.encode():
+                    prefix = "triton-grpc-protocol-" if self.protocol == "grpc" else ""
+                    return {prefix + KEY_HEADER: value.decode()}
+        return {}
 
     @property
     def as_json(self) -> dict[str, bool]:
@@ -102,8 +146,14 @@ class Connection:
         ServerError
             If the server does not answer.
         """
-        deadline, pause = time.monotonic() + self.patience, 0.05
+        begin, pause, told = time.monotonic(), 0.05, False
+        deadline = begin + self.patience
         while True:
+            if not told and time.monotonic() - begin > PATIENCE:
+                told = True
+                log.warning("waiting for the Triton server at %s, %s", self.url, about)
+            if self.server is not None and not self.server.running:  # another program may have its port by now
+                raise ServerError(f"{self.server.describe()} died; its log: {self.server.log}")
             try:
                 return function()
             except JetcorrError:
@@ -111,9 +161,8 @@ class Connection:
             except Exception as error:
                 if not may_pass(error):
                     raise InputError(f"Triton server at {self.url}, {about}: {_reason(error)}") from None
-                if self.server is not None and not self.server.running:
-                    raise ServerError(f"{self.server.describe()} died; its log: {self.server.log}") from None
-                if time.monotonic() + pause > deadline:
+                dead = self.server is not None and not self.server.running
+                if not dead and time.monotonic() + pause > deadline:
                     raise ServerError(
                         f"Triton server at {self.url} does not answer, {about} ({self.patience:g} s of trying): "
                         f"{_reason(error)}{f'; its log: {self.server.log}' if self.server else ''}"
@@ -122,12 +171,26 @@ class Connection:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+def _proxy(url: str) -> dict[str, Any]:
+    """geventhttpclient's options for the proxy that the environment names for ``host:port``, none for this machine."""
+    given = urllib.request.getproxies().get("http")
+    host = urlsplit(f"//{url}").hostname or ""
+    if not given or is_loopback(url) or urllib.request.proxy_bypass(host):
+        return {}
+    proxy = urlsplit(given if "://" in given else f"//{given}")
+    names = {"proxy_user": proxy.username, "proxy_password": proxy.password}
+    names = {name: unquote(value) for name, value in names.items() if value is not None}
+    return {"proxy_host": proxy.hostname, "proxy_port": proxy.port or 80, **names}
+
+
 def may_pass(error: Exception) -> bool:
     """Whether a call may succeed later: the connection was lost, or the server is starting or overloaded."""
     from tritonclient.utils import InferenceServerException
 
     if not isinstance(error, InferenceServerException):
         return True
+    if _RESTRICTED in str(error.message()).lower():
+        return False
     status = str(error.status() or "")
     if status.removeprefix("StatusCode.") in _TRANSIENT_GRPC or status in _TRANSIENT_HTTP:
         return True
@@ -144,4 +207,4 @@ def _api(protocol: str) -> Any:
 
 def _reason(error: Exception) -> str:
     message = getattr(error, "message", lambda: str(error))()
-    return " ".join(str(message).split())[:300] or type(error).__name__
+    return without_secrets(" ".join(str(message).split()))[:300] or type(error).__name__

@@ -7,6 +7,7 @@ theirs. Only a few blocks are under way at a time.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 from collections import Counter, deque
@@ -21,15 +22,21 @@ from tqdm.auto import tqdm
 
 from ..data import Block, describe, list_blocks, read_block
 from ..data.drift import DriftCheck
+from ..data.reading import EMPTY
 from ..errors import InputError
-from ..export.predictor import Predictor
-from ..processes import worker_processes
+from ..export.predictor import Predictor, check_batch_size
+from ..files import local_path
+from ..processes import cores, worker_processes
 from .client import MemoryChoice
 from .jets import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
 from .opening import open_predictors
 from .predictions import predictions_file
 
 __all__ = ["CorrectionReport", "correct_files"]
+
+log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 255  # bytes of a file's name, on all the usual file systems
 
 CHUNK = 20_000
 """Jets that are read, corrected and written at a time."""
@@ -59,6 +66,8 @@ class CorrectionReport:
         Wall time.
     drift
         The comparison with the training jets, by model, where the model describes them.
+    empty
+        Files that have no jets.
     """
 
     out: Path
@@ -68,6 +77,7 @@ class CorrectionReport:
     outside: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     drift: dict[str, DriftCheck] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
 
     def add(self, chunk: CorrectedChunk) -> None:
         """Count the jets of a chunk."""
@@ -88,6 +98,7 @@ class CorrectionReport:
             f"{self.skipped.total()} jets not corrected",
             *(f"  {count}: {reason}" for reason, count in self.skipped.items()),
         ]
+        lines += [f"{path}: has no jets" for path in self.empty]
         lines += [f"{count} jets beyond the training range of {name}, flagged" for name, count in self.outside.items()]
         for name, check in self.drift.items():
             drifts = check.drifts()
@@ -140,23 +151,30 @@ def correct_files(
     Raises
     ------
     InputError
-        If a file or a model cannot be used. The output file is then absent, or what it was before.
+        If a file or a model cannot be used, if the output is one of the inputs or an address, or if candidates are not
+        those of their jets (`data.belonging`). The output file is then absent, or what it was before. A file without
+        jets is named in the report only, unless there are no others.
     ServerError
         If the server does not answer, likewise.
     """
     check_outside(outside)
+    check_batch_size(batch_size)
     start = time.monotonic()
-    paths, total = [str(path) for path in inputs], 0
+    paths = _each_once(inputs)
+    _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])])
+    empty, total = [], 0
     for path in paths:
-        if not (info := describe(path)).usable:
+        info = describe(path)
+        if not info.usable and info.reason != EMPTY:
             raise InputError(f"{path}: {info.reason}")
+        empty += [path] if info.jets == 0 else []
         total += info.jets
     blocks = list_blocks(paths, step_size)
     with ExitStack() as stack:
         names, chunks = stack.enter_context(
             _corrected(blocks, model, workers, batch_size=batch_size, outside=outside, shared_memory=shared_memory)
         )
-        report = CorrectionReport(Path(out), names)
+        report = CorrectionReport(Path(out), names, empty=tuple(empty))
         writer = stack.enter_context(predictions_file(out))
         bar = stack.enter_context(tqdm(total=total, unit="jet", desc="correcting", disable=not progress))
         for chunk in chunks:
@@ -169,6 +187,40 @@ def correct_files(
             raise InputError(f"{', '.join(paths)}: no jet can be corrected ({reasons})")
     report.seconds = time.monotonic() - start
     return report
+
+
+def _each_once(inputs: Sequence[str | Path]) -> list[str]:
+    """The inputs without those that are a file named before, by whatever name: its jets would be there twice."""
+    found: dict[Any, str] = {}
+    for path in map(str, inputs):
+        place = path.removeprefix("file://")
+        status = os.stat(place) if os.path.exists(place) else None
+        key = (status.st_dev, status.st_ino) if status else path
+        if key in found:
+            log.warning("%s: is the file %s, which is read once only", path, found[key])
+        else:
+            found[key] = path
+    return list(found.values())
+
+
+def _refuse_to_replace(out: str | Path, used: Sequence[str | Path]) -> None:
+    """Raise if the output is a file that is read, by whatever name (another path, a symbolic or a hard link), part of
+    the model, or something else than a ROOT file.
+    """
+    out = local_path(out)
+    if len(os.fsencode(out.name)) > _LONGEST_NAME:
+        raise InputError(f"{out.name[:40]}…: a name of more than {_LONGEST_NAME} bytes; give the output a shorter one")
+    if not out.is_file():
+        return
+    for path in used:
+        place = Path(str(path).removeprefix("file://"))
+        if place.exists() and out.samefile(place):
+            raise InputError(f"{out}: is the input {path}, which would be lost; give the output another name")
+        if out.resolve().is_relative_to(place.resolve()):
+            raise InputError(f"{out}: is a part of {path}, which is read; give the output another name")
+    with open(out, "rb") as file:
+        if file.read(4) not in (b"root", b""):
+            raise InputError(f"{out}: is there, and no ROOT file; choose another name, or remove it")
 
 
 @contextmanager
@@ -193,11 +245,11 @@ def _corrected(
         names, needed = tuple(predictors), columns_needed(predictors)
         if workers == 1:
             reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="reader"))
-            read = _in_order(reader, lambda block: read_block(block, **needed), blocks, ahead=1)
-            yield names, (correct_chunk(jets, predictors, **options) for jets in read)
+            read = _in_order(reader, lambda block: (block, read_block(block, **needed)), blocks, ahead=1)
+            yield names, (correct_chunk(jets, predictors, where=block.path, **options) for block, jets in read)
         else:
             # Cores are shared; a worker's threads would only compete with those of the others
-            threads = max(1, len(os.sched_getaffinity(0)) // workers)
+            threads = max(1, cores() // workers)
             pool = stack.enter_context(
                 worker_processes(workers, _start_worker, str(model), threads, shared_memory, needed, options)
             )
@@ -238,4 +290,5 @@ def _start_worker(
 
 
 def _correct_block(block: Block) -> CorrectedChunk:
-    return correct_chunk(read_block(block, **_worker.needed), _worker.predictors, **_worker.options)
+    jets = read_block(block, **_worker.needed)
+    return correct_chunk(jets, _worker.predictors, where=block.path, **_worker.options)

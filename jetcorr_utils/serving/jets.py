@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import SelectionSettings
+from ..data.belonging import STRANGERS, strangers
 from ..data.drift import DriftCheck
 from ..data.features import (
     JET_COLUMNS,
@@ -27,6 +28,7 @@ from ..data.features import (
     particle_matrix,
     table,
 )
+from ..data.ranges import factors_within, inputs_within
 from ..data.selection import own_particles, reasons
 from ..errors import InputError
 from ..export.padding import Clouds
@@ -41,6 +43,7 @@ __all__ = [
     "columns_needed",
     "correct_chunk",
     "correct_jets",
+    "usable_clouds",
     "usable_jets",
     "within_range",
 ]
@@ -101,6 +104,11 @@ def correct_jets(
     The same jets with the fields ``<model>_pt``, ``<model>_mass`` (GeV), ``<model>_factor``, ``<model>_raw_factor``
     (corrected over raw pt), ``<model>_sigma`` and ``<model>_in_range``. A jet that cannot be corrected keeps the
     standard correction, has no resolution (not a number), and is not in range.
+
+    Raises
+    ------
+    InputError
+        If the candidates are not those of the jets, see `data.belonging`.
     """
     check_outside(outside)
     chunk = correct_chunk(jets, predictors, batch_size, outside)
@@ -130,13 +138,18 @@ def columns_needed(predictors: Mapping[str, Predictor]) -> dict[str, Any]:
 
 
 def correct_chunk(
-    jets: ak.Array, predictors: Mapping[str, Predictor], batch_size: int = 1024, outside: Outside = "correct"
+    jets: ak.Array,
+    predictors: Mapping[str, Predictor],
+    batch_size: int = 1024,
+    outside: Outside = "correct",
+    where: str = "the jets",
 ) -> CorrectedChunk:
-    """Correct those jets that all models can correct; parameters as in `correct_jets`."""
+    """Correct those jets that all models can correct; parameters as in `correct_jets`, and what they come from."""
     prepared = {name: usable_jets(jets, predictor.metadata) for name, predictor in predictors.items()}
     problems = np.full(len(jets), "", dtype=object)
     for _, found in prepared.values():
         problems = np.where(problems == "", found, problems)
+    clouds = usable_clouds({name: found for name, (found, _) in prepared.items()}, predictors, problems, where)
     good = problems == ""
     chunk = CorrectedChunk({}, good, Counter(problems[~good].tolist()))
     if not good.any():
@@ -145,15 +158,13 @@ def correct_chunk(
     chunk.columns = {name: values for name, values in table(kept).items() if name in IDENTIFIERS}
     pt, mass = (ak.to_numpy(kept[name]) for name in ("jetPt", "jetMass"))
     for name, predictor in predictors.items():
-        candidates, _ = prepared[name]
-        clouds = clouds_from_jets(candidates[good], predictor.metadata.get("features", "open"))
-        inside = within_range(clouds, predictor.metadata)
-        if not inside.all():
-            chunk.outside[name] = int((~inside).sum())
         if summary := json.loads(predictor.metadata.get("training_summary", "{}")):
             chunk.drift[name] = DriftCheck(summary)
-            chunk.drift[name].add(clouds)
-        answers = predictor.predict(clouds, batch_size=batch_size)
+            chunk.drift[name].add(clouds[name])
+        answers = predictor.predict(clouds[name], batch_size=batch_size)
+        inside = within_range(clouds[name], predictor.metadata, answers[0])
+        if not inside.all():
+            chunk.outside[name] = int((~inside).sum())
         chunk.columns |= corrected_columns(name, pt, mass, *answers, valid=inside if outside == "keep" else None)
         chunk.columns[f"{name}_in_range"] = inside
     return chunk
@@ -178,15 +189,44 @@ def clouds_from_jets(jets: ak.Array, features: Literal["open", "rich"]) -> Cloud
     return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets))
 
 
-def within_range(clouds: Clouds, metadata: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Which jets `(B,)` are within the range of pt, abs(eta) and multiplicity of a model's training jets."""
-    limits = json.loads(metadata.get("training_range", "{}"))
-    values = {
-        "jetPt": clouds.jets[:, 0],
-        "abs(jetEta)": np.abs(clouds.jets[:, 1]),
-        "particles": np.diff(clouds.ptr),
-    }
-    inside = np.ones(len(clouds), dtype=bool)
-    for name, (low, high) in limits.items():
-        inside &= (values[name] >= low) & (values[name] <= high)
-    return inside
+def usable_clouds(
+    jets: Mapping[str, ak.Array], predictors: Mapping[str, Predictor], problems: NDArray[Any], where: str
+) -> dict[str, Clouds]:
+    """The inputs of each model for the jets without problems; those without their own candidates join the others.
+
+    Parameters
+    ----------
+    jets
+        The same jets with the candidates that each model takes, by model, `(B,)`.
+    predictors
+        The models.
+    problems
+        `(B,)`, why jets cannot be corrected; changed.
+    where
+        What the jets come from, for messages.
+
+    Raises
+    ------
+    InputError
+        If too many have not got their own candidates, see `data.belonging`.
+    """
+
+    def clouds() -> dict[str, Clouds]:
+        good = problems == ""
+        return {
+            name: clouds_from_jets(jets[name][good], predictor.metadata.get("features", "open"))  # type: ignore[arg-type]
+            for name, predictor in predictors.items()
+        }
+
+    found, good = clouds(), problems == ""
+    first = next(iter(predictors))
+    strange = strangers(found[first], jets[first], good, where)
+    if strange.any():
+        problems[np.flatnonzero(good)[strange]] = STRANGERS
+        found = clouds()
+    return found
+
+
+def within_range(clouds: Clouds, metadata: Mapping[str, str], log_factor: NDArray) -> NDArray[np.bool_]:
+    """Which jets `(B,)` are within the range of a model's training jets: in all inputs, and in the factor it gives."""
+    return inputs_within(clouds, metadata) & factors_within(log_factor, metadata)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from ..addresses import refuse_secrets
+from ..data.ranges import unnoted
 from ..errors import InputError
 from ..export.predictor import OnnxPredictor, Predictor
 from ..export.repository import latest_version, repository_models
+from ..processes import in_worker
 from .client import MemoryChoice, TritonPredictor
 from .connection import Connection
 
 __all__ = ["open_predictor", "open_predictors"]
+
+log = logging.getLogger(__name__)
 
 
 def open_predictors(
@@ -36,6 +42,17 @@ def open_predictors(
     ServerError
         If the server does not answer.
     """
+    predictors = _open(model, threads, shared_memory)
+    for name, predictor in predictors.items():
+        if (missing := unnoted(predictor.metadata)) and not in_worker():
+            log.warning(
+                "%s: does not note which values its training jets had of %s: jets beyond them are not flagged; "
+                "export it again", name, ", ".join(missing),
+            )  # fmt: skip
+    return predictors
+
+
+def _open(model: str | Path, threads: int | None, shared_memory: MemoryChoice) -> dict[str, Predictor]:
     text = str(model)
     if "://" in text:
         return _open_url(text, shared_memory)
@@ -74,6 +91,7 @@ def _open_folder(folder: Path, threads: int | None) -> OnnxPredictor:
 
 
 def _open_url(text: str, shared_memory: MemoryChoice) -> dict[str, Predictor]:
+    refuse_secrets(text)
     protocol, _, rest = text.partition("://")
     url, _, name = rest.partition("/")
     if protocol not in ("http", "grpc") or ":" not in url:

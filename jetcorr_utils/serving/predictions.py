@@ -15,8 +15,10 @@ import uproot
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from ..config import SplitSettings
 from ..data.dataset import CloudDataset
 from ..data.features import JET_COLUMNS
+from ..data.split import require_unseen
 from ..export.predictor import Predictor, taken_by
 from ..files import atomic_path
 
@@ -117,10 +119,15 @@ def write_predictions(
     Raises
     ------
     InputError
-        If a model takes features that the data set does not have.
+        If a model takes features that the data set does not have, or may have been trained on its events: jets of a
+        study are compared with the split that is recorded in the model, see `require_unseen`.
     """
-    for predictor in predictors.values():
-        taken_by(predictor, dataset)  # an error before anything is written
+    for predictor in predictors.values():  # errors before anything is written
+        taken_by(predictor, dataset)
+        if dataset.origin is not None:
+            known = predictor.metadata.get("split")
+            trained = SplitSettings.model_validate_json(known) if known else None
+            require_unseen(predictor.name, trained, SplitSettings.model_validate(dataset.origin["split"]))
     with (
         predictions_file(out) as writer,
         tqdm(total=len(dataset), unit="jet", desc="predictions", disable=not progress) as bar,

@@ -1,68 +1,41 @@
 """A real Triton inference server on this machine, for notebooks, tests and `jetcorr serve`.
 
-The binary comes with the wheel nvidia-pytriton, which pins numpy below 2 and therefore lives in an environment of its
-own, made by ``make .venv-triton/.ready``. It has Triton's Python backend only; see `export.repository` for how one
-folder of a model serves here and in NVIDIA's container. It runs on Linux x86-64 with glibc 2.35 or newer.
+See `environment` for where its binary comes from, `served` for what it serves of a repository, and `guard` for how it
+ends.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
-import shutil
+import secrets
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..config import project_root
 from ..errors import InputError, ServerError
 from ..export.repository import LOCAL_CONFIG
 from ..files import scratch_folder
+from ..listening import listens
 from . import guard
+from .connection import KEY_HEADER
+from .environment import find_environment, prepare, private_place, variables
+from .served import ServedRepository
 
-__all__ = ["ENVIRONMENT_VARIABLE", "TritonServer", "find_environment", "server_available"]
+__all__ = ["TritonServer"]
 
-ENVIRONMENT_VARIABLE = "JETCORR_TRITON_ENV"
-"""Names a server environment (a virtual environment with nvidia-pytriton and onnxruntime) other than the default."""
-
-
-def find_environment(environment: str | Path | None = None) -> Path:
-    """The virtual environment that holds the server.
-
-    Parameters
-    ----------
-    environment
-        Its folder; default: the folder named by the variable JETCORR_TRITON_ENV, or .venv-triton in the project.
-
-    Raises
-    ------
-    InputError
-        If there is no server in it; the message says how to get one.
-    """
-    folder = Path(environment or os.environ.get(ENVIRONMENT_VARIABLE) or project_root() / ".venv-triton")
-    if not list(folder.glob("lib/python3*/site-packages/pytriton/tritonserver/bin/tritonserver")):
-        raise InputError(
-            f"{folder}: no Triton server in it: `make .venv-triton/.ready` installs one (Linux x86-64, glibc 2.35 or "
-            "newer); elsewhere give the URL of a running server, or let the models run in process"
-        )
-    return folder.absolute()
-
-
-def server_available() -> str | None:
-    """None if a local server can run here, else the reason why not, in one line."""
-    try:
-        find_environment()
-    except InputError as error:
-        return str(error)
-    return None
+FATAL = re.compile(
+    r"error while loading shared libraries: .*|failed to load '.*|error: creating server: .*|^bash: .*", re.MULTILINE
+)
+"""What the log says of a server that will never be ready, but may wait for minutes before it says so itself."""
 
 
 class TritonServer:
@@ -77,7 +50,7 @@ class TritonServer:
     http_port, grpc_port, metrics_port
         Ports; default: free ones.
     log
-        File for what the server says; default: a new one in the folder for temporary files.
+        File for what the server says; default: one that is removed with the server's other files when it stops.
     poll_seconds
         How often the repository is looked at for new versions and models; None: never.
     environment
@@ -90,7 +63,8 @@ class TritonServer:
     InputError
         If the repository or the environment cannot be used, or a port is taken.
     ServerError
-        From `start` (or entering the block) if the server does not become ready: names the server and its log.
+        From `start` (or entering the block) if the server does not become ready: names the server, and says what its
+        log does.
     """
 
     def __init__(
@@ -115,11 +89,12 @@ class TritonServer:
         self.host = host
         ports = _ports(host, http_port, grpc_port, metrics_port)
         self.http_url, self.grpc_url, self.metrics_url = (f"{host}:{port}" for port in ports)
-        self.log = Path(log).absolute() if log else _new_log()
+        self.log = self._kept_log = Path(log).absolute() if log else None
         self.poll_seconds = poll_seconds
         self.timeout = timeout
         self.pid: int | None = None
         self._guard: subprocess.Popen | None = None
+        self._log_begin = 0
         self._stack = contextlib.ExitStack()
 
     def __repr__(self) -> str:
@@ -141,23 +116,63 @@ class TritonServer:
         """Start the server and return it when it is ready."""
         if self.running:
             return self
-        backends = _backends_folder(self.environment, self._stack.enter_context(scratch_folder()))
-        prefix = f"jetcorr_{os.getpid()}_{self.http_url.rpartition(':')[2]}_"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.log, "ab") as log:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, prefix, *self._command(backends, prefix)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_variables(self.environment),
-                start_new_session=True,  # an interrupt in a notebook or terminal is not meant for the server
-            )  # fmt: skip
-        self.pid = int(self._guard.stdout.readline() or 0)
-        self._guard.stdout.close()
         try:
+            self._start()
             self._wait_until_ready()
         except BaseException:
             self.stop()
             raise
         return self
+
+    def _start(self) -> None:
+        folder = self._stack.enter_context(scratch_folder(private_place()))
+        binary, backends = prepare(self.environment, folder)
+        (folder / "models").mkdir()
+        served = ServedRepository(self.repository, folder / "models")
+        if problems := served.update():
+            raise InputError(problems[0])
+        self.log = self._kept_log or folder / "triton.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f"jetcorr_{os.getpid()}_{self.http_url.rpartition(':')[2]}_"
+        command = [str(binary), *self._arguments(served.folder, backends, prefix)]
+        with open(self.log, "ab") as log:
+            self._log_begin = log.tell()
+            self._guard = subprocess.Popen(
+                [sys.executable, "-I", "-S", guard.__file__, prefix, *command],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                start_new_session=True,  # an interrupt in a notebook or terminal is not meant for the server
+            )  # fmt: skip
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            given = variables(folder) | {guard.KEY_VARIABLE: secrets.token_hex(32)}
+            self._guard.stdin.write(json.dumps(given).encode() + b"\n")
+            self._guard.stdin.flush()
+        self.pid = int(self._guard.stdout.readline() or 0)
+        self._guard.stdout.close()
+        if self.poll_seconds is not None:
+            self._stack.enter_context(self._followed(served, self.poll_seconds))
+
+    @contextlib.contextmanager
+    def _followed(self, served: ServedRepository, seconds: float) -> Iterator[None]:
+        """Have what is served follow the repository for the time of the block."""
+        ended = threading.Event()
+
+        def follow() -> None:
+            while not ended.wait(seconds):
+                try:
+                    problems = served.update()
+                except OSError as error:  # a full disk, or a folder that changed while it was read: later, then
+                    problems = [str(error)]
+                if problems:
+                    with open(self.log, "a", encoding="utf-8") as log:
+                        log.writelines(f"jetcorr: not served: {problem}\n" for problem in problems)
+
+        thread = threading.Thread(target=follow, name="jetcorr-served", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def stop(self) -> None:
         """Stop the server and return when no process of it is left; does nothing if it is not running."""
@@ -193,7 +208,7 @@ class TritonServer:
                 announce()
             while not asked.wait(0.5):
                 if not self.running:
-                    raise ServerError(f"{self.describe()} died; its log: {self.log}")
+                    raise ServerError(f"{self.describe()} died{self._log_text()}")
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
@@ -204,34 +219,53 @@ class TritonServer:
 
     def log_tail(self, lines: int = 4) -> str:
         """The last lines of the log that report an error or a warning, or the last lines of any kind."""
-        text = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        text = self._said().splitlines()
         errors = [line for line in text if re.match(r"[EF]\d{4} |.*(error|failed)", line, re.IGNORECASE)]
         return "\n".join((errors or text)[-lines:])
 
-    def _command(self, backends: Path, prefix: str) -> list[str]:
+    def _said(self) -> str:
+        """What the log says since the start."""
+        if self.log is None or not self.log.exists():
+            return ""
+        with open(self.log, "rb") as log:
+            log.seek(self._log_begin)
+            return log.read().decode(errors="replace")
+
+    def _log_text(self) -> str:
+        """Where the log is, if it stays, and on lines of their own its last lines."""
+        place = f"; its log: {self._kept_log}" if self._kept_log else ""
+        return f"{place}\n{self.log_tail()}".rstrip()
+
+    def _arguments(self, models: Path, backends: Path, prefix: str) -> list[str]:
         host, http_port = self.http_url.rsplit(":", 1)
-        command = [
-            str(_package(self.environment) / "tritonserver/bin/tritonserver"),
-            f"--model-repository={self.repository}", f"--backend-directory={backends}",
+        closed = f"shared-memory,trace,logging:{KEY_HEADER}{guard.NO_KEY}"
+        arguments = [
+            f"--model-repository={models}", f"--backend-directory={backends}",
             f"--model-config-name={LOCAL_CONFIG}",
             f"--http-address={host}", f"--http-port={http_port}",
             f"--grpc-address={host}", f"--grpc-port={self.grpc_url.rsplit(':', 1)[1]}",
             f"--metrics-address={host}", f"--metrics-port={self.metrics_url.rsplit(':', 1)[1]}",
             f"--backend-config=python,shm-region-prefix-name={prefix}", "--exit-timeout-secs=5",
+            f"--http-restricted-api={closed}", f"--grpc-restricted-protocol={closed}",
         ]  # fmt: skip
         if self.poll_seconds is not None:
-            command += ["--model-control-mode=poll", f"--repository-poll-secs={self.poll_seconds}"]
-        return command
+            arguments += ["--model-control-mode=poll", f"--repository-poll-secs={self.poll_seconds}"]
+        return arguments
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.timeout
         while not _is_ready(self.http_url):
-            if not self.running:
-                raise ServerError(f"{self.describe()} did not start; its log: {self.log}\n{self.log_tail()}")
+            fatal = FATAL.search(self._said())
+            if fatal is not None or not self.running:
+                reason = f": {fatal.group()}" if fatal else ""
+                raise ServerError(f"{self.describe()} did not start{reason}{self._log_text()}")
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"{self.describe()} not ready after {self.timeout:g} s; its log: {self.log}\n{self.log_tail()}"
-                )
+                raise ServerError(f"{self.describe()} not ready after {self.timeout:g} s{self._log_text()}")
+            time.sleep(0.1)
+        ports = [int(url.rpartition(":")[2]) for url in (self.http_url, self.grpc_url, self.metrics_url)]
+        while not listens(self.pid, *ports):  # of the three, Triton opens that for HTTP before the last one
+            if not self.running or time.monotonic() > deadline:
+                raise ServerError(f"another program has taken a port of {self.describe()}{self._log_text()}")
             time.sleep(0.1)
 
 
@@ -246,52 +280,20 @@ def _is_ready(url: str) -> bool:
         connection.close()
 
 
-def _new_log() -> Path:
-    handle, name = tempfile.mkstemp(prefix="jetcorr-triton-", suffix=".log")
-    os.close(handle)
-    return Path(name)
-
-
 def _ports(host: str, *wanted: int | None) -> list[int]:
     """The wanted ports, with free ones where none is given; all held at once, so that no two are equal."""
     with contextlib.ExitStack() as stack:
         ports = []
         for port in wanted:
+            if port and port in ports:
+                raise InputError(f"port {port} is given twice; each of the server's ports is another")
             sock = stack.enter_context(socket.socket())
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sock.bind((host, port or 0))
-            except OSError as error:
-                raise InputError(f"port {port} of {host}: {error.strerror}; choose another") from None
+            except (OSError, OverflowError) as error:
+                raise InputError(
+                    f"port {port} of {host}: {getattr(error, 'strerror', error)}; choose another"
+                ) from None
             ports.append(sock.getsockname()[1])
         return ports
-
-
-def _package(environment: Path) -> Path:
-    """The folder of the package pytriton in the server's environment."""
-    return next(environment.glob("lib/python3*/site-packages/pytriton"))
-
-
-def _backends_folder(environment: Path, folder: Path) -> Path:
-    """Triton's folder of backends: the Python backend with the stub for the environment's Python version."""
-    package = _package(environment)
-    version = package.parents[1].name.removeprefix("python")
-    python = folder / "backends" / "python"
-    python.mkdir(parents=True)
-    for source in (package / "tritonserver/backends/python").iterdir():
-        if source.is_file():
-            (python / source.name).symlink_to(source)
-    # Triton looks for the stub by its real path, hence a copy
-    shutil.copy(package / f"tritonserver/python_backend_stubs/{version}/triton_python_backend_stub", python)
-    return folder / "backends"
-
-
-def _variables(environment: Path) -> dict[str, str]:
-    """Environment variables of the server: its own libraries and Python, nothing of the caller's Python."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    libraries = _package(environment).parent / "nvidia_pytriton.libs"
-    return variables | {
-        "LD_LIBRARY_PATH": str(libraries),
-        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
-        "VIRTUAL_ENV": str(environment),
-    }

@@ -14,8 +14,9 @@ from ..errors import InputError, ServerError
 from ..export.predictor import Predictor
 from ..export.repository import repository_models
 from .client import MemoryChoice, TritonPredictor
+from .environment import server_available
 from .opening import open_predictors
-from .server import TritonServer, server_available
+from .server import TritonServer
 from .statistics import prometheus_metrics, usage
 
 __all__ = ["Service", "open_service"]
@@ -127,7 +128,7 @@ def open_service(
     InputError
         If the server at `url` lacks a model of the repository.
     ServerError
-        If the server does not start or does not answer.
+        If the server does not answer.
     """
     names = list(repository_models(Path(repository)))
     if url is not None:
@@ -136,10 +137,11 @@ def open_service(
         if missing:
             raise InputError(f"{url}: the server has {', '.join(served)}, but not {', '.join(missing)}")
         return Service({name: served[name] for name in names}, f"Triton server at {url}")
-    reason = server_available()
-    if reason is not None:
+    try:
+        server = _start(repository, log)
+    except ServerError as error:
+        reason = str(error).splitlines()[0]
         return Service(open_predictors(repository), f"ONNX Runtime in this process, since {reason}")
-    server = TritonServer(repository, log=log, poll_seconds=None).start()
     address = server.http_url if protocol == "http" else server.grpc_url
     predictors, options = {}, {"shared_memory": shared_memory, "server": server}
     try:
@@ -150,3 +152,10 @@ def open_service(
         raise
     way = f"{protocol}{' and shared memory' if all(p.memory_shared for p in predictors.values()) else ''}"
     return Service(predictors, f"{server.describe()}, by {way}", server)
+
+
+def _start(repository: str | Path, log: str | Path | None) -> TritonServer:
+    """A server on this machine; ServerError where none can run or start."""
+    if reason := server_available():
+        raise ServerError(reason)
+    return TritonServer(repository, log=log, poll_seconds=None).start()

@@ -5,9 +5,10 @@ names travel through the socket.
 
 No region outlives its users, by whatever signal they end: its name is taken out of the machine as soon as the server
 has mapped the memory, which is then freed when the last of the two unmaps it. What a killed client leaves behind is the
-server's mapping; the next client of that server takes it away. For this `multiprocessing.shared_memory`, on which
-tritonclient's own helper is built, does not serve: it keeps the name, it cannot reserve the memory (a full /dev/shm
-would kill the process while it writes), and it starts a process that watches over the names.
+server's mapping; the next client of that server takes it away. Other accounts can open neither the memory (its mode is
+0600) nor the interface by which a server maps it (it takes `Connection.key`). For this `multiprocessing.shared_memory`,
+on which tritonclient's own helper is built, does not serve: it keeps the name, it cannot reserve the memory (a full
+/dev/shm would kill the process while it writes), and it starts a process that watches over the names.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Region:
     ----------
     client
         A client of tritonclient.
+    key
+        The header that opens the interface, `Connection.key`.
     size
         Bytes; made are at least these, rounded up so that a few sizes serve all requests.
 
@@ -52,13 +55,14 @@ class Region:
         this extension.
     """
 
-    def __init__(self, client: Any, size: int) -> None:
-        self.name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
+    def __init__(self, client: Any, key: dict[str, str], size: int) -> None:
+        # All can see the file's name; a request can name any region that the server knows, so that must not be guessed
+        self.name, file = (f"{_PREFIX}{os.getpid()}-{secrets.token_hex(16)}" for _ in range(2))
         self.size = max(_SMALLEST, 1 << (size - 1).bit_length())
-        path = FOLDER / self.name
+        path = FOLDER / file
         try:
             self._memory = _allocate(path, self.size)
-            client.register_system_shared_memory(self.name, f"/{self.name}", self.size)
+            client.register_system_shared_memory(self.name, f"/{file}", self.size, headers=key)
         finally:
             path.unlink(missing_ok=True)
 
@@ -87,6 +91,7 @@ class Region:
         jets = len(next(iter(arrays.values())))
         for name, output in outputs.items():
             answers[name] = self._view((jets,), offset)
+            answers[name][...] = np.nan  # what the server does not fill is no answer
             output.set_shared_memory(self.name, answers[name].nbytes, offset)
             offset += _aligned(answers[name].nbytes)
         return answers
@@ -101,23 +106,23 @@ def bytes_needed(arrays: Mapping[str, NDArray[np.float32]], outputs: int) -> int
     return sum(_aligned(array.nbytes) for array in arrays.values()) + outputs * _aligned(4 * jets)
 
 
-def unregister(client: Any, names: list[str]) -> None:
+def unregister(client: Any, key: dict[str, str], names: list[str]) -> None:
     """Have a server unmap regions, and empty the list; where it is gone or has forgotten them, nothing is to do."""
     while names:
         with contextlib.suppress(Exception):
-            client.unregister_system_shared_memory(names.pop())
+            client.unregister_system_shared_memory(names.pop(), headers=key)
 
 
-def remove_leftovers(client: Any) -> None:
+def remove_leftovers(client: Any, key: dict[str, str]) -> None:
     """Take away what processes of this machine that are gone have left: mappings of the server, names of memory."""
     for path in FOLDER.glob(f"{_PREFIX}*"):
         if not _in_use(path.name):
             with contextlib.suppress(OSError):  # another user's
                 path.unlink()
-    known = client.get_system_shared_memory_status()
+    known = client.get_system_shared_memory_status(headers=key)
     # HTTP gives a list, gRPC a message
     names = list(known.regions) if hasattr(known, "regions") else [entry["name"] for entry in known]
-    unregister(client, [name for name in names if name.startswith(_PREFIX) and not _in_use(name)])
+    unregister(client, key, [name for name in names if name.startswith(_PREFIX) and not _in_use(name)])
 
 
 def _in_use(name: str) -> bool:

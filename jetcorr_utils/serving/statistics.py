@@ -8,7 +8,6 @@ What the client waits for beyond them is overhead: serialisation, network, HTTP 
 from __future__ import annotations
 
 import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http.client import HTTPException
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ..addresses import open_directly
 from ..data.dataset import CloudLike
 from ..errors import ServerError
 from ..export.padding import pad
@@ -227,7 +227,7 @@ def prometheus_metrics(url: str) -> pd.DataFrame:
     Parameters
     ----------
     url
-        ``host:port`` of the metrics, `TritonServer.metrics_url`.
+        ``host:port`` of the metrics, `TritonServer.metrics_url`. No proxy is asked for it.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def prometheus_metrics(url: str) -> pd.DataFrame:
         If no server answers there.
     """
     try:
-        with urllib.request.urlopen(f"http://{url}/metrics", timeout=10) as response:
+        with open_directly(f"http://{url}/metrics", timeout=10) as response:
             lines = response.read().decode().splitlines()
     except (OSError, HTTPException) as error:  # URLError is an OSError
         reason = getattr(error, "reason", error)

@@ -7,7 +7,6 @@ parameter of the simulation changes: `python -m jetcorr_utils.simulation`.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..baseline import StandardCorrection, derive, load_correction, write_correction
+from ..processes import cores
 from .events import Events
 from .parameters import SIMULATION_VERSION, Parameters
 from .workers import Blocks
@@ -44,7 +44,7 @@ def calibration_jets(
     parameters = parameters or Parameters()
     blocks = -(-events // parameters.generator.events_per_block)
     parts: list[Mapping[str, NDArray]] = []
-    with Blocks(parameters, seed, workers or os.cpu_count() or 1) as source:
+    with Blocks(parameters, seed, workers or cores()) as source:
         results = source.run(_matched_jets, 0, blocks)
         for _ in tqdm(range(blocks), desc="calibration", unit="block", disable=not progress):
             parts.append(next(results))

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import awkward as ak
 import fastjet
-import numba
 import numpy as np
 from fastjet._swig import ClusterSequence as _PlainClusterSequence
 from numpy.typing import NDArray
 
+from ..compiled import compiled
 from .particle_flow import Candidates
 from .particles import event_index, offsets_of
 
@@ -89,7 +89,7 @@ def areas(
     return _ghosts(pt, eta, phi, offsets, place) * _GHOST_SPACING * 2 * np.pi / columns
 
 
-@numba.njit(cache=True)
+@compiled
 def _ghosts(pt, eta, phi, offsets, place):
     """Number of ghosts in each jet (j,); `place` (E, rows, columns, 2) is where they lie in their cells."""
     rows, columns = place.shape[1], place.shape[2]
@@ -114,7 +114,7 @@ def _ghosts(pt, eta, phi, offsets, place):
     return result
 
 
-@numba.njit(cache=True)
+@compiled
 def _joins(x, y, rivals):
     """Whether a ghost at (x, y) from a jet joins it, and not one of `rivals`: x, y, squared ratio of pt."""
     own = x * x + y * y
@@ -140,7 +140,7 @@ def rho(candidates: Candidates, mask: NDArray, max_abs_eta: float) -> NDArray:
     return np.median(sums, axis=1) / (2 * max_abs_eta / rows * 2 * np.pi / columns)
 
 
-@numba.njit(cache=True)
+@compiled
 def match(eta: NDArray, phi: NDArray, offsets: NDArray, other_eta: NDArray, other_phi: NDArray,
           other_offsets: NDArray, max_distance: float) -> NDArray:  # fmt: skip
     """The row of the partner of each jet (j,), -1 if it has none: nearest pairs first, each used once."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiled import compiled
 from .parameters import Detector
 from .particles import Particles
 
@@ -104,7 +104,7 @@ def cells_of(eta: NDArray, phi: NDArray, detector: Detector) -> Cells:
     return Cells(ecal, hcal, width, 2 * half * in_phi, 2 * half // ratio * detector.hcal_cells_phi)
 
 
-@numba.njit(cache=True)
+@compiled
 def _neighbours(offsets: NDArray, cell: NDArray, counted: NDArray, cells: int) -> NDArray:
     """How many counted particles share the cell of each particle, itself included."""
     tally = np.zeros(cells, np.int32)

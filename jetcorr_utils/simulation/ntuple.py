@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import awkward as ak
-import numba
 import numpy as np
 import uproot
 from numpy.typing import NDArray
 
+from ..compiled import compiled
 from .clustering import delta_phi
 from .events import Events
 
@@ -275,7 +275,7 @@ def _window(events: Events, chosen: NDArray, event: NDArray) -> dict[str, ak.Arr
     return {f"PF_{name}": ak.unflatten(values, counts) for name, values in flat.items()}
 
 
-@numba.njit(cache=True)
+@compiled
 def _in_window(eta, phi, event, candidate_eta, candidate_phi, offsets):
     """Number of candidates around each jet, and their rows, jet after jet."""
     counts = np.zeros(len(eta), np.int64)

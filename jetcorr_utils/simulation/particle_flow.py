@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiled import compiled
 from .detector import Cells, Signals, cells_of
 from .parameters import Detector, Pileup
 from .particles import Particles, event_index, offsets_of
@@ -61,12 +61,12 @@ class Candidates:
     offsets: NDArray
 
 
-@numba.njit(cache=True)
+@compiled
 def _fill(row, event, pdg, energy, eta, phi):
     row[0], row[1], row[2], row[3], row[4] = event, pdg, energy, eta, phi
 
 
-@numba.njit(cache=True)
+@compiled
 def _any_near(pointed, cell, row, width):
     """Whether a track points to the cell or to one of the eight around it; `row` is the number of cells in phi."""
     first = cell - cell % row
@@ -78,7 +78,7 @@ def _any_near(pointed, cell, row, width):
     return False
 
 
-@numba.njit(cache=True)
+@compiled
 def _highest_neighbour(energy, cell, row, width):
     """The one of the four neighbours of a cell with the most energy, or the cell itself if it has more."""
     first, best = cell - cell % row, cell
@@ -89,7 +89,7 @@ def _highest_neighbour(energy, cell, row, width):
     return best
 
 
-@numba.njit(cache=True)
+@compiled
 def _link(offsets, ecal_cell, hcal_cell, points, momentum, forward, width, ecal_count, ecal_row, hcal_count, hcal_row,
           ecal_min, hcal_cell_min, hcal_min, ecal_response, stochastic, constant, sigmas):  # fmt: skip
     """Link tracks to cells and clusters.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import uproot
 from tqdm.auto import tqdm
 
 from ..errors import InputError
-from ..files import atomic_path, checksum, read_json, sole_user, write_json
+from ..files import atomic_path, checksum, locked, read_json, write_json
+from ..processes import cores
 from .calibration import CORRECTIONS, load_correction
 from .events import Events
 from .ntuple import SCHEMA, TREE, create_tree, ntuple
@@ -62,7 +62,7 @@ def simulate(
         If a number is out of range, or if the folder holds jets of another simulation, or more jets than asked for.
     """
     parameters = parameters or Parameters()
-    workers = (os.cpu_count() or 1) if workers is None else workers
+    workers = cores() if workers is None else workers
     for name, value, low, high in (
         ("jets", jets, 1, 10**10),
         ("seed", seed, 0, _MAX_SEED),
@@ -70,7 +70,7 @@ def simulate(
     ):
         if not low <= value <= high:
             raise InputError(f"simulate: {name} is {value}, must be {low} to {high}")
-    with sole_user(out, "simulation", wait=True):  # processes that train together ask for the same jets at once
+    with locked(out, "simulation"):  # processes that train together ask for the same jets at once
         return _simulate(jets, seed, Path(out), workers, progress, parameters, corrections)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
+from ..data.ranges import jet_range
 from ..files import write_text
 
 if TYPE_CHECKING:
@@ -15,20 +14,9 @@ if TYPE_CHECKING:
     from ..data.dataset import CloudDataset
     from .result import TrainingResult
 
-__all__ = ["training_range", "write_model_card"]
+__all__ = ["write_model_card"]
 
 _RANGES = {"jetPt": "pt after L1 + L2L3 [GeV]", "abs(jetEta)": "abs(eta)", "particles": "particles"}
-
-
-def training_range(dataset: CloudDataset) -> dict[str, list[float]]:
-    """The range of the training jets: pt (GeV), abs(eta), multiplicity; a correction beyond it is an extrapolation."""
-    jets = np.asarray(dataset.jets)
-    columns = {
-        "jetPt": jets[:, JET_COLUMNS.index("jetPt")],
-        "abs(jetEta)": np.abs(jets[:, JET_COLUMNS.index("jetEta")]),
-        "particles": dataset.multiplicity,
-    }
-    return {name: [float(values.min()), float(values.max())] for name, values in columns.items()}
 
 
 def write_model_card(
@@ -123,5 +111,6 @@ def _selection(dataset: CloudDataset) -> str:
 
 
 def _ranges(dataset: CloudDataset) -> str:
-    rows = {_RANGES[name]: f"{low:.4g} to {high:.4g}" for name, (low, high) in training_range(dataset).items()}
+    limits = jet_range(dataset)
+    rows = {text: "{:.4g} to {:.4g}".format(*limits[name]) for name, text in _RANGES.items()}
     return _table(rows, "training jets", "range")

@@ -11,7 +11,7 @@ import json
 import logging
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -21,21 +21,26 @@ from ..errors import InputError
 from ..files import atomic_path, write_json
 from ..models import CloudNetwork, build_model
 
-__all__ = ["CHECKPOINT", "STATE", "load_model", "read_state", "save_model", "write_state"]
+if TYPE_CHECKING:
+    from ..data.dataset import CloudDataset
+
+__all__ = ["CHECKPOINT", "STATE", "load_model", "read_state", "require_same_data", "save_model", "write_state"]
 
 CHECKPOINT = "checkpoint.pt"
 STATE = "state.pt"
 _FORMAT = 1
+"""Raised when weights of the same names and shapes mean something else, as with inputs in another order."""
 _log = logging.getLogger(__name__)
 
 
-def save_model(model: CloudNetwork, folder: Path) -> None:
-    """Write `checkpoint.pt` (weights, constants, settings) and `settings.json` to `folder`, both atomically."""
+def save_model(model: CloudNetwork, folder: Path, trained_on: dict[str, Any] | None = None) -> None:
+    """Write `checkpoint.pt` (weights, constants, settings) and `settings.json` to `folder`, both atomically.
+
+    `trained_on` says what the jets were made from, see `CloudDataset.origin`.
+    """
     plain = model.settings.model_dump(mode="json")
-    _save(
-        {"format": _FORMAT, "settings": json.dumps(plain, sort_keys=True), "weights": model.state_dict()},
-        folder / CHECKPOINT,
-    )
+    content = {"format": _FORMAT, "settings": json.dumps(plain, sort_keys=True), "weights": model.state_dict()}
+    _save(content | {"trained_on": json.dumps(trained_on, sort_keys=True)}, folder / CHECKPOINT)
     write_json(folder / "settings.json", plain)
 
 
@@ -45,7 +50,7 @@ def load_model(folder: str | Path) -> CloudNetwork:
     Raises
     ------
     InputError
-        If there is no checkpoint, or it is not one of ours.
+        If there is no checkpoint, it is not one of ours, or not all of its weights are finite.
     """
     path = Path(folder)
     path = path / CHECKPOINT if path.is_dir() else path
@@ -53,6 +58,8 @@ def load_model(folder: str | Path) -> CloudNetwork:
         raise InputError(f"{path}: there is no such checkpoint; train a model first (notebook 02 or `jetcorr train`)")
     try:
         content = torch.load(_intact(path), map_location="cpu", weights_only=True)
+        if (found := content.get("format")) != _FORMAT:
+            raise InputError(f"it is of format {found!r}, this version reads {_FORMAT!r}; train the model again")
         settings = TypeAdapter(ModelSettings).validate_python(json.loads(content["settings"]))
         model = build_model(settings)
         model.load_state_dict(content["weights"])
@@ -61,7 +68,37 @@ def load_model(folder: str | Path) -> CloudNetwork:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a checkpoint of this version of jetcorr: {reason}") from None
+    if broken := _not_finite(model):
+        raise InputError(f"{path}: its {broken} is not finite: a broken network; train it again")
     return model.eval()
+
+
+def _not_finite(model: CloudNetwork) -> str | None:
+    """The name of a weight or constant that is not finite, if there is one."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            return name
+    return None
+
+
+def require_same_data(folder: Path, data: CloudDataset) -> None:
+    """Make sure that the network in `folder` was trained on jets from what `data` is made from.
+
+    Raises
+    ------
+    InputError
+        If it was not, or if that is not recorded.
+    """
+    content = torch.load(_intact(folder / CHECKPOINT), map_location="cpu", weights_only=True)
+    before, now = json.loads(content.get("trained_on", "null")), data.origin
+    if before is None:
+        raise InputError(f"{folder}: what this network was trained on is not recorded; train it again (notebook 02)")
+    for name, what in {"files": "files", "selection": "selection", "split": "split", "candidates": "particles"}.items():
+        if now is None or before[name] != now[name]:
+            raise InputError(
+                f"{folder}: this network was trained on jets of other {what} than the study has now; train it again "
+                "(notebook 02)"
+            )
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..errors import InputError
 from ..models.distributed import process_count
 
 __all__ = ["from_first_process", "in_parallel", "process_group", "rank", "share_of"]
@@ -29,9 +30,15 @@ def process_group() -> Iterator[str]:
     """Join the processes that torchrun started, for the time of the context; yields the device of this process.
 
     For the command line: outside of torchrun it does nothing, and the device is the first GPU, or the CPU.
+
+    Raises
+    ------
+    InputError
+        If what torchrun sets is set in part, or contradicts itself: other programs, and jobs of a cluster, have
+        variables of these names.
     """
     cuda = torch.cuda.is_available()
-    if "WORLD_SIZE" not in os.environ:
+    if not _started_by_torchrun():
         yield "cuda" if cuda else "cpu"
         return
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "cpu"
@@ -42,6 +49,23 @@ def process_group() -> Iterator[str]:
         yield device
     finally:
         distributed.destroy_process_group()
+
+
+def _started_by_torchrun() -> bool:
+    """Whether all of torchrun's variables are there; a WORLD_SIZE of 1 alone, or none, is a process by itself."""
+    given = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
+    missing = [name for name, value in given.items() if not value]
+    if not given["WORLD_SIZE"] or (missing and given["WORLD_SIZE"] == "1"):
+        return False
+    advice = "start the training with torchrun, or unset WORLD_SIZE to train in this process alone"
+    if missing:
+        raise InputError(f"WORLD_SIZE is {given['WORLD_SIZE']!r} without {', '.join(missing)}: {advice}")
+    place, size = given["RANK"], given["WORLD_SIZE"]
+    if not (place.isdecimal() and size.isdecimal() and int(place) < int(size)):
+        raise InputError(f"RANK {place!r} is not a process of WORLD_SIZE {size!r}: {advice}")
+    if not given["MASTER_PORT"].isdecimal():
+        raise InputError(f"MASTER_PORT {given['MASTER_PORT']!r} is no port: {advice}")
+    return True
 
 
 def rank() -> int:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..data.batches import BatchLoader, CloudBatch
 from ..data.labels import paper_flavour
 from ..errors import InputError, TrainingError
-from ..files import atomic_path, sole_user
+from ..files import atomic_path, locked
 from ..models import CloudNetwork, build_model, correction
 from ..models.allocator import keep_memory as keep_freed_memory
 from ..models.denormals import denormals_as_zero
@@ -110,7 +110,7 @@ def train(
     options = settings.training
     if options.max_jets is not None and options.max_jets < len(train):
         train = train.select(sample_rows(len(train), options.max_jets, options.seed))
-    alone = sole_user(folder, "training") if rank() == 0 else contextlib.nullcontext()
+    alone = locked(folder, "training", wait=False) if rank() == 0 else contextlib.nullcontext()
     with alone, denormals_as_zero(), torch.random.fork_rng():  # leaves the random state of the caller as it was
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if amp is None:

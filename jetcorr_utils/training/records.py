@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tqdm.auto import tqdm
 
+from ..addresses import refuse_secrets
 from .card import write_model_card
 from .checkpoint import CHECKPOINT, STATE, read_state, save_model, write_state
 from .distributed import rank
@@ -59,7 +60,7 @@ class Reports:
         self._board.epoch(row, run.model)
         self._metrics.epoch(row)
         if run.best_epoch == run.epoch:
-            save_model(run.model, self.folder)
+            save_model(run.model, self.folder, run.train.origin)
         write_state(self.state, run.state())
 
     def end(self, result: TrainingResult, *, keep_state: bool = False) -> None:
@@ -82,6 +83,7 @@ class TensorBoardLog:
     def __init__(self, folder: str | Path | None, first_epoch: int = 1) -> None:
         self._writer, self._folder = None, str(folder)
         if folder is not None:
+            refuse_secrets(self._folder)
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
             # What an interrupted training logged after its last saved epoch is hidden
@@ -130,5 +132,5 @@ class MetricsFile:
             text = json.dumps({**finite, "timestamp": now}) + "\n"
         else:
             text = "".join(f"{now} {name}={value}\n" for name, value in finite.items())
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import InputError
-from ..files import atomic_path, read_json, write_json
+from ..files import atomic_path, known_shape, read_json, write_json
 
 __all__ = ["TrainingResult", "load_result", "save_result"]
 
@@ -58,9 +58,11 @@ def load_result(folder: str | Path) -> TrainingResult:
     Raises
     ------
     InputError
-        If no training has ended there.
+        If no training has ended there, or what it left is damaged.
     """
     folder = Path(folder)
     if not (folder / SUMMARY).is_file() or not (folder / HISTORY).is_file():
         raise InputError(f"{folder}: no training has ended here; train a model first (notebook 02 or `jetcorr train`)")
-    return TrainingResult(history=pd.read_csv(folder / HISTORY), **read_json(folder / SUMMARY))
+    summary = read_json(folder / SUMMARY)
+    with known_shape(folder / SUMMARY):
+        return TrainingResult(history=pd.read_csv(folder / HISTORY), **summary)

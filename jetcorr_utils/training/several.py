@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from ..config import ModelSettings
 from ..errors import JetcorrError
 from ..models.distributed import process_count
 from ..models.threads import one_thread
-from ..processes import end_with_parent
+from ..processes import check_main_guard, end_with_parent, server_context
 from ..run import RunFolder
 from .checkpoint import STATE
 from .distributed import rank
@@ -88,6 +87,8 @@ def train_models(
     if not job.on_processors or process_count() > 1:
         workers = 1
     workers = min(workers or torch.get_num_threads(), len(models))
+    if workers > 1:
+        check_main_guard()
     shares = _shares(job, workers) if workers > 1 else [list(models)]
     results: dict[str, TrainingResult] = {}
     with one_thread() if job.on_processors and len(models) > 1 else contextlib.nullcontext():
@@ -169,8 +170,7 @@ class _Beside:
 
     def __enter__(self) -> _Beside:
         if self._shares:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
+            context = server_context(__name__)
             for share in self._shares:
                 news, teller = context.Pipe(duplex=False)
                 process = context.Process(target=_train_share, args=(self._job, share, teller), daemon=True)

@@ -20,7 +20,7 @@ from ..files import write_json
 from ..models.inputs import sample_rows
 from .results import SEARCH, describe_search
 from .space import Parameters, check_space
-from .trial import TrialRecord, run_trial, trial_settings
+from .trial import TrialRecord, check_trial_name, run_trial, trial_settings
 
 __all__ = ["REPORTED", "parse_values", "read_metrics", "run_cluster_trial"]
 
@@ -70,17 +70,19 @@ def run_cluster_trial(
 
     Raises
     ------
+    InputError
+        If the name is none of Katib's.
     TrainingError
         If the trial failed, so that Katib counts it as failed.
     """
-    tuning, settings = study.tuning, study.models[study.tuning.model]
+    tuning, settings, place = study.tuning, study.models[study.tuning.model], folder / check_trial_name(name)
     check_space(settings, tuning.space)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SEARCH, describe_search(study, source="katib"))
     training = training.select(sample_rows(len(training), tuning.max_jets or len(training), tuning.seed))
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
     record = run_trial(
-        0, values, trial_settings(settings, values, tuning), training, validation, folder / name,
+        0, values, trial_settings(settings, values, tuning), training, validation, place,
         grace=tuning.grace, report=lambda epoch, error: _report(metrics_file, {"mae": error}),
     )  # fmt: skip
     if record.state == "failed":
@@ -91,7 +93,9 @@ def run_cluster_trial(
 
 def read_metrics(path: Path) -> dict[str, float]:
     """The last value of each metric in a metrics file, read as Katib's collector does."""
-    found = (match for line in path.read_text().splitlines() for match in COLLECTOR_PATTERN.finditer(line))
+    found = (
+        match for line in path.read_text(encoding="utf-8").splitlines() for match in COLLECTOR_PATTERN.finditer(line)
+    )
     return {match[1]: float(match[2]) for match in found if match[2]}
 
 
@@ -99,7 +103,7 @@ def _report(path: Path, metrics: Mapping[str, float]) -> None:
     """Append metrics; what is not finite is left out, because the collector would read an empty value."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = [f"{now} {name}={value:.10g}\n" for name, value in metrics.items() if math.isfinite(value)]
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write("".join(lines))
 
 

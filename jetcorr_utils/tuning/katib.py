@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..files import write_json
 from .cluster import parse_values
 from .results import SEARCH, SearchResult, describe_search, load_search
-from .trial import TrialRecord, read_trial, write_record
+from .trial import TrialRecord, check_trial_name, read_trial, write_record
 
 __all__ = ["import_experiment"]
 
@@ -43,12 +43,16 @@ def import_experiment(
     Raises
     ------
     InputError
-        If the file is no list of trials, a parameter is not one of the space, or no trial has ended.
+        If the file is no list of trials, a name is none of Katib's, a parameter is not one of the space, or no trial
+        has ended.
     """
-    folder = Path(folder)
-    records = _records(_read(trials) if isinstance(trials, str | Path) else trials, study)
+    folder, source = Path(folder), trials if isinstance(trials, str | Path) else "Katib"
+    try:
+        records = _records(_read(trials) if isinstance(trials, str | Path) else trials, study)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{source}: a trial is not as Katib writes it: {type(error).__name__}: {error}") from None
     if not records:
-        raise InputError(f"{trials if isinstance(trials, str | Path) else 'Katib'}: none of the trials has ended")
+        raise InputError(f"{source}: none of the trials has ended")
     for name, record in records.items():  # in the order in which they ended, which is how `load_search` numbers them
         if read_trial(folder / name) is None:
             write_record(folder / name, record)
@@ -58,7 +62,7 @@ def import_experiment(
 
 def _read(path: str | Path) -> Sequence[Mapping[str, Any]]:
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file of Katib trials") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -69,15 +73,19 @@ def _read(path: str | Path) -> Sequence[Mapping[str, Any]]:
     return items
 
 
-def _name(trial: Mapping[str, Any]) -> str:
-    return trial["metadata"]["name"]
-
-
 def _records(trials: Iterable[Mapping[str, Any]], study: Study) -> dict[str, TrialRecord]:
     """The records of the trials that have ended, by name, in the order in which they did."""
     ended = sorted(trials, key=lambda trial: trial.get("status", {}).get("completionTime") or "")
-    records = ((_name(trial), _record(number, trial, study)) for number, trial in enumerate(ended))
-    return {name: record for name, record in records if record is not None}
+    records = {}
+    for number, trial in enumerate(ended):
+        name = check_trial_name(trial["metadata"]["name"])
+        try:
+            record = _record(number, trial, study)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        if record is not None:
+            records[name] = record
+    return records
 
 
 def _record(number: int, trial: Mapping[str, Any], study: Study) -> TrialRecord | None:
@@ -86,10 +94,7 @@ def _record(number: int, trial: Mapping[str, Any], study: Study) -> TrialRecord 
     if not conditions:
         return None
     assigned = {one["name"]: one["value"] for one in trial["spec"]["parameterAssignments"]}
-    try:
-        values = parse_values(assigned, study.tuning.space)
-    except InputError as error:
-        raise InputError(f"{_name(trial)}: {error}") from None
+    values = parse_values(assigned, study.tuning.space)
     observed = status.get("observation", {}).get("metrics", ())
     metrics = {one["name"]: float(one["latest"]) for one in observed if _is_number(one["latest"])}
     state = _STATES[conditions[-1]["type"]]

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from filelock import FileLock, Timeout
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..config import TuningSettings
+from ..files import Lock
 from .space import Parameters, draw
 from .trial import RECORD, TrialRecord, read_trial, write_record
 
@@ -58,7 +58,7 @@ class TrialQueue:
 
     def __init__(self, folder: Path, tuning: TuningSettings) -> None:
         self.folder, self.tuning = folder, tuning
-        self._lock = FileLock(folder / "queue.lock")
+        self._lock = Lock(folder / "queue.lock", "search")
         journal = str(folder / JOURNAL)
         with quiet_optuna():
             self.study = optuna.create_study(
@@ -114,13 +114,18 @@ class TrialQueue:
         dead = {}
         for frozen in self._trials((TrialState.RUNNING,)):
             number = frozen.user_attrs[NUMBER]
-            with contextlib.suppress(Timeout), self._trial_lock(number).acquire(timeout=0):
+            lock = self._trial_lock(number)
+            if not lock.acquire(wait=False):
+                continue
+            try:
                 record = read_trial(self.trial_folder(number))
                 self._tell(frozen.number, record)
                 if record is None:
                     # Of a draw that was cut short nothing is kept: what follows it would be drawn from another state
                     whole = frozen.params.keys() == self.tuning.space.keys()
                     dead[number] = dict(frozen.params) if whole else {}
+            finally:
+                lock.release()
         return dead
 
     @contextlib.contextmanager
@@ -163,9 +168,9 @@ class TrialQueue:
     def _trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states)
 
-    def _trial_lock(self, number: int) -> FileLock:
+    def _trial_lock(self, number: int) -> Lock:
         self.trial_folder(number).mkdir(exist_ok=True)
-        return FileLock(self.trial_folder(number) / "trial.lock")
+        return Lock(self.trial_folder(number) / "trial.lock", "trial")
 
 
 class _SamplerByNumber(BaseSampler):
@@ -195,7 +200,7 @@ class _JournalLock:
     """A lock on the journal that the kernel frees if its holder dies (Optuna's own stays for 30 seconds)."""
 
     def __init__(self, journal: str) -> None:
-        self._journal, self._lock = journal, FileLock(f"{journal}.lock")
+        self._journal, self._lock = journal, Lock(f"{journal}.lock", "search")
 
     def acquire(self) -> bool:
         self._lock.acquire()

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from ..config import Choice, ModelSettings, Space, Study
 from ..errors import InputError, TrainingError
-from ..files import read_json
+from ..files import known_shape, read_json
 from .queue import quiet_optuna
 from .space import apply_parameters, distributions
 from .trial import RECORD, TrialRecord, read_trial
@@ -151,9 +151,11 @@ def load_search(folder: str | Path) -> SearchResult:
     if not (folder / SEARCH).is_file():
         raise InputError(f"{folder}: there is no search here; run `jetcorr tune` or notebook 03 first")
     search = read_json(folder / SEARCH)
-    settings = TypeAdapter(ModelSettings).validate_python(search["settings"])
-    space = TypeAdapter(dict[str, Space]).validate_python(search["space"])
-    records = _local_records(folder, search["trials"]) if search["source"] == "local" else _katib_records(folder)
+    with known_shape(folder / SEARCH):
+        settings = TypeAdapter(ModelSettings).validate_python(search["settings"])
+        space = TypeAdapter(dict[str, Space]).validate_python(search["space"])
+        source, trials = str(search["source"]), int(search["trials"])
+    records = _local_records(folder, trials) if source == "local" else _katib_records(folder)
     return SearchResult(folder, settings, space, _table(records, list(space)), _histories(folder, records))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..config import Study
 from ..data.clouds import CloudDataset
-from ..files import atomic_path, read_json, write_json
+from ..files import atomic_path, known_shape, read_json, write_json
 from ..models.inputs import sample_rows
 from ..training import TrainingResult, train
 from .results import SEARCH, SearchResult, describe_search, load_search
@@ -110,7 +110,7 @@ def _open_folder(study: Study, folder: Path, datasets: tuple[CloudDataset, ...])
     settings = study.models[study.tuning.model].model_dump(mode="json")
     identity = {"tuning": tuning, "settings": settings, "data": [[d.key, len(d)] for d in datasets]}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    known = read_json(folder / SEARCH).get("key", "of Katib") if (folder / SEARCH).is_file() else None
+    known = _key_of(folder / SEARCH)
     if known not in (None, key):
         print(f"{folder}: holds another search, which is removed: the study or the data have changed", flush=True)
         for path in folder.glob("[0-9][0-9][0-9]"):
@@ -119,3 +119,12 @@ def _open_folder(study: Study, folder: Path, datasets: tuple[CloudDataset, ...])
             path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SEARCH, {"key": key, **describe_search(study)})
+
+
+def _key_of(file: Path) -> str | None:
+    """The key of the search that lies there, or None."""
+    if not file.is_file():
+        return None
+    found = read_json(file)
+    with known_shape(file):
+        return str(found.get("key", "of Katib"))

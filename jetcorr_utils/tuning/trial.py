@@ -7,6 +7,7 @@ process that ran it.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,13 +19,22 @@ import pandas as pd
 
 from ..config import ModelSettings, TuningSettings
 from ..data.clouds import CloudDataset
-from ..errors import JetcorrError
-from ..files import atomic_path, read_json, write_json
+from ..errors import InputError, JetcorrError
+from ..files import atomic_path, known_shape, read_json, write_json
 from ..training import load_model, predict, train
 from .metrics import constant_error, response_metrics
 from .space import Parameters, apply_parameters
 
-__all__ = ["RECORD", "PrunedTrial", "TrialRecord", "read_trial", "run_trial", "trial_settings", "write_record"]
+__all__ = [
+    "RECORD",
+    "PrunedTrial",
+    "TrialRecord",
+    "check_trial_name",
+    "read_trial",
+    "run_trial",
+    "trial_settings",
+    "write_record",
+]
 
 RECORD = "trial.json"
 MARGIN = 0.999  # a validation error below this share of the constant predictor's has left it
@@ -78,7 +88,24 @@ def trial_settings(settings: ModelSettings, values: Parameters, tuning: TuningSe
 def read_trial(folder: Path) -> TrialRecord | None:
     """The record in a trial's folder, or None if the trial has not ended."""
     path = folder / RECORD
-    return TrialRecord(**read_json(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    with known_shape(path):
+        return TrialRecord(**record)
+
+
+def check_trial_name(name: Any) -> str:
+    """The name of a Katib trial, which its folder gets: as Kubernetes names things, and so no path to another place.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
+        raise InputError(f"trial name {name!r}: Katib's have lower-case letters, digits, '-' and '.' only")
+    return name
 
 
 def write_record(folder: Path, record: TrialRecord) -> None:

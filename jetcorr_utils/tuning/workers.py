@@ -20,7 +20,9 @@ from tqdm.auto import tqdm
 
 from ..config import Study
 from ..data.clouds import CloudDataset
+from ..files import has_locks
 from ..models.threads import one_thread
+from ..processes import check_main_guard, server_context
 from ..training.several import expected_cost
 from .hparams import write_hparams
 from .queue import TrialQueue
@@ -69,6 +71,9 @@ def run_queue(
     watch
         Called with the result so far whenever trials have ended.
     """
+    check_main_guard()
+    if workers > 1 and not has_locks(job.folder):
+        workers = 1  # without locks, several processes would spoil the queue
     queue, total = job.queue(), job.study.tuning.trials
     settings = job.study.models[job.study.tuning.model]
     own = inside(own_parameters(settings, job.study.tuning.space), job.study.tuning.space)
@@ -143,8 +148,7 @@ class _Crew:
 
     def __init__(self, job: Job, queue: TrialQueue, size: int) -> None:
         self._job, self._queue, self._size = job, queue, size
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
+        self._context = server_context(__name__)
 
     def __enter__(self) -> Self:
         self._workers: list[BaseProcess] = []

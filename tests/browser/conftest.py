@@ -33,7 +33,7 @@ def chromium() -> Iterator:
 def page(chromium) -> Iterator:
     """One page, for the tests of one module."""
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)  # the image is built beside
     yield page
     page.close()
 

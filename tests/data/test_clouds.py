@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
@@ -225,13 +228,13 @@ def test_a_few_impossible_jets_are_left_out_and_reported(ntuple, study, caplog):
     pt[7] = np.nan
     data = load_clouds(study(ntuple(jets=200, jetPt=pt)), progress=False)
     assert len(data) == 199
-    assert "1 of 200 jets were left out: values that are not finite, or a negative pt" in caplog.text
+    assert "1 of 200 jets were left out: values that are not finite or not possible, or a negative pt" in caplog.text
 
 
 def test_many_impossible_jets_are_an_error(ntuple, study):
     pt = make_jets(200)["jetPt"].copy()
     pt[:7] *= -1
-    with pytest.raises(InputError, match=r"jets\.root: 7 of 200 jets have values that are not finite, or"):
+    with pytest.raises(InputError, match=r"jets\.root: 7 of 200 jets have values that are not finite or"):
         load_clouds(study(ntuple(jets=200, jetPt=pt)), progress=False)
 
 
@@ -245,3 +248,111 @@ def test_filled_branches_are_reported_once(ntuple, study, caplog):
 def test_data_without_a_generator_cannot_train(ntuple, study):
     with pytest.raises(InputError, match="has no generator jets"):
         load_clouds(study(ntuple(genJetPt=None)), progress=False)
+
+
+@pytest.mark.parametrize("share", [1, 70])
+@pytest.mark.parametrize(("change", "why"), [(1e30, "not possible"), (15.0, "genJetPt more than 10 times jetPt")])
+def test_generator_values_that_cannot_be_true_do_not_train(ntuple, study, caplog, share, change, why):
+    columns = make_jets(210)
+    pt = columns["genJetPt"].copy()
+    pt[: 3 * share : 3] *= change
+    settings = study(ntuple(jets=210, genJetPt=pt))
+    if share > 1:
+        with pytest.raises(InputError, match=rf"jets\.root: \d+ of 210 jets have .*{why}"):
+            load_clouds(settings, progress=False)
+    else:
+        data = load_clouds(settings, progress=False)
+        assert len(data) == 209
+        assert np.abs(data.target).max() < np.log(10)
+        assert f"1 of 210 jets were left out: {module.UNUSABLE if change == 1e30 else module.MISMATCHED}" in caplog.text
+
+
+def shift(path):
+    np.save(path, np.load(path) + np.float32(0.5))
+
+
+def flip_a_bit(path):
+    """With the time of change set back."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def drop_rows(path):
+    np.save(path, np.load(path)[:-5])
+
+
+@pytest.mark.parametrize("damage", [shift, flip_a_bit, cut, drop_rows, Path.unlink], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("column", ["target", "particles", "ptr", "table.genJetPt"])
+def test_a_damaged_column_is_found_and_the_cache_is_built_again(ntuple, study, tmp_path, caplog, damage, column):
+    settings = study(ntuple())
+    first = load_clouds(settings, progress=False)
+    path = tmp_path / "data" / "cache" / first.key / f"{column}.npy"
+    expected = {name: file.read_bytes() for name, file in ((f.name, f) for f in path.parent.iterdir())}
+    del first
+    damage(path)
+    load_clouds(settings, progress=False)
+    assert f"{path.parent}: damaged, {column}.npy " in caplog.text
+    assert "it is made again" in caplog.text
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == expected
+    caplog.clear()
+    load_clouds(settings, progress=False)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"jets": {}}', None])
+def test_a_cache_whose_description_was_changed_is_built_again(ntuple, study, tmp_path, caplog, text):
+    settings = study(ntuple())
+    first = load_clouds(settings, progress=False)
+    meta = tmp_path / "data" / "cache" / first.key / "meta.json"
+    expected = meta.read_text()
+    # a jet of the test part would be one to train on
+    meta.write_text(expected.replace('"train": ', '"train": 1') if text is None else text)
+    np.testing.assert_array_equal(load_clouds(settings, progress=False).part, first.part)
+    assert meta.read_text() == expected
+    assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [shift, cut, Path.unlink], ids=lambda way: way.__name__)
+def test_a_part_that_was_damaged_before_it_was_joined_is_made_again(
+    ntuple, study, tmp_path, caplog, monkeypatch, damage
+):
+    good, other = ntuple("good.root", seed=1), ntuple("other.root", seed=2)
+    expected = load_clouds(study(good, other, directory=str(tmp_path / "whole")), progress=False)
+    with monkeypatch.context() as patch:  # stopped in the middle, between two files
+        make = module._make_part
+        patch.setattr(module, "_make_part", lambda part, file, *a: make(part, file, *a) if file == str(good) else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            load_clouds(study(good, other), progress=False)
+    (part,) = (tmp_path / "data" / "cache" / "parts").iterdir()
+    column = part / "train.target"
+    if damage is shift:
+        column.write_bytes((np.fromfile(column, np.float32) + np.float32(0.5)).tobytes())
+    else:
+        damage(column)
+    data = load_clouds(study(good, other), progress=False)
+    np.testing.assert_array_equal(data.target, expected.target)
+    np.testing.assert_array_equal(data.particles, expected.particles)
+    assert f"{part}: damaged, train.target " in caplog.text
+
+
+def test_checksums_are_not_taken_again_while_nothing_is_written(ntuple, study, monkeypatch):
+    settings = study(ntuple())
+    load_clouds(settings, progress=False)
+    monkeypatch.setattr("jetcorr_utils.data.fingerprints.checksum", lambda file: pytest.fail(f"{file} read again"))
+    load_clouds(settings, progress=False)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"x": 1}', "{PATH: 3}", "{PATH: [1, 2]}"])
+def test_a_damaged_list_of_checksums_is_made_anew(ntuple, study, tmp_path, text):
+    settings = study(ntuple())
+    first = load_clouds(settings, progress=False)
+    remembered = tmp_path / "data" / "cache" / "checksums.json"
+    remembered.write_text(text.replace("PATH", json.dumps(settings.files[0])))
+    assert load_clouds(settings, progress=False).key == first.key

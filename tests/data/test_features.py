@@ -129,23 +129,34 @@ def test_each_lost_jet_has_one_reason(jets):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("jetPt", np.nan), ("jetPt", np.inf), ("jetPt", -40.0), ("jetRawPt", -1.0), ("rhoAll", np.nan),
-     ("QG_axis2", -np.inf), ("genJetPt", np.nan)],
+     ("QG_axis2", -np.inf), ("genJetPt", np.nan), ("genJetPt", 1e30), ("genJetPt", 3e4), ("jetPt", 1e30),
+     ("jetRawPt", 2e4), ("jetMass", -1e30), ("jetEta", 999.0), ("jetArea", 1e6), ("rhoAll", -1e30), ("QG_mult", 10**6)],
 )  # fmt: skip
 def test_impossible_numbers_of_a_jet_are_left_out(jets, name, value):
     column = ak.to_numpy(jets[name]).copy()
     column[5] = value
     found = reasons(ak.with_field(jets, column, name))
-    assert np.flatnonzero(found["values that are not finite, or a negative pt"]).tolist() == [5]
+    assert np.flatnonzero(found["values that are not finite or not possible, or a negative pt"]).tolist() == [5]
 
 
-@pytest.mark.parametrize(("name", "value"), [("PF_pT", np.nan), ("PF_pT", -1.0), ("PF_mass", np.inf)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PF_pT", np.nan),
+        ("PF_pT", -1.0),
+        ("PF_pT", 1e9),
+        ("PF_mass", np.inf),
+        ("PF_dEta", -999.0),
+        ("PF_hcalFraction", 1e20),
+    ],
+)
 def test_impossible_numbers_of_a_particle_leave_its_jet_out(jets, name, value):
     counts = ak.to_numpy(ak.num(jets["particles"]))
     column = ak.to_numpy(ak.flatten(jets["particles", name])).copy()
     column[counts[:5].sum()] = value
     particles = ak.with_field(jets["particles"], ak.unflatten(column, counts), name)
     found = reasons(ak.with_field(jets, particles, "particles"))
-    assert np.flatnonzero(found["values that are not finite, or a negative pt"]).tolist() == [5]
+    assert np.flatnonzero(found["values that are not finite or not possible, or a negative pt"]).tolist() == [5]
 
 
 def test_candidates_of_the_jet_or_of_the_window(jets):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +14,11 @@ import pytest
 
 from jetcorr_utils.config import DataSettings
 from jetcorr_utils.data import describe, ensure_files, load_clouds, record_files, remote
+from jetcorr_utils.data.reading import open_jets
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import read_json
+from jetcorr_utils.serving import correct_files
+from tests.web import web_server
 
 SERVERS = ["s3", "xrootd", "http"]
 
@@ -134,10 +142,180 @@ def test_missing_credentials_are_named(ntuple, study, s3, monkeypatch, tmp_path)
         ensure_files(study(url), progress=False)
 
 
-def test_credentials_in_a_url_are_refused_and_not_repeated(study):
-    with pytest.raises(InputError, match="a password does not belong in a study") as error:
-        ensure_files(study("https://me:hunter2@example.org/jets.root"), progress=False)
+@pytest.mark.parametrize(
+    "url",
+    ["https://me:hunter2@example.org/jets.root", "https://hunter2@example.org/jets.root",
+     "https://me:hunter2/x@example.org/jets.root", "s3://me:hunter2@jets/*.root",
+     "https://example.org/jets.root?X-Amz-Signature=hunter2", "root://example.org//jets.root?authz=hunter2"],
+)  # fmt: skip
+@pytest.mark.parametrize("way", ["study", "list"])
+def test_credentials_in_a_url_are_refused_and_not_repeated(study, url, way, tmp_path):
+    (tmp_path / "list.txt").write_text(url, encoding="utf-8")
+    with pytest.raises(InputError, match="does not belong in an address") as error:
+        ensure_files(study(url if way == "study" else tmp_path / "list.txt"), progress=False)
     assert "hunter2" not in str(error.value)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """A web server that fails as it is told to, and the seconds that were waited for it."""
+    waits = []
+    monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=waits.append))
+    with web_server(tmp_path / "web") as server:
+        server.waits = waits
+        yield server
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_web_server_that_fails_for_a_while_is_asked_again(ntuple, study, web, status):
+    file = ntuple()
+    url = web.put(file)
+    web.answer(*[status] * 4)  # HEAD and GET are one attempt
+    (copy,) = ensure_files(study(url, attempts=3, wait=0.5), progress=False)
+    assert Path(copy).read_bytes() == file.read_bytes()
+    assert web.waits == [0.5, 1.0]
+
+
+def test_a_web_server_that_fails_between_two_pieces_is_asked_again(ntuple, study, web, pieces):
+    answered, reactions = pieces
+    file = ntuple(jets=300)
+    reactions.append(lambda count: web.answer(503) if count == 2 else None)
+    (copy,) = ensure_files(study(web.put(file)), progress=False)
+    assert Path(copy).read_bytes() == file.read_bytes()
+    assert len(web.waits) == 1
+    assert len(answered) == len(set(answered))
+
+
+def test_a_web_server_that_goes_on_failing_is_said_to(ntuple, study, web):
+    web.answer(*[503] * 4)
+    with pytest.raises(InputError, match=r"jets\.root: cannot be read after 2 attempts \(503 Service Unavailable\)"):
+        ensure_files(study(web.put(ntuple())), progress=False)
+
+
+def test_a_web_server_says_when_to_come_back(ntuple, study, web):
+    url = web.put(ntuple())
+    web.answer('503 {"Retry-After": "7"}', '503 {"Retry-After": "7"}')
+    ensure_files(study(url, timeout=30), progress=False)
+    assert web.waits == [7.0]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(404, "there is no such file"), (410, "there is no such file"), (401, "access denied"), (403, "access denied"),
+     (400, "the server refuses")],
+)  # fmt: skip
+def test_what_does_not_pass_is_said_at_once(ntuple, study, web, status, reason):
+    web.answer(status, status)
+    with pytest.raises(InputError, match=rf"jets\.root: {reason}"):
+        ensure_files(study(web.put(ntuple()), attempts=4), progress=False)
+    assert web.waits == []
+
+
+@pytest.mark.parametrize("name", ["jets.root", "*.root"])
+def test_a_refused_connection_is_tried_again_and_is_not_an_absent_file(study, monkeypatch, name):
+    waits = []
+    monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=waits.append))
+    with pytest.raises(InputError, match="cannot be read after 3 attempts"):
+        ensure_files(study(f"http://127.0.0.1:9/{name}", attempts=3), progress=False)
+    assert len(waits) == 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("name", ["jets.root", "*.root"])
+def test_a_host_that_does_not_exist_is_not_an_absent_file(study, scheme, name):
+    with pytest.raises(InputError, match=r"(no host|host) data\.example\.invalid|cannot be read after 2 attempts"):
+        ensure_files(study(f"{scheme}://data.example.invalid/{name}"), progress=False)
+
+
+def test_an_s3_server_that_does_not_exist_is_not_an_absent_file(study, monkeypatch):
+    pytest.importorskip("s3fs", reason="s3:// needs s3fs")
+    for name, value in {
+        "ENDPOINT_URL": "http://s3.example.invalid",
+        "ACCESS_KEY_ID": "a",
+        "SECRET_ACCESS_KEY": "b",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with pytest.raises(InputError, match=r"no host s3\.example\.invalid|cannot be read after 2 attempts"):
+        ensure_files(study("s3://bucket/x.root"), progress=False)
+
+
+def test_a_server_that_is_silent_is_asked_again_and_is_not_an_absent_file(study):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.root"
+        with pytest.raises(InputError, match="cannot be read after 2 attempts"):
+            ensure_files(study(url, timeout=0.3), progress=False)
+
+
+def test_where_a_server_sends_us_may_be_signed_and_is_not_repeated(ntuple, study, web):
+    to = f'302 {{"Location": "{web.url}/else.root?X-Amz-Signature=hunter2"}}'
+    web.answer(*[to, 500] * 4)
+    with pytest.raises(InputError, match="cannot be read after 2 attempts") as error:
+        ensure_files(study(web.put(ntuple())), progress=False)
+    assert "hunter2" not in str(error.value)
+    assert error.value.__cause__ is None  # a notebook shows what an error came from
+
+
+def fetch_apart(url: str, data: Path, **variables: str) -> subprocess.CompletedProcess:
+    """Copy a file in a process of its own: the libraries read some variables when they are imported."""
+    settings = (
+        f"DataSettings(files=[{url!r}], directory={str(data)!r}, remote={{'attempts': 2, 'wait': 0, 'timeout': 5}})"
+    )
+    code = (
+        "from jetcorr_utils.config import DataSettings; from jetcorr_utils.data import ensure_files; "
+        f"print(*ensure_files({settings}, progress=False))"
+    )
+    names = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    own = {name: value for name, value in os.environ.items() if name.lower() not in names}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=own | variables
+    )
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no program openssl to make a certificate")
+def test_https_is_asked_again_and_its_certificate_is_looked_at(ntuple, tmp_path):
+    file = ntuple()
+    with web_server(tmp_path / "web", tls=True) as server:
+        url = server.put(file)
+        server.answer(503, 503)
+        done = fetch_apart(url, tmp_path / "data", SSL_CERT_FILE=str(server.folder / "certificate.pem.crt"))
+        assert Path(done.stdout.strip()).read_bytes() == file.read_bytes(), done.stderr
+        stranger = fetch_apart(url, tmp_path / "other")
+        assert "certificate is not valid" in stranger.stderr
+
+
+def test_other_machines_are_asked_through_the_proxy_and_this_one_is_not(ntuple, tmp_path):
+    file = ntuple()
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine data.example.invalid login me password secret\n", encoding="utf-8")
+    with web_server(tmp_path / "proxy") as proxy, web_server(tmp_path / "web") as server:
+        proxy.put(file)
+        variables = {"http_proxy": proxy.url, "https_proxy": proxy.url, "NETRC": str(netrc)}
+        far = fetch_apart("http://data.example.invalid/jets.root", tmp_path / "far", **variables)
+        assert Path(far.stdout.strip()).read_bytes() == file.read_bytes(), far.stderr
+        method, target, headers = proxy.requests()[-1]
+        assert (method, target) == ("GET", "http://data.example.invalid/jets.root")
+        assert headers["Authorization"].startswith("Basic ")  # of the netrc file
+        asked = len(proxy.requests())
+        near = fetch_apart(server.put(file), tmp_path / "near", **variables)
+        assert Path(near.stdout.strip()).read_bytes() == file.read_bytes(), near.stderr
+        assert len(proxy.requests()) == asked
+        fetch_apart("https://data.example.invalid/jets.root", tmp_path / "tls", **variables)
+        assert proxy.requests()[-1][:2] == ("CONNECT", "data.example.invalid:443")
+
+
+def test_a_proxy_that_does_not_answer_is_named(tmp_path):
+    done = fetch_apart("http://data.example.invalid/x.root", tmp_path, http_proxy="http://me:hunter2@127.0.0.1:9")
+    assert "the proxy that the environment names: Cannot connect to host 127.0.0.1:9" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_an_s3_server_on_this_machine_is_not_asked_through_the_proxy(ntuple, s3, tmp_path):
+    file = ntuple()
+    with web_server(tmp_path / "proxy") as proxy:
+        done = fetch_apart(s3.put(file), tmp_path / "data", http_proxy=proxy.url)
+        assert Path(done.stdout.strip()).read_bytes() == file.read_bytes(), done.stderr
+        assert proxy.requests() == []
 
 
 @pytest.mark.parametrize("kind", SERVERS)
@@ -177,7 +355,7 @@ def test_the_record_of_a_run_has_the_url(ntuple, study, http, tmp_path):
 
 
 def test_an_unknown_protocol_is_named(study):
-    with pytest.raises(InputError, match=r"gopher://example\.org/jets\.root: .*gopher"):
+    with pytest.raises(InputError, match=r"gopher://example\.org/jets\.root: this kind of address is not read"):
         ensure_files(study("gopher://example.org/jets.root"), progress=False)
 
 
@@ -189,3 +367,54 @@ def test_a_distant_file_is_described_without_a_copy(kind, request, ntuple):
     assert (there.format, there.jets, there.usable, there.notes) == (here.format, here.jets, here.usable, here.notes)
     absent = describe(url.replace("jets.root", "jests.root"))
     assert not absent.usable
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(404, "there is no such file"), (403, "access denied"), (503, r"cannot be read \(503 Service Unavailable\)")],
+)
+def test_a_file_that_is_read_from_its_place_says_what_the_server_said(web, ntuple, answer, reason):
+    url = web.put(ntuple())
+    web.answer(*[answer] * 20)
+    with pytest.raises(InputError, match=rf"{url}: {reason}"), open_jets(url):
+        pass
+
+
+def test_a_file_is_read_from_its_place_through_the_proxy(cli, ntuple, tmp_path):
+    file = ntuple()
+    with web_server(tmp_path / "proxy") as proxy, web_server(tmp_path / "web") as server:
+        proxy.put(file)
+        environment = os.environ | {"http_proxy": proxy.url, "no_proxy": ""}
+        far = cli("info", "http://data.example.invalid/jets.root", env=environment)
+        assert "60 jets" in far.stdout
+        asked = len(proxy.requests())
+        assert "60 jets" in cli("info", server.put(file), env=environment).stdout
+        assert len(proxy.requests()) == asked > 0
+
+
+def test_no_secret_of_an_address_is_repeated_by_info_and_correct(cli, tmp_path):
+    url = "https://data.example.invalid/jets.root?token=hunter2"
+    for arguments in (("info", url), ("correct", url, "--model", tmp_path, "--out", tmp_path / "out.root")):
+        done = cli(*arguments, check=False)
+        assert done.returncode == 2
+        assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["dask://127.0.0.1:9/x::file:///y", "file:///y::dask://127.0.0.1:9/x", "https://example.org/x::dask://h/y",
+     "simplecache::https://example.org/x.root", "zip://x.root::/tmp/y.zip", "github://o:r@sha/x.root", "reference://x"],
+)  # fmt: skip
+def test_other_kinds_of_addresses_are_refused_before_anything_is_asked(address, tmp_path):
+    """Some of fsspec's run what a server sends."""
+    settings = DataSettings(files=(address,), directory=str(tmp_path))
+    listing = tmp_path / "files.txt"
+    listing.write_text(address, encoding="utf-8")
+    for use in (
+        lambda: ensure_files(settings),
+        lambda: ensure_files(DataSettings(files=(str(listing),), directory=str(tmp_path))),
+        lambda: correct_files([address], tmp_path, tmp_path / "out.root"),
+    ):
+        with pytest.raises(InputError, match=r"is not read; known are|does not belong in an address"):
+            use()
+    assert "is not read" in describe(address).reason

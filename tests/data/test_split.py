@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from jetcorr_utils.config import DataSettings, SplitSettings
 from jetcorr_utils.data import load_clouds
-from jetcorr_utils.data.split import SPLITS, split_of
+from jetcorr_utils.data.split import SPLITS, require_unseen, split_of
+from jetcorr_utils.errors import InputError
 
 EVENTS = np.arange(200_000)
 KNOWN = [2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 2, 2]
@@ -71,3 +72,28 @@ def test_adding_a_file_moves_no_event(ntuple, tmp_path):
     assert before.items() <= after.items()
     for jets in (before, after):  # and all jets of an event stay together
         assert len({(key[:3], part) for key, part in jets.items()}) == len({key[:3] for key in jets})
+
+
+SETTINGS = st.builds(
+    SplitSettings, validation=st.floats(0.05, 0.4), test=st.floats(0.05, 0.55), seed=st.sampled_from([0, 0, 1])
+)
+
+
+@given(SETTINGS, SETTINGS)
+def test_jets_that_pass_as_unseen_were_never_trained_on(trained, now):
+    events = EVENTS[:20_000]
+    before, after = (split_of(events // 100, events // 7, events, settings) for settings in (trained, now))
+    seen = (before == SPLITS["train"]) & (after != SPLITS["train"])
+    try:
+        require_unseen("pfn", trained, now)
+    except InputError:
+        smaller = now.seed == trained.seed and now.test <= trained.test
+        assert not (smaller and now.test + now.validation <= trained.test + trained.validation)
+    else:
+        assert not seen.any()
+    require_unseen("pfn", now, now)
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on_is_refused():
+    with pytest.raises(InputError, match="pfn: which events it was trained on is not recorded"):
+        require_unseen("pfn", None, SplitSettings())

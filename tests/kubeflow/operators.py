@@ -148,11 +148,11 @@ class ServedByRuntime(TritonServer):
         (container,) = runtime["spec"]["containers"]
         self.arguments = container["args"]
 
-    def _command(self, backends: Path, prefix: str) -> list[str]:
-        ours = super()._command(backends, prefix)
+    def _arguments(self, models: Path, backends: Path, prefix: str) -> list[str]:
+        ours = super()._arguments(models, backends, prefix)
         assert self.arguments[0] == "tritonserver"
         filled = {
-            f"--model-store={MODELS}": f"--model-store={self.repository}",
+            f"--model-store={MODELS}": f"--model-store={models}",
             "--http-port=8080": f"--http-port={self.http_url.rpartition(':')[2]}",
             "--grpc-port=9000": f"--grpc-port={self.grpc_url.rpartition(':')[2]}",
         }
@@ -160,7 +160,7 @@ class ServedByRuntime(TritonServer):
                    "--grpc-address", "--metrics-address")  # fmt: skip
         arguments = [filled.pop(argument, argument) for argument in self.arguments[1:]]
         assert not filled, f"not in the runtime: {', '.join(filled)}"
-        return [ours[0], *arguments, *(argument for argument in ours if argument.startswith(machine))]
+        return [*arguments, *(argument for argument in ours if argument.startswith(machine))]
 
 
 @contextlib.contextmanager

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pickle
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +27,7 @@ from jetcorr_utils.files import fingerprint, read_json, write_json
 from jetcorr_utils.kubeflow.parameters import DEFAULTS, check_parameters
 from jetcorr_utils.kubeflow.pipeline import PIPELINE, RESOURCES, _adapt, compile_pipeline
 from jetcorr_utils.run import NOTEBOOKS
+from tests.code_in_data import Maker
 from tests.reliability.processes import Sandbox
 
 SAMPLE = project_root() / "data" / "sample" / "jets.root"
@@ -73,6 +79,54 @@ def test_nothing_of_this_machine_and_no_installation_in_the_compiled_file():
     assert str(Path.home()) not in text
 
 
+def test_no_step_uses_a_pickle_or_a_file_that_another_account_could_have_made_first():
+    text = PIPELINE.read_text()
+    assert not re.findall(r"marshal|dill|pickle", text)
+    assert set(re.findall(r".*/tmp.*", text)) == {"          value: /tmp"}  # HOME in a pod, where nobody else is
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", ["pickle", b'{"run_dir": "/elsewhere", "steps": []}'])
+def test_a_step_does_not_run_what_it_is_handed_and_refuses_what_is_not_of_its_run(compiled, tmp_path, content):
+    handed, mark, run = tmp_path / "handed", tmp_path / "mark", tmp_path / "run"
+    handed.write_bytes(pickle.dumps(Maker(mark)) if content == "pickle" else content)
+    metadata = {"marshal_path": "/tmp/marshal/exploration_artifact.dillpkl"}  # where Kale's own code would put it
+    result = run_step(compiled[0], "gnn-training", {"exploration": (handed, metadata)}, tmp_path, run)
+    assert result.returncode != 0
+    assert not mark.exists()
+    assert not run.exists()
+    first = re.search(r"Error: (.*)", result.stdout)[1]
+    assert re.fullmatch(r"InputError: (.*handed: damaged, it is not JSON; .*|what the step before has .*)", first)
+
+
+def run_step(
+    pipeline: dict, step: str, inputs: dict[str, tuple[Path, dict]], folder: Path, run: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run one step by the command of its container: with a file and metadata for each artefact that it is handed."""
+    container = pipeline["deploymentSpec"]["executors"][f"exec-{step}-step"]["container"]
+    outputs = pipeline["components"][f"comp-{step}-step"]["outputDefinitions"]["artifacts"]
+    kind = {"schemaTitle": "system.Dataset", "schemaVersion": "0.0.1"}
+    given = {
+        f"{name}_input_artifact": {"artifacts": [{"name": name, "type": kind, "uri": str(path), "metadata": metadata}]}
+        for name, (path, metadata) in inputs.items()
+    }
+    made = {
+        name: {"artifacts": [{"name": name, "type": one["artifactType"], "uri": str(folder / "out" / name)}]}
+        for name, one in outputs.items()
+    }
+    parameters = {"study": "smoke", "run_dir": str(run), "data_dir": "", "backend": "local"}
+    told = {
+        "inputs": {"parameterValues": parameters, "artifacts": given},
+        "outputs": {"artifacts": made, "outputFile": str(folder / "out" / "executor_output.json")},
+    }
+    arguments = [json.dumps(told) if argument == "{{$}}" else argument for argument in container["args"]]
+    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    return subprocess.run(
+        [*container["command"], *arguments], env=environment, cwd=folder, timeout=300, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
 def test_each_step_asks_for_what_it_needs(compiled):
     pipeline, platform = compiled
     for step, resources in RESOURCES.items():
@@ -110,6 +164,13 @@ def test_gpus_and_image_are_settings(tmp_path):
     with_gpu = {name for name, e in executors.items() if "accelerator" in e["container"]["resources"]}
     assert with_gpu == {"exec-gnn-training-step", "exec-tuning-step"}
     assert {e["container"]["image"] for e in executors.values()} == {"registry.example/jetcorr:1"}
+
+
+def test_an_image_that_could_be_code_is_refused(tmp_path):
+    mark = tmp_path / "mark"
+    with pytest.raises(InputError, match=r"--image .*: an image is named by letters"):
+        compile_pipeline(out=tmp_path / "out.yaml", image=f"x' + str(open({str(mark)!r}, 'w')) + '")
+    assert not list(tmp_path.iterdir())
 
 
 def test_code_of_another_kale_is_not_compiled():
@@ -196,6 +257,22 @@ def test_a_step_that_fails_names_the_notebook_and_stops_the_pipeline(cli, tmp_pa
     assert (tmp_path / "run" / "notebooks" / "01_data_exploration.ipynb").is_file()
     assert last[1].endswith("run/notebooks/01_data_exploration.ipynb")
     assert "gnn-training-step" not in result.stdout
+
+
+@pytest.mark.slow
+def test_pipelines_run_side_by_side_whatever_lies_in_the_temporary_folder_and_whatever_python3_is(tmp_path, temporary):
+    (temporary / f"jetcorr-pipeline-{os.getuid()}").write_text("the name that was once ours")
+    study = tmp_path / "broken.yaml"
+    study.write_text("data: {files: [missing.root]}\nmodels: {pfn: {architecture: pfn}}\n")
+    kernels = tmp_path / "kernels" / "python3"
+    kernels.mkdir(parents=True)
+    write_json(kernels / "kernel.json", {"argv": ["/bin/false"], "display_name": "other", "language": "python"})
+    variables = {"TMPDIR": str(temporary), "JUPYTER_PATH": str(tmp_path)}
+    sandboxes = [Sandbox(tmp_path / name) for name in ("one", "other")]
+    command = ["-m", "jetcorr_utils.cli", "pipeline", "run", "--local", "--study", str(study), "--run-dir"]
+    started = [s.start([*command, str(s.work / "run")], variables=variables) for s in sandboxes]
+    assert [process.wait() for process in started] == [1, 1]
+    assert all("the step of notebook 01_data_exploration failed: " in process.output for process in started)
 
 
 @pytest.mark.slow

@@ -2,16 +2,19 @@
 
 import io
 
+import awkward as ak
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.patches import StepPatch
+from scipy.stats import spearmanr
 
 from jetcorr_utils import physics
 from jetcorr_utils.config import PhysicsSettings
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.physics import explore
 from jetcorr_utils.physics.binning import ETA_BINS, PT_BINS, Bin, selection_text
 from jetcorr_utils.style import color_of, marker_of, save_figure, title_of
 
@@ -224,3 +227,33 @@ def test_a_bin_without_a_value_is_a_dash(predictions):
     table = physics.results_table(metrics)
     assert set(table[table["gen pt / GeV"] == "1000+"]["pfn"]) == {"-"}
     check(physics.plot_gain(metrics))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+@pytest.mark.parametrize(
+    "name", ["rhoAll", "PV_npvsGood", "QG_mult", "QG_ptD", "QG_axis2", "jetMass", "jetEta", "genJetPt"]
+)
+def test_a_column_that_is_the_same_for_all_jets_stops_no_figure(make_jets, name, value):
+    jets = make_jets(300)
+    jets = ak.with_field(jets, np.full(len(jets), value, ak.to_numpy(jets[name]).dtype), name)
+    for figure in ("plot_pt_eta", "plot_pileup", "plot_substructure", "plot_correlations", "plot_target"):
+        getattr(explore, figure)(jets).savefig(io.BytesIO())
+
+
+def test_a_constant_column_has_no_rank_correlation_and_leaves_the_others_theirs():
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(50, 3))
+    expected = spearmanr(values[:, [0, 2]]).statistic
+    values[:, 1] = 0
+    matrix = explore.rank_correlations(values)
+    assert matrix[0, 2] == pytest.approx(expected)
+    assert np.isnan(matrix[1]).all()
+    assert np.isnan(explore.rank_correlations(values[:0])).all()
+
+
+@pytest.mark.parametrize("name", ["rhoAll", "PV_npvsGood"])
+def test_the_response_against_a_variable_without_a_spread_is_one_point(predictions, name):
+    table = predictions.assign(**{name: 0.0})
+    figure = physics.plot_median_against(table, ["standard"], name, [0, 0, 0], "x", settings=FEW)
+    assert len(data_points(figure.axes[0])) > 0
+    physics.plot_response_checks(table, ["standard"], settings=FEW).savefig(io.BytesIO())

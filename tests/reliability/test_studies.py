@@ -74,9 +74,14 @@ def test_a_study_of_any_bytes(tmp_path_factory, content):
     _load_or_refuse(path)
 
 
+BOMB = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))])
+"""Twelve lines that stand for thirty milliards of values."""
+
+
 @pytest.mark.parametrize(
     "text",
-    ["[" * 1500, "1" * 5000, "2023-13-45", "a: &a [*a]", "!!python/object/apply:os.system ['true']", "? {a: 1}\n: 2",
+    ["[" * 1500, "1" * 5000, "2023-13-45", "a: &a [*a]", "a: &a {b: *a}", BOMB,
+     "!!python/object/apply:os.system ['true']", "? {a: 1}\n: 2",
      "models: {pfn: {architecture: pfn, training: {learning_rate: .inf}}}", "a: 1\na: 2", "\0", "%"],
 )  # fmt: skip
 def test_texts_that_break_parsers(tmp_path, text):

@@ -27,7 +27,7 @@ def server(files, tmp_path_factory):
 def known_regions(server, protocol="http"):
     """The regions of our clients that the server has mapped."""
     connection = Connection(server.http_url if protocol == "http" else server.grpc_url, protocol)
-    known = connection.client.get_system_shared_memory_status()
+    known = connection.client.get_system_shared_memory_status(headers=connection.key)
     connection.close()
     names = list(known.regions) if protocol == "grpc" else [entry["name"] for entry in known]
     return [name for name in names if name.startswith("jetcorr-client-")]

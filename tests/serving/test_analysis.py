@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import uproot
 from coffea import processor
-from coffea.nanoevents import NanoEventsFactory, PFNanoAODSchema
+from coffea.nanoevents import NanoAODSchema, NanoEventsFactory, PFNanoAODSchema
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.serving import JetCorrector, correct_files
@@ -123,3 +125,228 @@ def test_a_model_that_takes_more_than_nanoaod_has_is_refused(events, files):
 def test_dask_arrays_are_refused(files):
     with pytest.raises(InputError, match='mode="virtual"'):
         JetCorrector(files["pfn"])("no array")
+
+
+@pytest.fixture(scope="module")
+def eager(path):
+    """The events in memory, and the jets that the network makes of them."""
+    return NanoEventsFactory.from_root({str(path): "Events"}, schemaclass=PFNanoAODSchema, mode="eager").events()
+
+
+@pytest.fixture(scope="module")
+def corrector(files):
+    return JetCorrector(files["pfn"])
+
+
+@pytest.fixture(scope="module")
+def corrected(eager, corrector):
+    return corrector(eager)
+
+
+def with_jets(events, jets):
+    """The events with other jets; what the fixtures hold stays as it is."""
+    return ak.with_field(events, jets, "Jet")
+
+
+RESULTS = ("pt", "mass", "rawFactor", "pt_resolution", "in_training_range", "pt_orig")
+
+
+def assert_same(found, expected, rtol=1e-6):
+    """Equal values, also None and not a number, at equal places."""
+    assert len(found) == len(expected)
+    for name in RESULTS:
+        one, other = (ak.to_list(jets[name]) for jets in (found, expected))
+        if one != other:  # not equal where they are not a number, or differ in the last digit
+            assert ak.to_list(ak.num(found[name])) == ak.to_list(ak.num(expected[name]))
+            assert ak.to_list(ak.is_none(found[name], axis=1)) == ak.to_list(ak.is_none(expected[name], axis=1))
+            flat = (ak.to_numpy(ak.drop_none(ak.flatten(jets[name], axis=None))) for jets in (found, expected))
+            np.testing.assert_allclose(*flat, rtol=rtol)
+
+
+@pytest.mark.parametrize("key", ["eta", "phi", "mass", "btagDeepB"])
+def test_jets_in_another_order_are_refused(eager, corrector, key):
+    order = ak.argsort(eager.Jet[key])
+    with pytest.raises(InputError, match=r"the events: the candidates do not belong to the jets: .* in the order of"):
+        corrector(with_jets(eager, eager.Jet[order]))
+
+
+def test_jets_sorted_by_another_pt_are_refused_where_only_two_changed_places(eager, corrector):
+    """As after a variation of the energy scale."""
+    many = int(ak.argmax(ak.sum(eager.Jet.pt > 30, axis=1)))
+    order = ak.local_index(eager.Jet.pt, axis=1).to_list()
+    order[many][:2] = [1, 0]
+    with pytest.raises(InputError, match=r"for 2 of 36 .* in the order of"):
+        corrector(with_jets(eager, eager.Jet[ak.Array(order)]))
+
+
+@pytest.mark.parametrize("cut", ["pt > 30", "without the first", "eta"])
+def test_selected_jets_are_refused(eager, corrector, cut):
+    jets = eager.Jet
+    keep = {"pt > 30": jets.pt > 30, "without the first": ak.local_index(jets.pt) > 0, "eta": abs(jets.eta) < 1}[cut]
+    with pytest.raises(InputError, match="in the order of its file"):
+        corrector(with_jets(eager, jets[keep]))
+
+
+def test_jets_of_other_events_are_refused(eager, corrector):
+    with pytest.raises(InputError, match=r"in the order of its file"):
+        corrector(with_jets(eager, eager.Jet[::-1]))
+
+
+@given(st.data())
+@settings(max_examples=15)
+def test_jets_in_any_order_are_corrected_as_in_their_own_or_refused(eager, corrector, corrected, data):
+    counts = ak.num(eager.Jet.pt).to_list()
+    order = [list(range(count)) for count in counts]
+    for i in data.draw(st.sets(st.integers(0, len(counts) - 1), max_size=3)):
+        order[i] = data.draw(st.permutations(order[i]))
+    order = ak.values_astype(ak.Array(order), "int64")
+    try:
+        found = corrector(with_jets(eager, eager.Jet[order]))
+    except InputError:
+        event("refused")
+        return
+    # only jets that are not corrected, such as those below 30 GeV, have changed places
+    np.testing.assert_allclose(*(ak.to_numpy(ak.flatten(jets.pt)) for jets in (found, corrected[order])), rtol=1e-6)
+
+
+def _by_the_factory(events, real_data):
+    """The jets as coffea's CorrectedJetsFactory gives them, by the official corrections of 2016."""
+    from coffea.jetmet_tools import CorrectedJetsFactory, JECStack
+    from coffea.lookup_tools import extractor
+
+    reader = extractor()
+    texts = real_data.glob("Summer16_23Sep2016V3_MC_*.jec.txt.gz")
+    reader.add_weight_sets([f"* * {file}" for file in texts])
+    reader.finalize()
+    evaluator = reader.make_evaluator()
+    stack = JECStack({name: evaluator[name] for name in dir(evaluator) if name.startswith("Summer16")})
+    jets = events.Jet
+    jets = ak.with_field(jets, (1 - jets.rawFactor) * jets.pt, "pt_raw")
+    jets = ak.with_field(jets, (1 - jets.rawFactor) * jets.mass, "mass_raw")
+    jets = ak.with_field(jets, ak.broadcast_arrays(events.fixedGridRhoFastjetAll, jets.pt)[0], "event_rho")
+    names = stack.blank_name_map | {
+        "JetPt": "pt", "JetMass": "mass", "JetEta": "eta", "JetA": "area", "Rho": "event_rho", "ptRaw": "pt_raw",
+        "massRaw": "mass_raw", "ptGenJet": "pt",
+    }  # fmt: skip
+    return CorrectedJetsFactory(names, stack).build(jets)
+
+
+def test_jets_of_coffeas_factory_have_their_raw_pt_in_pt_raw(eager, corrector, real_data):
+    jets = _by_the_factory(eager, real_data)
+    change = ak.flatten(jets.pt / eager.Jet.pt)
+    assert ak.std(change) > 0.01
+    assert ak.all(jets.rawFactor == eager.Jet.rawFactor)  # it is old
+    found = corrector(with_jets(eager, jets))
+    plain = ak.with_field(ak.with_field(eager.Jet, jets.pt, "pt"), jets.mass, "mass")
+    plain = ak.with_field(plain, 1 - jets.pt_raw / jets.pt, "rawFactor")
+    assert_same(found, corrector(with_jets(eager, plain)), 1e-5)
+    np.testing.assert_allclose(ak.flatten(found.pt * (1 - found.rawFactor)), ak.flatten(jets.pt_raw), rtol=1e-5)
+    without = ak.without_field(with_jets(eager, jets), ("Jet", "rawFactor"))
+    assert_same(corrector(without), found)
+
+
+@pytest.mark.parametrize("scale", [0.9, 0.98, 1.02, 1.1])
+def test_a_raw_pt_that_contradicts_the_candidates_is_refused(eager, corrector, scale):
+    """A new pt and the old raw factor, or a pt_raw that is none."""
+    jets = ak.with_field(eager.Jet, eager.Jet.pt * scale, "pt")
+    with pytest.raises(InputError, match="the raw pt"):
+        corrector(with_jets(eager, jets))
+    jets = ak.with_field(eager.Jet, eager.Jet.pt * (1 - eager.Jet.rawFactor) * scale, "pt_raw")
+    with pytest.raises(InputError, match="the raw pt"):
+        corrector(with_jets(eager, jets))
+
+
+def test_a_corrected_pt_taken_for_the_raw_one_is_refused(eager, corrector):
+    """What coffea's factory does without a name for the raw pt."""
+    with pytest.raises(InputError, match="the raw pt"):
+        corrector(with_jets(eager, ak.with_field(eager.Jet, eager.Jet.pt, "pt_raw")))
+
+
+def test_corrected_jets_are_not_corrected_again(eager, corrector, corrected):
+    with pytest.raises(InputError, match="corrected already"):
+        corrector(with_jets(eager, corrected))
+
+
+EVENTS = 10
+
+
+@given(
+    events=st.lists(st.booleans(), min_size=EVENTS, max_size=EVENTS),
+    lists=st.lists(st.booleans(), min_size=EVENTS, max_size=EVENTS),
+    seed=st.integers(0, 9),
+    mode=st.sampled_from(["as they are", "turned", "part", "twice", "option"]),
+)
+@settings(max_examples=25)
+def test_none_stays_none_and_all_else_is_corrected(eager, corrector, corrected, events, lists, seed, mode):
+    """Events, lists of jets, and jets that are masked, in any form of array."""
+    jets_kept = ak.unflatten(np.random.default_rng(seed).random(64) > 0.3, ak.num(eager.Jet.pt))
+    jets = ak.mask(ak.mask(eager.Jet, jets_kept), lists)
+    given_events = ak.mask(with_jets(eager, jets), events)
+    expected = ak.mask(ak.mask(ak.mask(corrected, jets_kept), lists), events)
+    change = {
+        "as they are": lambda array: array,
+        "turned": lambda array: array[np.argsort(np.arange(EVENTS) % 3)],
+        "part": lambda array: array[3:8],
+        "twice": lambda array: ak.concatenate([array, array]),
+        "option": lambda array: array[ak.Array([2, None, 5, 0, None])],
+    }[mode]
+    assert_same(corrector(change(given_events)), change(expected))
+
+
+def test_masked_events_are_corrected_where_columns_are_loaded_later(events, corrector, corrected):
+    mask = np.arange(EVENTS) % 3 > 0
+    assert_same(corrector(ak.mask(events, mask)), ak.mask(corrected, mask))
+
+
+def test_no_events_and_events_without_jets_give_no_jets(eager, corrector):
+    assert len(corrector(eager[:0])) == 0
+    assert corrector(ak.mask(eager, np.zeros(EVENTS, bool))).to_list() == [None] * EVENTS
+    empty = with_jets(eager, eager.Jet[eager.Jet.pt < 0])
+    for table in ("JetPFCands", "PFCands"):
+        empty = ak.with_field(empty, empty[table][empty[table].pt < 0], table)
+    assert ak.num(corrector(empty).pt).to_list() == [0] * EVENTS
+
+
+@pytest.mark.parametrize("name", ["PFCands", "JetPFCands", "GenJet"])
+def test_other_masked_columns_are_refused(eager, corrector, name):
+    table = eager[name]
+    masked = ak.mask(table, ak.local_index(table.pt) > 0), ak.mask(table, np.arange(EVENTS) > 0)
+    for values in masked:
+        with pytest.raises(InputError, match=rf"{name}\.\w+ has missing values"):
+            corrector(ak.with_field(eager, values, name))
+    rho = ak.mask(eager.fixedGridRhoFastjetAll, np.arange(EVENTS) > 0)
+    with pytest.raises(InputError, match="fixedGridRhoFastjetAll has missing values"):
+        corrector(ak.with_field(eager, rho, "fixedGridRhoFastjetAll"))
+
+
+@pytest.mark.parametrize("what", ["one event", "flat jets", "jets alone", "numbers"])
+def test_what_are_no_events_is_one_line(eager, corrector, what):
+    flat = with_jets(eager, ak.firsts(eager.Jet))
+    wrong = {"one event": eager[0], "flat jets": flat, "jets alone": eager.Jet, "numbers": np.arange(3)}[what]
+    with pytest.raises(InputError, match="the events"):
+        corrector(wrong)
+
+
+@pytest.mark.filterwarnings("ignore:Missing cross-reference", "ignore:Found duplicate branch")
+def test_nanoaod_without_candidates_is_refused(real_data, corrector):
+    file = {str(real_data / "nano_dy.root"): "Events"}
+    events = NanoEventsFactory.from_root(file, schemaclass=NanoAODSchema, mode="virtual").events()
+    with pytest.raises(InputError, match="have no particle-flow candidates"):
+        corrector(events)
+
+
+def test_events_whose_jets_have_no_candidates_are_refused(eager, corrector):
+    links = eager.JetPFCands
+    with pytest.raises(InputError, match="none of 64 jets has particle-flow candidates"):
+        corrector(ak.with_field(eager, links[links.jetIdx < 0], "JetPFCands"))
+
+
+def test_soft_jets_may_have_no_candidates(eager, corrector):
+    """Files keep candidates of jets above some pt."""
+    soft = ak.flatten(eager.Jet.pt < 30)
+    links = eager.JetPFCands
+    place = links.jetIdx + (np.cumsum(ak.num(eager.Jet.pt)) - ak.num(eager.Jet.pt))
+    events = ak.with_field(eager, links[ak.unflatten(~soft[ak.flatten(place)], ak.num(links.jetIdx))], "JetPFCands")
+    assert_same(corrector(events), corrector(eager))
+    some = events[ak.max(events.Jet.pt, axis=1) < 30]
+    assert ak.all(corrector(some).pt == some.Jet.pt)

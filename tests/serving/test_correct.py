@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
@@ -15,10 +17,18 @@ import uproot
 
 from jetcorr_utils.data import iterate_jets, read_jets
 from jetcorr_utils.data.drift import summarise
+from jetcorr_utils.data.nanoaod import NanoAOD
 from jetcorr_utils.data.selection import own_particles
 from jetcorr_utils.errors import InputError, JetcorrError, ServerError
 from jetcorr_utils.export import Clouds, OnnxPredictor, export_model
-from jetcorr_utils.serving import TritonPredictor, TritonServer, correct_files, correct_jets, write_predictions
+from jetcorr_utils.serving import (
+    JetCorrector,
+    TritonPredictor,
+    TritonServer,
+    correct_files,
+    correct_jets,
+    write_predictions,
+)
 from jetcorr_utils.serving.correct import MOST_DRIFTS
 from jetcorr_utils.serving.jets import clouds_from_jets
 from tests.networks import METADATA, some_clouds
@@ -47,10 +57,46 @@ def test_every_jet_of_the_sample_in_order(files, sample, tmp_path):
     assert f"{len(jets)} jets corrected with pfn" in report.text()
 
 
-def test_several_files_are_one_after_the_other(files, sample, tmp_path):
+@pytest.fixture
+def copies(sample, tmp_path):
+    """The function that makes so many files of the sample's jets."""
+    return lambda number: [Path(shutil.copy(sample, tmp_path / f"copy{n}.root")) for n in range(number)]
+
+
+def test_a_file_that_is_given_twice_is_read_once(files, sample, tmp_path, caplog):
+    (tmp_path / "link.root").symlink_to(sample)
+    report = correct_files([sample, tmp_path / "link.root", sample], files["pfn"], tmp_path / "o.root", progress=False)
+    assert report.corrected == len(_read(tmp_path / "o.root")["run"]) == 2000
+    assert caplog.text.count("which is read once only") == 2
+
+
+@pytest.mark.parametrize("place", ["pfn/1/model.onnx", "pfn/config.pbtxt", "notes.txt"])
+def test_an_output_that_is_a_part_of_the_model_or_no_root_file_is_refused(make_repository, sample, tmp_path, place):
+    repository = make_repository("pfn")
+    out = repository / place if place.startswith("pfn") else tmp_path / place
+    if not out.exists():
+        out.write_text("mine", encoding="utf-8")
+    before = out.read_bytes()
+    with pytest.raises(InputError, match=r"is a part of .*, which is read|is there, and no ROOT file"):
+        correct_files([sample], repository, out, progress=False)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("size", [-1, 0, 2.5, True, "a"])
+def test_a_batch_size_that_is_none_is_refused(files, sample, tmp_path, size):
+    for use in (
+        lambda: correct_files([sample], files["pfn"], tmp_path / "o.root", batch_size=size),
+        lambda: OnnxPredictor(files["pfn"]).predict(some_clouds(3), batch_size=size),
+        lambda: JetCorrector(files["pfn"], batch_size=size),
+    ):
+        with pytest.raises(InputError, match=r"batch_size .*: must be a whole number"):
+            use()
+
+
+def test_several_files_are_one_after_the_other(files, sample, copies, tmp_path):
     one, two = tmp_path / "one.root", tmp_path / "two.root"
     correct_files([sample], files["pfn"], one, progress=False)
-    report = correct_files([sample, sample], files["pfn"], two, progress=False)
+    report = correct_files(copies(2), files["pfn"], two, progress=False)
     once, twice = _read(one), _read(two)
     assert report.corrected == 2 * len(once["run"])
     for name, values in once.items():
@@ -118,12 +164,12 @@ def test_without_a_server_the_output_is_absent(make_repository, sample, tmp_path
     assert list(out.parent.iterdir()) == []
 
 
-def test_a_server_that_is_killed_and_comes_back_corrects_every_jet_once(make_repository, files, sample, tmp_path):
+def test_a_server_that_is_killed_and_comes_back_corrects_every_jet_once(make_repository, files, copies, tmp_path):
     repository = make_repository("pfn")
     with TritonServer(repository) as first:
         port = int(first.http_url.rpartition(":")[2])
         predictor = TritonPredictor(first.http_url, "pfn", patience=60)
-        out, inputs = tmp_path / "out.root", [sample] * 5
+        out, inputs = tmp_path / "out.root", copies(5)
         worker = threading.Thread(
             target=lambda: correct_files(inputs, {"pfn": predictor}, out, batch_size=8, step_size=500, progress=False)
         )
@@ -189,15 +235,15 @@ def _equal(first, second, tolerance=0.0):
         np.testing.assert_allclose(second[name], values, rtol=tolerance)
 
 
-def test_the_jets_do_not_depend_on_the_number_of_workers(server, files, sample, tmp_path):
+def test_the_jets_do_not_depend_on_the_number_of_workers(server, files, copies, tmp_path):
     one, two, served = (tmp_path / f"{name}.root" for name in ("one", "two", "served"))
-    report = correct_files([sample, sample], files["pfn"], one, step_size=300, progress=False)
-    other = correct_files([sample, sample], files["pfn"], two, step_size=300, workers=2, progress=False)
+    report = correct_files(copies(2), files["pfn"], one, step_size=300, progress=False)
+    other = correct_files(copies(2), files["pfn"], two, step_size=300, workers=2, progress=False)
     _equal(one, two)
     assert (other.corrected, other.skipped, other.outside) == (report.corrected, report.skipped, report.outside)
     before = known_regions(server)
     url = f"http://{server.http_url}/pfn"
-    correct_files([sample, sample], url, served, step_size=300, workers=2, progress=False)
+    correct_files(copies(2), url, served, step_size=300, workers=2, progress=False)
     _equal(one, served, 1e-5)
     assert known_regions(server) == before
 
@@ -233,3 +279,130 @@ def test_the_report_says_what_differs_from_the_training(models, sample, tmp_path
     text = correct_files([sample], path, tmp_path / "out.root", progress=False).text()
     assert "not like those that pfn was trained on" in text
     assert text.count("distance") == MOST_DRIFTS
+
+
+@pytest.mark.parametrize("link", ["the same", "relative", "symbolic", "hard", "one of several", "URL"])
+def test_an_output_that_is_an_input_is_refused_and_the_input_kept(files, sample, tmp_path, monkeypatch, link):
+    monkeypatch.chdir(tmp_path)
+    path, out = tmp_path / "jets.root", tmp_path / "jets.root"
+    shutil.copy(sample, path)
+    inputs = [f"file://{path}"] if link == "URL" else [sample, path] if link == "one of several" else [path]
+    if link == "relative":
+        out = "./nowhere/../jets.root"
+        (tmp_path / "nowhere").mkdir()
+    if link in ("symbolic", "hard"):
+        out = tmp_path / "out.root"
+        os.link(path, out) if link == "hard" else out.symlink_to(path)
+    with pytest.raises(InputError, match=r"is the input .*jets\.root, which would be lost"):
+        correct_files(inputs, files["pfn"], out, progress=False)
+    assert path.read_bytes() == sample.read_bytes()
+
+
+def test_an_output_that_is_the_model_is_refused(files, sample, tmp_path):
+    model = tmp_path / "model.onnx"
+    shutil.copy(files["pfn"], model)
+    with pytest.raises(InputError, match=r"model\.onnx: is the input"):
+        correct_files([sample], model, model, progress=False)
+    assert model.read_bytes() == files["pfn"].read_bytes()
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_output_that_is_an_address_is_refused(files, sample, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="address of the kind s3:// cannot be written to"):
+        correct_files([sample], files["pfn"], kind("s3://bucket/out.root"), progress=False)
+    with pytest.raises(InputError, match="address of the kind root:// cannot be written to"):
+        write_predictions(some_clouds(5), {}, kind("root://eos.example//out.root"), progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _without_jets(sample, path):
+    """A file with the branches of the sample and no entries."""
+    with uproot.open(sample) as file, uproot.recreate(path) as out:
+        jets = file["AK4jets/jetTree"].arrays(entry_stop=1)
+        counted = {name: values for name, values in zip(jets.fields, ak.unzip(jets), strict=True) if name != "nPF"}
+        types = {name: ak.type(values).content for name, values in counted.items()}
+        out.mktree("AK4jets/jetTree", types, counter_name=lambda _: "nPF")
+    return path
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_without_jets_among_others_is_named_and_left_out(files, sample, copies, tmp_path, place, workers):
+    empty = _without_jets(sample, tmp_path / "empty.root")
+    inputs = copies(2)
+    inputs.insert(place, empty)
+    report = correct_files(inputs, files["pfn"], tmp_path / "out.root", workers=workers, progress=False)
+    assert report.corrected == len(_read(tmp_path / "out.root")["run"]) == 4000
+    assert report.empty == (str(empty),)
+    assert f"{empty}: has no jets" in report.text()
+
+
+def test_files_without_jets_alone_are_refused(files, sample, tmp_path):
+    empty = _without_jets(sample, tmp_path / "empty.root")
+    with pytest.raises(InputError, match=r"empty\.root.*no jet can be corrected \(there are none\)"):
+        correct_files([empty, empty], files["pfn"], tmp_path / "out.root", progress=False)
+    for name, content in (("zero.root", b""), ("text.root", b"no file of ROOT")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}: is not a ROOT file"):
+            correct_files([sample, tmp_path / name], files["pfn"], tmp_path / "out.root", progress=False)
+    with uproot.recreate(tmp_path / "none.root"):
+        pass
+    with pytest.raises(InputError, match=r"none\.root: has neither the tree"):
+        correct_files([sample, tmp_path / "none.root"], files["pfn"], tmp_path / "out.root", progress=False)
+    assert not (tmp_path / "out.root").exists()
+
+
+@pytest.fixture(scope="module")
+def with_summary(models, sample, tmp_path_factory):
+    """A network that knows how the jets of the sample are distributed."""
+    clouds = clouds_from_jets(own_particles(read_jets(sample)), "open")
+    notes = {"name": "pfn", **METADATA, "training_summary": summarise(clouds)}
+    return export_model(models["pfn"], tmp_path_factory.mktemp("model") / "pfn.onnx", metadata=notes)
+
+
+@pytest.mark.parametrize("name", ["rhoAll", "jetArea", "jetMass", "PV_npvsGood"])
+def test_a_jet_with_any_feature_beyond_the_training_range_is_flagged(with_summary, sample, name):
+    jets = read_jets(sample, max_jets=50)
+    values = ak.to_numpy(jets[name]).copy()
+    values[7], values[20] = 2_000_000, -1
+    good = np.ones(50, dtype=bool)
+    good[[7, 20]] = False
+    predictors = {"pfn": OnnxPredictor(with_summary)}
+    in_training = ak.to_numpy(jets.jetPt) <= 900
+    corrected = correct_jets(ak.with_field(jets, values, name), predictors)
+    np.testing.assert_array_equal(corrected.pfn_in_range, good & in_training)
+    kept = correct_jets(ak.with_field(jets, values, name), predictors, outside="keep")
+    np.testing.assert_array_equal(kept.pfn_pt[~good], jets.jetPt[~good])
+
+
+def _events(real_data, path, change=lambda columns: columns):
+    """The events of the official file that the reader needs, after a change."""
+    with uproot.open(real_data / "pfnano.root") as file, uproot.recreate(path) as out:
+        wanted = NanoAOD("", file["Events"]).branches
+        arrays = file["Events"].arrays([name for name in wanted if not name.startswith("n")])
+        columns = change(dict(zip(arrays.fields, ak.unzip(arrays), strict=True)))
+        types = {name: ak.type(values).content for name, values in columns.items()}
+        out.mktree("Events", types, counter_name=lambda name: "n" + name.split("_")[0]).extend(columns)
+    return path
+
+
+def test_a_file_with_events_without_jets_is_left_out(files, real_data, tmp_path):
+    def none(columns):
+        return {name: x[:, :0] if name.startswith(("Jet", "PFCands", "GenJet")) else x for name, x in columns.items()}
+
+    empty = _events(real_data, tmp_path / "empty.root", none)
+    report = correct_files([empty, real_data / "pfnano.root"], files["pfn"], tmp_path / "out.root", progress=False)
+    assert (report.corrected, report.empty) == (36, (str(empty),))
+
+
+def test_a_file_whose_candidates_are_of_other_jets_is_refused_by_name(files, real_data, tmp_path):
+    def turn(columns):
+        index = columns["JetPFCands_jetIdx"]
+        return columns | {"JetPFCands_jetIdx": (index + 1) % ak.num(columns["Jet_pt"])}
+
+    path = _events(real_data, tmp_path / "turned.root", turn)
+    for workers in (1, 2):
+        with pytest.raises(InputError, match=r"turned\.root: the candidates do not belong to the jets: for \d+ of 36"):
+            correct_files([path], files["pfn"], tmp_path / "out.root", workers=workers, progress=False)
+    assert not (tmp_path / "out.root").exists()

@@ -34,9 +34,9 @@ def test_a_server_killed_while_notebook_05_runs(smoke_run, tmp_path):
     long = ["--from", "05", "--force", "-p", "serving.seconds_per_batch_size", "60"]
     command = [sys.executable, "-m", "jetcorr_utils.cli", *map(str, arguments), *long]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        repository = f"--model-repository={folder.model_repository}"
+        started = psutil.Process(run.pid)
         servers = wait_for(
-            lambda: [p for p in _processes(repository) if p.name().startswith("tritonserver")], seconds=120
+            lambda: [p for p in started.children(recursive=True) if p.name().startswith("tritonserver")], seconds=120
         )
         # The predictions are written before the speed is measured: from then on requests are always under way.
         written = folder.predictions.stat().st_mtime_ns
@@ -48,4 +48,4 @@ def test_a_server_killed_while_notebook_05_runs(smoke_run, tmp_path):
     assert "05_triton_query stopped" in message
     assert "Triton server" in message
     assert "triton.log" in message
-    wait_for(lambda: not _processes(str(folder.path)), seconds=30)
+    wait_for(lambda: not _processes(str(folder.path)) and not servers[0].is_running(), seconds=30)

@@ -20,12 +20,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings, TrainingSettings
+from jetcorr_utils.data.ranges import jet_range
 from jetcorr_utils.errors import InputError, TrainingError
 from jetcorr_utils.models import build_model
 from jetcorr_utils.models.denormals import denormals_as_zero
 from jetcorr_utils.models.losses import CorrectionLoss
 from jetcorr_utils.training import find_learning_rate, load_model, load_result, loop, predict, train
-from jetcorr_utils.training.card import training_range
 from tests.clouds import random_clouds
 
 VALIDATION = random_clouds(200, seed=2)
@@ -57,7 +57,7 @@ def test_learns_what_can_be_learned(architecture, tmp_path):
 
 def test_files_of_a_finished_training(tmp_path):
     result = train(settings(), random_clouds(200), VALIDATION, tmp_path, progress=False)
-    files = {"checkpoint.pt", "settings.json", "history.csv", "result.json", "model_card.md"}
+    files = {"checkpoint.pt", "settings.json", "history.csv", "result.json", "model_card.md", ".lock"}
     assert {p.name for p in tmp_path.iterdir()} == files
     again = load_result(tmp_path)
     pd.testing.assert_frame_equal(again.history, result.history)
@@ -71,7 +71,7 @@ def test_files_of_a_finished_training(tmp_path):
     assert f"{result.validation_mae:.5f}" in card
     assert "200 jets" in card
     low, high = VALIDATION.multiplicity.min(), VALIDATION.multiplicity.max()
-    assert training_range(VALIDATION)["particles"] == [low, high]
+    assert jet_range(VALIDATION)["particles"] == [low, high]
     assert "| particles |" in card
 
 

@@ -11,6 +11,7 @@ from kubeflow_katib_api import models
 from jetcorr_utils.config import load_study
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.tuning import import_experiment, load_search, plots
+from jetcorr_utils.tuning.cluster import run_cluster_trial
 
 GOOD = {"mae": "0.080", "resolution_gain": "0.05", "flavour_spread": "0.02", "closure": "-0.001",
         "jets_per_s": "9000", "parameters": "12000", "seconds": "30"}  # fmt: skip
@@ -99,6 +100,12 @@ def test_each_figure_is_drawn_without_learning_curves_and_constant(study, tmp_pa
         ("{", r"trials\.json: not JSON"),
         ('{"items": [{"kind": "Pod"}]}', r"trials\.json: not a list of Katib trials"),
         (json.dumps([TRIALS[6]]), r"trials\.json: none of the trials has ended"),
+        (json.dumps([{"kind": "Trial"}]), r"trials\.json: a trial is not as Katib writes it: KeyError: 'metadata'"),
+        (
+            json.dumps([TRIALS[0] | {"status": None}]),
+            r"trials\.json: a trial is not as Katib writes it: AttributeError",
+        ),
+        (json.dumps([TRIALS[0] | {"spec": {}}]), r"trials\.json: a trial is not as Katib writes it: KeyError"),
         (json.dumps([trial(0, "Succeeded", GOOD, conv_dim="17")]), r"jetcorr-0: trial parameter conv_dim = '17'"),
     ],
 )
@@ -109,3 +116,13 @@ def test_what_is_no_finished_experiment_is_refused(study, tmp_path, content, mes
     with pytest.raises(InputError, match=r"there is no such file"):
         import_experiment(tmp_path / "other.json", study, tmp_path / "search")
     assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize("name", ["../../../x", "/tmp/x", "a/b", "..", ".", "", "a\n", "A", "-a", "a" * 254, 3, None])
+def test_a_name_that_could_be_a_path_is_refused_and_nothing_is_written(study, tmp_path, name):
+    folder, named = tmp_path / "a" / "b" / "c", TRIALS[1] | {"metadata": {"name": name}}
+    with pytest.raises(InputError, match=r"trial name .*: Katib's have lower-case letters"):
+        import_experiment([TRIALS[0], named], study, folder)
+    with pytest.raises(InputError, match=r"trial name .*: Katib's have lower-case letters"):
+        run_cluster_trial(study, {}, None, None, folder, name, tmp_path / "metrics.log")
+    assert not list(tmp_path.iterdir())

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
+import tempfile
+import time
 import urllib.parse
 import urllib.request
 
 import pytest
+from torch import nn
 
+from jetcorr_utils import tensorboard
 from jetcorr_utils.errors import InputError, ServerError
 from jetcorr_utils.tensorboard import TensorBoard
+from jetcorr_utils.training.records import TensorBoardLog
 from jetcorr_utils.tuning import search
+from tests.web import web_server
 
 
 @pytest.fixture
@@ -19,7 +25,7 @@ def s3_folder(monkeypatch):
     """A folder in moto's S3 server, with credentials in the environment alone."""
     moto = pytest.importorskip("moto.server", reason="the S3 server needs moto[server]")
     boto3 = pytest.importorskip("boto3", reason="TensorBoard reads S3 by boto3")
-    server = moto.ThreadedMotoServer(port=0)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
@@ -86,10 +92,45 @@ def test_a_port_that_is_taken_is_named(tmp_path):
             TensorBoard(tmp_path, port=port)
 
 
-def test_a_server_that_ends_leaves_its_log(tmp_path, monkeypatch):
+def test_who_takes_the_port_is_not_taken_for_tensorboard(tmp_path, monkeypatch):
+    with web_server(tmp_path / "thief") as thief:
+        (thief.folder / "files" / "index").touch()
+        thief.answer(*[200] * 20)
+        monkeypatch.setattr(tensorboard, "_free_port", lambda _: thief.port)  # free when it was looked for
+        with pytest.raises(ServerError, match=r"another program has taken it|ended with exit code"):
+            TensorBoard(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_no_proxy_is_asked_for_what_is_on_this_machine(place, tmp_path, monkeypatch, request):
+    logs = request.getfixturevalue("s3_folder") if place == "s3" else str(tmp_path)
+    if place == "s3":
+        log = TensorBoardLog(logs)
+        log.epoch({"epoch": 1, "validation_mae": 0.5}, nn.Identity())
+        log.close()
+    with web_server(tmp_path / "proxy") as proxy:
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        with TensorBoard(logs, reload_interval=1) as board:
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            deadline = time.monotonic() + 60
+            while place == "s3" and time.monotonic() < deadline:
+                with opener.open(board.url + "data/plugin/scalars/tags", timeout=60) as answer:
+                    if tags := json.load(answer):
+                        break
+                time.sleep(0.2)
+        assert proxy.requests() == []
+        assert place == "local" or "validation/mae" in next(iter(tags.values()))
+
+
+def test_the_last_words_of_a_server_that_ends_are_quoted_and_its_log_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "tensorboard" / "__init__.py").touch()
-    (tmp_path / "tensorboard" / "main.py").write_text("raise SystemExit(3)")
-    with pytest.raises(ServerError, match=r"TensorBoard ended with exit code 3; its log is /"):
+    (tmp_path / "tensorboard" / "main.py").write_text("print('no disk')\nraise SystemExit(3)", encoding="utf-8")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ServerError, match=r"TensorBoard ended with exit code 3\nno disk"):
         TensorBoard(tmp_path)
+    assert not list(tmp_path.glob("*.log"))
