@@ -26,7 +26,11 @@ FIGURES := 02_history_pfn 02_history_particlenet 05_throughput 06_closure_0-1.3 
 MODELS := pfn particlenet
 KEPT := results/reference
 
-.PHONY: run reference tuning-comparison study test bench reliability lab lock audit environment clean
+.DEFAULT_GOAL := help
+.PHONY: help run reference tuning-comparison study test test-image coverage check lines bench reliability lab lock audit environment clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z][a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
 
 run: environment  ## the main job: study `quick` from simulated collisions to figures
 	$(BIN)/jetcorr run --study quick --out results/quick
@@ -49,10 +53,27 @@ reference: environment  ## keep what a run of `default` has made
 	cp -R $(MODELS:%=results/default/model_repository/%) $(KEPT)/model_repository/
 	$(BIN)/jetcorr compare-cms --study default -p data.simulation.slices '[]' --out $(KEPT)  # CMS's sample is flat
 
-test: environment
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: environment  ## all tests but those of the image; PYTEST_ARGS="tests/models -k closure": some of them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20 \
+	  --ignore tests/image $(PYTEST_ARGS)
 
-bench: environment
+test-image: environment  ## builds the image of pipelines/image with buildah, and runs the notebooks in it
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations 20 tests/image
+
+coverage: environment  ## the tests, with the lines and branches of the package that none of them has run
+	$(MAKE) test PYTEST_ARGS="--cov --cov-report term:skip-covered --cov-report html $(PYTEST_ARGS)"
+
+check: environment .venv-tools/.ready  ## style, types and the habits of Scientific Python: what pre-commit and .ci/run ask for
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	.venv-tools/bin/nbstripout --keep-id --verify notebooks/*.ipynb pipelines/*.ipynb
+	$(BIN)/python .ci/check_types.py .venv-tools/bin/mypy
+	.venv-tools/bin/sp-repo-review .
+
+lines:  ## lines of code of the package: without docstrings, comments and blank lines
+	@$(PYTHON) .ci/count_lines.py jetcorr_utils jetcorr_utils/*/
+
+bench: environment  ## speed, each against a peer or a limit: writes results/reference/bench.jsonl
 	$(BIN)/python -m tests.benchmarks --out results/reference/bench.jsonl
 
 reliability: environment  ## kills, full disks, broken files, load (hours): writes results/reference/reliability.md

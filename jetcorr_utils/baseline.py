@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from .errors import InputError
 from .files import atomic_path
 
-__all__ = ["StandardCorrection", "closure_table", "derive", "load_correction", "response_table", "write_correction"]
+__all__ = ["StandardCorrection", "derive", "load_correction", "response_table", "write_correction"]
 
 #: Edges in abs(eta) of the bins that have a correction of their own; those of CMS's towers, in pairs.
 ETA_EDGES = np.array([0.0, 0.261, 0.522, 0.783, 1.044, 1.305, 1.566, 1.83, 2.043, 2.322, 2.65])
@@ -232,22 +232,3 @@ def response_table(pt: NDArray, gen_pt: NDArray, edges: NDArray) -> pd.DataFrame
         error = max(1.2533 * (q75 - q25) / 1.349 / np.sqrt(inside.sum()), 1e-6)
         rows.append((low, high, gen_pt[inside].mean(), int(inside.sum()), q50, error, (q75 - q25) / q50))
     return pd.DataFrame(rows, columns=["low", "high", "gen_pt", "jets", "median", "error", "width"])
-
-
-def closure_table(
-    correction: StandardCorrection, jets: Jets, eta_edges: NDArray | None = None, pt_edges: NDArray | None = None
-) -> pd.DataFrame:
-    """Median response after the corrections in bins of abs(eta) and generator pt; 1 is perfect closure.
-
-    Columns eta_low, eta_high and those of `response_table`.
-    """
-    jets = _checked(jets)
-    corrected = jets["raw_pt"] * correction(jets["raw_pt"], jets["eta"], jets["area"], jets["rho"])
-    tables = []
-    for low, high in _bins(np.array([0.0, 1.3, 2.5]) if eta_edges is None else np.asarray(eta_edges)):
-        inside = _in_eta(jets, low, high)
-        table = response_table(corrected[inside], jets["gen_pt"][inside], PT_EDGES if pt_edges is None else pt_edges)
-        table.insert(0, "eta_high", high)
-        table.insert(0, "eta_low", low)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)

@@ -18,8 +18,7 @@ import logging
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from .addresses import check_no_secrets
 from .config import DataSettings, Study, load_study, parse_parameter, project_root
 from .errors import InputError, JetcorrError
+from .extensions import source_files
 from .files import MARK, fingerprint, known_shape, locked, read_json, remove_leftovers, write_json, write_text
+from .imported_code import code_key
+from .notebooks import NOTEBOOKS, Notebook, literal
 from .plain_yaml import dump_yaml
 from .report import write_report
-from .run import NOTEBOOKS, RunFolder
+from .run import RunFolder
 
-__all__ = ["STAGES", "NotebookError", "Stage", "run_notebook", "run_study"]
+__all__ = ["NotebookError", "run_notebook", "run_study", "why_outdated"]
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ PLACES = {"data": {"files": True, "directory": True, "remote": True, "simulation
 class _Record(BaseModel):
     """Of a stage that has ended, in run.json."""
 
-    key: str
+    key: dict[str, str] | str  # a text in run folders of jetcorr 0.1.0
     outputs: dict[str, str]
     data: list[tuple[str, str]] | None = None
 
@@ -73,57 +75,8 @@ class NotebookError(JetcorrError):
     """A notebook stopped at an error; the executed notebook is kept in the run folder."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One notebook of the run and what it depends on.
-
-    Attributes
-    ----------
-    number
-        "01" to "06".
-    code
-        Files and folders of the package whose change makes the stage out of date.
-    settings
-        Sections of the study that it reads.
-    reads
-        Patterns of the files in the run folder, made by earlier stages, that it reads.
-    """
-
-    number: str
-    code: tuple[str, ...]
-    settings: tuple[str, ...]
-    reads: tuple[str, ...]
-
-    @property
-    def notebook(self) -> Path:
-        return project_root() / "notebooks" / f"{NOTEBOOKS[self.number]}.ipynb"
-
-
-_DATA = ("data", "simulation", "processes.py", "baseline.py")
-_MODEL = (*_DATA, "models", "training")
-STAGES = (
-    Stage("01", (*_DATA, "physics", "style.py"), ("data",), ()),
-    Stage("02", _MODEL, ("data", "models"), ()),
-    Stage("03", (*_MODEL, "tuning", "style.py"), ("data", "models", "tuning"), ("model/*/checkpoint.pt",)),
-    # The histories hold wall times: what they say about the best network, its checkpoint says as well.
-    Stage("04", (*_MODEL, "export", "physics/precision.py", "style.py"), ("data", "models", "export"),
-          ("model/*/checkpoint.pt", "model/*/settings.json", "tuning/best/checkpoint.pt", "tuning/best/settings.json")),
-    Stage("05", ("data", "export", "serving", "style.py"), ("data", "serving"), ("model_repository/**/*",)),
-    Stage("06", (*_MODEL, "export", "physics", "style.py"), ("data", "models", "physics"),
-          ("predictions.root", "validation.root", "metrics/05.json", "model/*/checkpoint.pt")),
-)  # fmt: skip
-
-
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _code_digest(entries: Sequence[str]) -> str:
-    package = Path(__file__).parent
-    roots = [package / entry for entry in entries]
-    files = {*roots, *(file for root in roots for file in root.rglob("*"))}
-    known = sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts)
-    return _digest([(str(f.relative_to(package)), fingerprint(f)) for f in known])
 
 
 def _files(run: RunFolder) -> dict[str, Path]:
@@ -137,23 +90,22 @@ def _snapshot(run: RunFolder) -> dict[str, list[int]]:
     return {name: [path.stat().st_mtime_ns, path.stat().st_size] for name, path in _files(run).items()}
 
 
-def _source_digest(notebook: Path) -> str:
-    """The notebook's cells without outputs, so that looking at it in JupyterLab does not make a run out of date."""
-    return _digest([[cell["cell_type"], cell["source"]] for cell in read_json(notebook)["cells"]])
-
-
-def _key(stage: Stage, study: Study, run: RunFolder, parameters: Mapping[str, Any]) -> str:
+def _key(stage: Notebook, study: Study, run: RunFolder, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """What a stage depends on, a checksum of each kind."""
     settings = study.model_dump(mode="json", exclude=PLACES)
     inputs = {p for pattern in stage.reads for p in run.path.glob(pattern) if p.is_file()}
-    return _digest(
-        {
-            "notebook": _source_digest(stage.notebook),
-            "code": _code_digest(stage.code),
-            "settings": {section: settings[section] for section in stage.settings},
-            "parameters": dict(parameters),
-            "inputs": [(str(p.relative_to(run.path)), fingerprint(p)) for p in sorted(inputs)],
-        }
-    )
+    parts = {
+        "notebook": [[cell["cell_type"], cell["source"]] for cell in read_json(stage.path)["cells"]],  # no outputs
+        "code": code_key(stage.path, *source_files()),
+        "settings": {section: settings[section] for section in stage.settings},
+        "parameters": _known_to(stage, parameters),
+        "inputs": [(str(p.relative_to(run.path)), fingerprint(p)) for p in sorted(inputs)],
+    }
+    return {name: _digest(part) for name, part in parts.items()}
+
+
+def _known_to(stage: Notebook, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name in stage.parameters}
 
 
 class _Data:
@@ -188,7 +140,9 @@ class _Data:
         return f"data file {gone[0]} is gone" if gone else "its data files are in another order"
 
 
-def why_outdated(stage: Stage, study: Study, run: RunFolder, parameters: Mapping[str, Any], data: _Data) -> str | None:
+def why_outdated(
+    stage: Notebook, study: Study, run: RunFolder, parameters: Mapping[str, Any], data: _Data
+) -> str | None:
     """Why a stage has to run, in a few words, or None if it is up to date."""
     record = _read_state(run)["stages"].get(stage.number)
     if record is None:
@@ -203,9 +157,9 @@ def why_outdated(stage: Stage, study: Study, run: RunFolder, parameters: Mapping
         return "its data files are missing"
     if changed := data.why_changed(record.get("data")):
         return changed
-    if record["key"] != _key(stage, study, run, parameters):
-        return "what it depends on has changed"
-    return None
+    key, before = _key(stage, study, run, parameters), record["key"]
+    changed = [name for name in key if isinstance(before, str) or before.get(name) != key[name]]
+    return f"{' and '.join(changed)} changed" if changed else None
 
 
 def _read_state(run: RunFolder) -> dict[str, Any]:
@@ -242,31 +196,25 @@ def _describe_run(study: Study, run: RunFolder, parameters: Mapping[str, Any]) -
     }
 
 
-def _execute(stage: Stage, run: RunFolder, parameters: Mapping[str, Any]) -> None:
+def _execute(stage: Notebook, run: RunFolder, parameters: Mapping[str, Any]) -> None:
     import papermill
 
     from .own_kernel import own_kernel
 
-    output = run.notebooks / stage.notebook.name
+    output = run.notebooks / stage.path.name
     run.notebooks.mkdir(exist_ok=True)
     output.unlink(missing_ok=True)  # papermill would write into the file of a link, or wait at a pipe
-    names = papermill.inspect_notebook(_literal(stage.notebook))
-    known = {name: value for name, value in parameters.items() if name in names}
     with own_kernel() as options:
         try:
             papermill.execute_notebook(
-                _literal(stage.notebook), _literal(output), parameters=known, cwd=str(stage.notebook.parent), **options
-            )
+                literal(stage.path), literal(output), parameters=_known_to(stage, parameters),
+                cwd=str(stage.folder), **options,
+            )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             raise NotebookError(
-                f"notebook {NOTEBOOKS[stage.number]} stopped at cell {error.exec_count}: {error.ename}: "
+                f"notebook {stage.name} stopped at cell {error.exec_count}: {error.ename}: "
                 f"{error.evalue}\n  the executed notebook with the error: {output}"
             ) from None
-
-
-def _literal(path: Path) -> str:
-    """A path for papermill, which takes braces in it for a place to put a parameter into."""
-    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def run_notebook(
@@ -303,12 +251,11 @@ def run_notebook(
         If the notebook stops at an error. The executed notebook is kept, and the run folder's record does not count
         the stage as done.
     """
-    stages = {stage.number: stage for stage in STAGES}
-    if number not in stages:
-        raise InputError(f"notebook {number!r}: there are {', '.join(stages)}")
+    if number not in NOTEBOOKS:
+        raise InputError(f"notebook {number!r}: there are {', '.join(NOTEBOOKS)}")
     run, settings, own = _prepare(study, run_dir, parameters or {})
     with _locked(run):
-        return _run_stage(stages[number], settings, run, own, _Data(settings.data), force=force)
+        return _run_stage(NOTEBOOKS[number], settings, run, own, _Data(settings.data), force=force)
 
 
 def run_study(
@@ -328,13 +275,14 @@ def run_study(
     run, settings, own = _prepare(study, run_dir, parameters or {})
     with _locked(run):
         data = _Data(settings.data)
-        for stage in [stage for stage in STAGES if stage.number < first]:
-            if reason := why_outdated(stage, settings, run, own, data):
-                print(f"{NOTEBOOKS[stage.number]}: left as it is, from {first} on was asked for; {reason}", flush=True)
-        stages = [stage for stage in STAGES if stage.number >= first]
-        executed = [_run_stage(stage, settings, run, own, data, force=force) for stage in stages]
+        executed = []
+        for stage in NOTEBOOKS.values():
+            if stage.number >= first:
+                executed.append(_run_stage(stage, settings, run, own, data, force=force))
+            elif reason := why_outdated(stage, settings, run, own, data):
+                print(f"{stage.name}: left as it is, from {first} on was asked for; {reason}", flush=True)
         if any(executed) or not run.report.exists():
-            write_report([run.notebooks / stage.notebook.name for stage in STAGES], run.report, title=settings.name)
+            write_report(run, settings.name)
     return run
 
 
@@ -343,21 +291,17 @@ def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, An
     own = {name: parse_parameter(name, value) for name, value in parameters.items() if name.isupper()}
     check_no_secrets(own)
     if own:
-        defaults = _own_parameters()
+        defaults = {name: default for notebook in NOTEBOOKS.values() for name, default in notebook.parameters.items()}
+        defaults = {name: default for name, default in defaults.items() if name not in ("STUDY", "RUN_DIR")}
         if unknown := sorted(own.keys() - defaults.keys()):
             raise InputError(f"parameter {unknown[0]}: no notebook has it; there are {', '.join(sorted(defaults))}")
         own = {name: _of_kind(name, value, defaults[name]) for name, value in own.items()}
+    from .data.locations import anchored
+
     settings = load_study(study, {name: value for name, value in parameters.items() if not name.isupper()})
+    # Notebooks work in a folder of their own, where a relative path would be another file
+    settings = settings.model_copy(update={"data": anchored(settings.data)})
     return RunFolder(run_dir), settings, own
-
-
-def _own_parameters() -> dict[str, str]:
-    """The notebooks' parameters and the code of their defaults, without those that say which study and which folder."""
-    import papermill
-
-    notebooks = [papermill.inspect_notebook(_literal(stage.notebook)) for stage in STAGES]
-    found = {name: about for notebook in notebooks for name, about in notebook.items()}
-    return {name: about["default"] for name, about in found.items() if name not in ("STUDY", "RUN_DIR")}
 
 
 def _of_kind(name: str, value: Any, default: str) -> Any:
@@ -379,13 +323,13 @@ def _locked(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def _run_stage(stage: Stage, study: Study, run: RunFolder, own: Mapping[str, Any], data: _Data, *, force: bool) -> bool:
+def _run_stage(
+    stage: Notebook, study: Study, run: RunFolder, own: Mapping[str, Any], data: _Data, *, force: bool
+) -> bool:
     reason = "forced" if force else why_outdated(stage, study, run, own, data)
-    label = NOTEBOOKS[stage.number]
+    print(f"{stage.name}: {reason or 'up to date'}", flush=True)
     if reason is None:
-        print(f"{label}: up to date", flush=True)
         return False
-    print(f"{label}: {reason}", flush=True)
     write_text(run.study, dump_yaml(study.model_dump(mode="json")))
     state = _read_state(run)
     before, start = _snapshot(run), time.monotonic()

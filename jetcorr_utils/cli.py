@@ -16,7 +16,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from . import __version__
+from . import __version__, extensions
 from .addresses import check_no_secrets, direct_environment, without_secrets
 from .config import load_study
 from .environment import for_commands
@@ -34,6 +34,11 @@ PARAMETER = click.option(
     help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
 )  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True)
+EXTENSION = click.option(
+    "--extension", multiple=True, metavar="FILE|MODULE", expose_value=False,
+    callback=lambda context, option, names: extensions.load(names),
+    help="Python code of your own that adds columns or formats, as a study names it; may be repeated.",
+)  # fmt: skip
 MOST_COLUMNS = 4
 """Models in the table of results before only the main ones are shown."""
 
@@ -61,6 +66,10 @@ class Group(click.Group):
             if error.errno not in MACHINE_FAULTS:
                 raise
             message, code = f"{os.fsdecode(error.filename or 'a file')}: {error.strerror}", 1
+        except ModuleNotFoundError as error:
+            if (error.name or "jetcorr_utils").startswith("jetcorr_utils"):
+                raise
+            message, code = f"this needs {error.name}, which is not installed: pip install 'jetcorr[all]'", 1
         except MemoryError:
             message, code = "the memory of this machine (or of its limit) is not enough", 1
         # On a line of its own, after a bar that is not at its end
@@ -113,15 +122,15 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
     """The table of gains; by default of the models and their variants, or of the main ones if these are many."""
     from .files import known_shape, read_json
     from .physics import main_models, results_markdown, variants
-    from .physics.closure import CLOSED
-    from .physics.results import ETAS, measured_models
+    from .physics.gains_table import ETAS, measured_models
 
     metrics = read_json(folder.require(folder.metrics, "06"))
     with known_shape(folder.metrics):
         if not models:
-            trained = [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
-            alone = [name for name in variants(trained) if not name.endswith(CLOSED)]
-            models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone))
+            trained = [name for name in measured_models(metrics) if "architecture" in metrics[name]]
+            trained = trained or [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
+            alone = variants(trained, metrics)
+            models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone, metrics))
         return results_markdown(metrics, models, etas=etas or ETAS)
 
 
@@ -151,6 +160,7 @@ def simulate(jets: int, seed: int, out: Path, workers: int | None) -> None:
 
 @main.command()
 @FILES
+@EXTENSION
 def info(files: tuple[str, ...]) -> None:
     """Say what is in ROOT files, whether they can be used, and if not, why."""
     from .data import describe
@@ -174,7 +184,7 @@ def train(study: str, out: Path | None, parameters: tuple, name: str | None) -> 
     """Train the models of a study (also under torchrun)."""
     from .data import load_clouds
     from .training import process_group, train_models
-    from .training.distributed import rank
+    from .training.torchrun import rank
 
     settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
     if name is not None and name not in settings.models:
@@ -214,7 +224,7 @@ def compare_searches(study: str, parameters: tuple, repeat: int, work: Path, out
     from .files import write_text
     from .style import save_figure
     from .tuning.comparison import compare_searches as compare
-    from .tuning.plots import plot_comparison
+    from .tuning.search_plots import plot_comparison
 
     settings = load_study(study, dict(parameters))
     clouds = load_clouds(settings.data, settings.models[settings.tuning.model].features)
@@ -258,6 +268,7 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 
 @main.command()
 @FILES
+@EXTENSION
 @click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL.")
 @click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Jets in a request.")
@@ -282,16 +293,17 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     show_default=True,
     help="Hand jets to a server on this machine through shared memory; auto: where it can be.",
 )
-def correct(
-    files: tuple[str, ...], model: str, out: Path, batch_size: int, outside: str, workers: int, shared_memory: str
-) -> None:
+@click.option(
+    "--official",
+    multiple=True,
+    metavar="FILE",
+    help="A text file (.jec.txt) of CMS's official corrections; with some, jets are first corrected anew by these.",
+)
+def correct(files: tuple[str, ...], model: str, out: Path, **options: Any) -> None:
     """Correct the jets of JetNTuple or NanoAOD files."""
-    from .serving import correct_files
+    from .correct import correct_files
 
-    report = correct_files(
-        files, model, out, batch_size=batch_size, outside=outside, workers=workers, shared_memory=shared_memory
-    )
-    click.echo(report.text())
+    click.echo(correct_files(files, model, out, **options).text())
 
 
 @main.command("compare-cms")

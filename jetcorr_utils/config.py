@@ -8,18 +8,14 @@ from `jetcorr run -p`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     NonNegativeFloat,
@@ -30,17 +26,28 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
+from . import extensions
 from .addresses import check_no_secrets, without_secrets
+from .architectures import (
+    ModelSettings,
+    NetworkSettings,
+    ParticleNetSettings,
+    PfnSettings,
+    TrainingSettings,
+    load_architectures,
+)
 from .errors import InputError, StudyError
+from .looks import show_models
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
+from .settings import Settings
 
 __all__ = [
     "ClusterSettings",
     "DataSettings",
     "ExportSettings",
     "ModelSettings",
+    "NetworkSettings",
     "ParticleNetSettings",
     "PfnSettings",
     "PhysicsSettings",
@@ -68,34 +75,6 @@ _NOT_MODELS = frozenset({
     "trees", "trees_kinematics", "oracle_flavour", "oracle_fractions",
 })  # fmt: skip
 """Names of other corrections, and of what else metrics.json holds."""
-
-
-def _as_meant(value: Any, field: FieldInfo | None) -> Any:
-    if field is None:
-        return value
-    wanted = field.annotation
-    if get_origin(wanted) is tuple and value is not None and not isinstance(value, list | tuple):
-        value = [value]
-    return as_text(value) if str in (wanted, *get_args(wanted)) else value
-
-
-class Settings(BaseModel):
-    """Base of all settings: immutable, and a key that does not exist is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_people_write(cls, settings: Any) -> Any:
-        """One value for a list of one; a number where a text is wanted as it was written (``24.10`` is not 24.1)."""
-        if not isinstance(settings, dict):
-            return settings
-        return {name: _as_meant(value, cls.model_fields.get(name)) for name, value in as_text(settings).items()}
-
-    def key(self) -> str:
-        """A short text that is equal for equal settings, for the names of caches."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class SliceSettings(Settings):
@@ -162,53 +141,6 @@ class DataSettings(Settings):
     )
     remote: RemoteSettings = RemoteSettings()
     directory: str = Field("data", description="generated data and caches; relative to the project's folder")
-
-
-class TrainingSettings(Settings):
-    """How one network is trained."""
-
-    epochs: PositiveInt = 15
-    batch_size: PositiveInt = 500
-    learning_rate: PositiveFloat = 2e-3
-    optimizer: Literal["adam", "adamw", "ranger", "rmsprop", "adagrad"] = "adamw"
-    weight_decay: NonNegativeFloat = 1e-4
-    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
-    warmup: NonNegativeFloat = Field(1.0, description="epochs of linear warm-up")
-    gradient_clip: PositiveFloat = 1.0
-    patience: PositiveInt = Field(6, description="epochs without a better validation loss before the training stops")
-    flavour_balance: NonNegativeFloat = Field(0.0, description="weight λ of the flavour-neutral term")
-    resolution_weight: NonNegativeFloat = Field(0.2, description="weight of the quantile loss of the second output")
-    max_jets: PositiveInt | None = Field(None, description="train on at most this many jets")
-    seed: int = 1
-
-
-class NetworkSettings(Settings):
-    """What both networks share; the names are those of the published search space."""
-
-    features: Literal["open", "rich"] = Field("open", description="rich adds the candidates' calorimeter fractions")
-    conv_layers: PositiveInt = Field(3, description="layers of the per-particle network, or of each EdgeConv block")
-    conv_dim: PositiveInt = 64
-    fc_layers: PositiveInt = 2
-    fc_dim: PositiveInt = 64
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    training: TrainingSettings = TrainingSettings()
-
-
-class PfnSettings(NetworkSettings):
-    """Particle Flow Network, arXiv:1810.05165."""
-
-    architecture: Literal["pfn"]
-
-
-class ParticleNetSettings(NetworkSettings):
-    """ParticleNet, arXiv:1902.08570."""
-
-    architecture: Literal["particlenet"]
-    blocks: PositiveInt = Field(3, description="EdgeConv blocks")
-    k: PositiveInt = Field(16, description="nearest neighbours")
-
-
-ModelSettings = Annotated[PfnSettings | ParticleNetSettings, Field(discriminator="architecture")]
 
 
 class Choice(Settings):
@@ -339,13 +271,20 @@ def _further_seeds(name: str, model: dict[str, Any], number: int) -> dict[str, A
     first = training.get("seed", TrainingSettings().seed) if isinstance(training, dict) else None
     if not isinstance(first, int):
         return {}
-    return {f"{name}_seed{n}": model | {"training": training | {"seed": first + n - 1}} for n in range(2, number + 1)}
+    return {
+        f"{name}_seed{n}": model | {"training": training | {"seed": first + n - 1}, "seed_of": name}
+        for n in range(2, number + 1)
+    }
 
 
 class Study(Settings):
     """All settings of one analysis, from its data to its figures."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    extensions: tuple[str, ...] = Field(
+        (), description="modules of one's own that add columns, networks, metrics or formats, and that are run: Python "
+        "files, relative to the study's file, or names of modules that can be imported",
+    )  # fmt: skip
     data: DataSettings = DataSettings()
     models: Annotated[dict[str, ModelSettings], Field(min_length=1)]
     seeds: dict[str, Annotated[int, Field(ge=1, le=MAX_SEEDS)]] = Field(
@@ -377,11 +316,21 @@ class Study(Settings):
         for name in self.models:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"models.{name}: a model's name has lower-case letters, digits and underscores only")
-            if name in _NOT_MODELS:
+            if name in _NOT_MODELS or name.endswith("_closed"):  # as what has a residual correction is called
                 raise ValueError(f"models.{name}: metrics.json has other figures under this name; choose another")
+            self._check_relations(name)
         if self.tuning.model not in self.models:
             raise ValueError(f"tuning.model is {self.tuning.model!r}, but models has {', '.join(self.models)}")
         return self
+
+    def _check_relations(self, name: str) -> None:
+        model = self.models[name]
+        others = [other for other in self.models if other != name]
+        for relation in ("variant_of", "seed_of"):
+            if getattr(model, relation) not in (None, *others):
+                raise ValueError(f"models.{name}.{relation}: there is no other model {getattr(model, relation)!r}")
+        if model.scan is not None and model.scan not in (known := model.names()):
+            raise ValueError(f"models.{name}.scan: {model.scan!r} is not a setting; there are {', '.join(known)}")
 
 
 def project_root() -> Path:
@@ -473,8 +422,24 @@ def _path(settings: Any, location: Sequence[int | str]) -> str:
     return ".".join(names)
 
 
+def _load_extensions(settings: dict[str, Any], folder: Path) -> None:
+    """Import the modules that the study names, and note them as this study in another folder can load them.
+
+    What is mistyped is left to the check of all settings.
+    """
+    names = as_text(settings.get("extensions", []))
+    names = [names] if isinstance(names, str) else names
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        models = settings.get("models")
+        models = models.values() if isinstance(models, dict) else []
+        given = [model["architecture"] for model in models if isinstance(model, dict) and "architecture" in model]
+        known = extensions.load(names, folder)
+        known += load_architectures([name for name in given if isinstance(name, str)], folder)
+        settings["extensions"] = list(dict.fromkeys(known))
+
+
 def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
-    """Read and validate a study.
+    """Read and validate a study. What it names of its owner's is imported, and figures are told how its models look.
 
     Parameters
     ----------
@@ -486,7 +451,8 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     Raises
     ------
     StudyError
-        If the file is missing, is not YAML, or has a setting that is unknown or out of range; the message names it.
+        If the file is missing, is not YAML, or has a setting that is unknown or out of range; the message names it. Or
+        if a module of its `extensions`, which are imported, cannot be.
     """
     path = _study_path(name)
     try:
@@ -500,12 +466,15 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         _override(settings, dotted, value)
     try:
         check_no_secrets(settings)
+        _load_extensions(settings, path.parent)
     except InputError as error:
-        raise StudyError(f"study {path}: {error}") from None
+        raise StudyError(f"study {path}: {error}") from error.__cause__
     try:
-        return Study.model_validate(settings)
+        study = Study.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
         where = " ".join(_path(settings, first["loc"]).split()) or "study"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise StudyError(f"study {path}: {where}: {first['msg']}{more}") from None
+    show_models(study.models)
+    return study

@@ -55,7 +55,8 @@ def for_kernels(scratch: Path) -> dict[str, str]:
 
 def _figures(backend: str) -> dict[str, str]:
     found = importlib.util.find_spec("matplotlib")
-    own = {"MATPLOTLIBRC": f"{found.submodule_search_locations[0]}/mpl-data/matplotlibrc"} if found else {}
+    folders = found and found.submodule_search_locations
+    own = {"MATPLOTLIBRC": f"{folders[0]}/mpl-data/matplotlibrc"} if folders else {}
     return {"MPLBACKEND": backend} | own
 
 

@@ -64,7 +64,7 @@ class LiveHistory(_Live):
         self._rows: list[dict[str, float]] = []
         constant = np.median(clouds.split("train").target)
         error = float(np.abs(clouds.split("validation").target - constant).mean())
-        self._draw = lambda: plot_history(pd.DataFrame(self._rows), error, title, source=source)
+        self._draw = lambda: plot_history(pd.DataFrame(self._rows), error, title).complete(source)
 
     def __call__(self, epoch: int, row: dict[str, float]) -> None:
         self._rows.append(row)

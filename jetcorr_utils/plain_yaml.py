@@ -48,10 +48,16 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012 - PyYAML's own way
     yaml_constructors: dict = {}  # noqa: RUF012
 
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._flat: set[yaml.Node] = set()
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Before the keys that `<<` brings, which may be overridden: look at those that stand here."""
         known: set[Hashable] = set()
-        for key, _ in node.value:
+        written = node.value if node not in self._flat else []  # a mapping with an anchor comes here again, flattened
+        self._flat.add(node)
+        for key, _ in written:
             name = key.value if isinstance(key, yaml.ScalarNode) and key.value != "<<" else None
             if name is not None and name in known:
                 raise yaml.constructor.ConstructorError(None, None, f"{name!r} is given twice", key.start_mark)

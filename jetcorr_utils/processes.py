@@ -22,8 +22,11 @@ from typing import Any
 
 from .environment import LONGEST_SOCKET
 from .errors import JetcorrError
+from .extensions import Loaded
 
-__all__ = ["check_main_guard", "cores", "end_with_parent", "in_worker", "server_context", "worker_processes"]
+__all__ = [
+    "check_main_guard", "cores", "end_with_parent", "in_worker", "server_context", "start_process", "worker_processes",
+]  # fmt: skip
 
 NO_GUARD = (
     'a script that starts worker processes must do so below `if __name__ == "__main__":`, since each of them imports it'
@@ -130,9 +133,7 @@ class _Workers(Executor):
     def _start(self) -> tuple[BaseProcess, Connection]:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        # A daemon, so that this process never waits for it at its own end
-        process = context.Process(target=_work, args=(theirs,), daemon=True)
-        process.start()
+        process = start_process(context, _work, theirs)
         theirs.close()
         self._members.append((process, ours))
         if self._broken:  # meanwhile
@@ -148,10 +149,11 @@ def _ask(process: BaseProcess, pipe: Connection, task: Callable[[], Any], hint: 
         done, answer = pipe.recv()
     except (EOFError, OSError):
         process.join()
-        if (process.exitcode or 0) < 0:
-            why = f"was killed by signal {-process.exitcode}; is there too little memory? Try fewer workers"
+        code = process.exitcode or 0
+        if code < 0:
+            why = f"was killed by signal {-code}; is there too little memory? Try fewer workers"
         else:
-            why = f"ended by itself, with exit code {process.exitcode}{hint}"
+            why = f"ended by itself, with exit code {code}{hint}"
         raise JetcorrError(f"a worker process {why}") from None
     if not done:
         raise answer
@@ -205,11 +207,28 @@ def server_context(preload: str) -> BaseContext:
     return context
 
 
+def start_process(context: BaseContext, main: Callable[..., object], *arguments: Any) -> BaseProcess:
+    """Start `main(*arguments)` in a process that has this one's extensions (see `extensions`) before its arguments.
+
+    It is a daemon, so that this process never waits for it at its own end.
+    """
+    process = context.Process(target=_with_extensions, args=(Loaded(), main, *arguments), daemon=True)
+    process.start()
+    return process
+
+
+def _with_extensions(_: Loaded, main: Callable[..., object], *arguments: Any) -> None:
+    main(*arguments)
+
+
 def end_with_parent() -> None:
     """Have this process end when its parent does: a worker whose parent was killed has nobody to work for."""
 
+    parent = multiprocessing.parent_process()
+
     def watch() -> None:
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    if parent is not None:
+        threading.Thread(target=watch, daemon=True).start()

@@ -6,23 +6,19 @@ The layout is a contract (README.md, "A run's folder"): the notebooks, the pipel
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .config import Study, load_study
 from .errors import InputError, MissingStageError
 from .files import known_shape, local_path, read_json, write_json
+from .notebooks import NOTEBOOKS
 
-__all__ = ["NOTEBOOKS", "RunFolder"]
+if TYPE_CHECKING:
+    from .style import StyledFigure
 
-NOTEBOOKS = {
-    "01": "01_data_exploration",
-    "02": "02_gnn_training",
-    "03": "03_tuning",
-    "04": "04_onnx_export",
-    "05": "05_triton_query",
-    "06": "06_physics_plots",
-}
+__all__ = ["RunFolder", "open_run"]
 
 
 def _merge(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,9 +96,33 @@ class RunFolder:
         """
         if not path.exists():
             raise MissingStageError(
-                f"{path.relative_to(self.path)} is not in {self.path}: run notebook {NOTEBOOKS[notebook]} first"
+                f"{path.relative_to(self.path)} is not in {self.path}: run notebook {NOTEBOOKS[notebook].name} first"
             )
         return path
+
+    def logs(self, elsewhere: str | None = None, part: str = "") -> str:
+        """Where TensorBoard's logs (of one part) go: `elsewhere`, any URL, or the run's own folder, which is made."""
+        if elsewhere is None:
+            (self.tensorboard / part).mkdir(parents=True, exist_ok=True)
+        return f"{elsewhere or self.tensorboard}/{part}".rstrip("/")
+
+    def save(self, figure: StyledFigure, name: str) -> StyledFigure:
+        """Write a figure, which then says what made its jets, as ``figures/<name>.png`` and ``.pdf``; and return it."""
+        from .style import save_figure
+
+        save_figure(figure.complete(self.source), self.figures, name)
+        return figure
+
+    def show(self, figure: StyledFigure, name: str) -> None:
+        """Write a figure, see `save`, and show it below the cell."""
+        from IPython.display import display
+
+        display(self.save(figure, name))
+
+    def show_all(self, figures: Iterable[tuple[str, StyledFigure]]) -> None:
+        """Write and show figures that come with their names."""
+        for name, figure in figures:
+            self.show(figure, name)
 
     def record(self, notebook: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the metrics of a notebook and return those of the whole run, as they then stand in metrics.json.
@@ -117,3 +137,8 @@ class RunFolder:
                 _merge(merged, found)
         write_json(self.metrics, merged)
         return merged
+
+
+def open_run(study: str | Path, run_dir: str | Path) -> tuple[Study, RunFolder]:
+    """The study and the run's folder that a notebook's parameters name."""
+    return load_study(study), RunFolder(run_dir)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import hist
 import matplotlib.pyplot as plt
@@ -24,26 +24,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from .files import atomic_path
+from .looks import COLOURS, look_of
 
 __all__ = [
     "COLOURS", "StyledFigure", "color_of", "density_steps", "experiment_label", "figure_with_ratio", "legend",
     "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure", "selection_label", "styled",
     "subplots", "title_of",
 ]  # fmt: skip
-
-#: the ten colours of M. Petroff, arXiv:2107.02270, which CMS recommends
-COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd", "#94a4a2")
-
-_KNOWN = {"raw": ("#94a4a2", "v", "Raw"), "l1": ("#717581", "d", "L1"), "standard": ("#000000", "s", "L1 + L2L3")}
-_MODELS = {"particlenet": (COLOURS[0], "o", "ParticleNet"), "pfn": (COLOURS[1], "^", "PFN")}
-#: corrections that are no networks, see physics.limits
-_TITLES = {
-    "trees": "Boosted trees (composition)",
-    "trees_kinematics": "Boosted trees (kinematics)",
-    "oracle_flavour": "Oracle: true flavour",
-    "oracle_fractions": "Oracle: true energy fractions",
-}
-_MORE_MARKERS = "DPX*<>hp"
 
 _SIZES = {
     "figure.figsize": (8.0, 6.6),
@@ -73,20 +60,13 @@ _STYLE = ["default", mplhep.style.CMS, _SIZES]  # first matplotlib's own: not wh
 def styled(draw: Callable[..., StyledFigure]) -> Callable[..., Figure]:
     """Decorator of a function that returns a figure made by `subplots`.
 
-    The figure is drawn in the project's style, with room for its legends and texts above the data, and closed. The
-    function gets one more argument, ``source``: what made the jets, written where `experiment_label` says (see
-    `RunFolder.source`). Without it the figure does not say whose jets it shows.
+    The figure is drawn in the project's style, and closed.
     """
 
     @functools.wraps(draw)
-    def in_style(*args: Any, source: str = "", **kwargs: Any) -> Figure:
+    def in_style(*args: Any, **kwargs: Any) -> Figure:
         with plt.style.context(_STYLE):
             figure = draw(*args, **kwargs)
-            for ax, right in figure.labels:
-                _label(ax, source, right)
-            _uncover_data(figure)
-        # All is in its place: not looked for again by each display and each file ("none" would have each drawn twice).
-        figure.set_layout_engine(None)
         plt.close(figure)
         return figure
 
@@ -99,14 +79,33 @@ class StyledFigure(Figure):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.labels: list[tuple[Axes, str]] = []  # where it says what made the jets, and what it says to the right
+        self._complete = False
+
+    def complete(self, source: str = "") -> Self:
+        """Say what made the jets, and make room for legends and texts above the data: once, when it is shown or saved.
+
+        `source` is written where `experiment_label` says, see `RunFolder.source`; without it the figure does not say
+        whose jets it shows.
+        """
+        if not self._complete:
+            self._complete = True
+            with plt.style.context(_STYLE):
+                for ax, right in self.labels:
+                    _label(ax, source, right)
+                _uncover_data(self)
+            # All is in its place: not looked for by each display and each file ("none" would have each drawn twice)
+            self.set_layout_engine(None)
+        return self
 
     def draw(self, renderer) -> None:
         """Draw in the project's style."""
+        self.complete()
         with plt.style.context(_STYLE):
             super().draw(renderer)
 
     def get_tightbbox(self, *args, **kwargs):
         """The box around all that is drawn, as in the project's style."""
+        self.complete()
         with plt.style.context(_STYLE):
             return super().get_tightbbox(*args, **kwargs)
 
@@ -128,7 +127,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
 
 
 def experiment_label(ax: Axes, right: str = "13 TeV") -> None:
-    """Have it said above the axes what made the jets: the ``source`` of `styled`, and `right` at the other end."""
+    """Have it said above the axes what made the jets, see `StyledFigure.complete`, and `right` at the other end."""
     ax.figure.labels.append((ax, right))
 
 
@@ -199,31 +198,19 @@ def note_if_empty(ax: Axes, table: pd.DataFrame) -> None:
         ax.text(0.5, 0.5, "too few jets", transform=ax.transAxes, ha="center", va="center", color="0.4", fontsize=16)
 
 
-def _look(correction: str, among: Sequence[str] = ()) -> tuple[str, str, str]:
-    """Colour, marker and title of a correction; variants of a model get the next free ones among those shown."""
-    if correction in _KNOWN | _MODELS:
-        return (_KNOWN | _MODELS)[correction]
-    others = [name for name in among if name not in _KNOWN | _MODELS]
-    number = others.index(correction) if correction in others else 0
-    base, _, variant = (correction, "", "") if correction in _TITLES else correction.partition("_")
-    title = (_KNOWN | _MODELS)[base][2] if base in _KNOWN | _MODELS else _TITLES.get(base, base)
-    title = f"{title} ({variant.replace('_', ' ')})" if variant else title
-    return COLOURS[2 + number % 8], _MORE_MARKERS[number % 8], title
-
-
 def color_of(correction: str, among: Sequence[str] = ()) -> str:
     """The colour of a correction, the same in every figure."""
-    return _look(correction, among)[0]
+    return look_of(correction, among).colour
 
 
 def marker_of(correction: str, among: Sequence[str] = ()) -> str:
     """The marker of a correction, the same in every figure."""
-    return _look(correction, among)[1]
+    return look_of(correction, among).marker
 
 
 def title_of(correction: str) -> str:
     """The name of a correction in legends."""
-    return _look(correction)[2]
+    return look_of(correction).label
 
 
 def _label(ax: Axes, left: str, right: str) -> None:

@@ -10,20 +10,15 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import socket
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
 
-from .addresses import direct_environment, open_directly, refuse_secrets
-from .errors import InputError, ServerError
-from .listening import listens
+from .addresses import direct_environment, refuse_secrets
+from .errors import InputError
+from .processes import worker_processes
 
 __all__ = ["TensorBoard"]
-
-START = 120.0  # seconds until the server must answer
 
 
 class TensorBoard:
@@ -44,9 +39,8 @@ class TensorBoard:
     ------
     InputError
         If a local folder is not there, the port is taken, or a secret stands in the address of the logs.
-    ServerError
-        If the server ends or does not answer in time, or another program answers in its place; the message quotes the
-        end of its log, which is removed with the server.
+    JetcorrError
+        If the process ends before it listens.
     """
 
     def __init__(
@@ -55,26 +49,18 @@ class TensorBoard:
         refuse_secrets(str(log_dir))
         if "://" not in str(log_dir) and not Path(log_dir).is_dir():
             raise InputError(f"TensorBoard: there is no folder {log_dir}; train a model first (notebook 02)")
-        self.port = _free_port(port or 0)
-        self.url = f"http://127.0.0.1:{self.port}/"
-        self.address = address.format(port=self.port) if address else self.url
-        with tempfile.NamedTemporaryFile(prefix="tensorboard-", suffix=".log", delete=False) as log:
-            self.log = Path(log.name)
-            command = [
-                sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(log_dir), "--host", "127.0.0.1",
-                "--port", str(self.port), "--reload_interval", str(reload_interval), "--load_fast", "false",
-            ]  # fmt: skip
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | direct_environment()
-            )
+        self._process = contextlib.ExitStack()
+        worker = self._process.enter_context(worker_processes(1))
         atexit.register(self.stop)  # it ends with the notebook's kernel
         try:
-            self._wait()
+            self.url = worker.submit(_launch, str(log_dir), port or 0, reload_interval).result()
         except BaseException:
             self.stop()
             raise
+        self.port = urlsplit(self.url).port
+        self.address = address.format(port=self.port) if address else self.url
 
-    def __enter__(self) -> TensorBoard:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,36 +79,21 @@ class TensorBoard:
     def stop(self) -> None:
         """End the server and wait for its end."""
         atexit.unregister(self.stop)
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self.log.unlink(missing_ok=True)
-
-    def _failed(self, what: str) -> ServerError:
-        said = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
-        return ServerError("\n".join([f"TensorBoard {what}", *said]))
-
-    def _wait(self) -> None:
-        end = time.monotonic() + START
-        while time.monotonic() < end:
-            if self._process.poll() is not None:
-                raise self._failed(f"ended with exit code {self._process.returncode}")
-            with contextlib.suppress(OSError), open_directly(self.url, timeout=5):
-                if listens(self._process.pid, self.port):
-                    return
-                raise self._failed(f"has not got port {self.port}: another program has taken it")
-            time.sleep(0.2)
-        raise self._failed(f"did not answer at {self.url} in {START:.0f} s")
+        self._process.close()
 
 
-def _free_port(port: int) -> int:
-    """The port if it is free, or any free one for 0."""
-    with socket.socket() as server:
-        try:
-            server.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise InputError(f"TensorBoard: port {port} cannot be used: {error.strerror}") from None
-        return server.getsockname()[1]
+def _launch(log_dir: str, port: int, reload_interval: float) -> str:
+    """Start the server in a thread of this worker process, which has the port from then on; its URL."""
+    os.environ.update(direct_environment())
+    with open(os.devnull, "w") as nowhere:  # its log, which else would stand in the notebook
+        os.dup2(nowhere.fileno(), 2)
+    from tensorboard import program
+
+    board = program.TensorBoard()
+    board.configure(
+        logdir=log_dir, host="127.0.0.1", port=port, reload_interval=reload_interval, load_fast="false"
+    )  # fmt: skip
+    try:
+        return board.launch()
+    except program.TensorBoardServerException as error:
+        raise InputError(f"TensorBoard: port {port} cannot be used: {error.msg}") from None

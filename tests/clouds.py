@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from jetcorr_utils.data.dataset import CloudDataset
-from jetcorr_utils.data.features import PARTICLE_COLUMNS, POINT_COLUMNS
+from jetcorr_utils.jets.columns import Features, jet_columns, particle_columns
 
-__all__ = ["random_clouds"]
+__all__ = ["matrix", "random_clouds"]
 
 
-def random_clouds(sizes: Sequence[int] | int, seed: int = 0, features: str = "open") -> CloudDataset:
+def random_clouds(sizes: Sequence[int] | int, seed: int = 0, features: Features = "open") -> CloudDataset:
     """Clouds with the given multiplicities (a number: that many clouds of about 20 particles).
 
     The response of a jet depends on the share of its neutral hadrons, so that a network has something to learn.
@@ -33,23 +33,30 @@ def random_clouds(sizes: Sequence[int] | int, seed: int = 0, features: str = "op
         "PF_caloFraction": rng.uniform(0, 2, count),
         "PF_hcalFraction": rng.uniform(0, 1, count),
     }
-    particles = np.stack([columns[name] for name in POINT_COLUMNS + PARTICLE_COLUMNS[features]], axis=1)
     jet_pt = np.add.reduceat(columns["PF_pT"], ptr[:-1])
     share = np.add.reduceat(columns["PF_pT"] * (columns["PF_id"] == 130), ptr[:-1]) / jet_pt
     target = (0.5 * (share - 0.25) + 0.02 * rng.normal(size=len(sizes))).astype(np.float32)
     flavour = rng.choice([1, 2, 3, 4, 5, 21], len(sizes)).astype(np.int32)
     flat = np.ones(len(sizes))
-    jets = [
-        jet_pt, rng.uniform(-2.5, 2.5, len(sizes)), 0.1 * jet_pt, 0.5 * flat, 0.95 * jet_pt,
-        rng.normal(20, 3, len(sizes)), rng.integers(10, 40, len(sizes)), rng.uniform(0.2, 0.9, len(sizes)),
-        rng.uniform(0, 0.1, len(sizes)), sizes,
-    ]  # fmt: skip
+    jets = {
+        "jetPt": jet_pt, "jetEta": rng.uniform(-2.5, 2.5, len(sizes)), "jetMass": 0.1 * jet_pt, "jetArea": 0.5 * flat,
+        "jetRawPt": 0.95 * jet_pt, "rhoAll": rng.normal(20, 3, len(sizes)),
+        "PV_npvsGood": rng.integers(10, 40, len(sizes)), "QG_ptD": rng.uniform(0.2, 0.9, len(sizes)),
+        "QG_axis2": rng.uniform(0, 0.1, len(sizes)), "QG_mult": sizes,
+    }  # fmt: skip
     table = {
         "hadronFlav": np.where((flavour == 4) | (flavour == 5), flavour, 0),
         "partonFlav": flavour,
         "genJetPt": (jet_pt * np.exp(target)).astype(np.float32),
     }
     return CloudDataset(
-        particles.astype(np.float32), ptr, np.stack(jets, axis=1).astype(np.float32), target,
-        np.zeros(len(sizes), np.uint8), table, features, f"random-{seed}-{len(sizes)}",
+        matrix(columns, particle_columns(features), rng), ptr, matrix(jets, jet_columns(features), rng), features,
+        target, np.zeros(len(sizes), np.uint8), table, f"random-{seed}-{len(sizes)}",
     )  # fmt: skip
+
+
+def matrix(columns: Mapping[str, np.ndarray], names: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """Some columns side by side, float32; those that are not there, which an extension has added, at random."""
+    rows = len(next(iter(columns.values())))
+    values = [columns[name] if name in columns else rng.uniform(0, 1, rows) for name in names]
+    return np.stack(values, axis=1).astype(np.float32)

@@ -27,9 +27,23 @@ settings.register_profile("jetcorr", deadline=None, derandomize=True, suppress_h
 settings.load_profile("jetcorr")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: one process builds the image while another one makes the run that many tests wait for."""
-    items.sort(key=lambda item: "image" not in item.path.parts)
+LONGEST = (
+    "test_batch.py", "tuning/test_search.py", "kubeflow/test_backend.py", "kubeflow/test_pipeline.py",
+    "browser/test_jupyterlab.py", "reliability/test_faults.py", "tuning/test_resume.py", "serving/test_server.py",
+    "test_notebooks.py", "test_addresses.py", "serving/test_served.py", "simulation/test_production.py",
+    "training/test_training.py", "browser/test_lab_access.py", "browser/test_tensorboard.py",
+    "tuning/test_tensorboard.py", "test_surroundings.py", "physics/test_figures.py", "data/test_remote.py",
+)  # fmt: skip
+"""Files with the longest tests: they begin, so that no process is left alone with one of them in the end.
+
+The first makes the run that others wait for; the second does without it meanwhile.
+"""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest first; see also the slowest tests, which `make test` lists."""
+    place = {config.rootpath / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(autouse=True)
@@ -86,13 +100,15 @@ def smoke_run(tmp_path_factory) -> SmokeRun:
     """All six notebooks, executed once on the study `smoke` for all tests, also where several processes share them.
 
     The run's folder and that for temporary files have awkward names, and no shell of the many programs below runs them.
+    A folder named by JETCORR_SMOKE_RUN is kept, and brought up to date the next time.
     """
     base = tmp_path_factory.getbasetemp()
-    place = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "smoke"
-    place.mkdir(exist_ok=True)
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    place = Path(os.environ.get("JETCORR_SMOKE_RUN", shared / "smoke"))
+    place.mkdir(parents=True, exist_ok=True)
     folder, temporary = place / AWKWARD, place / f"tmp {AWKWARD}"
     arguments = ("run", "--study", "smoke", "--out", folder, "-p", "data.directory", place / "data")
-    output = place / "output.txt"
+    output = shared / "smoke.txt"
     with Lock(place / "run.lock", "run"):
         if not output.exists():
             temporary.mkdir(exist_ok=True)

@@ -15,7 +15,9 @@ from jetcorr_utils.config import ParticleNetSettings, PfnSettings
 from jetcorr_utils.data.dataset import CloudDataset
 from jetcorr_utils.data.features import TABLE_COLUMNS
 from jetcorr_utils.export import add_model, export_model
+from jetcorr_utils.jets.columns import jet_columns, particle_columns
 from jetcorr_utils.models import CloudNetwork, build_model
+from tests.clouds import matrix
 
 SETTINGS = {
     "pfn": PfnSettings(architecture="pfn", conv_dim=24, fc_dim=24),
@@ -37,24 +39,28 @@ def clouds_of(counts, seed: int = 0, features: str = "open") -> CloudDataset:
     rng = np.random.default_rng(seed)
     counts = np.asarray(counts, dtype=np.int64)
     jets, particles = len(counts), int(counts.sum())
-    columns = [
-        rng.normal(0, 0.15, particles), rng.normal(0, 0.15, particles), 0.3 + rng.exponential(5, particles),
-        rng.choice([0, 0.13957], particles), rng.choice([211, -211, 130, 22, 11, 13, 1], particles),
-        rng.integers(0, 4, particles), np.ones(particles),
-    ]  # fmt: skip
+    columns = {
+        "PF_dEta": rng.normal(0, 0.15, particles), "PF_dPhi": rng.normal(0, 0.15, particles),
+        "PF_pT": 0.3 + rng.exponential(5, particles), "PF_mass": rng.choice([0, 0.13957], particles),
+        "PF_id": rng.choice([211, -211, 130, 22, 11, 13, 1], particles), "PF_fromPV": rng.integers(0, 4, particles),
+        "PF_fromAK4Jet": np.ones(particles),
+    }  # fmt: skip
     if features == "rich":
-        columns += [rng.random(particles), rng.random(particles)]
+        columns |= {"PF_caloFraction": rng.random(particles), "PF_hcalFraction": rng.random(particles)}
     pt = rng.uniform(30, 1000, jets)
     table = {name: np.zeros(jets, dtype) for name, dtype in TABLE_COLUMNS.items()}
     table |= {"event": np.arange(jets, dtype=np.uint64), "jetPt": pt.astype(np.float32)}
-    jet_columns = [
-        pt, rng.uniform(-2.5, 2.5, jets), 0.1 * pt, rng.normal(0.5, 0.02, jets), 0.9 * pt, rng.uniform(5, 30, jets),
-        rng.integers(5, 40, jets), rng.uniform(0.2, 0.9, jets), rng.uniform(1e-3, 0.1, jets), counts,
-    ]  # fmt: skip
+    of_jets = {
+        "jetPt": pt, "jetEta": rng.uniform(-2.5, 2.5, jets), "jetMass": 0.1 * pt,
+        "jetArea": rng.normal(0.5, 0.02, jets), "jetRawPt": 0.9 * pt, "rhoAll": rng.uniform(5, 30, jets),
+        "PV_npvsGood": rng.integers(5, 40, jets), "QG_ptD": rng.uniform(0.2, 0.9, jets),
+        "QG_axis2": rng.uniform(1e-3, 0.1, jets), "QG_mult": counts,
+    }  # fmt: skip
+    table |= {name: of_jets[name].astype(dtype) for name, dtype in TABLE_COLUMNS.items() if name in of_jets}
     return CloudDataset(
-        particles=np.stack(columns, axis=1).astype(np.float32),
+        particles=matrix(columns, particle_columns(features), rng),
         ptr=np.concatenate([[0], np.cumsum(counts)]),
-        jets=np.stack(jet_columns, axis=1).astype(np.float32),
+        jets=matrix(of_jets, jet_columns(features), np.random.default_rng(seed)),
         target=rng.normal(0, 0.1, jets).astype(np.float32),
         part=np.zeros(jets, np.uint8),
         table=table,

@@ -10,7 +10,7 @@ import pytest
 from jetcorr_utils.addresses import check_no_secrets, direct_environment, is_loopback, refuse_secrets, without_secrets
 from jetcorr_utils.config import DataSettings, load_study
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.serving import TritonPredictor, open_predictors
+from jetcorr_utils.inference import TritonPredictor, open_predictors
 from jetcorr_utils.tensorboard import TensorBoard
 from jetcorr_utils.training.records import TensorBoardLog
 from tests.planted import SECRET, SECRET_ADDRESSES
@@ -125,7 +125,7 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command))
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_command_writes_or_prints_it(cli, command, tmp_path):
     address = f"https://me:{SECRET}@data.example.invalid/jets.root?X-Amz-Signature={SECRET}"
     study = {

@@ -12,16 +12,18 @@ import nbformat
 import pytest
 import uproot
 
-from jetcorr_utils.batch import STAGES, NotebookError, _Data, _prepare, run_notebook, run_study, why_outdated
+from jetcorr_utils.batch import NotebookError, _Data, _prepare, run_notebook, run_study, why_outdated
 from jetcorr_utils.cli import _results
 from jetcorr_utils.config import SplitSettings, load_study
+from jetcorr_utils.correct import write_predictions
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import Lock, fingerprint, read_json, write_json
-from jetcorr_utils.run import NOTEBOOKS, RunFolder
-from jetcorr_utils.serving import write_predictions
-from jetcorr_utils.serving.opening import open_predictors
-from jetcorr_utils.simulation.ntuple import SCHEMA, create_tree
+from jetcorr_utils.inference.open_predictors import open_predictors
+from jetcorr_utils.jets.columns import BRANCHES
+from jetcorr_utils.notebooks import NOTEBOOKS
+from jetcorr_utils.run import RunFolder
+from jetcorr_utils.simulation.ntuple import create_tree
 from jetcorr_utils.training import load_result
 
 pytestmark = pytest.mark.slow
@@ -40,6 +42,7 @@ def copied_run(smoke_run, tmp_path):
     return folder, arguments
 
 
+@pytest.mark.skipif("JETCORR_SMOKE_RUN" in os.environ, reason="JETCORR_SMOKE_RUN is set: the run need not be fresh")
 def test_a_fresh_run_executes_every_notebook_and_prints_the_results(smoke_run):
     assert _executed(smoke_run.output) == list(NOTEBOOKS)
     assert "pfn" in smoke_run.output.lower()
@@ -62,11 +65,11 @@ def test_a_deleted_figure_redoes_the_notebook_that_draws_it(copied_run, cli):
     folder, arguments = copied_run
     deleted = next(
         folder.path / name
-        for name in read_json(folder.state)["stages"]["06"]["outputs"]
+        for name in read_json(folder.state)["stages"]["03"]["outputs"]
         if name.startswith("figures/") and name.endswith(".png")
     )
     deleted.unlink()
-    assert _executed(cli(*arguments).stdout) == ["06"]
+    assert _executed(cli(*arguments).stdout) == ["03"]
     assert deleted.is_file()
 
 
@@ -84,11 +87,27 @@ def test_a_moved_run_folder_and_moved_data_are_up_to_date(copied_run, cli, sampl
     assert _executed(cli(*arguments, "-p", "data.files", json.dumps(data)).stdout) == []
 
 
+def test_relative_data_files_count_from_the_current_folder_in_notebooks_too(tmp_path, monkeypatch, sample):
+    """Also where the folder in which notebooks work, or the project, has a file of the same name."""
+    own = tmp_path / "data" / "sample" / "jets.root"
+    own.parent.mkdir(parents=True)
+    shutil.copy(sample, own)
+    (tmp_path / "list.txt").write_text("data/sample/*.root\nhttps://example.org/a.root\nmissing.root\n")
+    monkeypatch.chdir(tmp_path)
+    for files in ("data/sample/jets.root", "data/sample/*.root", "list.txt", "missing.root"):
+        *_, study, _ = _prepare("smoke", tmp_path / "run", {"data.files": files})
+        local = [file for file in study.data.files if not file.startswith("https://")]
+        assert all(Path(file).is_absolute() and Path(file).is_relative_to(tmp_path) for file in local), study.data.files
+    monkeypatch.chdir(tmp_path / "data")
+    *_, study, _ = _prepare("smoke", tmp_path / "run", {"data.files": "data/sample/jets.root"})
+    assert study.data.files == (str(sample),)  # not below the current folder: the project's
+
+
 def _reasons(folder: RunFolder, arguments: list, files: object) -> list[str | None]:
     """Why each stage would run with these data files."""
     parameters = {"data.directory": str(arguments[-1]), "data.files": files}
     run, study, own = _prepare("smoke", folder.path, parameters)
-    return [why_outdated(stage, study, run, own, _Data(study.data)) for stage in STAGES]
+    return [why_outdated(stage, study, run, own, _Data(study.data)) for stage in NOTEBOOKS.values()]
 
 
 def test_a_replaced_data_file_redoes_all_and_is_named(copied_run, tmp_path, sample):
@@ -111,7 +130,7 @@ def test_a_network_is_not_exported_with_notes_of_other_data(copied_run, cli, tmp
     _, arguments = copied_run
     with uproot.open(sample) as source, uproot.recreate(tmp_path / "fewer.root") as file:
         jets = source["AK4jets/jetTree"].arrays(entry_stop=1500)
-        create_tree(file).extend({name: jets[name] for name in SCHEMA})
+        create_tree(file).extend({name: jets[name] for name in BRANCHES})
     change = ("-p", "data.files", json.dumps(str(tmp_path / "fewer.root")), "--from", "04")
     result = cli(*arguments, *change, check=False)
     assert result.returncode == 1

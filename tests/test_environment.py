@@ -16,8 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from jetcorr_utils.config import project_root
-from jetcorr_utils.export.predictor import OnnxPredictor
-from jetcorr_utils.serving import TritonPredictor, TritonServer
+from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
+from jetcorr_utils.serving import TritonServer
 from tests.networks import some_clouds
 
 ROOT = project_root()

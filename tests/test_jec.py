@@ -7,10 +7,13 @@ import gzip
 import awkward as ak
 import numpy as np
 import pytest
+import uproot
 
+from jetcorr_utils.correct import correct_files
 from jetcorr_utils.data import read_jets
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.jec import correct_jets, load_official
+from tests.networks import exported
 
 JETS = ([100.0, 50.0, 40.0], [-1.0, 1.0, 1.0], [0.5, 0.5, 0.5], [20.0, 20.0, 20.0])
 """Raw pt, eta, area and rho."""
@@ -183,3 +186,12 @@ def test_the_formula_of_a_text_file_runs_no_code(tmp_path, monkeypatch, formula)
     with pytest.raises(InputError, match="its formula is not one"):
         load_official([relative(tmp_path, header)])
     assert not (tmp_path / "HIT").exists()
+
+
+def test_files_are_corrected_by_official_texts_first(tmp_path, sample):
+    """What the model is given is the pt that the texts make of the raw one, here 1.1 or 1.2 times it."""
+    options = {"official": [relative(tmp_path / "texts")], "progress": False}
+    assert correct_files([sample], exported("pfn"), tmp_path / "out.root", **options).corrected > 1000
+    with uproot.open(tmp_path / "out.root") as file:
+        jets = file["jets"].arrays(["jetPt", "jetRawPt", "jetEta"])
+    np.testing.assert_allclose(jets["jetPt"], jets["jetRawPt"] * np.where(jets["jetEta"] < 0, 1.1, 1.2), rtol=1e-5)

@@ -8,10 +8,10 @@ import shutil
 import nbformat
 import pytest
 
-from jetcorr_utils.batch import _literal
 from jetcorr_utils.config import load_study
+from jetcorr_utils.correct import correct_files
 from jetcorr_utils.data import describe, ensure_files
-from jetcorr_utils.serving import correct_files
+from jetcorr_utils.notebooks import literal
 from tests.planted import AWKWARD
 from tests.test_environment import ROOT
 
@@ -49,4 +49,4 @@ def test_papermill_takes_braces_in_a_path_for_what_they_are(folder):
 
     path = folder / "notebook.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), path)
-    assert papermill.inspect_notebook(_literal(path)) == {}
+    assert papermill.inspect_notebook(literal(path)) == {}

@@ -9,11 +9,11 @@ import papermill
 import pytest
 import uproot
 
-from jetcorr_utils.config import load_study, project_root
+from jetcorr_utils.config import load_study
 from jetcorr_utils.files import read_json
-from jetcorr_utils.run import NOTEBOOKS
+from jetcorr_utils.notebooks import NOTEBOOKS
 
-PATHS = {number: project_root() / "notebooks" / f"{name}.ipynb" for number, name in NOTEBOOKS.items()}
+PATHS = {number: notebook.path for number, notebook in NOTEBOOKS.items()}
 PT_BINS = ["30-inf", "30-100", "100-300", "300-1000", "1000-inf"]
 ETA_BINS = ["0-1.3", "1.3-2.5", "0-2.5"]
 
@@ -61,7 +61,7 @@ def test_papermill_finds_the_parameters(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", PATHS)
 def test_executed_notebook_has_no_error_and_no_warning(smoke_run, number):
-    executed = nbformat.read(smoke_run.folder.notebooks / f"{NOTEBOOKS[number]}.ipynb", as_version=4)
+    executed = nbformat.read(smoke_run.folder.notebooks / PATHS[number].name, as_version=4)
     for cell in _code(executed):
         assert cell.execution_count, f"not executed: {cell.source}"
         for output in cell.outputs:

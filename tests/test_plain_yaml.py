@@ -71,3 +71,8 @@ def test_papermill_writes_plain_values_as_themselves(value):
 @pytest.mark.parametrize("value", [b"x", (1,), {1}, {1: 2}, math.nan, math.inf, [b"x"], {"a": {None: 1}}, object()])
 def test_other_values_are_not_plain(value):
     assert not is_plain(value)
+
+
+def test_a_mapping_that_overrides_what_it_merges_can_be_merged_itself():
+    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}"
+    assert parse_yaml(text)["c"] == {"x": 2, "y": 3}

@@ -79,20 +79,18 @@ UNGUARDED_POOL = """
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from jetcorr_utils.config import load_study
-from jetcorr_utils.data import load_clouds
+from jetcorr_utils.files import locked
 
-settings = load_study("smoke", {"data.files": [sys.argv[1]]}).data
-with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-    load_clouds(settings, cache_dir=sys.argv[2], progress=False, executor=pool)
+with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool, locked(sys.argv[1], "test"):
+    pool.submit(abs, 1).result()
 """
 
 
-def test_a_worker_without_a_main_guard_does_not_wait_at_the_lock_that_its_parent_holds(sample, tmp_path):
+def test_a_worker_without_a_main_guard_does_not_wait_at_the_lock_that_its_parent_holds(tmp_path):
     """The pool is the user's own here: the worker says it, and the executor that it died."""
     script = tmp_path / "script.py"
     script.write_text(UNGUARDED_POOL, encoding="utf-8")
-    result = _run([str(script), str(sample), str(tmp_path / "cache")])
+    result = _run([str(script), str(tmp_path)])
     assert result.returncode == 1
     assert 'jetcorr: a script that starts worker processes must do so below `if __name__ == "__main__":`' in (
         result.stderr

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from jetcorr_utils.config import load_study, project_root
+from jetcorr_utils.correct import correct_files
 from jetcorr_utils.data import read_jets
 from jetcorr_utils.files import read_json
 from jetcorr_utils.physics import ETA_BINS, PT_BINS, load_predictions
-from jetcorr_utils.physics.metrics import absolute_log_error
-from jetcorr_utils.serving import correct_files
+from jetcorr_utils.physics.measurement import absolute_log_error
 
 REFERENCE = project_root() / "results" / "reference"
 NETWORKS = ("pfn", "particlenet")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from jetcorr_utils.notebooks import NOTEBOOKS
 from jetcorr_utils.report import write_report
+from jetcorr_utils.run import RunFolder
 
 
 def _write(path, text: str):
@@ -15,12 +17,15 @@ def _write(path, text: str):
 
 
 def test_report_has_every_notebook_and_no_code(tmp_path):
-    notebooks = [_write(tmp_path / f"0{n}_part.ipynb", str(n)) for n in (1, 2)]
-    html = write_report([*notebooks, tmp_path / "03_not_run.ipynb"], tmp_path / "report.html", title="mine").read_text()
-    for n in (1, 2):
-        assert f"Chapter {n}" in html
-        assert f"output of {n}" in html
-        assert f'href="#0{n}_part"' in html
-        assert f'id="0{n}_part"' in html
-    assert "03_not_run" not in html
+    run, names = RunFolder(tmp_path), [notebook.name for notebook in NOTEBOOKS.values()]
+    run.notebooks.mkdir()
+    for name in names[:2]:
+        _write(run.notebooks / f"{name}.ipynb", name)
+    html = write_report(run, title="mine").read_text()
+    for name in names[:2]:
+        assert f"Chapter {name}" in html
+        assert f"output of {name}" in html
+        assert f'href="#{name}"' in html
+        assert f'id="{name}"' in html
+    assert names[2] not in html
     assert "secret_code" not in html

@@ -61,7 +61,7 @@ def test_what_is_written_takes_the_place_of_a_link_and_leaves_what_it_led_to(tmp
     place.symlink_to(victim)
     run.record("06", {"pfn": {}})
     save_figure(Figure(), run.figures, "06_closure")
-    write_report([], run.report, title="test")
+    write_report(run, title="test")
     assert victim.read_text(encoding="utf-8") == "of another"
     assert not place.is_symlink()
 

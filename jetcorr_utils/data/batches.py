@@ -2,13 +2,11 @@
 
 The order of the jets depends on the seed and on the epoch only. Inside a batch the jets are sorted by multiplicity:
 neighbours in memory need alike work, and the shares of several processes, which take turns along the sorted batch, take
-equally long. Which jets share a batch stays random, so that batch normalisation sees fair samples; `pool` > 1 trades
-this for batches of alike jets, which is worth it where clouds are padded.
+equally long. Which jets share a batch stays random, so that batch normalisation sees fair samples.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -18,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
-from .dataset import CloudDataset, rows_of
-from .labels import paper_flavour
+from ..jets.flavours import paper_flavour
+from ..jets.ragged import rows_of
+from .dataset import CloudDataset
 
 __all__ = ["BatchLoader", "CloudBatch", "gather"]
 
@@ -31,7 +30,7 @@ class CloudBatch:
     Attributes
     ----------
     particles, jets, ptr, target
-        As in `CloudDataset`: `(n, 2 + F)`, `(b, 10)`, `(b + 1,)`, `(b,)`.
+        As in `CloudDataset`: `(n, 2 + F)`, `(b, J)`, `(b + 1,)`, `(b,)`.
     flavour
         `(b,)` int64, the paper's flavour: 0 to 5 and 21.
     gen_pt
@@ -90,8 +89,6 @@ class BatchLoader:
     rank, world_size
         Process `rank` of `world_size` takes every `world_size`-th jet of each batch, so that all processes together
         see the batches that one process would see. A batch with fewer jets than processes is left out.
-    pool
-        So many batches are sorted by multiplicity together before they are cut apart (with `shuffle` only).
     """
 
     def __init__(
@@ -104,16 +101,15 @@ class BatchLoader:
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
-        pool: int = 1,
     ) -> None:
-        if batch_size < 1 or pool < 1:
-            raise InputError(f"batch_size {batch_size} and pool {pool} must be at least 1")
+        if batch_size < 1:
+            raise InputError(f"batch_size {batch_size} must be at least 1")
         if not 0 <= rank < world_size:
             raise InputError(f"rank {rank} is not one of {world_size} processes")
         if batch_size < world_size:
             raise InputError(f"batch_size {batch_size} leaves nothing for some of {world_size} processes")
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
-        self.drop_last, self.rank, self.world_size, self.pool = drop_last, rank, world_size, pool
+        self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -130,22 +126,7 @@ class BatchLoader:
         jets = len(self.dataset)
         if not self.shuffle:
             return np.arange(jets)
-        rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(jets)
-        if self.pool == 1 or jets == 0:
-            return order
-        multiplicity = self.dataset.multiplicity
-        size = self.batch_size * self.pool
-        batches: list[NDArray[np.int64]] = []
-        for start in range(0, jets, size):
-            chunk = order[start : start + size]
-            chunk = chunk[np.argsort(multiplicity[chunk], kind="stable")]
-            cut = math.ceil(len(chunk) / self.batch_size)
-            pieces = [chunk[i * self.batch_size : (i + 1) * self.batch_size] for i in range(cut)]
-            last = pieces.pop() if len(pieces[-1]) < self.batch_size else None  # the small batch stays the last one
-            batches += [pieces[i] for i in rng.permutation(len(pieces))]
-            batches += [] if last is None else [last]
-        return np.concatenate(batches)
+        return np.random.default_rng([self.seed, self.epoch]).permutation(jets)
 
     def __iter__(self) -> Iterator[CloudBatch]:
         """Yield this process's share of each batch."""

@@ -10,16 +10,16 @@ are PUPPI weights that are not those of the clustering, or a raw momentum that i
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .dataset import CloudLike
-from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
+from .dataset import Clouds
 
-__all__ = ["STRANGERS", "candidate_sums", "strangers"]
+__all__ = ["STRANGERS", "candidate_sums", "refuse_strangers", "strangers"]
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +31,15 @@ DISTANCE = 0.2
 DIFFERENCE = 0.05
 """Of the sum's pt from the raw pt, as a share of it: many times what files round."""
 TYPICAL = 0.01
-"""The same, for the median of the jets."""
+"""The same, for half of the jets."""
 TOLERATED = 0.01
-"""Share of jets that may differ by more, and one jet besides; more of them are taken for an error of all."""
+"""Share of jets that may differ by more, but for chance; more of them are taken for an error of all."""
 
-_COLUMNS = POINT_COLUMNS + PARTICLE_COLUMNS["open"]
 _ORDER = "give all jets of an event in the order of its file, and sort and select them later"
 _MOMENTUM = "the raw pt (pt_raw, rawFactor) or the candidates' pt (PUPPI weights) is not that of the clustering"
 
 
-def candidate_sums(clouds: CloudLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def candidate_sums(clouds: Clouds) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Where the sum of the candidates that were clustered into a jet (PF_fromAK4Jet) lies.
 
     Returns
@@ -48,17 +47,17 @@ def candidate_sums(clouds: CloudLike) -> tuple[NDArray[np.float64], NDArray[np.f
     ratio, d_eta, d_phi
         `(B,)`: pt of the sum over raw pt, and its direction relative to the jet; not a number where there are none.
     """
-    particles, jets, ptr = (np.asarray(part) for part in (clouds.particles, clouds.jets, clouds.ptr))
-    own = particles[:, _COLUMNS.index("PF_fromAK4Jet")] > 0
-    if not own.all():
-        rows = np.flatnonzero(own)
-        particles, ptr = particles[rows], np.searchsorted(rows, ptr)
-    d_eta, d_phi, pt = (particles[:, _COLUMNS.index(name)] for name in ("PF_dEta", "PF_dPhi", "PF_pT"))
-    jet_eta, counts = jets[:, JET_COLUMNS.index("jetEta")], np.diff(ptr)
+    ptr = np.asarray(clouds.ptr)
+    d_eta, d_phi, pt = (clouds.particle(name) for name in ("PF_dEta", "PF_dPhi", "PF_pT"))
+    if "PF_fromAK4Jet" in clouds.columns:
+        rows = np.flatnonzero(clouds.particle("PF_fromAK4Jet") > 0)
+        if len(rows) < len(pt):
+            d_eta, d_phi, pt, ptr = d_eta[rows], d_phi[rows], pt[rows], np.searchsorted(rows, ptr)
+    jet_eta, counts = clouds.jet("jetEta"), np.diff(ptr)
     filled = counts > 0
 
     def sums(values: NDArray) -> NDArray[np.float64]:
-        total = np.zeros(len(jets))
+        total = np.zeros(len(clouds))
         if filled.any():
             total[filled] = np.add.reduceat(values, ptr[:-1][filled], dtype=np.float64)
         return total
@@ -67,14 +66,14 @@ def candidate_sums(clouds: CloudLike) -> tuple[NDArray[np.float64], NDArray[np.f
     pz = sums(pt * np.sinh(d_eta + np.repeat(jet_eta, counts)))
     with np.errstate(invalid="ignore", divide="ignore"):
         sum_pt = np.where(px**2 + py**2 > 0, np.hypot(px, py), np.nan)
-        ratio = sum_pt / jets[:, JET_COLUMNS.index("jetRawPt")]
+        ratio = sum_pt / clouds.jet("jetRawPt")
         return ratio, np.arcsinh(pz / sum_pt) - jet_eta, np.arctan2(py, px)
 
 
 def strangers(
-    clouds: CloudLike, jets: ak.Array, which: NDArray[np.bool_] | None = None, where: str = "the jets"
-) -> NDArray[np.bool_]:
-    """The jets whose candidates do not sum up to them, `(b,)`; a few are named in the log, more are refused.
+    clouds: Clouds, jets: ak.Array, which: NDArray[np.bool_] | None = None, where: str = "the jets"
+) -> tuple[NDArray[np.bool_], Counter[str]]:
+    """The jets whose candidates do not sum up to them; a few are named in the log, see `refuse_strangers`.
 
     Parameters
     ----------
@@ -87,35 +86,65 @@ def strangers(
     where
         What they come from, for the message.
 
+    Returns
+    -------
+    strange
+        `(b,)`, which they are.
+    tally
+        Numbers of jets, to be added up over all that belong together: ``jets`` with candidates, of which ``strange``
+        ones, those of them that lie ``away``, and those that are ``off`` by more than `TYPICAL`.
+
     Raises
     ------
     InputError
-        If candidates belong to another jet of their event, if too many do not sum up to their jets, or if most sums
-        differ from the raw pt.
+        If candidates belong to another jet of their event.
     """
     ratio, d_eta, d_phi = candidate_sums(clouds)
     judged = ~np.isnan(ratio)
-    number = int(judged.sum())
-    if not number:
-        return judged
     difference = np.abs(ratio - 1)
     away = judged & ~(np.hypot(d_eta, d_phi) < DISTANCE)
     strange = away | (judged & ~(difference < DIFFERENCE))
-    typical, count = float(np.median(difference[judged])), int(strange.sum())
+    off = judged & ~(difference <= TYPICAL)
+    counted = {"jets": judged, "strange": strange, "away": away, "off": off}
+    tally = Counter({name: int(mask.sum()) for name, mask in counted.items()})
     rows = np.arange(len(jets)) if which is None else np.flatnonzero(which)
-    if (
-        count > 1 + TOLERATED * number
-        or typical > TYPICAL
-        or any(_of_another(jets, rows[i], d_eta[i], d_phi[i]) for i in np.flatnonzero(away))
-    ):
-        raise InputError(
-            f"{where}: the candidates do not belong to the jets: for {count} of {number} they sum up to another "
-            f"direction or to a pt that is more than {DIFFERENCE:.0%} from the raw one, for half by {typical:.2%} or "
-            f"more; {_ORDER if away.sum() > count / 2 else _MOMENTUM}"
-        )
-    if count:
-        log.warning("%s: %d of %d jets have %s", where, count, number, STRANGERS)
-    return strange
+    if any(_of_another(jets, rows[i], d_eta[i], d_phi[i]) for i in np.flatnonzero(away)):
+        raise _refusal(tally, where)
+    if strange.any():
+        log.warning("%s: %d of %d jets have %s", where, tally["strange"], tally["jets"], STRANGERS)
+    return strange, tally
+
+
+def refuse_strangers(tally: Counter[str], where: str, jets: int = 0) -> None:
+    """Refuse jets if too many of them do not sum up, however they were divided for `strangers`.
+
+    Parameters
+    ----------
+    tally
+        The sum of those of `strangers`.
+    where
+        What the jets come from, for the message.
+    jets
+        How many there are in all, if more of them are to come.
+
+    Raises
+    ------
+    InputError
+        If more than the tolerated ones do not sum up to their jets, or if most sums differ from the raw pt.
+    """
+    number = max(tally["jets"], jets)
+    expected = TOLERATED * number
+    # One jet besides, and what chance adds once in a thousand times
+    if tally["strange"] > 1 + expected + 3 * np.sqrt(expected) or tally["off"] > max(1, number / 2):
+        raise _refusal(tally, where)
+
+
+def _refusal(tally: Counter[str], where: str) -> InputError:
+    return InputError(
+        f"{where}: the candidates do not belong to the jets: for {tally['strange']} of {tally['jets']} they sum up to "
+        f"another direction or to a pt that is more than {DIFFERENCE:.0%} from the raw one, for {tally['off']} by more "
+        f"than {TYPICAL:.0%}; {_ORDER if tally['away'] > tally['strange'] / 2 else _MOMENTUM}"
+    )
 
 
 def _of_another(jets: ak.Array, row: int, d_eta: float, d_phi: float) -> bool:

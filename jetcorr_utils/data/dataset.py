@@ -6,101 +6,161 @@ set larger than the memory opens at once, and only what a batch needs is read.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from .features import PARTICLE_COLUMNS, POINT_COLUMNS, Features
+from ..files import read_json
+from ..jets.columns import Features, jet_columns, particle_columns
+from ..jets.ragged import rows_of
+from .features import TABLE_COLUMNS
 from .split import SPLITS
+from .store import META
 
-__all__ = ["CloudDataset", "CloudLike", "rows_of"]
+__all__ = ["CloudDataset", "Clouds"]
 
 
 _ORIGIN = ("selection", "split", "candidates")
 
 
-class CloudLike(Protocol):
-    """Ragged clouds, from a file or in memory: `CloudDataset`, or `export.padding.Clouds`."""
-
-    particles: NDArray[np.float32]
-    ptr: NDArray[np.int64]
-    jets: NDArray[np.float32]
-
-
-def rows_of(ptr: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows of the particles of some jets, jet after jet, and the `ptr` of the rows.
-
-    Parameters
-    ----------
-    ptr
-        `(B + 1,)`: the particles of jet i are the rows ``ptr[i]`` to ``ptr[i + 1]``.
-    index
-        Which jets, `(b,)`.
-
-    Returns
-    -------
-    rows `(n,)` and ptr `(b + 1,)`
-    """
-    first = ptr[index]
-    count = ptr[index + 1] - first
-    new = np.zeros(len(index) + 1, dtype=np.int64)
-    np.cumsum(count, out=new[1:])
-    return np.repeat(first - new[:-1], count) + np.arange(new[-1]), new
-
-
 @dataclass(frozen=True, eq=False)
-class CloudDataset:
-    """B jets as clouds of N particles in all.
+class Clouds:
+    """What a network is given of B jets with N particles in all, in physical units.
 
     Attributes
     ----------
     particles
-        `(N, 2 + F)` float32, the columns of `jetcorr_utils.data.features`, in physical units.
+        `(N, 2 + F)` float32, in the columns that `columns` names.
     ptr
         `(B + 1,)` int64: the particles of jet i are the rows ``ptr[i]`` to ``ptr[i + 1]``.
     jets
-        `(B, 10)` float32, the columns `JET_COLUMNS`.
+        `(B, J)` float32, in the columns that `jet_columns` names.
+    features
+        Which columns these are, see `jets.columns`.
+    """
+
+    particles: NDArray[np.float32]
+    ptr: NDArray[np.int64]
+    jets: NDArray[np.float32]
+    features: Features
+
+    def __len__(self) -> int:
+        """The number of jets."""
+        return len(self.ptr) - 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of `particles`."""
+        return particle_columns(self.features)
+
+    @property
+    def jet_columns(self) -> tuple[str, ...]:
+        """The names of the columns of `jets`."""
+        return jet_columns(self.features)
+
+    @property
+    def multiplicity(self) -> NDArray[np.int64]:
+        """The number of particles of each jet, `(B,)`."""
+        return np.diff(self.ptr)
+
+    def particle(self, name: str) -> NDArray[np.float32]:
+        """A column of the particles, `(N,)`."""
+        return np.asarray(self.particles[:, self.columns.index(name)])
+
+    def jet(self, name: str) -> NDArray[np.float32]:
+        """A column of the jets, `(B,)`."""
+        return np.asarray(self.jets[:, self.jet_columns.index(name)])
+
+    def with_features(self, features: Features) -> Clouds:
+        """The same jets in the columns of other features, which must be among these.
+
+        Raises
+        ------
+        InputError
+            If they are not.
+        """
+        particles, jets = particle_columns(features), jet_columns(features)
+        if missing := [name for name in (*particles, *jets) if name not in (*self.columns, *self.jet_columns)]:
+            raise InputError(f"features {features!r} need {', '.join(missing)}, which these clouds do not have")
+        return Clouds(
+            _columns_of(self.particles, self.columns, particles), self.ptr,
+            _columns_of(self.jets, self.jet_columns, jets), features,
+        )  # fmt: skip
+
+
+def _columns_of(matrix: NDArray, names: tuple[str, ...], wanted: tuple[str, ...]) -> NDArray:
+    """Some columns of a matrix; the first ones without a copy."""
+    if names[: len(wanted)] == wanted:
+        return matrix[:, : len(wanted)]
+    return matrix[:, [names.index(name) for name in wanted]]
+
+
+@dataclass(frozen=True, eq=False)
+class CloudDataset(Clouds):
+    """B jets as clouds, with what they are to be trained on and compared with.
+
+    Attributes
+    ----------
     target
         `(B,)` float32, log(genJetPt/jetPt); NaN for a jet without a generator jet.
     part
         `(B,)` uint8, the code of the split of each jet, see `jetcorr_utils.data.split`.
     table
         Identifiers, truth and binning variables by name, `(B,)` each.
-    features
-        ``"open"`` or ``"rich"``.
     key
         A text that is equal for equal content.
+    info
+        What is noted beside a cache.
     place
         The folder of the cache that holds these jets, and the first of its rows and the one behind the last; None for
         jets in memory. Another process is given this, and maps the same files: see `__reduce_ex__`.
     """
 
-    particles: NDArray[np.float32]
-    ptr: NDArray[np.int64]
-    jets: NDArray[np.float32]
     target: NDArray[np.float32]
     part: NDArray[np.uint8]
     table: dict[str, NDArray]
-    features: Features
     key: str
     info: dict[str, Any] = field(default_factory=dict, repr=False)
     place: tuple[str, int, int] | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, features: Features, key: str, start: int = 0, stop: int | None = None
+    ) -> CloudDataset:
+        """The jets `start` to `stop` of a cache, mapped; by default all. See `store` for what is in its folder."""
+        folder = Path(folder)
+        meta = read_json(folder / META)
+
+        def column(name: str) -> np.ndarray:
+            return np.load(folder / f"{name}.npy", mmap_mode="r")
+
+        jets = sum(meta["jets"].values())
+        whole = cls(
+            particles=column("particles"),
+            ptr=column("ptr"),
+            jets=column("jets"),
+            target=column("target"),
+            part=np.repeat(np.array(list(SPLITS.values()), dtype=np.uint8), [meta["jets"][split] for split in SPLITS]),
+            table={name: column(f"table.{name}") for name in TABLE_COLUMNS},
+            features=features,
+            key=key,
+            info=meta,
+            place=(str(folder.absolute()), 0, jets),
+        )
+        return whole if (start, stop) == (0, None) else replace(whole.slice(start, stop), key=key)
 
     def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
         """What pickle writes: the place in a cache instead of its content, which may be larger than the memory."""
         mapped = (self.particles, self.jets, self.target, *self.table.values())
         if self.place is None or not all(getattr(column, "filename", None) for column in mapped):  # `replace` was used
             return super().__reduce_ex__(protocol)
-        from .clouds import map_clouds
-
-        return map_clouds, (*self.place, self.features, self.key)
-
-    def __len__(self) -> int:
-        """The number of jets."""
-        return len(self.target)
+        folder, start, stop = self.place
+        return CloudDataset.open, (folder, self.features, self.key, start, stop)
 
     @property
     def origin(self) -> dict[str, Any] | None:
@@ -108,16 +168,6 @@ class CloudDataset:
         if "recipe" not in self.info:
             return None
         return {"files": self.info["files"], **{name: self.info["recipe"][name] for name in _ORIGIN}}
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of the columns of `particles`."""
-        return POINT_COLUMNS + PARTICLE_COLUMNS[self.features]
-
-    @property
-    def multiplicity(self) -> NDArray[np.int64]:
-        """The number of particles of each jet, `(B,)`."""
-        return np.diff(self.ptr)
 
     def slice(self, start: int, stop: int) -> CloudDataset:
         """The jets `start` to `stop`, without a copy of their particles."""
@@ -134,10 +184,14 @@ class CloudDataset:
             place=self.place and (self.place[0], self.place[1] + start, self.place[1] + stop),
         )
 
+    def first(self, most: int) -> CloudDataset:
+        """The first jets, `most` at most, without a copy."""
+        return self.slice(0, min(len(self), most))
+
     def select(self, index: ArrayLike) -> CloudDataset:
         """The jets of the rows `index` (or of a boolean mask), in this order, copied into memory."""
         index = np.asarray(index)
-        index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+        index = np.flatnonzero(index) if index.dtype == bool else np.ascontiguousarray(index, dtype=np.int64)
         if len(index) and (index.min() < 0 or index.max() >= len(self)):
             raise InputError(f"select: there are {len(self)} jets, the index goes from {index.min()} to {index.max()}")
         rows, ptr = rows_of(self.ptr, index)
@@ -149,7 +203,7 @@ class CloudDataset:
             target=np.take(self.target, index),
             part=np.take(self.part, index),
             table={name: np.take(column, index) for name, column in self.table.items()},
-            key=f"{self.key}/{_digest(index)}",
+            key=f"{self.key}/{hashlib.sha256(index.tobytes()).hexdigest()[:12]}",
             place=None,
         )
 
@@ -161,9 +215,3 @@ class CloudDataset:
         if index[-1] - index[0] + 1 == len(index):
             return self.slice(int(index[0]), int(index[-1]) + 1)
         return self.select(index)
-
-
-def _digest(index: NDArray[np.int64]) -> str:
-    import hashlib
-
-    return hashlib.sha256(np.ascontiguousarray(index).tobytes()).hexdigest()[:12]

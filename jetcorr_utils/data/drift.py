@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import CloudDataset, CloudLike, rows_of
-from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
+from ..jets.columns import JETS, PARTICLES, POINTS
+from ..jets.particle_classes import CLASSES, FORWARD
+from ..jets.ragged import owners, rows_of
+from .dataset import CloudDataset, Clouds
 
 __all__ = ["Drift", "DriftCheck", "summarise"]
 
@@ -31,14 +33,7 @@ SAMPLE = 20_000
 """Jets that the summary is made of, at most."""
 JETS_A_CHUNK = 2_000
 """Jets of each chunk that are looked at, at most: the check must cost less than the correction."""
-CLASSES = {
-    "charged hadrons": (211,), "neutral hadrons": (130,), "photons": (22,), "electrons": (11,), "muons": (13,),
-    "forward": (1, 2),
-}  # fmt: skip
-"""PDG ids (absolute values) of the classes of particles; 1 and 2 are deposits in the forward calorimeter."""
-
-PARTICLE_FEATURES = ("PF_pT", "dR", "PF_fromPV", "PF_caloFraction", "PF_hcalFraction")
-"""Features of a particle that are compared by its class."""
+_CLASSES = CLASSES | {"forward": tuple(number for numbers in FORWARD.values() for number in numbers)}
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ class DriftCheck:
         self._sum = dict.fromkeys(self.summary, 0.0)
         self._jets = dict.fromkeys(self.summary, 0)
 
-    def add(self, clouds: CloudLike) -> None:
+    def add(self, clouds: Clouds) -> None:
         """Take in a chunk of jets, or an even selection of them where there are many."""
         jets = len(clouds.ptr) - 1
         index = np.unique(np.linspace(0, jets - 1, min(jets, JETS_A_CHUNK)).astype(np.int64)) if jets else np.zeros(0)
@@ -147,30 +142,28 @@ class DriftCheck:
         return sorted(found, key=lambda drift: -drift.distance)
 
 
-def _features(clouds: CloudLike, index: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.float64], int]]:
+def _features(clouds: Clouds, index: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.float64], int]]:
     """Name, finite values, and the number of jets behind them, for each feature of the jets of some rows."""
     if not len(index):
         return
-    jets = np.asarray(clouds.jets)[index].astype(np.float64)
-    for name, column in zip(JET_COLUMNS, jets.T, strict=True):
-        values = np.abs(column) if name == "jetEta" else column
-        values = values[np.isfinite(values)]
-        yield f"abs({name})" if name == "jetEta" else name, values, len(values)
+    for name, column in zip(clouds.jet_columns, np.asarray(clouds.jets)[index].astype(np.float64).T, strict=True):
+        if JETS[name].drift:
+            values = np.abs(column) if JETS[name].symmetric else column
+            values = values[np.isfinite(values)]
+            yield JETS[name].range_name, values, len(values)
     rows, ptr = rows_of(np.asarray(clouds.ptr), index)
     particles = np.asarray(clouds.particles)[rows].astype(np.float64)
-    names = (POINT_COLUMNS + PARTICLE_COLUMNS["rich"])[: particles.shape[1]]
-    column = dict(zip(names, particles.T, strict=True))
-    column["dR"] = np.hypot(column.pop("PF_dEta"), column.pop("PF_dPhi"))
-    kind = np.abs(column.pop("PF_id"))
-    owner = np.repeat(np.arange(len(index)), np.diff(ptr))
-    for label, ids in CLASSES.items():
+    column = dict(zip(clouds.columns, particles.T, strict=True))
+    kind, owner = np.abs(column["PF_id"]), owners(ptr)
+    compared = {name: values for name, values in column.items() if PARTICLES[name].drift and name not in POINTS}
+    compared["dR"] = np.hypot(*(column[name] for name in POINTS))
+    for label, ids in _CLASSES.items():
         mine = np.isin(kind, ids)
         number = np.bincount(owner[mine], minlength=len(index)).astype(np.float64)
         yield f"{label}: number in a jet", number, len(index)
-        for name in PARTICLE_FEATURES:
-            if name in column:
-                values = column[name][mine]
-                yield f"{label}: {name}", values[np.isfinite(values)], int((number > 0).sum())
+        for name, column in compared.items():
+            values = column[mine]
+            yield f"{label}: {name}", values[np.isfinite(values)], int((number > 0).sum())
 
 
 def _up_to(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:

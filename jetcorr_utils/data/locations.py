@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ from .remote import expand, fetch, is_remote, origin
 if TYPE_CHECKING:
     from ..simulation import Parameters
 
-__all__ = ["data_directory", "ensure_files", "present_checksums", "record_files"]
+__all__ = ["anchored", "data_directory", "ensure_files", "present_checksums", "record_files"]
 
 _FIRST_SLICE = 10  # the seed of the first slice lies so far from that of the flat sample: variations have the next ones
 
@@ -47,7 +49,7 @@ def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:
             urls = expand(entry, settings.remote)
             found += [str(fetch(url, copies, settings.remote, progress)) for url in urls]
         else:
-            found += _matches(entry.removeprefix("file://"))
+            found += _matches(entry)
     return list(dict.fromkeys(found))
 
 
@@ -68,19 +70,43 @@ def _entries(files: Sequence[str]) -> list[str]:
     return entries
 
 
+def anchored(settings: DataSettings) -> DataSettings:
+    """The same settings with absolute paths, for processes that work in another folder; what is missing stays so."""
+    entries = list(settings.files)
+    with contextlib.suppress(InputError):
+        entries = _entries(entries)
+    return settings.model_copy(update={"files": tuple(e if is_remote(e) else _absolute(e) for e in entries)})
+
+
+def _absolute(entry: str) -> str:
+    base = Path()
+    with contextlib.suppress(InputError):
+        base, _ = _found(entry)
+    return os.path.abspath(base / _path(entry))
+
+
 def _matches(entry: str) -> list[str]:
     """The files behind one entry."""
+    return _found(entry)[1]
+
+
+def _path(entry: str) -> Path:
+    return Path(entry.removeprefix("file://")).expanduser()
+
+
+def _found(entry: str) -> tuple[Path, list[str]]:
+    """The folder that one entry counts from, and the files behind it."""
+    path = _path(entry)
     for base in (Path(), project_root()):
-        path = Path(entry).expanduser()
         if (base / path).is_file():
-            return [str(base / path)]
+            return base, [str(base / path)]
         # A folder that is there is no pattern, whatever characters its name has
         known, rest = (base / path.parent, path.name) if (base / path.parent).is_dir() else (base, path)
         pattern = Path(glob.escape(str(known)), rest)
         found = sorted(name for name in glob.glob(str(pattern), recursive=True) if Path(name).is_file())
         if found:
-            return found
-    if Path(entry).is_dir():
+            return base, found
+    if path.is_dir():
         raise InputError(f"{entry}: is a folder; give the files in it, for example '{entry}/*.root'")
     raise InputError(f"{entry}: {'no file matches' if glob.has_magic(entry) else 'there is no such file'}")
 

@@ -1,14 +1,15 @@
 """Reader of CMS NanoAOD with particle-flow candidates (PFNano, BTVNano, JMENano): one entry an event.
 
-coffea's NanoEvents loads the columns that are asked for; candidates are attached to their jets by the stored indices.
+Candidates are attached to their jets by the stored indices.
 The names of Run 2 and of Run 3 are known. Jets of Run 2 are clustered after charged-hadron subtraction, those of Run 3
-from candidates scaled by their PUPPI weight; with this, the candidates of a jet sum up to its raw momentum.
+from candidates scaled by their PUPPI weight; with this, the candidates of a jet sum up to its raw momentum. What a
+branch gives as it is stands in the table of columns, as their source of the format NanoAOD.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 
 import awkward as ak
 import numpy as np
@@ -16,25 +17,26 @@ import uproot
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .quark_gluon import quark_gluon
-from .schema import CORE, GENERATOR, JET_TYPES, PARTICLE_TYPES, PARTICLES, Candidates
+from ..jets.columns import GENERATOR, JETS, PARTICLES, Candidates, necessary, particle_columns
+from ..jets.ragged import offsets_of, owners
+from .reader import JetReader
 
 __all__ = ["TREE", "NanoAOD", "raw_share"]
 
 TREE = "Events"
 
-_NECESSARY = ("run", "luminosityBlock", "event", "nJet", "Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass", "Jet_area",
-              "Jet_rawFactor", "PV_npvsGood")  # fmt: skip
 _GENERATOR = ("GenJet_pt", "GenJet_eta", "GenJet_phi", "GenJet_mass", "Jet_genJetIdx", "Jet_hadronFlavour",
               "Jet_partonFlavour")  # fmt: skip
 _RHO = ("fixedGridRhoFastjetAll", "Rho_fixedGridRhoFastjetAll")
 _LINKS = (("JetPFCands", "PFCands", "pFCandsIdx"), ("JetPFCand", "PFCand", "pfCandIdx"))
 """Tables that link jets to candidates, the tables of candidates, and the index of the candidate: PFNano, newer."""
 _CANDIDATE = ("pt", "eta", "phi", "mass", "pdgId")
+_CANDIDATES = particle_columns("open")
+_COMPUTED = ("jetRawPt", "jetRawMass", "rhoAll", "jetPtOrder")
 _JETS_AN_EVENT = 5
 
 
-class NanoAOD:
+class NanoAOD(JetReader):
     """An open NanoAOD file.
 
     Parameters
@@ -53,7 +55,7 @@ class NanoAOD:
     format = "NanoAOD"
 
     def __init__(self, path: str, tree: uproot.TTree) -> None:
-        self.path, self.tree = path, tree
+        self.path, self.tree, self.entries = path, tree, tree.num_entries
         self._look_for(set(tree.keys(recursive=False)))
 
     @classmethod
@@ -66,9 +68,10 @@ class NanoAOD:
             If a necessary column is missing.
         """
         self = cls.__new__(cls)
-        self.path, self.tree = "the events", None
+        self.path, self.tree, self.entries = "the events", None, len(events)
         names = set(events.fields)
-        for name in names & {"Jet", "GenJet", "PV", "Rho", *_LINKS[0][:2], *_LINKS[1][:2]}:
+        sources = {column.sources.get(cls.format, "").partition("_")[0] for column in JETS.values()}
+        for name in names & {"GenJet", "Rho", *_LINKS[0][:2], *_LINKS[1][:2], *sources}:
             columns = ak.fields(events[name])
             names |= {f"n{name}"} | {f"{name}_{column}" for column in columns}
         self._look_for(names)
@@ -76,25 +79,37 @@ class NanoAOD:
 
     def _look_for(self, names: set[str]) -> None:
         """Find out from the branches which of the known forms this is."""
-        path = self.path
         rho = [name for name in _RHO if name in names]
         present = names | ({"Jet_rawFactor"} if "Jet_pt_raw" in names else set())
-        missing = [name for name in _NECESSARY if name not in present] + ([] if rho else [" or ".join(_RHO)])
+        needed = [source for name in necessary(JETS) if (source := JETS[name].sources.get(self.format))]
+        needed += ["nJet", "Jet_rawFactor"]
+        missing = [name for name in needed if name not in present] + ([] if rho else [" or ".join(_RHO)])
         if missing:
-            raise InputError(f"{path}: tree {TREE} lacks the necessary branches {', '.join(missing)}")
+            raise InputError(f"{self.path}: tree {TREE} lacks the necessary branches {', '.join(missing)}")
         self.rho = rho[0]
         self.link = next((link for link in _LINKS if f"{link[0]}_jetIdx" in names), None)
+        with_generator = set(_GENERATOR) <= names
+        self.sources = {
+            name: source
+            for name, column in JETS.items()
+            if (source := column.sources.get(self.format)) in names and (with_generator or name not in GENERATOR)
+        }
+        self.particle_sources: dict[str, str] = {}
+        columns = {*self.sources, *_COMPUTED, *_CANDIDATES, *(GENERATOR if with_generator else ())}
         if self.link is not None:
             self._check_candidates(names)
-        self.has_generator = set(_GENERATOR) <= names
-        self.has_weight = "genWeight" in names
-        self.filled = tuple(
-            name
-            for name in CORE
-            if name.startswith("QG_")
-            or (name == "eventWeight" and not self.has_weight)
-            or (name in GENERATOR and not self.has_generator)
-        )
+            self.particle_sources = {
+                name: source
+                for name, column in PARTICLES.items()
+                if f"{self.link[1]}_{(source := column.sources.get(self.format))}" in names
+            }
+        self.columns = frozenset(columns | set(self.particle_sources))
+        link, table, index = self.link or _LINKS[0]
+        candidate = (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight", *self.particle_sources.values())
+        self.branches = names & {
+            *needed, *_GENERATOR, *self.sources.values(), "Jet_pt_raw", "nGenJet", self.rho, f"n{link}",
+            f"n{table}", f"{link}_jetIdx", f"{link}_{index}", *(f"{table}_{name}" for name in candidate),
+        }  # fmt: skip
 
     def _check_candidates(self, names: set[str]) -> None:
         link, table, index = self.link
@@ -110,24 +125,14 @@ class NanoAOD:
 
     def columns_of(self, events: ak.Array) -> dict[tuple[str, ...], ak.Array]:
         """The columns that `convert` reads, by collection and name, those of the event by their name."""
-        names = {
-            "Jet": ("pt", "eta", "phi", "mass", "area", "rawFactor", "pt_raw", "genJetIdx", "hadronFlavour",
-                    "partonFlavour"),
-            "GenJet": ("pt", "eta", "phi", "mass") if self.has_generator else (),
-            "PV": ("npvsGood",), "Rho": ("fixedGridRhoFastjetAll",),
-        }  # fmt: skip
-        if self.link is not None:
-            link, table, index = self.link
-            names |= {link: ("jetIdx", index), table: (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight")}
-        found = {
-            (collection, name): events[collection][name]
-            for collection, columns in names.items()
-            if collection in events.fields
-            for name in columns
-            if name in events[collection].fields
-        }
-        own = ("run", "luminosityBlock", "event", "genWeight", self.rho)
-        return found | {(name,): events[name] for name in own if name in events.fields}
+        found = {}
+        for branch in sorted(self.branches):
+            collection, _, name = branch.partition("_")
+            if branch in events.fields:
+                found[(branch,)] = events[branch]
+            elif collection in events.fields and name in events[collection].fields:
+                found[collection, name] = events[collection][name]
+        return found
 
     @property
     def made_by(self) -> str:
@@ -144,107 +149,64 @@ class NanoAOD:
         """Whether the jets have particles."""
         return self.link is not None
 
-    @property
-    def has_rich(self) -> bool:
-        """Whether the calorimeter fractions are there: NanoAOD never has them."""
-        return False
+    def entries_of(self, step: int | str) -> int:
+        """The number of events of about `step` jets."""
+        if isinstance(step, int):
+            return max(1, step // _JETS_AN_EVENT)
+        return max(1, self.tree.num_entries_for(step, filter_name=sorted(self.branches)))
 
-    def iterate(
-        self,
-        step: int | str,
-        scalars: Sequence[str] | None = None,
-        particles: Sequence[str] | None = None,
-        candidates: Candidates = "window",
-        start: int = 0,
-        stop: int | None = None,
-    ) -> Iterator[ak.Array]:
-        """Yield the jets in their order, those without candidates with an empty list.
-
-        Parameters
-        ----------
-        step
-            About so many jets at once, or a size such as "50 MB".
-        scalars, particles
-            Columns to give; default: all.
-        candidates
-            NanoAOD links only those that were clustered into a jet, so both give the same.
-        start, stop
-            Range of the events; default: all.
-        """
-        size, stop = self._events(step), self.tree.num_entries if stop is None else stop
+    def chunks(
+        self, step: int | str, names: Sequence[str], particles: Sequence[str], candidates: Candidates, start: int,
+        stop: int,
+    ) -> Iterator[tuple[dict[str, NDArray], ak.Array]]:  # fmt: skip
+        """See `JetReader.chunks`; only candidates that were clustered into a jet are linked to it."""
+        size = self.entries_of(step)
         for first in range(start, stop, size):
-            yield self.convert(self._load(first, min(first + size, stop)), scalars, particles)
+            yield self._record(self._load(first, min(first + size, stop)))
 
     def convert(
         self, events: ak.Array, scalars: Sequence[str] | None = None, particles: Sequence[str] | None = None
     ) -> ak.Array:
         """The jets of some events, flat over the events, `(B,)`; columns as in `iterate`."""
-        scalars = CORE if scalars is None else scalars
-        particles = PARTICLES if particles is None else [name for name in particles if name in PARTICLES]
-        unknown = [name for name in scalars if name not in CORE]
-        if unknown:
-            raise InputError(f"{self.path}: {', '.join(unknown)}: NanoAOD has only {', '.join(CORE)}")
-        record = self._scalars(events)
-        cloud = self._particles(events, record)
-        record |= quark_gluon(cloud) if any(name.startswith("QG_") for name in scalars) else {}
-        columns = {name: record[name].astype(JET_TYPES[name], copy=False) for name in scalars}
-        return ak.zip({**columns, "particles": cloud[list(particles)]}, depth_limit=1)
-
-    def ranges(self, step: int | str) -> list[tuple[int, int]]:
-        """Ranges of events of about `step` jets that together are all, for `iterate`."""
-        size, events = self._events(step), self.tree.num_entries
-        return [(start, min(start + size, events)) for start in range(0, events, size)]
-
-    def _events(self, step: int | str) -> int:
-        """The number of events of about `step` jets."""
-        if isinstance(step, int):
-            return max(1, step // _JETS_AN_EVENT)
-        return max(1, self.tree.num_entries_for(step, filter_name=self.branches))
-
-    @cached_property
-    def branches(self) -> list[str]:
-        """The branches that are read."""
-        link, table, index = self.link or _LINKS[0]
-        columns = (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight")
-        wanted = {*_NECESSARY, *_GENERATOR, "Jet_pt_raw", "nGenJet", "genWeight", self.rho, f"n{link}", f"n{table}",
-                  f"{link}_jetIdx", f"{link}_{index}", *(f"{table}_{name}" for name in columns)}  # fmt: skip
-        return sorted(wanted & set(self.tree.keys(recursive=False)))
+        return self.complete(*self._record(events), *self._wanted(scalars, particles))
 
     def _load(self, start: int, stop: int) -> ak.Array:
-        from coffea.nanoevents import NanoEventsFactory  # takes seconds to import
+        """Events with their collections, as coffea's NanoEvents gives them."""
+        names = [name for name in sorted(self.branches) if not name.startswith("n")]
+        events = self.tree.arrays(names, entry_start=start, entry_stop=stop)
+        fields: dict[str, ak.Array] = {}
+        collections: dict[str, dict[str, ak.Array]] = {}
+        for branch in events.fields:
+            collection, mark, name = branch.partition("_")
+            if mark:
+                collections.setdefault(collection, {})[name] = events[branch]
+            else:
+                fields[branch] = events[branch]
+        return ak.zip({name: ak.zip(columns) for name, columns in collections.items()} | fields, depth_limit=1)
 
-        return NanoEventsFactory.from_root(
-            self.tree.file.root_directory, treepath=TREE, entry_start=start, entry_stop=stop,
-            schemaclass=_plain_schema(), iteritems_options={"filter_name": self.branches}, mode="virtual",
-        ).events()  # fmt: skip
-
-    def _scalars(self, events: ak.Array) -> dict[str, NDArray]:
-        """The columns of the jets, flat over the events."""
+    def _record(self, events: ak.Array) -> tuple[dict[str, NDArray], ak.Array]:
+        """The columns of the jets, flat over the events, and their candidates."""
         jets = events["Jet"]
-        counts = ak.to_numpy(ak.num(jets["pt"]))
-        event = np.repeat(np.arange(len(counts)), counts)
+        event = owners(offsets_of(ak.to_numpy(ak.num(jets["pt"]))))
 
-        def of_event(values: ak.Array) -> NDArray:
-            return ak.to_numpy(values)[event]
+        def column(branch: str) -> NDArray:
+            collection, _, name = branch.partition("_")
+            if collection == "Jet":
+                return _flat(jets[name])
+            return ak.to_numpy(events[branch] if branch in events.fields else events[collection][name])[event]
 
-        rho = events[self.rho] if self.rho in events.fields else events["Rho"]["fixedGridRhoFastjetAll"]
-        column = {name: _flat(jets[name]) for name in ("pt", "eta", "phi", "mass", "area")}
+        record = {name: column(branch) for name, branch in self.sources.items()}
         raw = _flat(raw_share(jets))
-        record = {
-            "run": of_event(events["run"]), "lumi": of_event(events["luminosityBlock"]),
-            "event": of_event(events["event"]), "rhoAll": of_event(rho),
-            "PV_npvsGood": of_event(events["PV"]["npvsGood"]),
-            "eventWeight": of_event(events["genWeight"]) if self.has_weight else np.ones(len(event)),
-            "jetPt": column["pt"], "jetEta": column["eta"], "jetPhi": column["phi"], "jetMass": column["mass"],
-            "jetArea": column["area"], "jetRawPt": column["pt"] * raw, "jetRawMass": column["mass"] * raw,
+        record |= {
+            "rhoAll": column(self.rho), "jetRawPt": record["jetPt"] * raw, "jetRawMass": record["jetMass"] * raw,
             "jetPtOrder": _flat(ak.argsort(ak.argsort(jets["pt"], ascending=False))),
         }  # fmt: skip
-        return record | self._generator(events, jets, len(event))
+        if self.has_generator:
+            record |= self._generator(events, jets)
+        return record, self._particles(events, record)
 
-    def _generator(self, events: ak.Array, jets: ak.Array, size: int) -> dict[str, NDArray]:
-        """The matched generator jets and the flavours; zeros without a match, as in a JetNTuple."""
-        if not self.has_generator:
-            return {name: np.zeros(size) for name in GENERATOR}
+    def _generator(self, events: ak.Array, jets: ak.Array) -> dict[str, NDArray]:
+        """The matched generator jets; zeros without a match, as in a JetNTuple."""
         gen = events["GenJet"]
         counts = ak.to_numpy(ak.num(gen["pt"]))
         first = np.repeat(np.cumsum(counts) - counts, ak.to_numpy(ak.num(jets["pt"])))
@@ -252,28 +214,24 @@ class NanoAOD:
         limit = np.repeat(counts, ak.to_numpy(ak.num(jets["pt"])))
         matched = (index >= 0) & (index < limit)  # a generator jet below the file's threshold is not stored
         place = np.where(matched, first + index, -1)
-        record = {
+        return {
             f"genJet{name.capitalize()}": np.where(matched, np.append(_flat(gen[name]), 0)[place], 0)
             for name in ("pt", "eta", "phi", "mass")
         }
-        record["hadronFlav"], record["partonFlav"] = _flat(jets["hadronFlavour"]), _flat(jets["partonFlavour"])
-        return record
 
     def _particles(self, events: ak.Array, record: dict[str, NDArray]) -> ak.Array:
         """The candidates of each jet, attached by index, in the columns of a JetNTuple."""
         jets = len(record["jetPt"])
         if self.link is None:
-            owner, rows, columns = np.zeros(0, np.int64), np.zeros(0, np.int64), {}
-            columns = {name: np.zeros(0, dtype=PARTICLE_TYPES[name]) for name in PARTICLES}
+            owner, columns = np.zeros(0, np.int64), {name: np.zeros(0) for name in _CANDIDATES}
         else:
             owner, rows = self._attach(events)
             columns = self._columns(events[self.link[1]], owner, rows, record)
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=jets))]).astype(np.int64)
         contents = [
-            ak.contents.NumpyArray(columns[name].astype(PARTICLE_TYPES[name], copy=False)) for name in PARTICLES
+            ak.contents.NumpyArray(values.astype(PARTICLES[name].dtype, copy=False)) for name, values in columns.items()
         ]
-        record_array = ak.contents.RecordArray(contents, list(PARTICLES))
-        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), record_array))
+        offsets = ak.index.Index64(offsets_of(np.bincount(owner, minlength=jets)))
+        return ak.Array(ak.contents.ListOffsetArray(offsets, ak.contents.RecordArray(contents, list(columns))))
 
     def _attach(self, events: ak.Array) -> tuple[NDArray, NDArray]:
         """The jet and the candidate of each link, `(n,)`, counted over all events of the chunk, sorted by jet."""
@@ -306,6 +264,7 @@ class NanoAOD:
             "PF_id": candidate["pdgId"],
             "PF_fromPV": _flat(table["fromPV"])[rows] if self.from_pv else _from_pv(quality, candidate["pdgId"]),
             "PF_fromAK4Jet": np.ones(len(rows)),
+            **{name: _flat(table[source])[rows] for name, source in self.particle_sources.items()},
         }
 
 
@@ -316,22 +275,6 @@ def raw_share(jets: ak.Array) -> ak.Array:
     candidates tell whether the raw pt is true, see `belonging`.
     """
     return jets["pt_raw"] / jets["pt"] if "pt_raw" in jets.fields else 1 - jets["rawFactor"]
-
-
-@cache
-def _plain_schema() -> type:
-    """NanoAOD as collections of columns: without cross references and methods, which need branches not used here."""
-    from coffea.nanoevents import NanoAODSchema
-
-    class PlainSchema(NanoAODSchema):
-        """Collections of columns only."""
-
-        mixins = dict.fromkeys(NanoAODSchema.mixins, "NanoCollection")
-        all_cross_references: dict = {}  # noqa: RUF012
-        full_like_items: dict = {}  # noqa: RUF012
-        warn_missing_crossrefs = False
-
-    return PlainSchema
 
 
 def _flat(values: ak.Array) -> NDArray:

@@ -7,32 +7,30 @@ correction like any other. So the model carries the lowest and the highest value
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import CloudDataset, CloudLike
-from .features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
+from ..jets.columns import JETS, PARTICLES, Column, Features, features_of, jet_columns, particle_columns
+from .dataset import CloudDataset, Clouds
 from .selection import LARGEST_RATIO
 
-__all__ = ["RANGE_NAMES", "factor_range", "factors_within", "inputs_within", "jet_range", "training_range", "unnoted"]
+__all__ = ["factor_range", "factors_within", "inputs_within", "jet_range", "range_names", "training_range", "unnoted"]
 
-_MAGNITUDES = ("jetEta", "PF_id")
-"""Of these the range is that of the magnitude: detectors are symmetric, and so are particles and antiparticles."""
 CHUNK = 1 << 20
 """Particles in memory at a time."""
 
 
-def _named(column: str) -> str:
-    return f"abs({column})" if column in _MAGNITUDES else column
+def range_names(features: Features) -> list[str]:
+    """What a range may be given of; ``particles`` is the multiplicity."""
+    jets, particles = jet_columns(features), particle_columns(features)
+    return [
+        *(JETS[name].range_name for name in jets), "particles", *(PARTICLES[name].range_name for name in particles)
+    ]  # fmt: skip
 
 
-RANGE_NAMES = tuple(map(_named, (*JET_COLUMNS, "particles", *POINT_COLUMNS, *PARTICLE_COLUMNS["rich"])))
-"""What a range may be given of; ``particles`` is the multiplicity."""
-
-
-def jet_range(dataset: CloudLike) -> dict[str, list[float]]:
+def jet_range(dataset: Clouds) -> dict[str, list[float]]:
     """Lowest and highest value of each column of the jets (GeV; abs(eta)), and of their multiplicity."""
     return {name: [float(values.min()), float(values.max())] for name, values in _jet_values(dataset)}
 
@@ -41,9 +39,10 @@ def training_range(dataset: CloudDataset) -> dict[str, list[float]]:
     """`jet_range`, and lowest and highest value of each column of the particles; read in chunks."""
     low, high = (np.full(dataset.particles.shape[1], sign * np.inf) for sign in (1, -1))
     for start in range(0, len(dataset.particles), CHUNK):
-        columns = np.stack([values for _, values in _columns(dataset.particles[start : start + CHUNK])])
+        chunk = _values(dataset.particles[start : start + CHUNK], dataset.columns, PARTICLES)
+        columns = np.stack([values for _, values in chunk])
         low, high = np.minimum(low, columns.min(axis=1)), np.maximum(high, columns.max(axis=1))
-    names = (name for name, _ in _columns(dataset.particles[:1]))
+    names = [PARTICLES[name].range_name for name in dataset.columns]
     return jet_range(dataset) | {name: [float(a), float(b)] for name, a, b in zip(names, low, high, strict=True)}
 
 
@@ -52,14 +51,14 @@ def factor_range(dataset: CloudDataset) -> list[float]:
     return [float(np.exp(np.float64(limit))) for limit in (np.min(dataset.target), np.max(dataset.target))]
 
 
-def inputs_within(clouds: CloudLike, metadata: Mapping[str, str]) -> NDArray[np.bool_]:
+def inputs_within(clouds: Clouds, metadata: Mapping[str, str]) -> NDArray[np.bool_]:
     """Which jets `(B,)` are within the range of a model's training jets, in every feature that it noted."""
     limits = json.loads(metadata.get("training_range", "{}"))
     inside = np.ones(len(clouds.ptr) - 1, dtype=bool)
     for name, values in _jet_values(clouds):
         inside &= _between(values, limits.get(name))
     good = np.ones(len(clouds.particles), dtype=bool)
-    for name, values in _columns(clouds.particles):
+    for name, values in _values(clouds.particles, clouds.columns, PARTICLES):
         good &= _between(values, limits.get(name))
     if not good.all():
         inside[np.repeat(np.arange(len(inside)), np.diff(clouds.ptr))[~good]] = False
@@ -69,9 +68,8 @@ def inputs_within(clouds: CloudLike, metadata: Mapping[str, str]) -> NDArray[np.
 def unnoted(metadata: Mapping[str, str]) -> list[str]:
     """The inputs, and ``factor``, of which a model does not say which values its training jets had."""
     limits = json.loads(metadata.get("training_range", "{}"))
-    particles = PARTICLE_COLUMNS[metadata.get("features", "open")]  # type: ignore[index]
-    names = [_named(name) for name in (*JET_COLUMNS, "particles", *POINT_COLUMNS, *particles)]
-    return [name for name in names if name not in limits] + ["factor"] * ("factor_range" not in metadata)
+    names = [name for name in range_names(features_of(metadata)) if name not in limits]
+    return names + ["factor"] * ("factor_range" not in metadata)
 
 
 def factors_within(log_factor: NDArray, metadata: Mapping[str, str]) -> NDArray[np.bool_]:
@@ -83,16 +81,14 @@ def factors_within(log_factor: NDArray, metadata: Mapping[str, str]) -> NDArray[
     return _between(np.asarray(log_factor, np.float64), (np.log(low), np.log(high)))
 
 
-def _jet_values(clouds: CloudLike) -> Iterator[tuple[str, NDArray]]:
-    for name, values in zip(JET_COLUMNS, np.asarray(clouds.jets).T, strict=True):
-        yield _named(name), np.abs(values) if name in _MAGNITUDES else values
-    yield "particles", np.diff(clouds.ptr)
+def _jet_values(clouds: Clouds) -> Iterator[tuple[str, NDArray]]:
+    yield from _values(clouds.jets, clouds.jet_columns, JETS)
+    yield "particles", clouds.multiplicity
 
 
-def _columns(particles: NDArray) -> Iterator[tuple[str, NDArray]]:
-    names = (POINT_COLUMNS + PARTICLE_COLUMNS["rich"])[: particles.shape[1]]
-    for name, values in zip(names, np.asarray(particles).T, strict=True):
-        yield _named(name), np.abs(values) if name in _MAGNITUDES else values
+def _values(matrix: NDArray, names: Sequence[str], table: Mapping[str, Column]) -> Iterator[tuple[str, NDArray]]:
+    for name, values in zip(names, np.asarray(matrix).T, strict=True):
+        yield table[name].range_name, np.abs(values) if table[name].symmetric else values
 
 
 def _between(values: NDArray, limits: tuple[float, float] | None) -> NDArray[np.bool_] | bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import awkward as ak
 import uproot
@@ -16,17 +17,16 @@ from ..addresses import refuse_secrets
 from ..config import DataSettings, RemoteSettings
 from ..errors import InputError
 from ..files import refuse_special
-from . import jetntuple, nanoaod
-from .jetntuple import JetNTuple
-from .nanoaod import NanoAOD
+from ..jec import correct_jets, load_official
+from ..jets.columns import FEATURE_SETS, JETS, Candidates
+from .formats import FORMATS, ROOT, format_of
+from .reader import JetReader
 from .remote import client_options, explain, is_remote, reason_of
-from .schema import DEFAULTS, Candidates
 from .selection import select_jets
 
 __all__ = [
     "Block",
     "FileInfo",
-    "JetSource",
     "describe",
     "iterate_jets",
     "list_blocks",
@@ -42,48 +42,7 @@ STEP = 10_000
 EMPTY = "it has no jets"
 """Why a file cannot be used, if there is nothing else to say against it."""
 _ALL = 10**9  # jets at once: more than a block has
-
-
-class JetSource(Protocol):
-    """What a reader offers; the readers are `JetNTuple` and `NanoAOD`."""
-
-    format: str
-    path: str
-    filled: tuple[str, ...]
-
-    @property
-    def jets(self) -> int:
-        """The number of jets."""
-
-    @property
-    def made_by(self) -> str:
-        """What made the jets, for figures."""
-
-    @property
-    def has_generator(self) -> bool:
-        """Whether there are generator jets to train on."""
-
-    @property
-    def has_candidates(self) -> bool:
-        """Whether the jets have particles."""
-
-    @property
-    def has_rich(self) -> bool:
-        """Whether the candidates have calorimeter fractions."""
-
-    def iterate(
-        self,
-        step: int | str,
-        scalars: Sequence[str] | None = None,
-        particles: Sequence[str] | None = None,
-        candidates: Candidates = "window",
-        start: int = 0,
-        stop: int | None = None,
-    ) -> Iterator[ak.Array]:
-        """Yield the jets in chunks of about `step`, with all columns or with some, of all entries or of a range."""
-
-    def ranges(self, step: int | str) -> list[tuple[int, int]]:
-        """Ranges of entries of about `step` jets that together are all."""
+_official = functools.cache(load_official)  # once for all blocks
 
 
 @dataclass(frozen=True)
@@ -124,13 +83,13 @@ def _reading(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_jets(path: str | Path) -> Iterator[JetSource]:
-    """Open a file of jets; the format is found out from its trees.
+def open_jets(path: str | Path) -> Iterator[JetReader]:
+    """Open a file of jets; the format is found out from what the file begins with, and from its trees.
 
     Raises
     ------
     InputError
-        If the file is absent, is not ROOT, is damaged, or has neither of the formats; the message says which.
+        If the file is absent, is damaged, or is of none of the `FORMATS`; the message says which.
     """
     path = str(path)
     if not path:
@@ -144,24 +103,18 @@ def open_jets(path: str | Path) -> Iterator[JetSource]:
             how = client_options(path, RemoteSettings().timeout)
         else:
             refuse_special(Path(path))  # at a pipe one would wait for ever
-        with contextlib.suppress(OSError), open(path, "rb") as raw:
-            if raw.read(4) != b"root":
-                raise InputError(f"{path}: is not a ROOT file")
+            raw = stack.enter_context(open(path.removeprefix("file://"), "rb"))
+            if not raw.peek(len(ROOT)).startswith(ROOT):
+                other = [each for each in FORMATS.values() if raw.peek(len(each.magic)).startswith(each.magic)]
+                if not other:
+                    raise InputError(f"{path}: is not a ROOT file")
+                yield other[0].reader(path, raw)
+                return
             how = {"handler": uproot.MemmapSource}  # for a local file faster than uproot's default
         file = stack.enter_context(uproot.open({path: None}, **how))  # a colon belongs to the name
-        yield _source(path, file)
-
-
-def _source(path: str, file: uproot.ReadOnlyDirectory) -> JetSource:
-    trees = sorted({key for key, kind in file.classnames(cycle=False).items() if kind in ("TTree", "ROOT::RNTuple")})
-    if jetntuple.TREE in trees:
-        return JetNTuple(path, file[jetntuple.TREE])
-    if nanoaod.TREE in trees:
-        return NanoAOD(path, file[nanoaod.TREE])
-    raise InputError(
-        f"{path}: has neither the tree {jetntuple.TREE} of a JetNTuple nor the tree Events of NanoAOD; "
-        f"its trees: {', '.join(trees) or 'none'}"
-    )
+        kinds = file.classnames(cycle=False)
+        known = format_of(path, sorted(key for key, kind in kinds.items() if kind in ("TTree", "ROOT::RNTuple")))
+        yield known.reader(path, file[known.tree])
 
 
 def describe(path: str | Path) -> FileInfo:
@@ -176,7 +129,9 @@ def describe(path: str | Path) -> FileInfo:
                 reason, usable = EMPTY, False
             elif not source.has_generator:
                 reason = "can be used for correction only: there are no generator jets to train on"
-            notes = [f"features: open{' and rich' if source.has_rich else '; not rich (no calorimeter fractions)'}"]
+            lost = {name: source.lacks(name) for name in FEATURE_SETS}
+            notes = [f"features: {' and '.join(name for name in lost if not lost[name])}"]
+            notes += [f"not {name}: no {', '.join(lacks)}" for name, lacks in lost.items() if lacks]
             notes += _notes(source.filled)
             return FileInfo(path, source.format, source.jets, usable, reason, tuple(notes) if usable else ())
     except InputError as error:
@@ -187,7 +142,7 @@ def _notes(filled: Iterable[str]) -> list[str]:
     """One line a rule by which absent branches are filled."""
     by_rule: dict[str, list[str]] = {}
     for name in filled:
-        by_rule.setdefault(DEFAULTS[name], []).append(name)
+        by_rule.setdefault(JETS[name].fill.rule, []).append(name)
     return [f"{', '.join(names)} not in the file, filled: {rule}" for rule, names in by_rule.items()]
 
 
@@ -217,18 +172,22 @@ def iterate_jets(
 
     Yields
     ------
-    Record arrays `(b,)` with the columns of `schema.CORE` and `particles`; absent branches are filled by the rules of
-    `schema.DEFAULTS`, which are logged once.
+    Record arrays `(b,)` with the core columns and `particles`; absent branches are filled by the rules of the table
+    `jets.columns.JETS`, which are logged once.
     """
     reported = set() if reported is None else reported
     for path in [paths] if isinstance(paths, str | Path) else paths:
         with open_jets(path) as source:
-            for note in _notes(source.filled):
-                if note not in reported:
-                    reported.add(note)
-                    log.warning("%s: %s", path, note)
-            with _reading(str(path)):
-                yield from source.iterate(step_size, scalars, particles, candidates)
+            _report(source, reported)
+            yield from source.iterate(step_size, scalars, particles, candidates)
+
+
+def _report(source: JetReader, reported: set[str]) -> None:
+    """Log how absent branches are filled, each rule once."""
+    for note in _notes(source.filled):
+        if note not in reported:
+            reported.add(note)
+            log.warning("%s: %s", source.path, note)
 
 
 @dataclass(frozen=True)
@@ -256,12 +215,8 @@ def list_blocks(paths: Sequence[str | Path], step_size: int | str = STEP) -> lis
     blocks, reported = [], set()
     for path in map(str, paths):
         with open_jets(path) as source:
-            for note in _notes(source.filled):
-                if note not in reported:
-                    reported.add(note)
-                    log.warning("%s: %s", path, note)
-            with _reading(path):
-                blocks += [Block(path, start, stop) for start, stop in source.ranges(step_size)]
+            _report(source, reported)
+            blocks += [Block(path, start, stop) for start, stop in source.ranges(step_size)]
     return blocks
 
 
@@ -271,10 +226,16 @@ def read_block(
     scalars: Sequence[str] | None = None,
     particles: Sequence[str] | None = None,
     candidates: Candidates = "window",
+    official: tuple[str, ...] = (),
 ) -> ak.Array:
-    """The jets of a part of a file; columns and candidates as in `iterate_jets`."""
-    with open_jets(block.path) as source, _reading(block.path):
-        return next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
+    """The jets of a part of a file; columns and candidates as in `iterate_jets`.
+
+    With the text files of an `official` correction, jetPt and jetMass are made anew from the raw ones, see `jec`.
+    """
+    with open_jets(block.path) as source:
+        scalars = [*scalars, "jetRawMass"] if scalars is not None and official else scalars
+        jets = next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
+        return correct_jets(jets, _official(official)) if official else jets
 
 
 def read_jets(

@@ -16,7 +16,6 @@ import os
 import re
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.core import url_to_fs
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from tqdm.auto import tqdm
 
 from ..addresses import is_loopback, refuse_secrets, without_secrets
@@ -144,7 +144,8 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
             return f"there is no host {_host(causes) or 'of this name'}"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"the server's certificate is not valid ({cause.verify_message}); SSL_CERT_FILE may name another CA"
+            found = getattr(cause, "certificate_error", cause)  # aiohttp has it within an error of its own
+            return f"the server's certificate is not valid ({found.verify_message}); SSL_CERT_FILE may name another CA"
         if type(cause).__name__ == "NoCredentialsError":
             return "no credentials in the environment"
         status = getattr(cause, "status", None)
@@ -169,7 +170,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _host(causes: list[BaseException]) -> str:
-    return next((str(cause.host) for cause in causes if getattr(cause, "host", None)), "")
+    return next((str(host) for cause in causes if (host := getattr(cause, "host", None))), "")
 
 
 def reason_of(error: BaseException) -> str:
@@ -183,7 +184,12 @@ def reason_of(error: BaseException) -> str:
     return without_secrets(proxy + line)
 
 
-def _pause(error: BaseException, longest: float) -> float:
+def _may_pass(error: BaseException) -> bool:
+    """Whether another attempt can help."""
+    return isinstance(error, Exception) and not isinstance(error, InputError | MemoryError) and explain(error) is None
+
+
+def _retry_after(error: BaseException, longest: float) -> float:
     """Seconds that the server asks to be left alone, `longest` at most."""
     for cause in _causes(error):
         given = (getattr(cause, "headers", None) or {}).get("Retry-After", "")
@@ -218,21 +224,27 @@ class _Remote:
     def ask(self, action: Callable[..., T], *arguments: Any) -> T:
         """`action(self, *arguments)`, tried again after 1, 2, 4, … seconds when the connection or the server fails."""
         attempts = self.settings.attempts
-        for attempt in range(1, attempts + 1):
-            try:
-                return action(self, *arguments)
-            except (InputError, MemoryError):
-                raise
-            except Exception as error:  # each protocol has exceptions of its own
-                if (final := explain(error)) is not None:
-                    raise InputError(f"{self.url}: {final}") from None
-                reason = reason_of(error)
-                if attempt == attempts:
-                    raise InputError(f"{self.url}: cannot be read after {attempt} attempts ({reason})") from None
-                log.info("%s: attempt %d failed (%s)", self.url, attempt, reason)
-                self._connection = None
-                time.sleep(max(self.settings.wait * 2 ** (attempt - 1), _pause(error, self.settings.timeout)))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        retrying = Retrying(
+            retry=retry_if_exception(_may_pass), stop=stop_after_attempt(attempts), wait=self._pause,
+            before_sleep=self._begin_anew, reraise=True,
+        )  # fmt: skip
+        try:
+            return retrying(action, self, *arguments)
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # each protocol has exceptions of its own
+            why = explain(error) or f"cannot be read after {attempts} attempts ({reason_of(error)})"
+            raise InputError(f"{self.url}: {why}") from None
+
+    def _pause(self, failed: RetryCallState) -> float:
+        """Seconds until the next attempt: twice as long after each, and as long as the server asks for."""
+        growing = wait_exponential(self.settings.wait)(failed)
+        return max(growing, _retry_after(failed.outcome.exception(), self.settings.timeout))
+
+    def _begin_anew(self, failed: RetryCallState) -> None:
+        reason = reason_of(failed.outcome.exception())
+        log.info("%s: attempt %d failed (%s)", self.url, failed.attempt_number, reason)
+        self._connection = None
 
 
 def client_options(url: str, timeout: float) -> dict[str, Any]:
@@ -247,8 +259,8 @@ def client_options(url: str, timeout: float) -> dict[str, Any]:
     if scheme in ("http", "https"):
         import aiohttp
 
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
-        return {"client_kwargs": {"timeout": limits, "trust_env": not is_loopback(url)}}
+        waits = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
+        return {"client_kwargs": {"timeout": waits, "trust_env": not is_loopback(url)}}
     if scheme == "root":
         with contextlib.suppress(ImportError):  # reported with the name of the package where the connection is made
             from XRootD import client
@@ -285,7 +297,7 @@ def _version(remote: _Remote) -> dict[str, str]:
 def _block(remote: _Remote, start: int | None, stop: int | None) -> bytes:
     filesystem, path = remote.connect()
     block = filesystem.cat_file(path, start=start, end=stop)
-    if start is not None and len(block) != stop - start:
+    if start is not None and stop is not None and len(block) != stop - start:
         if len(block) < stop:  # neither the piece nor the whole file
             raise OSError(f"asked for {stop - start} bytes at {start}, got {len(block)}")
         block = block[start:stop]  # a server that knows no ranges sends the whole file

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import SelectionSettings
-from .features import JET_COLUMNS
+from ..jets.columns import ANY, JETS, PARTICLES, Column
+from ..jets.ragged import offsets_of, owners
 
-__all__ = ["LARGEST_RATIO", "MISMATCHED", "UNUSABLE", "own_particles", "reasons", "select_jets"]
+__all__ = ["LARGEST_RATIO", "MISMATCHED", "UNUSABLE", "clustered", "own_particles", "reasons", "select_jets"]
 
 UNUSABLE = "values that are not finite or not possible, or a negative pt"
 EMPTY = "no particles"
@@ -17,60 +18,47 @@ LARGEST_RATIO = 10.0
 """Of genJetPt to jetPt, or the other way round, in jets that a network is trained on."""
 MISMATCHED = f"genJetPt more than {LARGEST_RATIO:g} times jetPt, or less than a {LARGEST_RATIO:g}th of it"
 
-_ENERGY = 14_000.0
-"""GeV: no jet and no particle has more than the collisions of the LHC."""
-_POSSIBLE = {
-    **dict.fromkeys(("jetPt", "jetRawPt", "genJetPt", "jetMass", "PF_pT", "PF_mass"), _ENERGY),
-    **dict.fromkeys(("jetEta", "jetPhi", "PF_dEta", "PF_dPhi", "jetArea", "QG_ptD", "QG_axis2"), 10.0),
-    **dict.fromkeys(("rhoAll", "PV_npvsGood", "PF_caloFraction", "PF_hcalFraction"), 1_000.0),
-    "QG_mult": 10_000.0,
-}
-"""The largest magnitude that a value can have: generous, far beyond what is likely. Beyond it a file is damaged, or in
-other units. Any finite number is possible of what is not named here."""
-_SIGNED = ("jetEta", "jetPhi", "PF_dEta", "PF_dPhi")
-_BELOW_ZERO = 0.1
-"""What others cannot be below, but for this, the rounding of a mass."""
 
-
-def _possible(columns: dict[str, NDArray], size: int) -> NDArray[np.bool_]:
-    """Whether the values of all columns are finite and possible, `(size,)`."""
-    good = np.ones(size, dtype=bool)
-    for name, column in columns.items():
-        if column.dtype.kind == "f" or name in _POSSIBLE:
-            good &= np.abs(column) <= _POSSIBLE.get(name, np.finfo(np.float32).max)  # false for NaN
-            if name in _POSSIBLE and name not in _SIGNED:
-                good &= column > -_BELOW_ZERO
+def _possible(records: ak.Array, table: dict[str, Column]) -> NDArray[np.bool_]:
+    """Whether the inputs and what else has limits are finite and possible, `(N,)`; beyond, a file is damaged."""
+    good = np.ones(len(records), dtype=bool)
+    for name in records.fields:
+        known = table.get(name)
+        if known is None or not (known.group or known.limits):
+            continue
+        values, (low, high) = ak.to_numpy(records[name]), known.limits or ANY
+        if values.dtype.kind == "f" or known.limits:
+            good &= (values >= low) & (values <= high)  # false for NaN
     return good
 
 
+@np.errstate(invalid="ignore")
 def _usable(jets: ak.Array) -> NDArray[np.bool_]:
     """Whether all numbers of a jet and of its particles are possible and its pt and theirs are positive, `(B,)`."""
-    names = [name for name in (*JET_COLUMNS, "jetPhi", "genJetPt", "genJetEta", "eventWeight") if name in jets.fields]
-    good = _possible({name: ak.to_numpy(jets[name]) for name in names}, len(jets))
+    good = _possible(jets, JETS)
     for name in ("jetPt", "jetRawPt"):
-        with np.errstate(invalid="ignore"):
-            good &= ak.to_numpy(jets[name]) > 0
+        good &= ak.to_numpy(jets[name]) > 0
     particles = ak.flatten(jets["particles"], axis=1)
-    bad = ~_possible({name: ak.to_numpy(particles[name]) for name in particles.fields}, len(particles))
-    with np.errstate(invalid="ignore"):
-        bad |= ak.to_numpy(particles["PF_pT"]) < 0
+    bad = ~_possible(particles, PARTICLES) | (ak.to_numpy(particles["PF_pT"]) < 0)
     if bad.any():
-        owner = np.repeat(np.arange(len(jets)), ak.to_numpy(ak.num(jets["particles"])))
-        good[owner[bad]] = False
+        good[owners(offsets_of(ak.to_numpy(ak.num(jets["particles"]))))[bad]] = False
     return good
+
+
+def clustered(particles: ak.Array) -> ak.Array:
+    """The particles of each jet that were clustered into it, `(B, var)`."""
+    # the same as particles[particles.PF_fromAK4Jet > 0], which takes ten times as long
+    layout = ak.to_layout(particles).to_ListOffsetArray64(True)
+    offsets = np.asarray(layout.offsets.data)
+    content = layout.content[: offsets[-1]]
+    inside = np.asarray(ak.to_numpy(content["PF_fromAK4Jet"])) > 0
+    before = offsets_of(inside)
+    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(before[offsets]), content[np.flatnonzero(inside)]))
 
 
 def own_particles(jets: ak.Array) -> ak.Array:
     """The jets with only those particles that were clustered into them (PF_fromAK4Jet)."""
-    # the same as particles[particles.PF_fromAK4Jet > 0], which takes ten times as long
-    layout = ak.to_layout(jets["particles"]).to_ListOffsetArray64(True)
-    offsets = np.asarray(layout.offsets.data)
-    content = layout.content[: offsets[-1]]
-    inside = np.asarray(ak.to_numpy(content["PF_fromAK4Jet"])) > 0
-    before = np.zeros(len(inside) + 1, dtype=np.int64)
-    np.cumsum(inside, out=before[1:])
-    particles = ak.contents.ListOffsetArray(ak.index.Index64(before[offsets]), content[np.flatnonzero(inside)])
-    return ak.with_field(jets, ak.Array(particles), "particles")
+    return ak.with_field(jets, clustered(jets["particles"]), "particles")
 
 
 def reasons(jets: ak.Array, settings: SelectionSettings | None = None) -> dict[str, NDArray[np.bool_]]:

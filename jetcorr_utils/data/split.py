@@ -11,21 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..config import SplitSettings
 from ..errors import InputError
+from ..jets.splitmix import GOLDEN, finalise
 
 __all__ = ["SPLITS", "require_unseen", "split_of"]
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 """The code of each part."""
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): each input bit moves half of the output bits."""
-    x = x + _GOLDEN
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return finalise(x + GOLDEN)
 
 
 def split_of(run: ArrayLike, lumi: ArrayLike, event: ArrayLike, settings: SplitSettings) -> NDArray[np.uint8]:

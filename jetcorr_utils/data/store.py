@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import awkward as ak
 import numpy as np
@@ -22,22 +22,13 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import read_json, write_json
-from .dataset import rows_of
-from .features import (
-    JET_COLUMNS,
-    PARTICLE_COLUMNS,
-    POINT_COLUMNS,
-    TABLE_COLUMNS,
-    Features,
-    jet_matrix,
-    particle_matrix,
-    regression_target,
-    table,
-)
+from ..jets.columns import Features, jet_columns, particle_columns
+from ..jets.ragged import offsets_of, rows_of
+from .features import TABLE_COLUMNS, jet_matrix, particle_matrix, regression_target, table
 from .fingerprints import Fingerprints
 from .split import SPLITS
 
-__all__ = ["DamagedError", "PartWriter", "check", "columns", "merge", "read_meta", "write_meta"]
+__all__ = ["LEFT_OUT", "META", "DamagedError", "PartWriter", "check", "columns", "merge", "read_meta", "write_meta"]
 
 META = "meta.json"
 
@@ -112,7 +103,7 @@ class _Digested:
     def checksum(self) -> str:
         return self._digest.hexdigest()
 
-    def __enter__(self) -> _Digested:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -123,9 +114,9 @@ def columns(features: Features) -> dict[str, tuple[np.dtype, int]]:
     """The columns of a cache: type, and width of a row (0 for a plain number)."""
     single = np.dtype(np.float32)
     return {
-        "particles": (single, len(POINT_COLUMNS + PARTICLE_COLUMNS[features])),
+        "particles": (single, len(particle_columns(features))),
         "multiplicity": (np.dtype(np.int32), 0),
-        "jets": (single, len(JET_COLUMNS)),
+        "jets": (single, len(jet_columns(features))),
         "target": (single, 0),
         **{f"table.{name}": (dtype, 0) for name, dtype in TABLE_COLUMNS.items()},
     }
@@ -159,11 +150,11 @@ class PartWriter:
         count = ak.to_numpy(ak.num(jets["particles"])).astype(np.int32)
         values = {
             "multiplicity": count,
-            "jets": jet_matrix(jets),
+            "jets": jet_matrix(jets, self.features),
             "target": regression_target(jets),
             **{f"table.{name}": column for name, column in table(jets).items()},
         }
-        ptr = np.concatenate([[0], np.cumsum(count)])
+        ptr = offsets_of(count)
         for split, code in SPLITS.items():
             index = np.flatnonzero(part == code)
             rows, _ = rows_of(ptr, index)
@@ -173,7 +164,7 @@ class PartWriter:
             self.jets[split] += len(index)
             self.particles[split] += len(rows)
 
-    def __enter__(self) -> PartWriter:
+    def __enter__(self) -> Self:
         """The writer, whose files are closed at the end."""
         return self
 

@@ -1,8 +1,6 @@
 """From a trained network to an ONNX file that any runtime takes, and to the repository of a Triton server.
 
-The graphs, the export, the check of parity; the tensors that an exported model takes, and ONNX Runtime in this process.
-
-Names are imported when they are first used: who only uses an exported model needs no torch.
+Names are imported when they are first used: who only writes a repository needs no torch.
 """
 
 from __future__ import annotations
@@ -11,15 +9,11 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "Clouds": "padding",
-    "OnnxPredictor": "predictor",
-    "Predictor": "predictor",
-    "add_model": "repository",
-    "check_parity": "onnx",
-    "export_model": "onnx",
-    "export_run": "run",
-    "model_metadata": "inspection",
-    "operators": "inspection",
+    "add_model": "triton_repository",
+    "check_parity": "torch_to_onnx",
+    "export_model": "torch_to_onnx",
+    "export_run": "export_models",
+    "operators": "torch_to_onnx",
 }
 __all__ = sorted(_HOME)
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from .padding import INPUT_NAMES, OUTPUT_NAMES
+from ..inference.padding import INPUT_NAMES, OUTPUT_NAMES
 
 __all__ = ["assemble"]
 

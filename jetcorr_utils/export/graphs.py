@@ -18,12 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..architectures import ARCHITECTURES
 from ..models import CloudNetwork, ParticleFlowNetwork, ParticleNet, correction
-from ..models.inputs import PARTICLE_FEATURES, CloudInputs
-from ..models.particlenet import EdgeConv
+from ..models.edgeconv import EdgeConv
+from ..models.inputs import CloudInputs
+from .dense import DenseOperations
 
-__all__ = ["Finish", "PaddedNetwork", "PaddedParticleNet", "PaddedPfn", "padded_network"]
+__all__ = ["Finish", "PaddedNetwork", "PaddedParticleNet", "PaddedPfn", "TracedNetwork", "padded_network"]
 
 _FAR = -1e30
 """Score of what must not be a neighbour."""
@@ -51,7 +52,7 @@ class Rows(nn.Module):
         Parameters
         ----------
         points, features, mask, jets
-            The model's inputs: `(B, P, 2)`, `(B, P, F)`, `(B, P, 1)`, `(B, 10)`.
+            The model's inputs: `(B, P, 2)`, `(B, P, F)`, `(B, P, 1)`, `(B, J)`.
 
         Returns
         -------
@@ -71,7 +72,7 @@ class Rows(nn.Module):
         place = real.flatten().nonzero().squeeze(1)
         jet = torch.div(place, width, rounding_mode="trunc")
         physical = [column for x in (points, features) for column in x.flatten(0, 1).index_select(0, place).t()]
-        pt, eta = (jets[:, column].index_select(0, jet) for column in range(2))
+        pt, eta = (x.index_select(0, jet) for x in self.inputs.kinematics(jets))
         columns = torch.stack(self.inputs.feature_list(physical, pt, eta))
         return columns, jet, real.to(points.dtype).sum(dim=1).long(), empty
 
@@ -173,7 +174,7 @@ class PaddedParticleNet(PaddedNetwork):
         super().__init__(model)
         self.k = model.k
         self.min_particles = model.k + 1
-        self.points = [PARTICLE_FEATURES[model.inputs.features].index(name) for name in ("d_eta", "d_phi")]
+        self.points = [model.inputs.particle_names.index(name) for name in ("d_eta", "d_phi")]
         self.blocks = nn.ModuleList(FoldedEdgeConv(block, model.k) for block in model.blocks)
         self.blocks[0].absorb(self.rows)
 
@@ -296,18 +297,25 @@ class Finish(nn.Module):
         return tuple(x.masked_fill(empty, torch.nan).unsqueeze(1) for x in (log_factor, sigma))
 
 
-_BODIES: dict[type, type[PaddedNetwork]] = {ParticleFlowNetwork: PaddedPfn, ParticleNet: PaddedParticleNet}
+class TracedNetwork(PaddedNetwork):
+    """Any other network: what its `embed` does to a few jets at a time, with the ragged operations as dense ones."""
+
+    chunk = 256
+
+    def __init__(self, model: CloudNetwork) -> None:
+        super().__init__(model)
+        self.model = model
+        self.points = [model.inputs.particle_names.index(name) for name in ("d_eta", "d_phi")]
+
+    def forward(self, columns: Tensor, jet: Tensor, first: Tensor, counts: Tensor, places: Tensor) -> Tensor:
+        """See `PaddedNetwork.forward`."""
+        x = columns.t()
+        features = (x - self.rows.inputs.particle_mean) / self.rows.inputs.particle_scale
+        ptr = torch.cat([first, (first + counts)[-1:]])
+        with DenseOperations():
+            return self.model.embed(features, x[:, self.points], ptr)
 
 
 def padded_network(model: CloudNetwork) -> PaddedNetwork:
-    """The body to export for a trained network.
-
-    Raises
-    ------
-    InputError
-        If there is none for this kind of network.
-    """
-    for kind, body in _BODIES.items():
-        if isinstance(model, kind):
-            return body(model).eval()
-    raise InputError(f"{type(model).__name__}: no way to export this kind of network")
+    """The body to export for a trained network: its own twin, or the network itself, traced."""
+    return (ARCHITECTURES[model.settings.architecture].twin(model) or TracedNetwork(model)).eval()

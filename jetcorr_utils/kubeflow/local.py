@@ -17,11 +17,14 @@ import nbformat
 import yaml
 
 from ..config import load_study
+from ..data.locations import anchored
 from ..errors import JetcorrError
-from ..files import Lock, scratch_folder
-from ..run import NOTEBOOKS, RunFolder
+from ..files import Lock, scratch_folder, write_text
+from ..notebooks import NOTEBOOKS
+from ..plain_yaml import dump_yaml
+from ..run import RunFolder
 from .parameters import check_parameters
-from .steps import CALLER
+from .pipeline_step import CALLER
 
 __all__ = ["PipelineError", "run_local"]
 
@@ -57,8 +60,11 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     run_dir = str(Path(run_dir).absolute())
     study = str(Path(study).resolve()) if Path(study).is_file() else study  # the steps have folders of their own
     check_parameters(study, run_dir, data_dir, backend)
-    load_study(study)
-    run, artefacts = RunFolder(run_dir), Path(f"{run_dir}.pipeline")
+    settings, run, artefacts = load_study(study), RunFolder(run_dir), Path(f"{run_dir}.pipeline")
+    if (data := anchored(settings.data)) != settings.data:  # steps have folders of their own
+        study = str(artefacts / "study.yaml")
+        artefacts.mkdir(parents=True, exist_ok=True)
+        write_text(study, dump_yaml(settings.model_copy(update={"data": data}).model_dump(mode="json")))
     with _surroundings():
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)
@@ -82,15 +88,15 @@ def _without_retries(compiled: str) -> str:
 
 def _explain(run: RunFolder) -> str | None:
     """Which notebook stopped at which error, from the executed notebooks; None if none of them did."""
-    for name in NOTEBOOKS.values():
-        path = run.notebooks / f"{name}.ipynb"
+    for notebook in NOTEBOOKS.values():
+        path = run.notebooks / notebook.path.name
         if not path.is_file():
             continue
         for cell in nbformat.read(path, as_version=4).cells:
             for output in cell.get("outputs", []):
                 if output.output_type == "error":
                     return (
-                        f"the step of notebook {name} failed: {output.ename}: {output.evalue}\n"
+                        f"the step of notebook {notebook.name} failed: {output.ename}: {output.evalue}\n"
                         f"  the executed notebook with the error: {path}"
                     )
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from ..errors import InputError
-from .backend import BACKENDS
+from .backends import BACKENDS
 
 __all__ = ["DEFAULTS", "check_parameters"]
 

@@ -1,8 +1,8 @@
 """From the notebook pipelines/jetcorr_pipeline.ipynb to the compiled Kubeflow pipeline, by Kale.
 
-Kale turns the tagged notebook into Python code for the Kubeflow Pipelines SDK. Before that is compiled, four things
-are changed in it, each of which must be found exactly as often as there are steps, so that a new version of Kale
-cannot slip through:
+The notebook has a step for each entry of the table of notebooks. Kale turns the tagged notebook into Python code for
+the Kubeflow Pipelines SDK. Before that is compiled, four things are changed in it, each of which must be found exactly
+as often as there are steps, so that a new version of Kale cannot slip through:
 
 - The steps install nothing. Kale's install packages from a public index whenever they start; our image has the locked
   environment already, so the steps work behind a firewall and no index's address stands in the compiled file.
@@ -21,14 +21,16 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import nbformat
 
 from ..config import project_root
 from ..errors import InputError, JetcorrError
 from ..files import write_text
+from ..notebooks import NOTEBOOKS, Notebook
 
-__all__ = ["NOTEBOOK", "PIPELINE", "Resources", "compile_pipeline"]
+__all__ = ["NOTEBOOK", "PIPELINE", "compile_pipeline", "with_steps"]
 
 NOTEBOOK = project_root() / "pipelines" / "jetcorr_pipeline.ipynb"
 PIPELINE = project_root() / "pipelines" / "jetcorr.pipeline.yaml"
@@ -36,38 +38,10 @@ S3_SECRET = "jetcorr-s3"
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a step asks of the cluster.
-
-    Attributes
-    ----------
-    cpu, memory
-        Request, in Kubernetes' notation; the memory is the limit as well.
-    trains
-        Whether the step trains networks, and so gets the GPUs that are asked for.
-    """
-
-    cpu: str
-    memory: str
-    trains: bool = False
-
-
-#: by the names of the notebook's steps
-RESOURCES = {
-    "data_exploration": Resources("4", "8Gi"),
-    "gnn_training": Resources("2", "8Gi", trains=True),
-    "tuning": Resources("4", "16Gi", trains=True),
-    "onnx_export": Resources("1", "4Gi"),
-    "triton_query": Resources("2", "8Gi"),
-    "physics_plots": Resources("2", "8Gi"),
-}
-
-
 def compile_pipeline(
     notebook: Path = NOTEBOOK, out: Path = PIPELINE, *, image: str | None = None, gpus: int = 0
 ) -> Path:
-    """Compile the pipeline's notebook; the same notebook gives the same bytes.
+    """Bring the steps of the pipeline's notebook up to date, and compile it; the same notebook gives the same bytes.
 
     Parameters
     ----------
@@ -92,6 +66,9 @@ def compile_pipeline(
     """
     if image is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", image):
         raise InputError(f"--image {image!r}: an image is named by letters, digits and the characters . _ - / : @ only")
+    text = nbformat.writes(with_steps(nbformat.read(notebook, as_version=4))) + "\n"
+    if text != notebook.read_text(encoding="utf-8"):
+        write_text(notebook, text)
     # Late: Kale takes seconds to import and sets up logging as it does.
     from kale.common import kfputils
     from kale.compiler import Compiler
@@ -105,6 +82,29 @@ def compile_pipeline(
         code.write_text(_adapt(code.read_text(encoding="utf-8"), steps, gpus), encoding="utf-8")
         compiled = Path(kfputils.compile_pipeline(str(code), pipeline.config.pipeline_name))
         return write_text(out, compiled.read_text(encoding="utf-8"))
+
+
+def with_steps(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The pipeline's notebook with a step for each numbered one, in the place of those that it has."""
+    tags = [cell.metadata.get("tags", [""])[0].partition(":")[0] for cell in notebook.cells]
+    first, last = tags.index("step") - 1, len(tags) - tags[::-1].index("step")  # from the text of the first one
+    new: list[nbformat.NotebookNode] = []
+    before: Notebook | None = None
+    for step in NOTEBOOKS.values():
+        tags = [f"step:{step.title}", *([f"prev:{before.title}"] if before else [])]
+        after = f", after={before.title}" if before else ""
+        code = [
+            "from jetcorr_utils.kubeflow.pipeline_step import run_step", "",
+            f'{step.title} = run_step("{step.number}", study, run_dir, data_dir, backend{after})',
+        ]  # fmt: skip
+        if step.number == max(NOTEBOOKS):
+            code[0] = code[0].replace("run_step", "headline, run_step")
+            code.append(f"resolution_gain, flavour_gain, test_mae, test_jets = headline({step.title})")
+        cell = nbformat.v4.new_code_cell("\n".join(code), metadata={"tags": tags}, id=step.title.replace("_", "-"))
+        new += [nbformat.v4.new_markdown_cell(step.about, id=f"about-{step.number}"), cell]
+        before = step
+    notebook.cells[first:last] = new
+    return notebook
 
 
 def _adapt(code: str, steps: list[str], gpus: int) -> str:
@@ -151,15 +151,18 @@ def _hand_on_json(code: str, steps: int) -> str:
 
 def _requests(step: str, gpus: int) -> str:
     """Lines of code that give a step its resources, retries and secret."""
-    resources, task = RESOURCES[step], f"    {step}_task"
+    (notebook,) = (one for one in NOTEBOOKS.values() if one.title == step)
+    task = f"    {step}_task"
     lines = [
-        f'{task}.set_cpu_request("{resources.cpu}")',
-        f'{task}.set_memory_request("{resources.memory}").set_memory_limit("{resources.memory}")',
+        f'{task}.set_cpu_request("{notebook.cpu}")',
+        f'{task}.set_memory_request("{notebook.memory}").set_memory_limit("{notebook.memory}")',
         f'{task}.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2)',
-        f"    use_secret_as_env({step}_task, secret_name={S3_SECRET!r}, "
-        f"secret_key_to_env={dict(zip(S3_KEYS, S3_KEYS, strict=True))!r}, optional=True)",
+        (
+            f"    use_secret_as_env({step}_task, secret_name={S3_SECRET!r}, "
+            f"secret_key_to_env={dict(zip(S3_KEYS, S3_KEYS, strict=True))!r}, optional=True)"
+        ),
     ]
-    if gpus and resources.trains:
+    if gpus and notebook.trains:
         lines.append(f'{task}.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit({gpus})')
     return "\n".join(lines)
 

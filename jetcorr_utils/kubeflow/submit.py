@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from ..errors import InputError
+from ..notebooks import NOTEBOOKS
 from .local import PipelineError
 from .parameters import DEFAULTS, check_parameters
 
@@ -103,7 +104,7 @@ def _address(client: kfp.Client, run_id: str) -> str:
 
 def _follow(client: kfp.Client, run_id: str, poll: float) -> str:
     """Show the state of the run's steps until it ends; the final state."""
-    with tqdm(total=6, desc="pipeline", unit="step") as bar:
+    with tqdm(total=len(NOTEBOOKS), desc="pipeline", unit="step") as bar:
         while True:
             run = client.get_run(run_id)
             tasks = (run.run_details.task_details if run.run_details else None) or []

@@ -17,15 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .distributed import process_count, sum_over_processes, total_over_processes
+from ..jets.flavours import FLAVOURS
+from .process_sums import process_count, sum_over_processes, total_over_processes
 
 if TYPE_CHECKING:
     from ..config import TrainingSettings
 
 __all__ = ["CorrectionLoss", "FlavourBalance", "pinball"]
 
-FLAVOURS = (2, 1, 3, 4, 5, 21)
-"""u, d, s, c, b, g; jets without a label do not enter the flavour term."""
 PT_EDGES = (30.0, 50.0, 100.0, 200.0, 300.0, 600.0, 1000.0)
 """Edges of the flavour term's bins of generator pt, GeV; jets below and above have bins too."""
 
@@ -92,7 +91,7 @@ class FlavourBalance(nn.Module):
         self.decay = decay
         self.softness = softness
         bins = len(FLAVOURS) * (len(PT_EDGES) + 1)
-        self.register_buffer("codes", torch.tensor(FLAVOURS), persistent=False)
+        self.register_buffer("codes", torch.tensor(list(FLAVOURS)), persistent=False)
         self.register_buffer("edges", torch.tensor(PT_EDGES), persistent=False)
         self.register_buffer("sums", torch.zeros(bins))
         self.register_buffer("weights", torch.zeros(bins))

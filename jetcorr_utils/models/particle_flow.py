@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import MLP, SumAggregation
 
-from .common import CloudNetwork
-from .deepsets import summed_layers
+from .cloud_network import CloudNetwork
+from .particle_flow_kernel import summed_layers
 from .threads import is_fast
 
 if TYPE_CHECKING:
-    from ..config import PfnSettings
-    from ..data.clouds import CloudDataset
+    from ..architectures import PfnSettings
+    from ..data.dataset import CloudDataset
 
 __all__ = ["ParticleFlowNetwork"]
 

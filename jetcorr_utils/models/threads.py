@@ -16,9 +16,15 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
-__all__ = ["is_fast", "jet_parts", "numpy_of", "one_blas_thread", "one_thread", "over", "run"]
+from ..compiled import compiled
+
+__all__ = ["is_fast", "jet_parts", "kernel", "numpy_of", "one_blas_thread", "one_thread", "over", "run"]
 
 T = TypeVar("T")
+
+kernel = compiled(fastmath={"reassoc", "contract", "arcp", "afn", "nsz"}, nogil=True, error_model="numpy")
+"""Sums may be made in another order; but NaN and infinity mean what they mean (no `nnan`, no `ninf`): what is not a
+number must come out as such, as in plain PyTorch. A ReLU is therefore ``0 if x < 0 else x``, which lets NaN through."""
 
 
 def is_fast(module: nn.Module, x: Tensor) -> bool:

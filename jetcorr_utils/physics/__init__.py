@@ -2,7 +2,7 @@
 
 Numbers: `predictions` (reading), `statistics` (bootstrap), `metrics` (metrics.json), `profiles` (against any variable),
 `results` (the table beside the `published` figures), `closure` (residual correction) and `closure_checks`, `limits`
-(trees and oracles), `prior` (other spectra), `seeds` and `families` (several trainings), `cms` (our simulation beside
+(trees and oracles), `prior` (other spectra), `seeds`, `model_groups` (several trainings), `cms` (our simulation beside
 CMS's, drawn by `cms_plots`), `variations` (other simulations), `steps` (what a study asks for beyond). Figures of the
 data: `explore`, `explore_particles`, `browse`; of a training: `learning`, `attention`; of the corrected jets: `plots`,
 `flavour_plots`, `check_plots`, `uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a
@@ -44,26 +44,27 @@ from .explore_particles import (
     plot_particle_cloud,
     plot_particle_multiplicities,
 )
-from .families import choose_weights, frontier_weights, learning_curve, main_models, seed_groups, variants
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
-from .learning import overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
+from .gains_table import results_markdown, results_table
+from .learning import compare_parts, overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
 from .limits import LIMITS, add_limits
-from .metrics import measure
-from .plots import (
-    plot_gain,
-    plot_median_response,
-    plot_resolution,
-    plot_response_distribution,
-    plot_width_and_tails,
+from .measurement import measure
+from .model_groups import (
+    choose_weights,
+    first_trainings,
+    frontier_weights,
+    learning_curve,
+    main_models,
+    seed_groups,
+    variants,
+    with_settings,
 )
 from .precision import plot_precision_cost, precision_cost
 from .predictions import load_predictions, model_names, predictions_table
 from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
 from .published import PUBLISHED
-from .results import results_markdown, results_table
-from .seeds import with_seed_spread
-from .steps import (
+from .requested_parts import (
     add_closed,
     add_offset_correction,
     add_reference_corrections,
@@ -77,6 +78,14 @@ from .steps import (
     variation_figures,
     weights_on_validation,
 )
+from .response_plots import (
+    plot_gain,
+    plot_median_response,
+    plot_resolution,
+    plot_response_distribution,
+    plot_width_and_tails,
+)
+from .seeds import with_seed_spread
 from .study_plots import plot_frontier, plot_learning_curve, plot_limits, plot_variations
 from .uncertainty import coverage_profile, plot_coverage, plot_predicted_resolution, plot_pull
 from .variations import measure_variations, variations_table
@@ -103,11 +112,13 @@ __all__ = [
     "cms_comparison",
     "cms_summary",
     "cms_table",
+    "compare_parts",
     "coverage_profile",
     "data_quality",
     "derive_closure",
     "energy_fractions",
     "first_corrections",
+    "first_trainings",
     "flavour_medians",
     "flavour_profile",
     "frontier_weights",
@@ -178,4 +189,5 @@ __all__ = [
     "variations_table",
     "weights_on_validation",
     "with_seed_spread",
+    "with_settings",
 ]

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.dataset import CloudDataset
-from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS
+from ..jets.columns import JETS, PARTICLES, POINTS
+from ..jets.ragged import owners
 from ..style import COLOURS, experiment_label, legend, room_on_top, selection_label, styled, subplots
 from .explore_particles import PARTICLE_CLASSES
 
@@ -24,21 +25,12 @@ __all__ = ["class_shares", "input_importance", "plot_class_dependence", "plot_in
 ALIKE = 50  # jets, next to each other in pt, that exchange an input
 
 _SHOWN = ("charged hadrons", "photons", "neutral hadrons")
-_NAMES = {
-    "PF_dEta": "particle: Δη, Δϕ to the jet axis", "PF_pT": "particle: pt", "PF_mass": "particle: mass",
-    "PF_id": "particle: class", "PF_fromPV": "particle: vertex", "PF_fromAK4Jet": "particle: in the jet",
-    "PF_caloFraction": "particle: calorimeter / momentum", "PF_hcalFraction": "particle: hadronic share",
-    "jetEta": "jet: η", "jetMass": "jet: mass", "jetArea": "jet: area", "jetRawPt": "jet: raw pt / pt",
-    "rhoAll": "jet: ρ", "PV_npvsGood": "jet: vertices", "QG_ptD": "jet: ptD", "QG_axis2": "jet: minor axis",
-    "QG_mult": "jet: multiplicity",
-}  # fmt: skip
 
 
 def class_shares(clouds: CloudDataset) -> dict[str, NDArray[np.float64]]:
     """Share of each class of `PARTICLE_CLASSES` in the summed pt of the particles of each cloud, `(B,)` each."""
-    columns = {name: np.asarray(clouds.particles[:, i]) for i, name in enumerate(clouds.columns)}
-    jet = np.repeat(np.arange(len(clouds)), clouds.multiplicity)
-    pt, code = columns["PF_pT"].astype(np.float64), np.abs(columns["PF_id"]).astype(np.int64)
+    jet = owners(clouds.ptr)
+    pt, code = clouds.particle("PF_pT").astype(np.float64), np.abs(clouds.particle("PF_id")).astype(np.int64)
     total = np.bincount(jet, pt, len(clouds))
     return {
         name: np.bincount(jet, pt * np.isin(code, codes), len(clouds)) / np.maximum(total, 1e-9)
@@ -105,12 +97,17 @@ def input_importance(clouds: CloudDataset, predict: Callable[[CloudDataset], NDA
     rng = np.random.default_rng(seed)
     plain = np.abs(np.asarray(predict(clouds)) - clouds.target)
     rows = []
-    for name in ("PF_dEta", *PARTICLE_COLUMNS[clouds.features], *JET_COLUMNS[1:]):
+    for name in (*clouds.columns, *clouds.jet_columns):
+        if name in ("jetPt", POINTS[1]):  # the two of the position are exchanged together
+            continue
         other = _exchanged(clouds, name, rng)
         if np.array_equal(other.particles, clouds.particles) and np.array_equal(other.jets, clouds.jets):
             continue  # the same for all: nothing to learn from
         changed = np.abs(np.asarray(predict(other)) - clouds.target) - plain
-        rows.append((_NAMES[name], float(changed.mean()), float(changed.std() / np.sqrt(len(changed)))))
+        title = (
+            f"particle: {PARTICLES[name].title or name}" if name in PARTICLES else f"jet: {JETS[name].title or name}"
+        )
+        rows.append((title, float(changed.mean()), float(changed.std() / np.sqrt(len(changed)))))
     table = pd.DataFrame(rows, columns=["input", "increase", "error"])
     return table.sort_values("increase", ascending=False, ignore_index=True)
 
@@ -132,13 +129,18 @@ def plot_input_importance(table: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
+def _title(name: str) -> str:
+    kind, column = ("particle", PARTICLES[name]) if name in PARTICLES else ("jet", JETS[name])
+    return f"{kind}: {column.title or name}"
+
+
 def _exchanged(clouds: CloudDataset, name: str, rng: np.random.Generator) -> CloudDataset:
     """The clouds with one column exchanged among jets of about the same pt; Δη and Δϕ move together."""
     neighbours = np.empty(len(clouds), np.int64)  # equal for jets that are next to each other in pt
-    neighbours[np.argsort(clouds.jets[:, 0], kind="stable")] = np.arange(len(clouds)) // ALIKE
-    if name in JET_COLUMNS:
-        return replace(clouds, jets=_shuffled(clouds.jets, [JET_COLUMNS.index(name)], neighbours, rng))
-    columns = [0, 1] if name == "PF_dEta" else [clouds.columns.index(name)]
+    neighbours[np.argsort(clouds.jet("jetPt"), kind="stable")] = np.arange(len(clouds)) // ALIKE
+    if name in JETS:
+        return replace(clouds, jets=_shuffled(clouds.jets, [clouds.jet_columns.index(name)], neighbours, rng))
+    columns = [clouds.columns.index(each) for each in (POINTS if name in POINTS else (name,))]
     neighbours = np.repeat(neighbours, clouds.multiplicity)
     return replace(clouds, particles=_shuffled(clouds.particles, columns, neighbours, rng))
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..jets.flavours import FLAVOURS
+
 __all__ = [
     "ETA_BINS", "FLAVOURS", "PT_BINS", "PT_EDGES", "PT_EDGES_ABOVE_CUT", "Bin", "flavour_name", "selection_text",
 ]  # fmt: skip
@@ -58,9 +60,6 @@ PT_EDGES = np.geomspace(20.0, 3000.0, 20)
 
 #: those of them above 30 GeV: below, the cut on the reconstructed pt keeps only what fluctuates upwards
 PT_EDGES_ABOVE_CUT = PT_EDGES[PT_EDGES > 30]
-
-#: PDG id of the parton → name, in the paper's order
-FLAVOURS = {2: "u", 1: "d", 3: "s", 4: "c", 5: "b", 21: "g"}
 
 
 def flavour_name(flavour: int) -> str:

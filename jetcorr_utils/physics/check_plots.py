@@ -22,8 +22,8 @@ from ..style import (
     subplots,
 )
 from .binning import PT_BINS, Bin, selection_text
-from .plots import draw_points
 from .profiles import profile
+from .response_plots import draw_points
 
 __all__ = ["CHECKS", "plot_median_against", "plot_response_checks"]
 

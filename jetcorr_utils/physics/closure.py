@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..files import write_text
 from .binning import PT_EDGES_ABOVE_CUT
-from .metrics import ONE_SIGMA, pull
+from .measurement import ONE_SIGMA, pull
 from .predictions import corrected_pt, pt_branch
 
 __all__ = ["CLOSED", "apply_closure", "derive_closure", "load_closure", "save_closure"]

@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from ..data.labels import paper_flavour
+from ..jets.columns import JETS, groups, inputs
+from ..jets.flavours import paper_flavour
 from ..style import (
     COLOURS,
     density_steps,
@@ -43,20 +44,6 @@ FLAVOUR_GROUPS = {
     "c": ((4,), COLOURS[2], "s"),
     "b": ((5,), COLOURS[3], "D"),
     "gluon": ((21,), COLOURS[1], "^"),
-}
-
-#: jet variables of the correlation matrix and the data quality table: branch → label
-VARIABLES = {
-    "jetPt": r"$p_\mathrm{T}$",
-    "jetEta": r"$\eta$",
-    "jetMass": "mass",
-    "jetArea": "area",
-    "jetRawPt": r"raw $p_\mathrm{T}$",
-    "rhoAll": r"$\rho$",
-    "PV_npvsGood": r"$N_\mathrm{PV}$",
-    "QG_ptD": r"$p_\mathrm{T}D$",
-    "QG_axis2": r"$\sigma_2$",
-    "QG_mult": "multiplicity",
 }
 
 
@@ -245,8 +232,9 @@ def plot_correlations(jets: ak.Array) -> Figure:
     """Rank correlations (Spearman) of the jets' variables and the target."""
     gen_pt = ak.to_numpy(jets["genJetPt"]).astype(np.float64)
     matched = gen_pt > 0
-    columns = {label: ak.to_numpy(jets[name])[matched] for name, label in VARIABLES.items() if name in jets.fields}
-    columns[r"abs($\eta$)"] = np.abs(columns[r"$\eta$"])
+    shown = [(column.name, column.label) for column in inputs(JETS, groups())]
+    columns = {label: ak.to_numpy(jets[name])[matched] for name, label in shown if name in jets.fields}
+    columns[r"abs($\eta$)"] = np.abs(ak.to_numpy(jets["jetEta"])[matched])
     columns["target"] = np.log(gen_pt[matched] / ak.to_numpy(jets["jetPt"])[matched])
     matrix = rank_correlations(np.stack(list(columns.values()), axis=1))
     figure, ax = subplots(figsize=(9.6, 8.6))

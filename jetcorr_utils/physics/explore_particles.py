@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from ..data.labels import paper_flavour
 from ..errors import InputError
+from ..jets.flavours import paper_flavour
+from ..jets.particle_classes import CLASSES, FORWARD
 from ..style import (
     COLOURS,
     density_steps,
@@ -33,12 +34,12 @@ __all__ = [
 
 #: classes of particle-flow candidates: name → (abs(PF_id) values, colour, marker)
 PARTICLE_CLASSES = {
-    "charged hadrons": ((211,), COLOURS[1], "o"),
-    "photons": ((22, 2), COLOURS[2], "s"),
-    "neutral hadrons": ((130, 1), COLOURS[0], "D"),
-    "electrons": ((11,), COLOURS[3], "^"),
-    "muons": ((13,), COLOURS[4], "v"),
-}
+    name: (CLASSES[name] + FORWARD.get(name, ()), COLOURS[number], marker)
+    for name, number, marker in (
+        ("charged hadrons", 1, "o"), ("photons", 2, "s"), ("neutral hadrons", 0, "D"), ("electrons", 3, "^"),
+        ("muons", 4, "v"),
+    )
+}  # fmt: skip
 
 #: radius of the jets
 RADIUS = 0.4
@@ -178,7 +179,7 @@ def plot_jet_images(jets: ak.Array, pt_bin: Bin = PT_BINS[2]) -> Figure:
     images = {name: jet_image(jets[masks[name] & chosen]) for name in ("u, d, s", "gluon")}
     figure, axes = subplots(1, 3, figsize=(15.0, 5.4))
     extent = (-0.5, 0.5, -0.5, 0.5)
-    top = max(max(image.max() for image in images.values()), 1e-9)
+    top = max(1e-9, *(image.max() for image in images.values()))
     scale = LogNorm(top * 1e-4, top)
     for ax, (name, image) in zip(axes, images.items(), strict=False):
         shown = ax.imshow(image.T, origin="lower", extent=extent, cmap="cividis", norm=scale)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
@@ -21,7 +23,11 @@ from ..style import (
     subplots,
 )
 
-__all__ = ["overfitting", "plot_history", "plot_learning_rate", "plot_overfitting", "plot_prediction"]
+if TYPE_CHECKING:
+    from ..data.dataset import CloudDataset
+    from ..models import CloudNetwork
+
+__all__ = ["compare_parts", "overfitting", "plot_history", "plot_learning_rate", "plot_overfitting", "plot_prediction"]
 
 
 @styled
@@ -130,7 +136,21 @@ def plot_prediction(target: ArrayLike, prediction: ArrayLike, title: str = "") -
     return figure
 
 
-def overfitting(training: tuple[ArrayLike, ArrayLike], validation: tuple[ArrayLike, ArrayLike]) -> dict[str, float]:
+Compared = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Gen pt (GeV), truth and prediction of log(pt_gen/pt) of some jets, (B,) each."""
+
+
+def compare_parts(model: CloudNetwork, clouds: CloudDataset) -> tuple[Compared, Compared]:
+    """Truth and prediction of training jets, at most four times as many as validation jets, and of these."""
+    from ..training import predict
+
+    validation, train = clouds.split("validation"), clouds.split("train")
+    parts = (train.first(4 * len(validation)), validation)
+    seen, unseen = ((part.table["genJetPt"], part.target, predict(model, part)[0]) for part in parts)
+    return seen, unseen
+
+
+def overfitting(training: Compared, validation: Compared) -> dict[str, float]:
     """The mean absolute error on jets that the network was trained on, and on jets that it has never seen.
 
     Unlike the curve of the training, both are of the same weights and without dropout.
@@ -138,14 +158,14 @@ def overfitting(training: tuple[ArrayLike, ArrayLike], validation: tuple[ArrayLi
     Parameters
     ----------
     training, validation
-        Truth and prediction of log(pt_gen/pt), `(B,)` each.
+        As `compare_parts` gives them.
 
     Returns
     -------
     dict
         `training`, `validation`, their difference `gap`, its statistical `error`, and `significance` = gap / error.
     """
-    errors = [np.abs(np.subtract(*map(np.asarray, pair))) for pair in (training, validation)]
+    errors = [np.abs(np.subtract(*map(np.asarray, part[1:]))) for part in (training, validation)]
     means = [float(values.mean()) for values in errors]
     error = float(np.hypot(*(values.std() / np.sqrt(len(values)) for values in errors)))
     gap = means[1] - means[0]
@@ -156,17 +176,13 @@ def overfitting(training: tuple[ArrayLike, ArrayLike], validation: tuple[ArrayLi
 
 
 @styled
-def plot_overfitting(
-    training: tuple[ArrayLike, ArrayLike, ArrayLike],
-    validation: tuple[ArrayLike, ArrayLike, ArrayLike],
-    title: str = "",
-) -> Figure:
+def plot_overfitting(training: Compared, validation: Compared, title: str = "") -> Figure:
     """The mean absolute error against gen pt, of jets that the network was trained on and of others, and their ratio.
 
     Parameters
     ----------
     training, validation
-        Gen pt (GeV), truth and prediction of log(pt_gen/pt), `(B,)` each.
+        As `compare_parts` gives them.
     """
     figure, main, ratio = figure_with_ratio()
     everything = np.concatenate([np.asarray(training[0], float), np.asarray(validation[0], float)])

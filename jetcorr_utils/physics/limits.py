@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..data.dataset import CloudDataset
-from ..data.features import JET_COLUMNS
 from ..errors import InputError
+from ..jets.columns import TREE
 from .binning import FLAVOURS
 from .closure import apply_closure, derive_closure
 from .explore_particles import PARTICLE_CLASSES
@@ -138,12 +138,12 @@ def composition(dataset: CloudDataset) -> NDArray[np.float64]:
     The jet columns beyond kinematics; for each particle class its share of the clustered pt, its number, and the pt of
     its leading particle over the jet's; the share of charged particles that come from pileup vertices.
     """
-    column = {name: dataset.particles[:, index].astype(np.float64) for index, name in enumerate(dataset.columns)}
+    column = {name: dataset.particle(name).astype(np.float64) for name in dataset.columns}
     inside = column["PF_fromAK4Jet"] == 1
     pt, jets = np.where(inside, column["PF_pT"], 0.0), len(dataset)
     jet = np.repeat(np.arange(jets), dataset.multiplicity)
     total = np.maximum(np.bincount(jet, pt, jets), 1e-6)
-    result = [_column(dataset, name) for name in JET_COLUMNS if name not in KINEMATICS]
+    result = [_column(dataset, name) for name in dataset.jet_columns if name not in KINEMATICS]
     for codes, _, _ in PARTICLE_CLASSES.values():
         chosen = np.isin(np.abs(column["PF_id"]), codes)
         result.append(np.bincount(jet, np.where(chosen, pt, 0), jets) / total)
@@ -171,9 +171,9 @@ def generator_fractions(files: Sequence[str | Path], *, progress: bool = True) -
     for path in tqdm(list(files), desc="generator particles", disable=not progress):
         with uproot.open(path) as file:
             names = [*IDENTIFIERS, "genJetPF_pT", "genJetPF_id"]
-            tree = file.get("AK4jets/jetTree")
+            tree = file.get(TREE)
             if tree is None or any(name not in tree for name in names):
-                raise InputError(f"{path}: no generator particles (AK4jets/jetTree with genJetPF_pT and genJetPF_id)")
+                raise InputError(f"{path}: no generator particles ({TREE} with genJetPF_pT and genJetPF_id)")
             for chunk in tree.iterate(names, step_size="50 MB"):
                 tables.append(_generator_table(chunk))
     return pd.concat(tables, ignore_index=True)
@@ -252,7 +252,7 @@ def _kinematics(dataset: CloudDataset) -> NDArray[np.float64]:
 
 
 def _column(dataset: CloudDataset, name: str) -> NDArray[np.float64]:
-    return dataset.jets[:, JET_COLUMNS.index(name)].astype(np.float64)
+    return dataset.jet(name).astype(np.float64)
 
 
 def _largest(values: NDArray[np.float64], ptr: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from ..config import PhysicsSettings
+from ..metrics import METRICS, Jets
 from ..style import color_of, experiment_label, marker_of, selection_label, styled, subplots, title_of
 from .binning import ETA_BINS, PT_BINS
-from .metrics import absolute_log_error, rows_in
+from .measurement import absolute_log_error, rows_in
 from .predictions import predictions_table, response
 from .statistics import Bootstrap, estimate
 
@@ -46,15 +47,12 @@ def precision_cost(
     bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
     widest = max(ETA_BINS, key=lambda eta: eta.high - eta.low)
     rows = rows_in(predictions, PT_BINS[0], widest)
-    standard = bootstrap.resolution(response(predictions, "standard"), rows)
+    standard = Jets(bootstrap, response(predictions, "standard"), rows, None)
     measured: dict[str, dict[str, NDArray[np.float64]]] = {}
     for name in variants:
-        values = response(predictions, name)
-        measured[name] = {
-            "mae": bootstrap.mean(absolute_log_error(predictions, name), rows),
-            "resolution_gain": 1 - bootstrap.resolution(values, rows) / standard,
-            "closure": bootstrap.median(values, rows) - 1,
-        }
+        jets = Jets(bootstrap, response(predictions, name), rows, None, standard)
+        measured[name] = {"mae": jets.mean(absolute_log_error(predictions, name))}
+        measured[name] |= {metric: METRICS[metric].function(jets) for metric in ("resolution_gain", "closure")}
     reference = measured[next(iter(variants))]
     return pd.DataFrame([{"variant": name} | _row(numbers, reference, len(rows)) for name, numbers in measured.items()])
 

@@ -14,8 +14,8 @@ import pandas as pd
 import uproot
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.labels import paper_flavour
 from ..errors import InputError
+from ..jets.flavours import paper_flavour
 
 __all__ = ["REQUIRED", "corrected_pt", "load_predictions", "model_names", "predictions_table", "pt_branch", "response"]
 

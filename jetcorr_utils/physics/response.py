@@ -20,8 +20,8 @@ from coffea import processor
 from coffea.nanoevents import BaseSchema
 from numpy.typing import NDArray
 
-from ..data.labels import paper_flavour
 from ..errors import InputError
+from ..jets.flavours import paper_flavour
 from .binning import PT_EDGES
 from .predictions import REQUIRED, pt_branch
 from .statistics import event_keys, poisson_weights

@@ -10,31 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, factorial
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..compiled import compiled
+from ..jets.splitmix import GOLDEN, finalise
 
 __all__ = ["Bootstrap", "Estimate", "estimate", "event_keys", "poisson_weights", "weighted_quantiles"]
 
 #: value, error, and number of jets behind them: an entry of metrics.json
 Estimate = dict[str, float | int | None]
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 # P(weight <= k) of the Poisson distribution of mean 1, in units of 2^-64; 20 is beyond what 64 bits can tell from 1.
 _POISSON_CDF = np.array(
     [min(int(2**64 * sum(exp(-1) / factorial(i) for i in range(k + 1))), 2**64 - 1) for k in range(20)], dtype=np.uint64
 )
 
 
-@compiled(nogil=True)
-def _mix(state):
-    """The output function of splitmix64 (Steele, Lea, Flood, 2014)."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+_mix = compiled(finalise, nogil=True)
 
 
 @compiled(nogil=True)
@@ -42,14 +38,14 @@ def _combine(columns):
     keys = np.zeros(columns.shape[1], np.uint64)
     for row in range(columns.shape[0]):
         for i in range(columns.shape[1]):
-            keys[i] = _mix(keys[i] + _GOLDEN + columns[row, i])
+            keys[i] = _mix(keys[i] + GOLDEN + columns[row, i])
     return keys
 
 
 @compiled(nogil=True)
 def _fill_weights(keys, seed, cdf, weights):
     for replica in range(weights.shape[0]):
-        salt = _mix(seed + _GOLDEN * np.uint64(replica + 1))
+        salt = _mix(seed + GOLDEN * np.uint64(replica + 1))
         for i in range(keys.size):
             uniform = _mix(keys[i] ^ salt)
             count = 0
@@ -172,6 +168,13 @@ class Bootstrap:
     def __init__(self, predictions: pd.DataFrame, replicas: int = 200, seed: int = 1) -> None:
         keys = event_keys(predictions["run"], predictions["lumi"], predictions["event"])
         self.weights = np.concatenate([np.ones((1, len(keys)), np.uint8), poisson_weights(keys, replicas, seed)])
+
+    @classmethod
+    def of_data(cls, jets: int) -> Self:
+        """Without replicas: entry 0 only."""
+        bootstrap = cls.__new__(cls)
+        bootstrap.weights = np.ones((1, jets), np.uint8)
+        return bootstrap
 
     def quantiles(
         self, values: NDArray[np.float64], rows: NDArray[np.int64], probabilities: Sequence[float]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from ..metrics import METRICS
 from ..style import (
     COLOURS,
     color_of,
@@ -23,16 +23,14 @@ from ..style import (
     title_of,
 )
 from .binning import PT_BINS, Bin, selection_text
-from .results import measured_models
+from .gains_table import measured_models
 
 __all__ = ["plot_frontier", "plot_learning_curve", "plot_limits", "plot_variations"]
 
 #: the gains of the thesis in the inclusive bin, %: resolution, flavour
 THESIS = (12.2, 68.0)
 
-_WEIGHTED = re.compile(r"_(balanced|lambda_[0-9_]+)$")
-
-_NOUNS = {"resolution_gain": "Resolution gain [%]", "flavour_gain": "Flavour gain [%]"}
+GAINS = ("resolution_gain", "flavour_gain")
 
 
 @styled
@@ -42,7 +40,7 @@ def plot_limits(
     """Resolution and flavour gain of networks, trees and oracles in one bin, one line for each."""
     models = list(models) if models is not None else measured_models(metrics)
     figure, axes = subplots(1, 2, sharey=True, figsize=(11.5, 2.0 + 0.55 * len(models)))
-    for ax, quantity in zip(axes, _NOUNS, strict=True):
+    for ax, quantity in zip(axes, GAINS, strict=True):
         for row, model in enumerate(models):
             value, error = _percent(metrics, model, quantity, eta, pt)
             if value is not None:
@@ -50,7 +48,7 @@ def plot_limits(
                     value, row, xerr=error, fmt=marker_of(model, models), color=color_of(model, models), capsize=3
                 )  # fmt: skip
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
-        ax.set_xlabel(_NOUNS[quantity])
+        ax.set_xlabel(METRICS[quantity].label)
         ax.grid(axis="y", color="0.9")
         ax.tick_params(axis="y", which="both", length=0)
     axes[0].set_yticks(range(len(models)), [title_of(model) for model in models])
@@ -74,23 +72,24 @@ def plot_frontier(
     Parameters
     ----------
     metrics
-        As `measure` returns them.
+        As `measure` returns them, `with_settings`.
     weights
-        λ of each model that is shown, see `frontier_weights`; those that differ in it alone are joined by a line:
-        ``pfn``, ``pfn_balanced`` and ``pfn_lambda_3``, say.
+        λ of each model that is shown, see `frontier_weights`; those of the same architecture and inputs are joined by
+        a line, which is named after the one of least λ.
     eta, pt
         The bin.
     oracle
         An entry of the metrics whose flavour gain is drawn as a line: what can be reached with this many jets.
     """
     figure, ax = subplots()
-    families: dict[str, list[str]] = {}
+    joined: dict[Any, list[str]] = {}
     for model in sorted(weights, key=lambda name: weights[name]):
-        families.setdefault(_WEIGHTED.sub("", model), []).append(model)
+        joined.setdefault((metrics[model]["architecture"], *metrics[model]["inputs"]), []).append(model)
+    families = {models[0]: models for models in joined.values()}
     for number, (family, models) in enumerate(families.items()):
         points = []
         for name in models:
-            flavour, resolution = (_percent(metrics, name, quantity, eta, pt) for quantity in reversed(_NOUNS))
+            flavour, resolution = (_percent(metrics, name, quantity, eta, pt) for quantity in reversed(GAINS))
             points.append((*flavour, *resolution, name))
         points = [point for point in points if point[0] is not None and point[2] is not None]
         x, dx, y, dy, names = zip(*points, strict=True) if points else ((),) * 5
@@ -111,7 +110,7 @@ def plot_frontier(
         reach = _percent(metrics, oracle, "flavour_gain", eta, pt)[0]
         ax.axvline(reach, ymax=0.72, color="0.5", linestyle=":", label="True flavour known")
     ax.plot(THESIS[1], THESIS[0], "*", color="0.4", markersize=13, label="Thesis (CMS simulation)")
-    ax.set(xlabel=_NOUNS["flavour_gain"], ylabel=_NOUNS["resolution_gain"])
+    ax.set(xlabel=METRICS["flavour_gain"].label, ylabel=METRICS["resolution_gain"].label)
     ax.margins(0.15)
     room_on_top(ax, 0.25)
     selection_label(ax, _bin_text(eta, pt))
@@ -139,7 +138,7 @@ def plot_learning_curve(curve: pd.DataFrame, *, eta: str = "0-2.5", pt: str = "3
         look = {"fmt": marker_of(model, models), "color": color_of(model, models), "label": title_of(model)}
         ax.errorbar(rows["jets"], gain, yerr=error, linestyle="-", linewidth=1, **look)
     ax.set_xscale("log")
-    ax.set(xlabel="Training jets", ylabel=_NOUNS["resolution_gain"])
+    ax.set(xlabel="Training jets", ylabel=METRICS["resolution_gain"].label)
     ax.axhline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
     room_on_top(ax, 0.25)
     selection_label(ax, _bin_text(eta, pt))
@@ -191,7 +190,7 @@ def plot_variations(
         ax.set_xlim(-0.5, len(pt_bins) - 0.5)
         ax.set_xlabel(r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]")
         selection_label(ax, f"{title_of(model)}\n{selection_text(None, Bin(*map(float, eta.split('-'))))}")
-    axes[0, 0].set_ylabel(_NOUNS[quantity])
+    axes[0, 0].set_ylabel(METRICS[quantity].label)
     room_on_top(axes[0, 0], 0.25)
     legend(axes[0, -1])
     experiment_label(axes[0, 0], right="" if len(models) > 1 else "13 TeV")
@@ -202,7 +201,8 @@ def _percent(metrics: Mapping[str, Any], model: str, quantity: str, eta: str, pt
     entry = metrics[model][quantity][eta][pt]
     if entry["value"] is None:
         return None, 0.0
-    return 100 * entry["value"], 100 * (entry["error"] or 0.0)
+    scale = METRICS[quantity].scale
+    return scale * entry["value"], scale * (entry["error"] or 0.0)
 
 
 def _bin_text(eta: str, pt: str) -> str:

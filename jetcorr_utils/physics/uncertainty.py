@@ -27,7 +27,7 @@ from ..style import (
     title_of,
 )
 from .binning import FLAVOURS, PT_EDGES_ABOVE_CUT
-from .metrics import ONE_SIGMA, pull
+from .measurement import ONE_SIGMA, pull
 from .profiles import with_errors
 from .statistics import Bootstrap
 

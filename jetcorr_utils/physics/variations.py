@@ -17,7 +17,7 @@ from ..data import load_clouds
 from ..data.locations import data_directory
 from ..errors import InputError
 from .binning import PT_BINS
-from .metrics import measure
+from .measurement import measure
 from .predictions import predictions_table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def measure_variations(
     -------
     By the title of each variation what `measure` returns; empty if the study asks for none.
     """
-    from ..export.run import best_checkpoint
+    from ..export.export_models import best_checkpoint
     from ..training import load_model, predict
 
     result = {}

@@ -1,36 +1,18 @@
-"""Serving: a local Triton server, clients for it, and the correction of files.
+"""Serving: a Triton server on this machine, and what an inference costs there."""
 
-Names are imported when they are first used: the client libraries take seconds.
-"""
+from .inference_cost import inference_metrics, measure_inference, measure_multiplicity, prometheus_metrics, usage
+from .prediction_service import Service, open_service
+from .server import TritonServer
+from .server_environment import server_available
 
-from __future__ import annotations
-
-import importlib
-from typing import Any
-
-_HOME = {
-    "CorrectionReport": "correct",
-    "JetCorrector": "analysis",
-    "Service": "service",
-    "TritonPredictor": "client",
-    "TritonServer": "server",
-    "correct_files": "correct",
-    "correct_jets": "jets",
-    "inference_metrics": "statistics",
-    "measure_inference": "statistics",
-    "measure_multiplicity": "statistics",
-    "open_predictor": "opening",
-    "open_predictors": "opening",
-    "open_service": "service",
-    "prometheus_metrics": "statistics",
-    "server_available": "environment",
-    "usage": "statistics",
-    "write_predictions": "predictions",
-}
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+__all__ = [
+    "Service",
+    "TritonServer",
+    "inference_metrics",
+    "measure_inference",
+    "measure_multiplicity",
+    "open_service",
+    "prometheus_metrics",
+    "server_available",
+    "usage",
+]

@@ -1,9 +1,10 @@
 """Runs a command and ends it when the caller is gone: how no server is ever left behind.
 
-Started by `TritonServer` as a process of its own: ``python guard.py SHM_PREFIX COMMAND…``. Its standard input is a pipe
-that the caller holds open; through it comes one line, a JSON object of all environment variables that the command gets.
-When the pipe closes, because the caller stops the server, leaves, or dies by whatever signal, the command is
-terminated, and killed if it has not gone after a while. Python's standard library only, so that it starts at once.
+Started by `TritonServer` as a process of its own: ``python guard.py SHM_PREFIX KEY_VARIABLE COMMAND…``. Its standard
+input is a pipe that the caller holds open; through it comes one line, a JSON object of all environment variables that
+the command gets, the key among them. When the pipe closes, because the caller stops the server, leaves, or dies by
+whatever signal, the command is terminated, and killed if it has not gone after a while. Python's standard library only,
+so that it starts at once.
 
 Why not prctl(PR_SET_PDEATHSIG) alone: it fires when the *thread* that started the process ends, not the process.
 
@@ -28,8 +29,6 @@ import subprocess
 import sys
 import threading
 
-KEY_VARIABLE = "JETCORR_TRITON_KEY"
-"""The variable of the command with the key."""
 NO_KEY = "=\n"
 """The end of an argument that gets the key: what stands there until then is no value of a header."""
 PATIENCE = 10.0
@@ -110,10 +109,10 @@ def wait_for_caller(process: subprocess.Popen) -> None:
     end(process)
 
 
-def start(command: tuple[str, ...], variables: dict[str, str]) -> subprocess.Popen:
+def start(command: tuple[str, ...], variables: dict[str, str], key: str) -> subprocess.Popen:
     """Start the command with these variables, and with the key in its arguments where others cannot read it."""
     hidden = {number: f"JETCORR_ARGUMENT_{number}" for number, text in enumerate(command) if text.endswith(NO_KEY)}
-    keyed = {name: command[n].removesuffix(NO_KEY) + "=" + variables[KEY_VARIABLE] for n, name in hidden.items()}
+    keyed = {name: command[n].removesuffix(NO_KEY) + "=" + key for n, name in hidden.items()}
     told, tell = os.pipe()
 
     def prepare() -> None:
@@ -126,7 +125,7 @@ def start(command: tuple[str, ...], variables: dict[str, str]) -> subprocess.Pop
 
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr, env=variables | keyed,
-        preexec_fn=prepare, process_group=0,
+        preexec_fn=prepare, process_group=0,  # noqa: PLW1509 - the guard has no threads
     )  # fmt: skip
     os.close(tell)
     if os.read(told, 5):
@@ -139,11 +138,12 @@ def start(command: tuple[str, ...], variables: dict[str, str]) -> subprocess.Pop
     return process
 
 
-def main(shm_prefix: str, *command: str) -> int:
+def main(shm_prefix: str, key_variable: str, *command: str) -> int:
     """Run `command` under guard; print its process id; return its exit code. Remove its shared memory afterwards."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the caller's end of the pipe is the only thing that counts
-    process = start(command, json.loads(sys.stdin.buffer.readline()))
+    variables = json.loads(sys.stdin.buffer.readline())
+    process = start(command, variables, variables[key_variable])
     print(process.pid, flush=True)
     threading.Thread(target=wait_for_caller, args=(process,), daemon=True).start()
     code = process.wait()

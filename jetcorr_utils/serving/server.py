@@ -20,15 +20,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 from ..errors import InputError, ServerError
-from ..export.repository import LOCAL_CONFIG
+from ..export.triton_repository import LOCAL_CONFIG
 from ..files import scratch_folder
+from ..inference.triton_connection import KEY_HEADER, KEY_VARIABLE
 from ..listening import listens
 from . import guard
-from .connection import KEY_HEADER
-from .environment import find_environment, prepare, private_place, variables
-from .served import ServedRepository
+from .served_repository import ServedRepository
+from .server_environment import find_environment, prepare, private_place, variables
 
 __all__ = ["TritonServer"]
 
@@ -101,7 +102,7 @@ class TritonServer:
         state = "running" if self.running else "stopped"
         return f"TritonServer({str(self.repository)!r}, {state}, http={self.http_url}, grpc={self.grpc_url})"
 
-    def __enter__(self) -> TritonServer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -138,12 +139,12 @@ class TritonServer:
         with open(self.log, "ab") as log:
             self._log_begin = log.tell()
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, prefix, *command],
+                [sys.executable, "-I", "-S", guard.__file__, prefix, KEY_VARIABLE, *command],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True,  # an interrupt in a notebook or terminal is not meant for the server
             )  # fmt: skip
         with contextlib.suppress(BrokenPipeError):  # it has ended already
-            given = variables(folder) | {guard.KEY_VARIABLE: secrets.token_hex(32)}
+            given = variables(folder) | {KEY_VARIABLE: secrets.token_hex(32)}
             self._guard.stdin.write(json.dumps(given).encode() + b"\n")
             self._guard.stdin.flush()
         self.pid = int(self._guard.stdout.readline() or 0)

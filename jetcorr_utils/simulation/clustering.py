@@ -15,8 +15,8 @@ from fastjet._swig import ClusterSequence as _PlainClusterSequence
 from numpy.typing import NDArray
 
 from ..compiled import compiled
+from ..jets.ragged import offsets_of, owners
 from .particle_flow import Candidates
-from .particles import event_index, offsets_of
 
 __all__ = ["RADIUS", "Jets", "areas", "cluster", "delta_phi", "match", "rho"]
 
@@ -62,7 +62,7 @@ def cluster(momenta: ak.Array, min_pt: float) -> Jets:
     order = ak.argsort(jets.px**2 + jets.py**2, ascending=False, stable=True)
     jets, members = jets[order], members[order]
     offsets = offsets_of(ak.to_numpy(ak.num(jets)))
-    start = offsets_of(ak.to_numpy(ak.num(momenta)))[:-1][event_index(offsets)]
+    start = offsets_of(ak.to_numpy(ak.num(momenta)))[:-1][owners(offsets)]
     flat, members = ak.flatten(jets), ak.flatten(members)
     px, py, pz, energy = (ak.to_numpy(flat[name]) for name in ("px", "py", "pz", "E"))
     sizes = ak.to_numpy(ak.num(members))
@@ -135,7 +135,7 @@ def rho(candidates: Candidates, mask: NDArray, max_abs_eta: float) -> NDArray:
     row = np.minimum(((candidates.eta[used] + max_abs_eta) * rows / (2 * max_abs_eta)).astype(int), rows - 1)
     column = ((candidates.phi[used] + np.pi) * columns / (2 * np.pi)).astype(int) % columns
     events = len(candidates.offsets) - 1
-    cell = (event_index(candidates.offsets)[used] * rows + row) * columns + column
+    cell = (owners(candidates.offsets)[used] * rows + row) * columns + column
     sums = np.bincount(cell, candidates.pt[used], minlength=events * rows * columns).reshape(events, -1)
     return np.median(sums, axis=1) / (2 * max_abs_eta / rows * 2 * np.pi / columns)
 

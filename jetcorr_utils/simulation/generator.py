@@ -16,8 +16,9 @@ import pythia8mc
 from numpy.typing import NDArray
 
 from ..errors import JetcorrError
+from ..jets.ragged import offsets_of
 from .parameters import Detector, Generator
-from .particles import Particles, offsets_of
+from .particles import Particles
 
 __all__ = ["Collisions", "charges", "generate", "make_pythia", "particles_of", "pythia_seed"]
 

@@ -1,4 +1,4 @@
-"""Jets in the format of CERN Open Data record 12100 (JetNTuple): the branches, their types, and the writer."""
+"""Jets in the format of CERN Open Data record 12100 (JetNTuple): their columns, and the writer."""
 
 from __future__ import annotations
 
@@ -10,82 +10,13 @@ import uproot
 from numpy.typing import NDArray
 
 from ..compiled import compiled
+from ..jets.columns import BRANCHES, TREE
+from ..jets.quark_gluon import quark_gluon
+from ..jets.ragged import offsets_of, owners
 from .clustering import delta_phi
 from .events import Events
 
-__all__ = ["SCHEMA", "TREE", "create_tree", "ntuple", "select_jets"]
-
-TREE = "AK4jets/jetTree"
-
-_FLOATS = [
-    "jetPt",
-    "jetEta",
-    "jetPhi",
-    "jetMass",
-    "jetGirth",
-    "jetArea",
-    "jetRawPt",
-    "jetRawMass",
-    "jetQGl",
-    "QG_ptD",
-    "QG_axis2",
-    "genJetPt",
-    "genJetEta",
-    "genJetPhi",
-    "genJetMass",
-    "dPhiJetsLO",
-    "dEtaJetsLO",
-    "alpha",
-    "pthat",
-    "eventWeight",
-    "rhoAll",
-    "rhoCentral",
-    "rhoCentralNeutral",
-    "rhoCentralChargedPileUp",
-    "Pileup_nTrueInt",
-]
-_INTEGERS = [
-    "jetLooseID",
-    "jetTightID",
-    "jetGenMatch",
-    "QG_mult",
-    "partonFlav",
-    "hadronFlav",
-    "physFlav",
-    "isPhysUDS",
-    "isPhysG",
-    "isPhysOther",
-    "isPartonUDS",
-    "isPartonG",
-    "isPartonOther",
-    "jetChargedHadronMult",
-    "jetNeutralHadronMult",
-    "jetChargedMult",
-    "jetNeutralMult",
-    "jetMult",
-    "eventJetMult",
-    "jetPtOrder",
-    "run",
-    "lumi",
-    "PV_npvsGood",
-    "Pileup_nPU",
-]
-_PARTICLES = {
-    "PF_pT": "float32", "PF_dR": "float32", "PF_dTheta": "float32", "PF_dPhi": "float32", "PF_dEta": "float32",
-    "PF_mass": "float32", "PF_id": "int32", "PF_fromPV": "int32", "PF_fromAK4Jet": "int32",
-    "PF_caloFraction": "float32", "PF_hcalFraction": "float32",
-}  # fmt: skip
-_GEN_PARTICLES = {
-    "genJetPF_pT": "float32", "genJetPF_dR": "float32", "genJetPF_dTheta": "float32", "genJetPF_mass": "float32",
-    "genJetPF_id": "int32",
-}  # fmt: skip
-
-#: Types of the branches. Arrays are counted by nPF and nGenJetPF. PF_caloFraction and PF_hcalFraction are not in the
-#: open data: CMS stores them in MiniAOD.
-SCHEMA: dict[str, str] = {
-    **dict.fromkeys(_FLOATS, "float32"), **dict.fromkeys(_INTEGERS, "int32"), "event": "uint64",
-    **{name: f"var * {kind}" for name, kind in {**_PARTICLES, **_GEN_PARTICLES}.items()},
-}  # fmt: skip
+__all__ = ["create_tree", "ntuple", "select_jets"]
 
 #: Corrected over raw pt (j,) from raw pt, eta, area (j,) and rho (j,).
 Correction = Callable[[NDArray, NDArray, NDArray, NDArray], NDArray]
@@ -112,7 +43,7 @@ def select_jets(pt: NDArray, eta: NDArray, offsets: NDArray, leading: int = 0) -
 
 
 def ntuple(events: Events, correct: Correction, run: int, block: int, leading: int = 0) -> ak.Array:
-    """The selected jets of a block of events with all branches of `SCHEMA`, a record array.
+    """The selected jets of a block of events with all branches of `BRANCHES`, a record array.
 
     Parameters
     ----------
@@ -124,7 +55,7 @@ def ntuple(events: Events, correct: Correction, run: int, block: int, leading: i
         See `select_jets`.
     """
     jets = events.jets
-    event = np.repeat(np.arange(len(jets.offsets) - 1), np.diff(jets.offsets))
+    event = owners(jets.offsets)
     factor = correct(jets.pt, jets.eta, events.area, events.rho["all"][event])
     pt = jets.pt * factor
     order = np.lexsort((-pt, event))  # the correction may change the order
@@ -141,7 +72,7 @@ def ntuple(events: Events, correct: Correction, run: int, block: int, leading: i
     columns |= _composition(events, chosen, pt)
     columns |= _gen_columns(events, chosen)
     columns |= _window(events, chosen, event[chosen])
-    return ak.Array({name: _typed(columns[name], kind) for name, kind in SCHEMA.items()})
+    return ak.Array({name: _typed(columns[name], kind) for name, kind in BRANCHES.items()})
 
 
 def _typed(values: ak.Array | NDArray, kind: str) -> ak.Array:
@@ -187,7 +118,7 @@ def _flavour_columns(events: Events, chosen: NDArray) -> dict[str, NDArray]:
 def _composition(events: Events, chosen: NDArray, corrected_pt: NDArray) -> dict[str, NDArray]:
     """Multiplicities, identification, girth and quark/gluon variables from the jets' constituents."""
     jets, cands = events.jets, events.candidates
-    owner = np.repeat(np.arange(len(jets.pt)), np.diff(jets.bounds))
+    owner = owners(jets.bounds)
     rows = jets.constituents
     pt, eta, phi, pdg = cands.pt[rows], cands.eta[rows], cands.phi[rows], np.abs(cands.pdg[rows])
 
@@ -213,23 +144,12 @@ def _composition(events: Events, chosen: NDArray, corrected_pt: NDArray) -> dict
     jet_rapidity = np.arcsinh(jet_momentum / np.hypot(jets.pt, jets.mass))
     girth = total(np.hypot(rapidity - jet_rapidity[owner], d_phi) * pt) / corrected_pt
 
-    # CMS-PAS-JME-13-002
-    neutrals = (pdg == 22) | (pdg == 130)
-    used = np.where(neutrals, pt > 1, cands.from_pv[rows] == 3)
-    weight = pt**2 * used
-    d_eta = eta - jets.eta[owner]
-    norm = total(weight)
-    mean_eta, mean_phi = divided(total(weight * d_eta), norm), divided(total(weight * d_phi), norm)
-    a = divided(total(weight * d_eta**2), norm) - mean_eta**2
-    b = divided(total(weight * d_phi**2), norm) - mean_phi**2
-    c = divided(total(weight * d_eta * d_phi), norm) - mean_eta * mean_phi
-    minor = (a + b - np.sqrt((a - b) ** 2 + 4 * c**2)) / 2
+    quality = quark_gluon(owner, len(jets.pt), pt, eta - jets.eta[owner], d_phi, pdg, cands.from_pv[rows])
     columns = {
         "jetChargedHadronMult": multiplicity[211], "jetNeutralHadronMult": multiplicity[130],
         "jetChargedMult": charged, "jetNeutralMult": neutral, "jetMult": charged + neutral,
         "jetLooseID": loose, "jetTightID": loose & (share[130] < 0.9) & (share[22] < 0.9), "jetGirth": girth,
-        "QG_ptD": divided(np.sqrt(norm), total(pt * used)), "QG_axis2": np.sqrt(np.maximum(minor, 0)),
-        "QG_mult": total(used),
+        **quality,
     }  # fmt: skip
     return {name: values[chosen] for name, values in columns.items()}
 
@@ -244,8 +164,8 @@ def _gen_columns(events: Events, chosen: NDArray) -> dict[str, ak.Array | NDArra
         columns[f"genJet{name}"] = np.where(matched, np.append(values, 0.0)[partner], 0.0)
     counts = np.where(matched, np.append(np.diff(jets.bounds), 0)[partner], 0)
     start = np.where(matched, jets.bounds[partner], 0)
-    owner = np.repeat(np.arange(len(chosen)), counts)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
+    offsets = offsets_of(counts)
+    owner = owners(offsets)
     rows = jets.constituents[np.arange(offsets[-1]) - offsets[owner] + start[owner]]
     rows = rows[np.lexsort((-particles.pt[rows], owner))]
     d_eta = particles.eta[rows] - jets.eta[partner][owner]
@@ -261,7 +181,7 @@ def _window(events: Events, chosen: NDArray, event: NDArray) -> dict[str, ak.Arr
     """All candidates within 1 of the jet in eta and in phi, subtracted ones too, by falling pt."""
     jets, cands = events.jets, events.candidates
     inside = np.full(len(cands.pt), -1)
-    inside[jets.constituents] = np.repeat(np.arange(len(jets.pt)), np.diff(jets.bounds))
+    inside[jets.constituents] = owners(jets.bounds)
     counts, rows = _in_window(jets.eta[chosen], jets.phi[chosen], event, cands.eta, cands.phi, cands.offsets)
     owner = np.repeat(np.arange(len(chosen)), counts)
     d_eta = _stepped(cands.eta[rows] - jets.eta[chosen][owner])
@@ -310,7 +230,7 @@ def _polar(d_eta: NDArray, d_phi: NDArray) -> dict[str, NDArray]:
 
 def create_tree(file: uproot.WritableDirectory) -> uproot.WritableTree:
     """An empty jet tree in a file opened for writing; `extend` it with the fields of `ntuple`."""
-    return file.mktree(TREE, SCHEMA, counter_name=_counter_name, title="Jets (JetNTuple)")
+    return file.mktree(TREE, BRANCHES, counter_name=_counter_name, title="Jets (JetNTuple)")
 
 
 def _counter_name(branch: str) -> str:

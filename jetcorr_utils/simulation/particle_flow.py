@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiled import compiled
+from ..jets.ragged import offsets_of, owners
 from .detector import Cells, Signals, cells_of
 from .parameters import Detector, Pileup
-from .particles import Particles, event_index, offsets_of
+from .particles import Particles
 from .showers import deposits
 
 __all__ = ["Candidates", "reconstruct"]
@@ -240,7 +241,7 @@ def reconstruct(
         "calo_fraction": (np.minimum(fractions[track, 0], _MAX_CALO_FRACTION), np.ones(count)),
         "hcal_fraction": (fractions[track, 1], (pdg == 130).astype(float)),
     }
-    events = np.concatenate([event_index(particles.offsets)[track], event.astype(np.int64)])
+    events = np.concatenate([owners(particles.offsets)[track], event.astype(np.int64)])
     order = np.lexsort((-np.concatenate(columns["pt"]), events))
     return Candidates(
         **{name: np.concatenate(parts)[order] for name, parts in columns.items()},

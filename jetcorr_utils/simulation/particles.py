@@ -11,7 +11,9 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Particles", "concatenate", "concatenate_in_order", "event_index", "offsets_of", "to_cartesian"]
+from ..jets.ragged import owners
+
+__all__ = ["Particles", "concatenate", "concatenate_in_order", "to_cartesian"]
 
 
 @dataclass
@@ -64,16 +66,6 @@ class Particles:
         return Particles(**columns, offsets=kept[self.offsets])
 
 
-def event_index(offsets: NDArray) -> NDArray:
-    """The event of each row (n,), from offsets (E + 1,)."""
-    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-
-
-def offsets_of(counts: NDArray) -> NDArray:
-    """Offsets (E + 1,) from the number of rows of each event (E,)."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
 def concatenate(first: Particles, second: Particles) -> Particles:
     """Particles of the same E events put together; in each event those of `first` come first."""
     return concatenate_in_order(first, second)[0]
@@ -81,7 +73,7 @@ def concatenate(first: Particles, second: Particles) -> Particles:
 
 def concatenate_in_order(first: Particles, second: Particles) -> tuple[Particles, NDArray]:
     """`concatenate`, and the order (n,) by which it sorts the rows of `first` with those of `second` behind."""
-    order = np.argsort(np.concatenate([event_index(first.offsets), event_index(second.offsets)]), kind="stable")
+    order = np.argsort(np.concatenate([owners(first.offsets), owners(second.offsets)]), kind="stable")
     columns = {
         f.name: np.concatenate([getattr(first, f.name), getattr(second, f.name)])[order]
         for f in fields(first)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..jets.ragged import offsets_of
 from .generator import particles_of
 from .parameters import Detector, Pileup
-from .particles import Particles, offsets_of
+from .particles import Particles
 
 __all__ = ["PileupDraw", "join_pool", "make_pool_part", "overlay"]
 

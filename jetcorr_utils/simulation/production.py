@@ -12,10 +12,11 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError
 from ..files import atomic_path, checksum, locked, read_json, write_json
+from ..jets.columns import BRANCHES, TREE
 from ..processes import cores
 from .calibration import CORRECTIONS, load_correction
 from .events import Events
-from .ntuple import SCHEMA, TREE, create_tree, ntuple
+from .ntuple import create_tree, ntuple
 from .parameters import SIMULATION_VERSION, Parameters
 from .workers import Blocks
 
@@ -116,7 +117,7 @@ def _write_file(path: Path, blocks: Iterator[ak.Array], wanted: int, bar: tqdm) 
         tree = create_tree(file)
         for _ in range(BLOCKS_PER_FILE):
             block = next(blocks)[: wanted - written]
-            tree.extend({name: block[name] for name in SCHEMA})
+            tree.extend({name: block[name] for name in BRANCHES})
             written += len(block)
             bar.update(len(block))
             if written == wanted:

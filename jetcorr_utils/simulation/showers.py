@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .detector import Signals
 from .parameters import Detector
-from .particles import Particles, event_index
+from .particles import Particles
 
 __all__ = ["Deposits", "deposits"]
 
@@ -62,7 +62,7 @@ def deposits(particles: Particles, signals: Signals, detector: Detector, rng: np
         owners.append(owner)
         columns.append(np.stack([part * (row == 0), part * (row == 1), *place]))
     owner = np.concatenate(owners)
-    event = event_index(particles.offsets)[owner]
+    event = owners(particles.offsets)[owner]
     order = np.argsort(event, kind="stable")
     ecal, hcal, eta, phi = np.concatenate(columns, axis=1)[:, order]
     source = np.where(order < n, owner[order], -1)

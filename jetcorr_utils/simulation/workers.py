@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -85,7 +85,7 @@ class Blocks:
         self.parameters, self.seed, self.workers = parameters, seed, workers
         self.pythia_seconds = 0.0
 
-    def __enter__(self) -> Blocks:
+    def __enter__(self) -> Self:
         self._stack = ExitStack()
         self._pool_file = self._stack.enter_context(scratch_folder()) / "pool.npz"
         self._executor = None
@@ -96,8 +96,8 @@ class Blocks:
             )
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
 
     def _make_pool(self) -> None:
         parts = range(-(-self.parameters.pileup.pool_events // _POOL_PART))

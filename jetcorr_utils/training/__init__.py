@@ -1,11 +1,12 @@
 """Training: from a data set and settings to a checkpoint, with everything that happens on the way recorded."""
 
 from .checkpoint import load_model
-from .distributed import process_group
-from .loop import predict, train
+from .loop import train
+from .prediction import predict
 from .rate_finder import find_learning_rate
 from .result import TrainingResult, load_result
-from .several import train_models
+from .side_by_side import train_models
+from .torchrun import process_group
 
 __all__ = [
     "TrainingResult", "find_learning_rate", "load_model", "load_result", "predict", "process_group", "train",

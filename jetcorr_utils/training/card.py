@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
 from ..data.ranges import jet_range
 from ..files import write_text
 
@@ -44,8 +43,8 @@ jet itself, where pt is the standard-corrected one (L1 + L2L3), and how well the
 {_table(settings.model_dump(mode="json", exclude={"training", "architecture"}) | {"parameters": result.parameters})}
 
 **Input.** All particles of a jet, unordered, in physical units (GeV, PDG ids); all transformations are inside.
-Of each particle: {", ".join(POINT_COLUMNS + PARTICLE_COLUMNS[settings.features])}.
-Of the jet: {", ".join(JET_COLUMNS)}.
+Of each particle: {", ".join(train.columns)}.
+Of the jet: {", ".join(train.jet_columns)}.
 
 **Output.** Median of log(pt_gen/pt), and the distances to its 16 % and 84 % quantiles.
 

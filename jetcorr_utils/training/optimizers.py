@@ -11,7 +11,7 @@ from torch.optim import Optimizer, lr_scheduler
 if TYPE_CHECKING:
     from ..config import TrainingSettings
 
-__all__ = ["Schedule", "build_optimizer"]
+__all__ = ["build_optimizer", "build_schedules"]
 
 
 def build_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
@@ -38,49 +38,20 @@ def build_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
     return classes[settings.optimizer](groups, lr=rate)
 
 
-class Schedule:
-    """Linear warm-up, then a cosine to zero, a plateau rule, or a constant rate.
+def build_schedules(
+    optimizer: Optimizer, settings: TrainingSettings, steps_per_epoch: int
+) -> tuple[lr_scheduler.ChainedScheduler, lr_scheduler.ReduceLROnPlateau]:
+    """Linear warm-up and a cosine to zero, to step after each step of the optimiser, and a rule for plateaus.
 
-    Call `step` after each optimiser step and `end_epoch` after each validation.
+    The latter takes a step after each epoch, with the validation loss. What `settings.schedule` does not ask for never
+    changes the rate.
     """
-
-    def __init__(self, optimizer: Optimizer, settings: TrainingSettings, steps_per_epoch: int) -> None:
-        warmup = round(settings.warmup * steps_per_epoch)
-        by_step: list[lr_scheduler.LRScheduler] = []
-        if warmup:
-            by_step.append(lr_scheduler.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup))
-        if settings.schedule == "cosine":
-            by_step.append(lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs * steps_per_epoch))
-        self._by_step = by_step
-        self._plateau = None
-        if settings.schedule == "plateau":
-            patience = max(settings.patience // 3, 1)
-            self._plateau = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=patience)
-        self._optimizer = optimizer
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the next step."""
-        return self._optimizer.param_groups[0]["lr"]
-
-    def step(self) -> None:
-        """Go on by one optimiser step."""
-        for scheduler in self._by_step:
-            scheduler.step()
-
-    def end_epoch(self, validation_loss: float) -> None:
-        """Lower the rate if the validation loss no longer falls (plateau only)."""
-        if self._plateau is not None:
-            self._plateau.step(validation_loss)
-
-    def _all(self) -> list[Any]:
-        return [*self._by_step, *([self._plateau] if self._plateau is not None else [])]
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        """What `load_state_dict` needs to go on from here."""
-        return [scheduler.state_dict() for scheduler in self._all()]
-
-    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """Go on from a `state_dict`."""
-        for scheduler, saved in zip(self._all(), state, strict=True):
-            scheduler.load_state_dict(saved)
+    warmup = round(settings.warmup * steps_per_epoch)
+    by_step: list[lr_scheduler.LRScheduler] = [
+        lr_scheduler.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+    ]
+    if settings.schedule == "cosine":
+        by_step.append(lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs * steps_per_epoch))
+    patience = max(settings.patience // 3, 1) if settings.schedule == "plateau" else settings.epochs
+    plateau = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=patience)
+    return lr_scheduler.ChainedScheduler(by_step, optimizer=optimizer), plateau

@@ -22,7 +22,7 @@ from .optimizers import build_optimizer
 
 if TYPE_CHECKING:
     from ..config import ModelSettings
-    from ..data.clouds import CloudDataset
+    from ..data.dataset import CloudDataset
 
 __all__ = ["find_learning_rate"]
 

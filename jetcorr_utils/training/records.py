@@ -13,22 +13,30 @@ from tqdm.auto import tqdm
 from ..addresses import refuse_secrets
 from .card import write_model_card
 from .checkpoint import CHECKPOINT, STATE, read_state, save_model, write_state
-from .distributed import rank
 from .result import TrainingResult, save_result
+from .torchrun import rank
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .loop import _Run
+    from .state import TrainingState
 
 __all__ = ["MetricsFile", "Reports", "TensorBoardLog"]
+
+
+CARD = "model_card.md"
 
 
 class Reports:
     """What a training writes, and who is told: only the first process of a distributed training does so."""
 
     def __init__(
-        self, folder: Path, run: _Run, log_dir: str | Path | None, metrics_file: str | Path | None, progress: bool
+        self,
+        folder: Path,
+        run: TrainingState,
+        log_dir: str | Path | None,
+        metrics_file: str | Path | None,
+        progress: bool,
     ) -> None:
         self.first = rank() == 0
         self.folder, self.state = folder, folder / STATE
@@ -63,15 +71,14 @@ class Reports:
             save_model(run.model, self.folder, run.train.origin)
         write_state(self.state, run.state())
 
-    def end(self, result: TrainingResult, *, keep_state: bool = False) -> None:
-        """After the last epoch: history and model card; nothing is left to resume, unless the state is kept."""
+    def end(self, result: TrainingResult) -> None:
+        """After the last epoch: history and model card; nothing is left to resume."""
         if not self.first:
             return
         run = self._run
-        save_result(result, self.folder)
-        write_model_card(self.folder / "model_card.md", run.model.settings, result, run.train, run.validation)
-        if not keep_state:
-            self.state.unlink()
+        write_model_card(self.folder / CARD, run.model.settings, result, run.train, run.validation)
+        save_result(result, self.folder, run.key, (CHECKPOINT, "settings.json", CARD))
+        self.state.unlink()
 
 
 class TensorBoardLog:

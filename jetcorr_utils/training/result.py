@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ..errors import InputError
-from ..files import atomic_path, known_shape, read_json, write_json
+from ..files import atomic_path, fingerprint, known_shape, read_json, write_json
 
-__all__ = ["TrainingResult", "load_result", "save_result"]
+__all__ = ["TrainingResult", "finished_result", "load_result", "save_result"]
 
 HISTORY, SUMMARY = "history.csv", "result.json"
 
@@ -44,12 +45,23 @@ class TrainingResult:
     jets_per_s: float
     parameters: int
 
+    @property
+    def summary(self) -> dict[str, float]:
+        """What metrics.json has of it."""
+        names = ("validation_mae", "constant_mae", "best_epoch", "parameters", "jets_per_s")
+        return {name: getattr(self, name) for name in names}
 
-def save_result(result: TrainingResult, folder: Path) -> None:
-    """Write the history as `history.csv` and the rest as `result.json`."""
+
+def save_result(result: TrainingResult, folder: Path, key: str, made: Sequence[str]) -> None:
+    """Write the history as `history.csv` and the rest as `result.json`: last, and with what tells that it is all there.
+
+    `key` says which training it was, `made` are the other files that it has left in the folder.
+    """
     with atomic_path(folder / HISTORY) as path:
         result.history.to_csv(path, index=False)
-    write_json(folder / SUMMARY, {f.name: getattr(result, f.name) for f in dataclasses.fields(result)[1:]})
+    files = {name: fingerprint(folder / name) for name in (*made, HISTORY)}
+    summary = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)[1:]}
+    write_json(folder / SUMMARY, summary | {"key": key, "files": files})
 
 
 def load_result(folder: str | Path) -> TrainingResult:
@@ -65,4 +77,14 @@ def load_result(folder: str | Path) -> TrainingResult:
         raise InputError(f"{folder}: no training has ended here; train a model first (notebook 02 or `jetcorr train`)")
     summary = read_json(folder / SUMMARY)
     with known_shape(folder / SUMMARY):
-        return TrainingResult(history=pd.read_csv(folder / HISTORY), **summary)
+        numbers = {name: value for name, value in summary.items() if name not in ("key", "files")}
+        return TrainingResult(history=pd.read_csv(folder / HISTORY), **numbers)
+
+
+def finished_result(folder: Path, key: str) -> TrainingResult | None:
+    """How the training `key` went, if it has ended in `folder` and all that it made is there as it was made."""
+    summary = read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
+    if not isinstance(summary, dict) or summary.get("key") != key:
+        return None
+    same = ((folder / name).is_file() and fingerprint(folder / name) == was for name, was in summary["files"].items())
+    return load_result(folder) if all(same) else None

@@ -14,18 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..config import Choice, Space, Study
-from ..data.clouds import CloudDataset
+from ..data.dataset import CloudDataset
 from ..errors import InputError, TrainingError
 from ..files import write_json
+from ..metrics import trial_metrics
 from ..models.inputs import sample_rows
-from .results import SEARCH, describe_search
+from .search_result import SEARCH, describe_search
 from .space import Parameters, check_space
 from .trial import TrialRecord, check_trial_name, run_trial, trial_settings
 
-__all__ = ["REPORTED", "parse_values", "read_metrics", "run_cluster_trial"]
-
-#: the objective first, then what Katib shows beside it
-REPORTED = ("mae", "resolution_gain", "flavour_spread", "closure", "jets_per_s", "parameters", "seconds")
+__all__ = ["parse_values", "read_metrics", "run_cluster_trial"]
 
 #: the pattern of Katib's collector for files in the format TEXT (katib, pkg/metricscollector/v1beta1/common/const.go)
 COLLECTOR_PATTERN = re.compile(r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)")
@@ -87,7 +85,7 @@ def run_cluster_trial(
     )  # fmt: skip
     if record.state == "failed":
         raise TrainingError(f"trial {name} failed: {record.error}")
-    _report(metrics_file, {metric: record.metrics[metric] for metric in REPORTED if metric in record.metrics})
+    _report(metrics_file, {metric: record.metrics[metric] for metric in trial_metrics() if metric in record.metrics})
     return record
 
 

@@ -14,9 +14,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..config import Study
-from ..data.clouds import CloudDataset
-from .results import SearchResult
+from ..data.dataset import CloudDataset
 from .search import search
+from .search_result import SearchResult
 
 __all__ = ["METHODS", "compare_searches"]
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from ..metrics import trial_metrics
 from .trial import TrialRecord
 
 __all__ = ["write_hparams"]
-
-SHOWN = ("mae", "resolution_gain", "flavour_spread", "closure", "jets_per_s", "parameters", "seconds")
 
 
 def write_hparams(log_dir: str | Path, record: TrialRecord) -> None:
@@ -19,7 +18,7 @@ def write_hparams(log_dir: str | Path, record: TrialRecord) -> None:
 
     `SummaryWriter.add_hparams` would make a folder inside, and so a second run of the same trial.
     """
-    metrics = {name: record.metrics[name] for name in SHOWN if name in record.metrics}
+    metrics = {name: record.metrics[name] for name in trial_metrics() if name in record.metrics}
     with SummaryWriter(str(log_dir)) as writer:
         for summary in hparams({**record.values, "state": record.state}, {f"trial/{m}": v for m, v in metrics.items()}):
             writer.file_writer.add_summary(summary)

@@ -17,7 +17,7 @@ from ..config import Study
 from ..errors import InputError
 from ..files import write_json
 from .cluster import parse_values
-from .results import SEARCH, SearchResult, describe_search, load_search
+from .search_result import SEARCH, SearchResult, describe_search, load_search
 from .trial import TrialRecord, check_trial_name, read_trial, write_record
 
 __all__ = ["import_experiment"]

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config import Study
-from ..data.clouds import CloudDataset
+from ..data.dataset import CloudDataset
+from ..extensions import source_files
 from ..files import atomic_path, known_shape, read_json, write_json
+from ..imported_code import code_key
 from ..models.inputs import sample_rows
 from ..training import TrainingResult, train
-from .results import SEARCH, SearchResult, describe_search, load_search
+from .search_result import SEARCH, SearchResult, describe_search, load_search
 from .space import check_space
 from .workers import Job, run_queue
 
@@ -98,8 +100,8 @@ def train_best(
         earlier search left in `folder` is removed then.
     """
     folder = Path(folder)
-    shutil.rmtree(folder, ignore_errors=True)
     if result.best == 0:
+        shutil.rmtree(folder, ignore_errors=True)
         return None
     return train(result.best_settings, training, validation, folder, log_dir=log_dir, progress=progress)
 
@@ -108,11 +110,12 @@ def _open_folder(study: Study, folder: Path, datasets: tuple[CloudDataset, ...])
     """Make the folder ready: go on with the search that is in it if it is the same, else remove that one's trials."""
     tuning = study.tuning.model_dump(mode="json", exclude={"trials", "workers"})
     settings = study.models[study.tuning.model].model_dump(mode="json")
-    identity = {"tuning": tuning, "settings": settings, "data": [[d.key, len(d)] for d in datasets]}
+    code = code_key(Path(__file__).with_name("trial.py"), *source_files())
+    identity = {"tuning": tuning, "settings": settings, "data": [[d.key, len(d)] for d in datasets], "code": code}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     known = _key_of(folder / SEARCH)
     if known not in (None, key):
-        print(f"{folder}: holds another search, which is removed: the study or the data have changed", flush=True)
+        print(f"{folder}: holds another search, which is removed: study, data or code have changed", flush=True)
         for path in folder.glob("[0-9][0-9][0-9]"):
             shutil.rmtree(path)
         for path in (*folder.glob("journal.jsonl*"), folder / "trials.csv"):

@@ -13,7 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial
 from pydantic import ValidationError
 
-from ..config import Choice, Interval, ModelSettings, Space, TrainingSettings
+from ..architectures import NetworkSettings
+from ..config import Choice, Interval, Space
 from ..errors import StudyError
 
 __all__ = ["Parameters", "apply_parameters", "check_space", "distributions", "draw", "inside", "own_parameters"]
@@ -21,7 +22,7 @@ __all__ = ["Parameters", "apply_parameters", "check_space", "distributions", "dr
 Parameters = dict[str, int | float | str]
 
 
-def check_space(settings: ModelSettings, space: Mapping[str, Space]) -> None:
+def check_space(settings: NetworkSettings, space: Mapping[str, Space]) -> None:
     """Check each name and each range of the space against the model's settings.
 
     Raises
@@ -42,7 +43,7 @@ def check_space(settings: ModelSettings, space: Mapping[str, Space]) -> None:
             apply_parameters(settings, {name: value})
 
 
-def apply_parameters(settings: ModelSettings, parameters: Mapping[str, Any]) -> ModelSettings:
+def apply_parameters(settings: NetworkSettings, parameters: Mapping[str, Any]) -> NetworkSettings:
     """The model's settings with the values of a trial in place of their own.
 
     Raises
@@ -74,7 +75,7 @@ def _contains(values: Space, value: int | float | str) -> bool:
     return value in values.choices if isinstance(values, Choice) else values.min <= value <= values.max
 
 
-def own_parameters(settings: ModelSettings, space: Mapping[str, Space]) -> Parameters:
+def own_parameters(settings: NetworkSettings, space: Mapping[str, Space]) -> Parameters:
     """The values that the model's settings have now for the names of the space."""
     values = settings.model_dump()
     return {name: values["training"][name[9:]] if name.startswith("training.") else values[name] for name in space}
@@ -118,9 +119,6 @@ def _probes(values: Space) -> list[int | float | str]:
     return [values.min, values.max, *inside]
 
 
-def _searchable(settings: ModelSettings) -> list[str]:
+def _searchable(settings: NetworkSettings) -> list[str]:
     """The names that a space may hold: not those that change the data or the architecture, nor what the search sets."""
-    fixed = {"architecture", "features", "training"}
-    decided = {"epochs", "max_jets"}
-    own = [name for name in type(settings).model_fields if name not in fixed]
-    return own + [f"training.{name}" for name in TrainingSettings.model_fields if name not in decided]
+    return [name for name in settings.names() if name not in ("training.epochs", "training.max_jets")]

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 
 from ..config import ModelSettings, TuningSettings
-from ..data.clouds import CloudDataset
+from ..data.dataset import CloudDataset
 from ..errors import InputError, JetcorrError
 from ..files import atomic_path, known_shape, read_json, write_json
 from ..training import load_model, predict, train
-from .metrics import constant_error, response_metrics
 from .space import Parameters, apply_parameters
+from .trial_metrics import constant_error, response_metrics
 
 __all__ = [
     "RECORD",

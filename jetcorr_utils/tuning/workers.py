@@ -18,15 +18,15 @@ from typing import Self
 import optuna
 from tqdm.auto import tqdm
 
+from ..architectures import expected_cost
 from ..config import Study
-from ..data.clouds import CloudDataset
+from ..data.dataset import CloudDataset
 from ..files import has_locks
 from ..models.threads import one_thread
-from ..processes import check_main_guard, server_context
-from ..training.several import expected_cost
+from ..processes import check_main_guard, server_context, start_process
 from .hparams import write_hparams
 from .queue import TrialQueue
-from .results import SearchResult, load_search
+from .search_result import SearchResult, load_search
 from .space import Parameters, apply_parameters, draw, inside, own_parameters
 from .trial import PrunedTrial, TrialRecord, run_trial, trial_settings
 
@@ -181,9 +181,7 @@ class _Crew:
     def _start(self, number: int) -> None:
         for _ in range(number):
             if not self._ended:
-                worker = self._context.Process(target=_worker, args=(self._job,))
-                worker.start()
-                self._workers.append(worker)
+                self._workers.append(start_process(self._context, _worker, self._job))
 
 
 def _worker(job: Job) -> None:

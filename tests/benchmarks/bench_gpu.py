@@ -21,7 +21,7 @@ from jetcorr_utils.data.batches import CloudBatch, gather
 from jetcorr_utils.data.dataset import CloudDataset
 from jetcorr_utils.files import write_json
 from jetcorr_utils.models import build_model
-from jetcorr_utils.models.common import CloudNetwork
+from jetcorr_utils.models.cloud_network import CloudNetwork
 from jetcorr_utils.training import train
 from tests.benchmarks.bench_models import SETTINGS
 from tests.clouds import random_clouds

@@ -28,8 +28,8 @@ import uproot
 from jetcorr_utils.config import DataSettings, project_root
 from jetcorr_utils.data import CloudDataset, load_clouds
 from jetcorr_utils.data.batches import BatchLoader
-from jetcorr_utils.data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS, TABLE_COLUMNS
-from jetcorr_utils.data.jetntuple import TREE
+from jetcorr_utils.data.features import TABLE_COLUMNS
+from jetcorr_utils.jets.columns import TREE, jet_columns, particle_columns
 from jetcorr_utils.models.allocator import keep_memory
 from jetcorr_utils.models.inputs import CloudInputs
 from tests.benchmarks.weaver_loader import read_epoch, write_config
@@ -41,9 +41,7 @@ FETCH_STEPS = {"": 1, "/default": 0.01}
 COPIES, COPIES_FOR_MEMORY = 20, 10
 BATCH = 500
 COMPRESSIONS = {"": uproot.ZLIB(1), "_zstd": uproot.ZSTD(7)}
-BRANCHES = tuple(
-    dict.fromkeys((*JET_COLUMNS, *TABLE_COLUMNS, "jetPhi", "nPF", *POINT_COLUMNS, *PARTICLE_COLUMNS["open"]))
-)
+BRANCHES = tuple(dict.fromkeys((*jet_columns("open"), *TABLE_COLUMNS, "jetPhi", "nPF", *particle_columns("open"))))
 
 
 def benchmarks() -> Iterator[dict[str, Any]]:

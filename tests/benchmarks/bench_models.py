@@ -22,7 +22,7 @@ from jetcorr_utils.data.batches import CloudBatch, gather
 from jetcorr_utils.data.clouds import load_clouds
 from jetcorr_utils.models import build_model
 from jetcorr_utils.models.allocator import keep_memory
-from jetcorr_utils.models.inputs import PARTICLE_FEATURES
+from jetcorr_utils.models.inputs import CloudInputs
 from tests.benchmarks.weaver_peer import PeerPfn, weaver_particlenet
 from tests.clouds import random_clouds
 
@@ -103,7 +103,7 @@ def _ours(name: str, dataset: Any, batch: CloudBatch) -> tuple[nn.Module, Callab
 def _peer(name: str, dataset: Any, batch: CloudBatch) -> tuple[nn.Module, Callable[[], Tensor]]:
     torch.manual_seed(1)
     settings = SETTINGS[name]
-    columns = len(PARTICLE_FEATURES["open"])
+    columns = CloudInputs("open").particle_dim
     inputs = build_model(settings).inputs
     inputs.fit(dataset)
     with torch.no_grad():

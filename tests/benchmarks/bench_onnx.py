@@ -30,7 +30,7 @@ from jetcorr_utils.data.clouds import load_clouds
 from jetcorr_utils.data.dataset import CloudDataset
 from jetcorr_utils.export import export_model
 from jetcorr_utils.export.graphs import PaddedPfn
-from jetcorr_utils.export.padding import INPUT_NAMES, batches_by_multiplicity, pad
+from jetcorr_utils.inference.padding import INPUT_NAMES, batches_by_multiplicity, pad
 from jetcorr_utils.models import CloudNetwork, build_model
 from tests.benchmarks.bench_models import SETTINGS
 from tests.benchmarks.weaver_peer import PeerParticleNet, PeerPfn

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from jetcorr_utils.data.dataset import CloudDataset
-from jetcorr_utils.export import OnnxPredictor, add_model
-from jetcorr_utils.export.predictor import Predictor
-from jetcorr_utils.serving import TritonPredictor, TritonServer, server_available
-from jetcorr_utils.serving.statistics import breakdown
+from jetcorr_utils.export import add_model
+from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
+from jetcorr_utils.inference.predictor import Predictor
+from jetcorr_utils.serving import TritonServer, server_available
+from jetcorr_utils.serving.inference_cost import breakdown
 from tests.benchmarks.bench_models import SETTINGS
 from tests.benchmarks.bench_onnx import BATCH, CORES, ROUNDS, export_published
 from tests.networks import some_clouds

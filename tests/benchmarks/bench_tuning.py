@@ -50,7 +50,7 @@ def benchmarks() -> Iterator[dict[str, Any]]:
         script = Path(place) / "child.py"
         script.write_text(_CHILD)
         for round_ in range(ROUNDS):
-            for workers in best:
+            for workers in list(best):
                 folder = Path(place) / f"{round_}-{workers}"
                 best[workers] = min(best[workers], _seconds(script, folder, workers))
                 found = _results(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from torch.utils.data import DataLoader
 
-from jetcorr_utils.data.jetntuple import TREE
+from jetcorr_utils.jets.columns import TREE
 from jetcorr_utils.models.inputs import CloudInputs
 from tests.benchmarks.weaver_peer import weaver
 

@@ -34,7 +34,7 @@ def weaver() -> None:
 def weaver_particlenet() -> ModuleType:
     """weaver-core's module of ParticleNet."""
     weaver()
-    from weaver.nn.model import ParticleNet as module
+    from weaver.nn.model import ParticleNet as module  # noqa: N813
 
     return module
 

@@ -20,15 +20,15 @@ import numpy as np
 import pytest
 import uproot
 
-from jetcorr_utils.data.schema import JET_TYPES, PARTICLE_TYPES
+from jetcorr_utils.jets.columns import JETS, PARTICLES
 
 
 def make_jets(jets: int = 60, seed: int = 0, *, run: int = 1) -> dict[str, ak.Array | np.ndarray]:
     """Branches of a JetNTuple with random but possible values, three jets an event."""
     rng = np.random.default_rng(seed)
     columns: dict[str, ak.Array | np.ndarray] = {
-        name: rng.integers(0, 3, jets).astype(kind) if kind != "float32" else rng.uniform(0, 1, jets).astype(kind)
-        for name, kind in JET_TYPES.items()
+        name: (rng.uniform(0, 1, jets) if column.dtype == "float32" else rng.integers(0, 3, jets)).astype(column.dtype)
+        for name, column in JETS.items()
     }
     gen_pt = rng.uniform(60, 500, jets)
     columns |= {
@@ -45,7 +45,7 @@ def make_jets(jets: int = 60, seed: int = 0, *, run: int = 1) -> dict[str, ak.Ar
     counts = rng.integers(1, 12, jets)
     size = int(counts.sum())
     particles = {
-        name: rng.uniform(0.5, 20, size) if name == "PF_pT" else rng.uniform(0, 0.4, size) for name in PARTICLE_TYPES
+        name: rng.uniform(0.5, 20, size) if name == "PF_pT" else rng.uniform(0, 0.4, size) for name in PARTICLES
     }
     particles |= {
         "PF_id": rng.choice([211, -211, 22, 130], size), "PF_fromPV": rng.choice([1, 2, 3], size),
@@ -53,7 +53,7 @@ def make_jets(jets: int = 60, seed: int = 0, *, run: int = 1) -> dict[str, ak.Ar
     }  # fmt: skip
     particles["PF_fromAK4Jet"][np.cumsum(counts) - 1] = 1  # each jet has a particle of its own
     for name, values in particles.items():
-        columns[name] = ak.unflatten(values.astype(PARTICLE_TYPES[name]), counts)
+        columns[name] = ak.unflatten(values.astype(PARTICLES[name].dtype), counts)
     return columns
 
 

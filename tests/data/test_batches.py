@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from jetcorr_utils.data.batches import BatchLoader, gather
 from jetcorr_utils.data.dataset import CloudDataset
-from jetcorr_utils.data.labels import paper_flavour
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.jets.flavours import paper_flavour
 
 
 def make_clouds(jets: int, seed: int = 0, *, least: int = 1) -> CloudDataset:
@@ -66,12 +66,9 @@ def test_a_batch_is_a_copy():
     np.testing.assert_array_equal(data.particles, before)
 
 
-@given(
-    jets=st.integers(0, 60), size=st.integers(1, 25), pool=st.integers(1, 4), shuffle=st.booleans(),
-    drop=st.booleans(), seed=st.integers(0, 5),
-)  # fmt: skip
-def test_an_epoch_has_each_jet_once(jets, size, pool, shuffle, drop, seed):
-    loader = BatchLoader(make_clouds(jets), size, shuffle=shuffle, seed=seed, drop_last=drop, pool=pool)
+@given(st.integers(0, 60), st.integers(1, 25), st.booleans(), st.booleans(), st.integers(0, 5))
+def test_an_epoch_has_each_jet_once(jets, size, shuffle, drop, seed):
+    loader = BatchLoader(make_clouds(jets), size, shuffle=shuffle, seed=seed, drop_last=drop)
     batches = rows(loader)
     assert len(batches) == len(loader)
     full, rest = divmod(jets, size)
@@ -82,16 +79,11 @@ def test_an_epoch_has_each_jet_once(jets, size, pool, shuffle, drop, seed):
     assert shuffle or seen == list(range(len(seen)))
 
 
-@given(
-    jets=st.integers(0, 60), world=st.integers(1, 4), size=st.integers(4, 20), pool=st.integers(1, 3),
-    shuffle=st.booleans(),
-)  # fmt: skip
-def test_processes_together_see_the_batches_of_one(jets, world, size, pool, shuffle):
+@given(st.integers(0, 60), st.integers(1, 4), st.integers(4, 20), st.booleans())
+def test_processes_together_see_the_batches_of_one(jets, world, size, shuffle):
     data = make_clouds(jets)
-    single = rows(BatchLoader(data, size, shuffle=shuffle, pool=pool))
-    shares = [
-        rows(BatchLoader(data, size, shuffle=shuffle, pool=pool, rank=rank, world_size=world)) for rank in range(world)
-    ]
+    single = rows(BatchLoader(data, size, shuffle=shuffle))
+    shares = [rows(BatchLoader(data, size, shuffle=shuffle, rank=rank, world_size=world)) for rank in range(world)]
     assert len({len(share) for share in shares}) == 1
     assert len(single) - len(shares[0]) in (0, 1)  # a last batch with fewer jets than processes
     for step, pieces in enumerate(zip(*shares, strict=True)):
@@ -123,19 +115,7 @@ def test_shares_of_a_batch_have_equal_work():
         assert abs(len(one.particles) - len(other.particles)) <= 20
 
 
-def test_pooled_batches_hold_alike_jets_in_random_order():
-    data = make_clouds(8000)
-    spread = {}
-    for pool in (1, 8):
-        batches = list(BatchLoader(data, 100, shuffle=True, pool=pool))
-        spread[pool] = np.mean([np.std(np.diff(batch.ptr)) for batch in batches])
-        means = np.array([np.diff(batch.ptr).mean() for batch in batches])
-        # small and large clouds come in no order
-        assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
-    assert spread[8] < 0.3 * spread[1]
-
-
-def test_unpooled_batches_are_fair_samples():
+def test_batches_are_fair_samples():
     data = make_clouds(20_000)
     means = [np.diff(batch.ptr).mean() for batch in BatchLoader(data, 500, shuffle=True)]
     expected = data.multiplicity.std() / np.sqrt(500)
@@ -146,7 +126,6 @@ def test_unpooled_batches_are_fair_samples():
     ("arguments", "message"),
     [
         ({"batch_size": 0}, "batch_size 0"),
-        ({"batch_size": 4, "pool": 0}, "pool 0"),
         ({"batch_size": 4, "rank": 2, "world_size": 2}, "rank 2 is not one of 2"),
         ({"batch_size": 1, "world_size": 2}, "leaves nothing for some of 2"),
     ],

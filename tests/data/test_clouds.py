@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import pickle
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,25 +151,17 @@ def test_an_interrupted_build_goes_on_with_the_files_that_are_left(ntuple, study
     assert not list((cache / "parts").iterdir())
 
 
-def test_files_read_side_by_side_give_the_same_cache(ntuple, study, tmp_path):
-    files = [ntuple(f"{seed}.root", seed=seed) for seed in range(3)]
-    alone = load_clouds(study(*files), progress=False)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context) as executor:
-        together = load_clouds(study(*files, directory=str(tmp_path / "pool")), progress=False, executor=executor)
-    distributed = pytest.importorskip("distributed", reason="a Dask cluster needs distributed")
-    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
-        dask = load_clouds(study(*files, directory=str(tmp_path / "dask")), progress=False, executor=client)
-    for other, folder in ((together, "pool"), (dask, "dask")):
-        assert other.key == alone.key
-        for column in (tmp_path / "data" / "cache" / alone.key).glob("*.npy"):
-            assert (tmp_path / folder / "cache" / alone.key / column.name).read_bytes() == column.read_bytes()
-
-
-def test_a_bad_file_read_elsewhere_is_named(ntuple, study):
+def test_a_bad_file_is_named(ntuple, study):
     bad = ntuple("bad.root", jetPt=-make_jets()["jetPt"])
-    with ThreadPoolExecutor(1) as executor, pytest.raises(InputError, match=r"bad\.root: 60 of 60 jets have"):
-        load_clouds(study(ntuple("good.root", seed=1), bad), progress=False, executor=executor)
+    with pytest.raises(InputError, match=r"bad\.root: 60 of 60 jets have"):
+        load_clouds(study(ntuple("good.root", seed=1), bad), progress=False)
+
+
+def test_all_candidates_need_a_column_that_tells_those_of_the_jet_apart(ntuple, study):
+    settings = study(ntuple(), candidates="window")
+    load_clouds(settings, ("kinematics", "class", "clustering"), progress=False)
+    with pytest.raises(InputError, match=r"data\.candidates: window needs features of the group clustering"):
+        load_clouds(settings, ("kinematics", "class"), progress=False)
 
 
 def test_what_a_killed_run_left_is_removed(ntuple, study, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from jetcorr_utils.data.drift import DriftCheck, summarise
 from tests.networks import some_clouds
 
 TRAINING = some_clouds(4000, 1, "rich")
+PF_ID = TRAINING.columns.index("PF_id")
 
 
 def _check(*chunks, summary=None):
@@ -33,7 +34,7 @@ def test_jets_like_those_of_the_training_give_no_warning():
 
 def test_a_shifted_feature_of_the_jets_is_named_with_figures():
     jets = np.array(some_clouds(1500, 2, "rich").jets)
-    jets[:, 5] += 12  # rho
+    jets[:, TRAINING.jet_columns.index("rhoAll")] += 12
     (drift,) = _check(replace(some_clouds(1500, 2, "rich"), jets=jets)).drifts()
     assert drift.feature == "rhoAll"
     assert drift.mean == pytest.approx(drift.training_mean + 12, abs=0.5)
@@ -44,12 +45,12 @@ def test_a_shifted_feature_of_the_jets_is_named_with_figures():
 def test_a_shifted_feature_of_one_class_of_particles_is_named_for_this_class_only():
     clouds = some_clouds(1500, 2, "rich")
     particles = np.array(clouds.particles)
-    photons = particles[:, 4] == 22
-    particles[photons, 2] *= 1.5  # their pt
+    photons = particles[:, PF_ID] == 22
+    particles[photons, TRAINING.columns.index("PF_pT")] *= 1.5
     (drift,) = _check(replace(clouds, particles=particles)).drifts()
     assert drift.feature == "photons: PF_pT"
     particles = np.array(clouds.particles)
-    particles[photons, 4] = 130
+    particles[photons, PF_ID] = 130
     named = {drift.feature for drift in _check(replace(clouds, particles=particles)).drifts()}
     assert named == {"photons: number in a jet", "neutral hadrons: number in a jet"}
 
@@ -88,5 +89,5 @@ def test_open_features_are_checked_against_a_summary_of_rich_ones():
 
 def test_values_that_are_not_finite_are_left_out():
     jets = np.array(TRAINING.jets)
-    jets[:50, 5] = np.nan
+    jets[:50, TRAINING.jet_columns.index("rhoAll")] = np.nan
     assert _check(replace(TRAINING, jets=jets)).drifts() == []

@@ -10,20 +10,12 @@ from hypothesis import strategies as st
 
 from jetcorr_utils.config import SelectionSettings
 from jetcorr_utils.data import read_jets
-from jetcorr_utils.data.features import (
-    JET_COLUMNS,
-    PARTICLE_COLUMNS,
-    POINT_COLUMNS,
-    TABLE_COLUMNS,
-    jet_matrix,
-    particle_matrix,
-    regression_target,
-    table,
-)
-from jetcorr_utils.data.labels import FLAVOURS, paper_flavour
-from jetcorr_utils.data.quark_gluon import quark_gluon
+from jetcorr_utils.data.features import TABLE_COLUMNS, jet_matrix, particle_matrix, regression_target, table
 from jetcorr_utils.data.selection import own_particles, reasons, select_jets
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.jets.columns import FEATURE_SETS, JETS, groups_of, jet_columns, particle_columns
+from jetcorr_utils.jets.flavours import FLAVOURS, paper_flavour
+from jetcorr_utils.jets.quark_gluon import quark_gluon
 
 
 @pytest.fixture
@@ -31,21 +23,53 @@ def jets(ntuple):
     return read_jets(ntuple())
 
 
-@pytest.mark.parametrize("features", ["open", "rich"])
+def test_the_named_sets_are_what_models_were_trained_with():
+    open_columns = ("PF_dEta", "PF_dPhi", "PF_pT", "PF_mass", "PF_id", "PF_fromPV", "PF_fromAK4Jet")
+    assert particle_columns("open") == open_columns
+    assert particle_columns("rich") == (*open_columns, "PF_caloFraction", "PF_hcalFraction")
+    jets = (
+        "jetPt",
+        "jetEta",
+        "jetMass",
+        "jetArea",
+        "jetRawPt",
+        "rhoAll",
+        "PV_npvsGood",
+        "QG_ptD",
+        "QG_axis2",
+        "QG_mult",
+    )
+    assert jet_columns("open") == jet_columns("rich") == jets
+
+
+def test_features_are_groups_in_any_order_and_sets_of_them():
+    assert groups_of(FEATURE_SETS["rich"][::-1]) == groups_of("rich")
+    assert groups_of(("calorimeter", "open")) == groups_of("rich")
+    assert particle_columns(("class", "kinematics")) == ("PF_dEta", "PF_dPhi", "PF_pT", "PF_mass", "PF_id")
+    assert jet_columns(("class", "kinematics")) == ("jetPt", "jetEta", "jetMass", "jetArea", "jetRawPt")
+    with pytest.raises(InputError, match="'verteks': there are the sets open, rich and the groups kinematics, class"):
+        groups_of(("kinematics", "class", "verteks"))
+    with pytest.raises(InputError, match="kinematics is missing"):
+        groups_of(("class", "pileup"))
+    with pytest.raises(InputError, match="class is missing, which figures and the drift check tell particles apart by"):
+        groups_of(("kinematics",))
+
+
+@pytest.mark.parametrize("features", ["open", "rich", ("kinematics", "class", "calorimeter")])
 def test_matrices_hold_the_columns_in_order(jets, features):
-    particles, values = particle_matrix(jets, features), jet_matrix(jets)
-    names = POINT_COLUMNS + PARTICLE_COLUMNS[features]
+    particles, values = particle_matrix(jets, features), jet_matrix(jets, features)
+    names = particle_columns(features)
     assert particles.dtype == values.dtype == np.float32
     assert particles.shape == (ak.sum(ak.num(jets["particles"])), len(names))
-    assert values.shape == (len(jets), len(JET_COLUMNS))
+    assert values.shape == (len(jets), len(jet_columns(features)))
     for i, name in enumerate(names):
         np.testing.assert_array_equal(particles[:, i], ak.flatten(jets["particles", name]))
-    for i, name in enumerate(JET_COLUMNS):
+    for i, name in enumerate(jet_columns(features)):
         np.testing.assert_array_equal(values[:, i], jets[name])
 
 
 def test_the_azimuth_is_not_an_input():
-    assert "jetPhi" not in JET_COLUMNS
+    assert not JETS["jetPhi"].group
 
 
 def test_rich_features_need_their_columns(ntuple):
@@ -71,7 +95,7 @@ def test_table_keeps_the_types(jets):
 
 def test_flavour_of_the_paper():
     assert paper_flavour([5, 0, 0, 4, 0], [21, -2, 21, -4, 0]).tolist() == [5, 2, 21, 4, 0]
-    assert set(FLAVOURS.values()) == {1, 2, 3, 4, 5, 21}
+    assert set(FLAVOURS) == {1, 2, 3, 4, 5, 21}
 
 
 def plain_quark_gluon(pt, eta, phi):
@@ -92,15 +116,17 @@ def test_quark_gluon_variables_equal_the_plain_formulas(seed):
         "PF_id": rng.choice([211, -211, 22, 130, 11, 1], size), "PF_fromPV": rng.integers(0, 4, size),
         "PF_fromAK4Jet": rng.integers(0, 2, size),
     }  # fmt: skip
-    particles = ak.unflatten(ak.zip(flat), counts)
-    found = quark_gluon(particles)
-    neutral = np.isin(abs(flat["PF_id"]), [22, 130])
-    charged = np.isin(abs(flat["PF_id"]), [211, 11])
-    used = (neutral & (flat["PF_pT"] > 1)) | (charged & (flat["PF_fromPV"] == 3))
-    used &= flat["PF_fromAK4Jet"] == 1
+    flat = {name.removeprefix("PF_"): values for name, values in flat.items()}
+    own = flat["fromAK4Jet"] == 1
+    columns = [flat[name][own] for name in ("pT", "dEta", "dPhi", "id", "fromPV")]
+    found = quark_gluon(np.repeat(np.arange(5), counts)[own], 5, *columns)
+    neutral = np.isin(abs(flat["id"]), [22, 130])
+    charged = np.isin(abs(flat["id"]), [211, 11])
+    used = (neutral & (flat["pT"] > 1)) | (charged & (flat["fromPV"] == 3))
+    used &= own
     for jet, start in enumerate(np.cumsum(counts) - counts):
         rows = np.flatnonzero(used[start : start + counts[jet]]) + start
-        ptd, axis, mult = plain_quark_gluon(*(flat[name][rows] for name in ("PF_pT", "PF_dEta", "PF_dPhi")))
+        ptd, axis, mult = plain_quark_gluon(*(flat[name][rows] for name in ("pT", "dEta", "dPhi")))
         assert found["QG_mult"][jet] == mult
         assert found["QG_ptD"][jet] == pytest.approx(ptd, rel=1e-5)
         assert found["QG_axis2"][jet] == pytest.approx(axis, rel=1e-4, abs=1e-6)
@@ -109,7 +135,8 @@ def test_quark_gluon_variables_equal_the_plain_formulas(seed):
 def test_quark_gluon_variables_of_the_sample(sample):
     """Recomputed from the stored candidates, they equal those that the simulation wrote, up to rounded positions."""
     jets = read_jets(sample)
-    found = quark_gluon(jets["particles"])
+    particles = jets["particles"]
+    found = JETS["QG_mult"].fill.make({name: particles[name] for name in particles.fields})
     assert np.mean(found["QG_mult"] == jets["QG_mult"]) > 0.99
     assert np.mean(np.abs(found["QG_ptD"] / jets["QG_ptD"] - 1) < 2e-3) > 0.99
     assert np.mean(np.abs(found["QG_axis2"] - jets["QG_axis2"]) < 1e-3) > 0.99
@@ -172,7 +199,7 @@ def test_candidates_of_the_jet_or_of_the_window(jets):
 def test_jets_without_candidates_are_left_out(ntuple):
     none = ak.Array([[0] * 3 if i % 2 else [1] * 3 for i in range(60)])
     jets = read_jets(ntuple())
-    particles = ak.zip(dict.fromkeys(POINT_COLUMNS + PARTICLE_COLUMNS["open"], none * 0 + 1.0))
+    particles = ak.zip(dict.fromkeys(particle_columns("open"), none * 0 + 1.0))
     particles = ak.with_field(particles, none, "PF_fromAK4Jet")
     _, lost = select_jets(ak.with_field(jets, particles, "particles"), SelectionSettings())
     assert lost["no particles"] == 30

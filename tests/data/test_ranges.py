@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jetcorr_utils.data import ranges
-from jetcorr_utils.data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
-from jetcorr_utils.data.ranges import RANGE_NAMES, factor_range, factors_within, inputs_within, training_range
+from jetcorr_utils.data.ranges import factor_range, factors_within, inputs_within, range_names, training_range
+from jetcorr_utils.jets.columns import jet_columns, particle_columns
 from tests.clouds import random_clouds
 
 TRAINING = random_clouds(300, seed=1, features="rich")
@@ -18,11 +18,11 @@ NOTES = {
     "training_range": json.dumps(training_range(TRAINING)),
     "factor_range": json.dumps(factor_range(TRAINING)),
 }
-COLUMNS = POINT_COLUMNS + PARTICLE_COLUMNS["rich"]
+COLUMNS, JET_COLUMNS = particle_columns("rich"), jet_columns("rich")
 
 
 def test_every_input_has_a_range_and_the_training_jets_are_within(monkeypatch):
-    assert tuple(training_range(TRAINING)) == RANGE_NAMES
+    assert list(training_range(TRAINING)) == range_names("rich")
     assert inputs_within(TRAINING, NOTES).all()
     assert factors_within(TRAINING.target, NOTES).all()
     monkeypatch.setattr(ranges, "CHUNK", 7)

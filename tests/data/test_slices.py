@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,15 @@ import pytest
 from jetcorr_utils.config import DataSettings
 from jetcorr_utils.data import ensure_files, read_jets
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.simulation import parameters
+from jetcorr_utils.simulation.parameters import Generator, Parameters, Pileup
 
 
-def test_a_slice_adds_hard_jets_of_other_events(tmp_path):
+def test_a_slice_adds_hard_jets_of_other_events(tmp_path, monkeypatch):
+    # Two thousand collisions of pileup, and two hundred for each seed, would take half a minute
+    few = {"generator": Generator(events_per_block=20), "pileup": Pileup(pool_events=60)}
+    monkeypatch.setattr(parameters, "Parameters", partial(Parameters, **few))
+    monkeypatch.setattr(parameters, "Generator", partial(Generator, events_per_block=20))
     settings = DataSettings(
         simulation={"jets": 20, "seed": 3, "workers": 1, "slices": [{"jets": 20, "min_pthat": 1000, "leading": 2}]},
         selection={"min_pt": 0, "min_gen_pt": 0},

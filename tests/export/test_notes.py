@@ -10,13 +10,12 @@ import pytest
 from onnx import numpy_helper
 
 from jetcorr_utils.config import project_root
-from jetcorr_utils.data.features import JET_COLUMNS
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.export import export_model
-from jetcorr_utils.export.inspection import add_checksum
-from jetcorr_utils.export.notes import check_notes
-from jetcorr_utils.export.predictor import OnnxPredictor
-from jetcorr_utils.serving import open_predictors
+from jetcorr_utils.inference import OnnxPredictor, open_predictors
+from jetcorr_utils.inference.model_file import add_checksum
+from jetcorr_utils.inference.model_notes import check_notes
+from jetcorr_utils.jets.columns import jet_columns
 from tests.networks import METADATA, exported, network, some_clouds
 
 
@@ -44,10 +43,16 @@ def noted(**notes):
     return change
 
 
+REVERSED = jet_columns("open")[::-1]
+
+
 @pytest.mark.parametrize(
     ("notes", "message"),
     [
-        ({"jet_features": json.dumps(JET_COLUMNS[::-1])}, r'says jet_features \["QG_mult".* gives it \["jetPt"'),
+        (
+            {"jet_features": json.dumps(REVERSED)},
+            r'says jet_features \["QG_mult".* gives it \["jetPt"',
+        ),
         ({"jet_features": None}, "says jet_features nothing"),
         (
             {"particle_features": '["PF_mass", "PF_pT", "PF_id", "PF_fromPV", "PF_fromAK4Jet"]'},
@@ -57,7 +62,7 @@ def noted(**notes):
         ({"units": "MeV"}, 'says units MeV, where .* gives it "GeV"'),
         ({"units": None}, "says units nothing"),
         ({"features": "rich"}, "says particle_features"),
-        ({"features": "all"}, "takes features 'all'; there are open, rich"),
+        ({"features": "all"}, "features 'all': there are the sets open, rich"),
         ({"particle_columns": "7"}, "says particle_columns 7"),
         ({"format": "3"}, "is of format 3, this version of jetcorr reads up to 2: update jetcorr"),
         ({"format": "two"}, "is of format two"),
@@ -102,7 +107,7 @@ def test_the_committed_models_and_files_of_the_first_format_are_taken(tmp_path):
 def test_a_server_may_leave_notes_out_but_not_say_something_else():
     check_notes({}, "model m", complete=False)
     check_notes({"features": "rich", "units": "GeV"}, "model m", complete=False)
-    for notes in ({"units": "MeV"}, {"jet_features": json.dumps(JET_COLUMNS[::-1])}, {"training_range": "x"}):
+    for notes in ({"units": "MeV"}, {"jet_features": json.dumps(REVERSED)}, {"training_range": "x"}):
         with pytest.raises(InputError, match="model m: "):
             check_notes(notes, "model m", complete=False)
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from jetcorr_utils.errors import InputError, ParityError
 from jetcorr_utils.export import check_parity, export_model
-from jetcorr_utils.export.inspection import model_metadata
-from jetcorr_utils.export.onnx import _is_tie
-from jetcorr_utils.export.padding import pad
-from jetcorr_utils.export.predictor import OnnxPredictor
+from jetcorr_utils.export.torch_to_onnx import _is_tie
+from jetcorr_utils.inference import OnnxPredictor
+from jetcorr_utils.inference.model_file import model_metadata
+from jetcorr_utils.inference.padding import pad
 from jetcorr_utils.training import predict
 from tests.networks import METADATA, SETTINGS, clouds_of, largest_difference, network, padded_batches, some_clouds
 

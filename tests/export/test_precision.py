@@ -7,9 +7,9 @@ import onnx
 import pytest
 
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.export import OnnxPredictor, model_metadata
-from jetcorr_utils.export.padding import pad
-from jetcorr_utils.export.precision import VARIANTS, compare_speed, write_variant
+from jetcorr_utils.export.reduced_precision import VARIANTS, compare_speed, write_variant
+from jetcorr_utils.inference import OnnxPredictor, model_metadata
+from jetcorr_utils.inference.padding import pad
 from tests.networks import SETTINGS, largest_difference, some_clouds
 
 TOLERANCE = {"float16": 3e-3, "int8": 0.3}

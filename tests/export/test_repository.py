@@ -8,8 +8,9 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.export import add_model, model_metadata
-from jetcorr_utils.export.repository import latest_version, repository_models
+from jetcorr_utils.export import add_model
+from jetcorr_utils.inference import model_metadata
+from jetcorr_utils.inference.repository_layout import latest_version, repository_models
 
 
 def _contents(folder):

@@ -11,11 +11,11 @@ import pytest
 from jetcorr_utils.config import load_study
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import MissingStageError
-from jetcorr_utils.export import export_run, model_metadata
-from jetcorr_utils.export.run import best_checkpoint
+from jetcorr_utils.export import export_run
+from jetcorr_utils.export.export_models import best_checkpoint
 from jetcorr_utils.files import fingerprint
+from jetcorr_utils.inference import model_metadata, open_predictor
 from jetcorr_utils.run import RunFolder
-from jetcorr_utils.serving import open_predictor
 from jetcorr_utils.training import train
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import jsonschema
@@ -53,7 +53,7 @@ class FakeApi:
         self._threads: list[threading.Thread] = []
         self._stopped = False
 
-    def __enter__(self) -> FakeApi:
+    def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"api": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True

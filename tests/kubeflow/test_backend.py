@@ -19,16 +19,17 @@ from jetcorr_utils.batch import run_notebook
 from jetcorr_utils.config import Study, load_study
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import ClusterError, InputError
-from jetcorr_utils.kubeflow.backend import on_cluster, train_on_cluster
+from jetcorr_utils.kubeflow.backends import on_cluster
+from jetcorr_utils.kubeflow.cluster_training import train_on_cluster
+from jetcorr_utils.metrics import trial_metrics
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.training import load_result, train
-from jetcorr_utils.tuning import load_search, plots
-from jetcorr_utils.tuning.cluster import REPORTED
+from jetcorr_utils.tuning import load_search, search_plots
 from tests.kubeflow.fake_api import FakeApi, Resource
 from tests.kubeflow.operators import TrainJob, Trial, best_trial, run_experiment, served
 
 EPOCHS = 15  # enough to be killed on the way
-TRIALS = 6
+TRIALS = 3
 
 
 def condition(kind: str, **more: str) -> dict:
@@ -145,9 +146,9 @@ def test_each_trial_reports_all_metrics_to_katib(cluster_run):
     assert table["folder"][0] == "000"  # the study's own settings, tried beside the experiment
     for trial in trials:
         assert trial.returncode == 0
-        assert set(trial.metrics) == set(REPORTED)
+        assert set(trial.metrics) == set(trial_metrics())
         row = table[table["folder"] == trial.name].iloc[0]
-        assert trial.metrics == pytest.approx({name: row[name] for name in REPORTED}, rel=1e-6)
+        assert trial.metrics == pytest.approx({name: row[name] for name in trial_metrics()}, rel=1e-6)
 
 
 @pytest.mark.slow
@@ -161,8 +162,8 @@ def test_a_finished_experiment_is_read_as_a_local_search(cluster_run):
         assert best["folder"] == katib.name
         assert load_result(cluster_run.folder.tuning / "best").history["epoch"].max() == EPOCHS
     assert np.isfinite(result.histories["validation_mae"]).all()
-    assert plots.plot_parallel_coordinates(result).axes
-    assert plots.plot_pareto(result).axes
+    assert search_plots.plot_parallel_coordinates(result).axes
+    assert search_plots.plot_pareto(result).axes
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ import yaml
 
 from jetcorr_utils.config import load_study, project_root
 from jetcorr_utils.data import load_clouds
-from jetcorr_utils.export.padding import INPUT_NAMES, OUTPUT_NAMES, pad
-from jetcorr_utils.export.predictor import OnnxPredictor
+from jetcorr_utils.inference import OnnxPredictor
+from jetcorr_utils.inference.padding import INPUT_NAMES, OUTPUT_NAMES, pad
 from tests.kubeflow.operators import ServedByRuntime, served
 
 RUNTIME = project_root() / "pipelines" / "manifests" / "base" / "servingruntime.yaml"

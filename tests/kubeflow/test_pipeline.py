@@ -14,19 +14,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jetcorr_utils.batch import run_notebook
 from jetcorr_utils.cli import main
 from jetcorr_utils.config import project_root
 from jetcorr_utils.errors import InputError, JetcorrError
 from jetcorr_utils.files import fingerprint, read_json, write_json
 from jetcorr_utils.kubeflow.parameters import DEFAULTS, check_parameters
-from jetcorr_utils.kubeflow.pipeline import PIPELINE, RESOURCES, _adapt, compile_pipeline
-from jetcorr_utils.run import NOTEBOOKS
+from jetcorr_utils.kubeflow.pipeline import NOTEBOOK, PIPELINE, _adapt, compile_pipeline
+from jetcorr_utils.notebooks import NOTEBOOKS, Notebook
+from jetcorr_utils.report import write_report
+from jetcorr_utils.run import RunFolder
 from tests.code_in_data import Maker
 from tests.reliability.processes import Sandbox
 
@@ -63,13 +67,14 @@ def test_the_committed_pipeline_is_what_the_notebook_compiles_to(tmp_path, monke
 
 def test_one_step_for_each_notebook_in_a_chain(compiled):
     tasks = compiled[0]["root"]["dag"]["tasks"]
-    assert [name.removesuffix("-step").replace("-", "_") for name in tasks] == sorted(RESOURCES)
+    titles = [notebook.title for notebook in NOTEBOOKS.values()]
+    assert [name.removesuffix("-step").replace("-", "_") for name in tasks] == sorted(titles)
     after = {name: task.get("dependentTasks", []) for name, task in tasks.items()}
     order = [name for name, before in after.items() if not before]
     while len(order) < len(after):
         order.append(next(name for name, before in after.items() if before == [order[-1]]))
     names = [name.removesuffix("-step").replace("-", "_") for name in order]
-    assert names == [notebook.partition("_")[2] for notebook in NOTEBOOKS.values()]
+    assert names == titles
 
 
 def test_nothing_of_this_machine_and_no_installation_in_the_compiled_file():
@@ -90,8 +95,8 @@ def test_no_step_uses_a_pickle_or_a_file_that_another_account_could_have_made_fi
 def test_a_step_does_not_run_what_it_is_handed_and_refuses_what_is_not_of_its_run(compiled, tmp_path, content):
     handed, mark, run = tmp_path / "handed", tmp_path / "mark", tmp_path / "run"
     handed.write_bytes(pickle.dumps(Maker(mark)) if content == "pickle" else content)
-    metadata = {"marshal_path": "/tmp/marshal/exploration_artifact.dillpkl"}  # where Kale's own code would put it
-    result = run_step(compiled[0], "gnn-training", {"exploration": (handed, metadata)}, tmp_path, run)
+    metadata = {"marshal_path": "/tmp/marshal/data_exploration_artifact.dillpkl"}  # where Kale's own code would put it
+    result = run_step(compiled[0], "gnn-training", {"data_exploration": (handed, metadata)}, tmp_path, run)
     assert result.returncode != 0
     assert not mark.exists()
     assert not run.exists()
@@ -129,13 +134,14 @@ def run_step(
 
 def test_each_step_asks_for_what_it_needs(compiled):
     pipeline, platform = compiled
-    for step, resources in RESOURCES.items():
-        name = f"exec-{step.replace('_', '-')}-step"
+    for notebook in NOTEBOOKS.values():
+        step = f"{notebook.title.replace('_', '-')}-step"
+        name = f"exec-{step}"
         container = pipeline["deploymentSpec"]["executors"][name]["container"]
-        assert container["resources"]["resourceCpuRequest"] == resources.cpu
-        assert container["resources"]["resourceMemoryLimit"] == resources.memory
+        assert container["resources"]["resourceCpuRequest"] == notebook.cpu
+        assert container["resources"]["resourceMemoryLimit"] == notebook.memory
         assert "accelerator" not in container["resources"]
-        task = pipeline["root"]["dag"]["tasks"][f"{step.replace('_', '-')}-step"]
+        task = pipeline["root"]["dag"]["tasks"][step]
         assert task["retryPolicy"]["maxRetryCount"] == 2
         assert platform[name]["pvcMount"][0]["mountPath"] == "/mnt/jetcorr"
         assert platform[name]["secretAsEnv"][0]["optional"] is True
@@ -153,7 +159,7 @@ def test_parameters_metrics_and_reports_are_in_the_compiled_pipeline(compiled):
         }
         for name, component in pipeline["components"].items()
     }
-    assert len(outputs) == len(RESOURCES)
+    assert len(outputs) == len(NOTEBOOKS)
     assert all("system.HTML" in kinds for kinds in outputs.values())
     assert "system.Metrics" in outputs["physics-plots-step"]
 
@@ -164,6 +170,35 @@ def test_gpus_and_image_are_settings(tmp_path):
     with_gpu = {name for name, e in executors.items() if "accelerator" in e["container"]["resources"]}
     assert with_gpu == {"exec-gnn-training-step", "exec-tuning-step"}
     assert {e["container"]["image"] for e in executors.values()} == {"registry.example/jetcorr:1"}
+
+
+def test_a_further_notebook_is_an_entry_and_its_file(tmp_path, monkeypatch, sample):
+    """Its step, its place in the batch run, and its page of the report follow."""
+    cells = [
+        nbformat.v4.new_code_cell('STUDY = "smoke"\nRUN_DIR = ""\nWORD = "none"', metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(
+            "from jetcorr_utils.run import RunFolder\n\nRunFolder(RUN_DIR).record('07', {'word': WORD})"
+        ),
+    ]
+    further = Notebook("07", "more", "**More.** What comes after.", ("physics",), memory="1Gi", folder=tmp_path)
+    metadata = nbformat.read(NOTEBOOKS["06"].path, as_version=4).metadata
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), further.path)
+    monkeypatch.setitem(NOTEBOOKS, "07", further)
+    notebook = shutil.copy(NOTEBOOK, tmp_path / "pipeline.ipynb")
+    compiled = yaml.safe_load(
+        compile_pipeline(Path(notebook), tmp_path / "pipeline.yaml").read_text().split("\n---\n")[0]
+    )
+    task = compiled["root"]["dag"]["tasks"]["more-step"]
+    assert task["dependentTasks"] == ["physics-plots-step"]
+    container = compiled["deploymentSpec"]["executors"]["exec-more-step"]["container"]
+    assert container["resources"]["resourceMemoryLimit"] == "1Gi"
+    run, parameters = tmp_path / "run", {"WORD": "said", "data.files": str(sample)}
+    assert run_notebook("07", "smoke", run, parameters)
+    assert read_json(run / "metrics.json") == {"word": "said"}
+    assert not run_notebook("07", "smoke", run, parameters)
+    assert not run_notebook("07", "smoke", run, parameters | {"WORKERS": 2})  # a parameter of another notebook
+    assert run_notebook("07", "smoke", run, parameters | {"physics.seed": 2})
+    assert 'href="#07_more"' in write_report(RunFolder(run), "smoke").read_text()
 
 
 def test_an_image_that_could_be_code_is_refused(tmp_path):

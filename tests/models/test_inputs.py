@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from jetcorr_utils.data.features import JET_COLUMNS, PARTICLE_COLUMNS, POINT_COLUMNS
-from jetcorr_utils.models.inputs import JET_FEATURES, PARTICLE_FEATURES, CloudInputs
+from jetcorr_utils.jets.columns import jet_columns, particle_columns
+from jetcorr_utils.models.inputs import CloudInputs
 from tests.clouds import random_clouds
 
 
@@ -22,16 +22,16 @@ def test_features_of_the_training_data_are_standardised(features):
     inputs = CloudInputs(features)
     inputs.fit(dataset)
     particles, jets = features_of(inputs, dataset)
-    assert particles.shape == (len(dataset.particles), len(PARTICLE_FEATURES[features]))
-    assert jets.shape == (300, len(JET_FEATURES))
-    names = np.array(PARTICLE_FEATURES[features])
+    assert particles.shape == (len(dataset.particles), inputs.particle_dim)
+    assert jets.shape == (300, inputs.jet_dim)
+    names = np.array(inputs.particle_names)
     flags = np.array([name in {"forward", "from_jet", "photon", "electron", "muon"} or "hadron" in name
                       or name.startswith("from_pv") for name in names])  # fmt: skip
     values = particles.numpy()
     np.testing.assert_allclose(values[:, ~flags].mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(values[:, ~flags].std(axis=0), 1, atol=1e-3)
     assert set(np.unique(values[:, flags])) == {0, 1}
-    varying = np.array([name not in {"area", "log_mass_over_pt", "log_pt_over_raw"} for name in JET_FEATURES])
+    varying = np.array([name not in {"area", "log_mass_over_pt", "log_pt_over_raw"} for name in inputs.jet_names])
     np.testing.assert_allclose(jets.numpy()[:, varying].std(axis=0), 1, atol=1e-3)
     # Columns that do not vary in the data are centred, and not divided by the rounding errors of their spread
     np.testing.assert_allclose(jets.numpy()[:, ~varying], 0, atol=1e-4)
@@ -39,11 +39,12 @@ def test_features_of_the_training_data_are_standardised(features):
 
 def test_each_particle_has_one_class():
     dataset = random_clouds(50)
-    particles, _ = features_of(CloudInputs("open"), dataset)
-    names = PARTICLE_FEATURES["open"]
+    inputs = CloudInputs("open")
+    particles, _ = features_of(inputs, dataset)
+    names = inputs.particle_names
     classes = [names.index(n) for n in ("charged_hadron", "neutral_hadron", "photon", "electron", "muon", "forward")]
     assert (particles[:, classes].sum(dim=1) == 1).all()
-    charged = np.abs(dataset.particles[:, 4]) == 211
+    charged = np.abs(dataset.particle("PF_id")) == 211
     assert (particles[:, classes[0]].numpy() == charged).all()
 
 
@@ -58,9 +59,9 @@ def test_known_values():
         "PF_fromPV": 3,
         "PF_fromAK4Jet": 1,
     }
-    particle = torch.tensor([[row[name] for name in POINT_COLUMNS + PARTICLE_COLUMNS["open"]]])
+    particle = torch.tensor([[row[name] for name in particle_columns("open")]])
     values = inputs.raw_particle_features(particle, torch.tensor([50.0]), torch.tensor([-1.0]))[0]
-    found = dict(zip(PARTICLE_FEATURES["open"], values.tolist(), strict=True))
+    found = dict(zip(inputs.particle_names, values.tolist(), strict=True))
     assert found["log_pt"] == pytest.approx(np.log(5))
     assert found["log_pt_over_jet"] == pytest.approx(np.log(0.1))
     assert found["d_r"] == pytest.approx(0.5)
@@ -68,11 +69,11 @@ def test_known_values():
     assert (found["electron"], found["photon"], found["from_pv_3"], found["from_pv_0"]) == (1, 0, 1, 0)
 
 
-@pytest.mark.parametrize("features", ["open", "rich"])
+@pytest.mark.parametrize("features", ["open", "rich", ("kinematics", "class")])
 def test_edges_of_the_ranges_stay_finite(features):
-    columns = POINT_COLUMNS + PARTICLE_COLUMNS[features]
+    columns = particle_columns(features)
     particles = torch.zeros(1, len(columns))
-    jets = torch.zeros(1, len(JET_COLUMNS))
+    jets = torch.zeros(1, len(jet_columns(features)))
     particle_features, jet_features = CloudInputs(features)(particles, jets, torch.tensor([1]))
     assert particle_features.isfinite().all()
     assert jet_features.isfinite().all()

@@ -10,8 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetcorr_utils.models.edgeconv import fast_neighbours
-from jetcorr_utils.models.neighbours import edge_starts, nearest_neighbours
+from jetcorr_utils.models.neighbours import edge_starts, fast_neighbours, nearest_neighbours
 
 
 def by_exhaustion(positions: np.ndarray, ptr: np.ndarray, k: int) -> list[list[int]]:

@@ -11,8 +11,7 @@ import torch
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings
 from jetcorr_utils.data.batches import gather
 from jetcorr_utils.models import build_model
-from jetcorr_utils.models.edgeconv import fast_neighbours
-from jetcorr_utils.models.neighbours import edge_starts, nearest_neighbours
+from jetcorr_utils.models.neighbours import edge_starts, fast_neighbours, nearest_neighbours
 from tests.clouds import random_clouds
 
 SETTINGS = {

@@ -1,7 +1,7 @@
 """Toy predictions with known gains (log-normal responses), as a table and as files; no display."""
 
 import awkward as ak
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +9,7 @@ import uproot
 
 from jetcorr_utils.physics.predictions import check_predictions
 
-matplotlib.use("Agg")
+mpl.use("Agg")
 
 
 #: PDG id → median response of the standard correction, as in FACTS of the paper, above 30 GeV

@@ -6,7 +6,7 @@ import pytest
 
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.physics.closure import apply_closure, derive_closure, load_closure, save_closure
-from jetcorr_utils.physics.metrics import measure, pull
+from jetcorr_utils.physics.measurement import measure, pull
 from jetcorr_utils.physics.predictions import check_predictions, model_names, response
 from jetcorr_utils.physics.profiles import profile
 

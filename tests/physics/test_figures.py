@@ -12,7 +12,7 @@ from matplotlib.patches import StepPatch
 from scipy.stats import spearmanr
 
 from jetcorr_utils import physics
-from jetcorr_utils.config import PhysicsSettings
+from jetcorr_utils.config import PhysicsSettings, load_study
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.physics import explore
 from jetcorr_utils.physics.binning import ETA_BINS, PT_BINS, Bin, selection_text
@@ -123,7 +123,8 @@ def test_figures_that_compare_trainings(variants):
     check(physics.plot_limits(variants))
     check(physics.plot_limits(variants, ["trees", "pfn"], eta="0-1.3", pt="1000-inf"))
     weights = {"pfn": 0, "pfn_balanced": 0.3, "particlenet": 0, "particlenet_rich": 0.3}
-    check(physics.plot_frontier(variants, weights))
+    models = load_study("default").models
+    check(physics.plot_frontier(physics.with_settings(variants, models), weights))
     check(physics.plot_variations({"nominal": variants, "calorimeter +3 %": variants}, ["pfn", "trees"]))
     curve = pd.DataFrame({"model": ["pfn"] * 3 + ["trees"] * 2, "jets": [1e3, 1e4, 1e5, 1e3, 1e4]})
     check(physics.plot_learning_curve(curve.assign(resolution_gain=0.05, resolution_gain_error=0.01)))
@@ -159,7 +160,7 @@ def test_the_style_survives_the_change_of_settings(predictions):
 
 @pytest.mark.parametrize("source", ["jetcorr simulation", ""])
 def test_a_figure_says_what_made_its_jets_and_nothing_where_it_is_not_told(predictions, source):
-    figure = physics.plot_pull(predictions, MODELS, source=source)
+    figure = physics.plot_pull(predictions, MODELS).complete(source)
     texts = [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
     assert [text for text in texts if "simulation" in text] == ([source] if source else [])
     assert any("13 TeV" in text for text in texts)
@@ -167,10 +168,23 @@ def test_a_figure_says_what_made_its_jets_and_nothing_where_it_is_not_told(predi
 
 
 def test_every_model_has_a_look_of_its_own():
+    load_study("default")
     shown = ["raw", "standard", "pfn", "particlenet", "particlenet_rich", "particlenet_balanced", "pfn_rich", "trees"]
     assert len({color_of(name, shown) for name in shown}) == len(shown)
     assert len({marker_of(name, shown) for name in shown}) == len(shown)
     assert title_of("particlenet_rich_balanced") == "ParticleNet (rich balanced)"
+    assert title_of("particlenet_rich_closed") == "ParticleNet (rich closed)"
+
+
+def test_a_model_looks_as_its_architecture_says_whatever_its_name_is(tmp_path):
+    models = {"first": {}, "deep_sets": {}, "wide": {"variant_of": "first"}, "again": {"seed_of": "first"}}
+    settings = {name: {"architecture": "pfn"} | more for name, more in models.items()}
+    load_study("smoke", {"models": settings, "tuning.model": "first"})
+    titles = ["PFN", "PFN (deep_sets)", "PFN (wide)", "PFN (again)"]
+    assert [title_of(name) for name in models] == titles
+    load_study("smoke")
+    assert color_of("first") == color_of("pfn")
+    assert len({color_of(name, list(models)) for name in models}) == len(models)
 
 
 def test_selections_are_written_as_inequalities():

@@ -37,9 +37,9 @@ def jets(number, error, seed):
 
 
 def test_a_network_that_learned_by_heart_has_a_significant_gap():
-    fair = overfitting(jets(5000, 0.05, 1)[1:], jets(2000, 0.05, 2)[1:])
+    fair = overfitting(jets(5000, 0.05, 1), jets(2000, 0.05, 2))
     assert abs(fair["significance"]) < 3
-    heart = overfitting(jets(5000, 0.05, 1)[1:], jets(2000, 0.07, 2)[1:])
+    heart = overfitting(jets(5000, 0.05, 1), jets(2000, 0.07, 2))
     assert heart["significance"] > 10
     assert heart["gap"] == pytest.approx(heart["validation"] - heart["training"])
     assert heart["training"] == pytest.approx(0.05 * np.sqrt(2 / np.pi), rel=0.05)

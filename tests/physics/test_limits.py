@@ -11,7 +11,7 @@ from jetcorr_utils.data.split import SPLITS
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.physics.explore_particles import energy_fractions
 from jetcorr_utils.physics.limits import add_corrections, add_limits, composition, flavour_oracle, generator_fractions
-from jetcorr_utils.physics.metrics import measure
+from jetcorr_utils.physics.measurement import measure
 from jetcorr_utils.physics.predictions import check_predictions, predictions_table
 
 

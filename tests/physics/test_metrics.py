@@ -8,8 +8,9 @@ import pytest
 from jetcorr_utils.config import PhysicsSettings
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import write_json
+from jetcorr_utils.metrics import flavour_spread
 from jetcorr_utils.physics.binning import ETA_BINS, PT_BINS
-from jetcorr_utils.physics.metrics import flavour_spread, measure, rows_in
+from jetcorr_utils.physics.measurement import measure, rows_in
 from jetcorr_utils.physics.predictions import check_predictions, load_predictions, model_names
 
 BINS = {"30-inf", "30-100", "100-300", "300-1000", "1000-inf"}

@@ -76,7 +76,7 @@ def test_the_notebook_that_makes_the_validation_jets_is_named(predictions, tmp_p
 def test_models_that_differ_in_the_flavour_weight_make_a_frontier(toy):
     names = ("pfn", "pfn_balanced", "pfn_lambda_2")
     metrics = physics.measure(check_predictions(toy(6_000, models=names)), names, study().physics, progress=False)
-    ((name, figure),) = physics.training_figures(metrics, study(names), source="jetcorr simulation")
+    ((name, figure),) = physics.training_figures(metrics, study(names))
     assert name == "06_frontier"
     labels = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert {rf"$\lambda = {weight}$" for weight in range(3)} <= set(labels)

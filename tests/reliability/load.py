@@ -22,8 +22,9 @@ from tritonclient import http
 from tritonclient.utils import InferenceServerException
 
 from jetcorr_utils.config import PfnSettings
-from jetcorr_utils.export import OnnxPredictor, add_model, export_model
-from jetcorr_utils.export.padding import INPUT_NAMES, OUTPUT_NAMES, pad
+from jetcorr_utils.export import add_model, export_model
+from jetcorr_utils.inference import OnnxPredictor
+from jetcorr_utils.inference.padding import INPUT_NAMES, OUTPUT_NAMES, pad
 from jetcorr_utils.models import build_model
 from jetcorr_utils.serving import TritonServer, server_available
 from tests.networks import some_clouds

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import uproot
 
+from jetcorr_utils.correct import correct_files
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.export import OnnxPredictor
 from jetcorr_utils.files import MARK
+from jetcorr_utils.inference import OnnxPredictor
 from jetcorr_utils.run import RunFolder
-from jetcorr_utils.serving import correct_files
 from jetcorr_utils.training import load_model
 from tests.networks import exported, some_clouds
 

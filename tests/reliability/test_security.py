@@ -38,7 +38,10 @@ FORBIDDEN = {
     "tarfile.open": "an archive can write anywhere", "shutil.unpack_archive": "an archive can write anywhere",
     "tempfile.mktemp": "others can take the name", "subprocess.getoutput": "a shell takes quotes apart",
     "subprocess.getstatusoutput": "a shell takes quotes apart", "torch.jit.load": "TorchScript is code",
-    "torch.hub.load": "runs code of others", "runpy.run_path": "runs a file", "runpy.run_module": "runs a file",
+    "torch.hub.load": "runs code of others", "broadcast_object_list": "a pickle from the network runs code",
+    "scatter_object_list": "a pickle from the network runs code", "recv_object_list": "a pickle from the network",
+    "all_gather_object": "a pickle from the network runs code", "gather_object": "a pickle from the network runs code",
+    "runpy.run_path": "runs a file", "runpy.run_module": "runs a file",
 }  # fmt: skip
 PICKLES = {
     "pickle.load", "pickle.loads", "pickle.Unpickler", "dill", "cloudpickle", "joblib", "shelve", "marshal",
@@ -66,8 +69,8 @@ def offences(source: str) -> list[str]:
     for call in [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]:
         name = ast.unparse(call.func)
         options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-        if name in FORBIDDEN:
-            found.append(f"{name}: {FORBIDDEN[name]}")
+        if reason := FORBIDDEN.get(name) or FORBIDDEN.get(name.removeprefix("torch.").removeprefix("distributed.")):
+            found.append(f"{name}: {reason}")
         if name.endswith((".extract", ".extractall")):  # to look into an archive is harmless
             found.append(f"{name}: an archive can write anywhere")
         if name == "torch.load" and options.get("weights_only") != "True":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jetcorr_utils.export import add_model
+from jetcorr_utils.inference.triton_connection import Connection
 from jetcorr_utils.serving import TritonServer, server_available
-from jetcorr_utils.serving.connection import Connection
 from tests.networks import files, make_repository, models
 
 __all__ = ["files", "make_repository", "models", "server"]

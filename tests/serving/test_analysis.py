@@ -13,8 +13,8 @@ from coffea.nanoevents import NanoAODSchema, NanoEventsFactory, PFNanoAODSchema
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from jetcorr_utils.correct import JetCorrector, correct_files
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.serving import JetCorrector, correct_files
 
 # coffea's schema looks for more than this file has
 pytestmark = pytest.mark.filterwarnings("ignore:Missing cross-reference", "ignore:Branch Photon_")

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jetcorr_utils.correct import correct_files
+from jetcorr_utils.correct.jet_arrays import correct_jets
 from jetcorr_utils.data import read_jets
-from jetcorr_utils.data.features import JET_COLUMNS
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.export import OnnxPredictor, add_model, export_model
-from jetcorr_utils.serving import TritonPredictor, TritonServer, correct_files, served, server_available
-from jetcorr_utils.serving.jets import correct_jets
+from jetcorr_utils.export import add_model, export_model
+from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
+from jetcorr_utils.jets.columns import jet_columns
+from jetcorr_utils.serving import TritonServer, served_repository, server_available
 from tests.networks import METADATA, network, some_clouds
 
 
@@ -34,7 +36,7 @@ def test_a_broken_model_writes_no_file(overflow, sample, tmp_path):
 def test_servers_with_broken_and_foreign_models(overflow, files, tmp_path, monkeypatch):
     if reason := server_available():
         pytest.skip(reason)
-    ours, theirs = (json.dumps(json.dumps(names)) for names in (JET_COLUMNS, JET_COLUMNS[::-1]))
+    ours, theirs = (json.dumps(json.dumps(names)) for names in (jet_columns("open"), jet_columns("open")[::-1]))
 
     def add_foreign(folder, name, *arguments, **options):
         """Our server's configurations are ours: one of another program, that says something else."""
@@ -47,7 +49,7 @@ def test_servers_with_broken_and_foreign_models(overflow, files, tmp_path, monke
 
     add_model(tmp_path / "repository", "broken", overflow)
     add_model(tmp_path / "repository", "reversed", files["pfn"])
-    monkeypatch.setattr(served, "add_model", add_foreign)
+    monkeypatch.setattr(served_repository, "add_model", add_foreign)
     with TritonServer(tmp_path / "repository") as server:
         for protocol, url in (("http", server.http_url), ("grpc", server.grpc_url)):
             with (

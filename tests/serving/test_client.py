@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from jetcorr_utils.errors import InputError, ServerError
-from jetcorr_utils.export import OnnxPredictor
-from jetcorr_utils.export.padding import pad
-from jetcorr_utils.serving import TritonPredictor, TritonServer, open_predictor, open_predictors
+from jetcorr_utils.inference import OnnxPredictor, TritonPredictor, open_predictor, open_predictors
+from jetcorr_utils.inference.padding import pad
+from jetcorr_utils.serving import TritonServer
 from jetcorr_utils.training import predict
 from tests.networks import SETTINGS, clouds_of, some_clouds
 

@@ -15,23 +15,18 @@ import psutil
 import pytest
 import uproot
 
-from jetcorr_utils.data import iterate_jets, read_jets
+from jetcorr_utils.correct import JetCorrector, correct_files, correct_jets, write_predictions
+from jetcorr_utils.correct.jet_arrays import clouds_from_jets
+from jetcorr_utils.correct.root_files import MOST_DRIFTS
+from jetcorr_utils.data import iterate_jets, read_block, read_jets
 from jetcorr_utils.data.drift import summarise
 from jetcorr_utils.data.nanoaod import NanoAOD
 from jetcorr_utils.data.selection import own_particles
 from jetcorr_utils.errors import InputError, JetcorrError, ServerError
-from jetcorr_utils.export import Clouds, OnnxPredictor, export_model
-from jetcorr_utils.serving import (
-    JetCorrector,
-    TritonPredictor,
-    TritonServer,
-    correct_files,
-    correct_jets,
-    write_predictions,
-)
-from jetcorr_utils.serving.correct import MOST_DRIFTS
-from jetcorr_utils.serving.jets import clouds_from_jets
-from tests.networks import METADATA, some_clouds
+from jetcorr_utils.export import export_model
+from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
+from jetcorr_utils.serving import TritonServer
+from tests.networks import METADATA, SETTINGS, some_clouds
 
 from .conftest import known_regions
 
@@ -61,6 +56,29 @@ def test_every_jet_of_the_sample_in_order(files, sample, tmp_path):
 def copies(sample, tmp_path):
     """The function that makes so many files of the sample's jets."""
     return lambda number: [Path(shutil.copy(sample, tmp_path / f"copy{n}.root")) for n in range(number)]
+
+
+@pytest.mark.parametrize("step_size", [50, 100, 20_000])
+def test_what_is_left_out_does_not_depend_on_the_blocks(files, sample, tmp_path, monkeypatch, step_size):
+    """A few jets whose candidates do not sum up to them are tolerated in a file, wherever in it they stand."""
+    monkeypatch.setattr("jetcorr_utils.correct.root_files.read_block", _with_raw_pt(lambda event: event % 100 == 7))
+    report = correct_files([sample], files["pfn"], tmp_path / "out.root", step_size=step_size, progress=False)
+    strange = ak.to_numpy(read_jets(sample).event) % 100 == 7
+    assert report.skipped == {"candidates that do not sum up to the jet": strange.sum()}
+    monkeypatch.setattr("jetcorr_utils.correct.root_files.read_block", _with_raw_pt(lambda event: event % 20 == 7))
+    with pytest.raises(InputError, match=r"jets\.root: the candidates do not belong to the jets: for \d+ of "):
+        correct_files([sample], files["pfn"], tmp_path / "none.root", step_size=step_size, progress=False)
+    assert not (tmp_path / "none.root").exists()
+
+
+def _with_raw_pt(which):
+    """The reader of blocks, with a wrong raw pt for some of the jets."""
+
+    def read(block, **options):
+        jets = read_block(block, **options)
+        return ak.with_field(jets, jets.jetRawPt * np.where(which(ak.to_numpy(jets.event)), 1.3, 1), "jetRawPt")
+
+    return read
 
 
 def test_a_file_that_is_given_twice_is_read_once(files, sample, tmp_path, caplog):
@@ -192,12 +210,10 @@ def test_predictions_of_a_data_set(files, tmp_path):
     assert write_predictions(clouds, predictors, tmp_path / "out.root", progress=False) == 500
     found = _read(tmp_path / "out.root")
     np.testing.assert_array_equal(found["event"], clouds.table["event"])
-    np.testing.assert_array_equal(found["QG_mult"], clouds.jets[:, 9])
+    np.testing.assert_array_equal(found["QG_mult"], clouds.jet("QG_mult"))
     for name, predictor in predictors.items():  # one takes the open features, the other the rich ones
-        columns = {"pfn": 7, "particlenet": 9}[name]
-        inputs = Clouds(clouds.particles[:, :columns], clouds.ptr, clouds.jets)
-        log_factor, sigma = predictor.predict(inputs)
-        np.testing.assert_allclose(found[f"{name}_pt"], clouds.jets[:, 0] * np.exp(log_factor), rtol=1e-6)
+        log_factor, sigma = predictor.predict(clouds.with_features(SETTINGS[name].features))
+        np.testing.assert_allclose(found[f"{name}_pt"], clouds.jet("jetPt") * np.exp(log_factor), rtol=1e-6)
         np.testing.assert_allclose(found[f"{name}_sigma"], sigma, rtol=1e-6)
 
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jetcorr_utils.export.padding import pad
-from jetcorr_utils.export.predictor import OnnxPredictor
-from jetcorr_utils.serving import TritonPredictor
+from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
+from jetcorr_utils.inference.padding import pad
 from jetcorr_utils.training import predict
 from tests.networks import SETTINGS, clouds_of, largest_difference, padded_batches
 

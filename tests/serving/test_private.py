@@ -19,8 +19,9 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from jetcorr_utils.errors import InputError, ServerError
-from jetcorr_utils.serving import TritonPredictor, TritonServer, guard
-from jetcorr_utils.serving.connection import KEY_HEADER, Connection
+from jetcorr_utils.inference import TritonPredictor
+from jetcorr_utils.inference.triton_connection import KEY_HEADER, Connection
+from jetcorr_utils.serving import TritonServer, guard
 from tests.networks import some_clouds
 from tests.web import web_server
 
@@ -226,7 +227,8 @@ def test_nothing_on_this_machine_is_asked_for_through_a_proxy(make_repository, t
     """A whole service, by both protocols, and its metrics: the proxy hears of nothing; of another machine it does."""
     code = f"""
         from jetcorr_utils.errors import JetcorrError
-        from jetcorr_utils.serving import TritonPredictor, open_service
+        from jetcorr_utils.inference import TritonPredictor
+        from jetcorr_utils.serving import open_service
         for protocol in ("http", "grpc"):
             with open_service({str(make_repository("pfn"))!r}, protocol=protocol) as service:
                 assert service.server is not None

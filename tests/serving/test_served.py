@@ -13,11 +13,17 @@ import pytest
 
 from jetcorr_utils.errors import InputError, ServerError
 from jetcorr_utils.export import add_model
-from jetcorr_utils.export.inspection import add_checksum
-from jetcorr_utils.export.padding import pad
-from jetcorr_utils.serving import TritonPredictor, TritonServer, environment, open_service
-from jetcorr_utils.serving.environment import ENVIRONMENT_VARIABLE, find_environment, private_place, server_available
-from jetcorr_utils.serving.served import ServedRepository
+from jetcorr_utils.inference import TritonPredictor
+from jetcorr_utils.inference.model_file import add_checksum
+from jetcorr_utils.inference.padding import pad
+from jetcorr_utils.serving import TritonServer, open_service, server_environment
+from jetcorr_utils.serving.served_repository import ServedRepository
+from jetcorr_utils.serving.server_environment import (
+    ENVIRONMENT_VARIABLE,
+    find_environment,
+    private_place,
+    server_available,
+)
 from tests.networks import some_clouds
 from tests.planted import AWKWARD, SECRETS
 from tests.serving.test_server import _family
@@ -94,7 +100,7 @@ def test_a_name_that_a_shell_would_read_is_refused(make_repository, files, name)
 def test_a_folder_from_which_no_program_may_run_is_not_taken(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert private_place() == tmp_path
-    monkeypatch.setattr(environment, "_runs_programs", lambda folder: folder != str(tmp_path))
+    monkeypatch.setattr(server_environment, "_runs_programs", lambda folder: folder != str(tmp_path))
     assert private_place() != tmp_path
 
 
@@ -221,7 +227,7 @@ def test_a_python_that_the_server_does_not_know_is_named(other_environment):
 
 def test_where_the_server_ends_at_once_the_models_run_in_this_process(make_repository, monkeypatch, tmp_path):
     _script(tmp_path / "binary", "echo no such luck; exit 3")
-    prepared = environment.prepare
+    prepared = server_environment.prepare
     monkeypatch.setattr(
         "jetcorr_utils.serving.server.prepare", lambda *folders: (tmp_path / "binary", prepared(*folders)[1])
     )
@@ -229,9 +235,9 @@ def test_where_the_server_ends_at_once_the_models_run_in_this_process(make_repos
 
 
 def test_where_its_processes_do_not_start_the_models_run_in_this_process(make_repository, monkeypatch, tmp_path):
-    library = environment._python_library(find_environment())
+    library = server_environment._python_library(find_environment())
     (tmp_path / library.name).write_text("no library")
-    monkeypatch.setattr(environment, "_python_library", lambda _: tmp_path / library.name)
+    monkeypatch.setattr(server_environment, "_python_library", lambda _: tmp_path / library.name)
     _in_process(make_repository("pfn"), r"did not start: error while loading shared libraries: .*libpython")
 
 

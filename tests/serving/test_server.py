@@ -22,9 +22,10 @@ from tritonclient.utils import InferenceServerException
 
 from jetcorr_utils.errors import InputError, ServerError
 from jetcorr_utils.export import add_model, export_model
-from jetcorr_utils.export.padding import INPUT_NAMES, pad
-from jetcorr_utils.serving import TritonPredictor, TritonServer
-from jetcorr_utils.serving.environment import ENVIRONMENT_VARIABLE, find_environment
+from jetcorr_utils.inference import TritonPredictor
+from jetcorr_utils.inference.padding import INPUT_NAMES, pad
+from jetcorr_utils.serving import TritonServer
+from jetcorr_utils.serving.server_environment import ENVIRONMENT_VARIABLE, find_environment
 from tests.networks import network, some_clouds
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from jetcorr_utils.errors import InputError, ServerError
 from jetcorr_utils.serving import open_service
-from jetcorr_utils.serving.environment import ENVIRONMENT_VARIABLE
+from jetcorr_utils.serving.server_environment import ENVIRONMENT_VARIABLE
 from tests.networks import some_clouds
 from tests.waiting import wait_for
 

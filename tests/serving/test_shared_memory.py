@@ -15,7 +15,8 @@ import pytest
 
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.export import add_model
-from jetcorr_utils.serving import TritonPredictor, TritonServer, server_available, shared_memory
+from jetcorr_utils.inference import TritonPredictor, shared_memory
+from jetcorr_utils.serving import TritonServer, server_available
 from tests.networks import some_clouds
 
 from .conftest import known_regions
@@ -79,9 +80,9 @@ def test_an_error_leaves_nothing(server):
 def test_a_client_that_is_ended_by_a_signal_leaves_nothing_to_the_next(server, number):
     script = f"""
         import numpy as np
-        from jetcorr_utils.export.padding import Clouds
-        from jetcorr_utils.serving.client import TritonPredictor
-        clouds = Clouds(np.ones((2000, 7), np.float32), np.arange(0, 2001, 4), np.ones((500, 10), np.float32))
+        from jetcorr_utils.inference.padding import Clouds
+        from jetcorr_utils.inference.triton_predictor import TritonPredictor
+        clouds = Clouds(np.ones((2000, 7), np.float32), np.arange(0, 2001, 4), np.ones((500, 10), np.float32), "open")
         predictor = TritonPredictor({server.http_url!r}, "pfn", shared_memory="on")
         print("ready", flush=True)
         while True:

@@ -5,16 +5,9 @@ from __future__ import annotations
 import pytest
 
 from jetcorr_utils.errors import ServerError
-from jetcorr_utils.export import OnnxPredictor
-from jetcorr_utils.serving import (
-    TritonPredictor,
-    inference_metrics,
-    measure_inference,
-    measure_multiplicity,
-    prometheus_metrics,
-    usage,
-)
-from jetcorr_utils.serving.statistics import _per_jet, _row, breakdown
+from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
+from jetcorr_utils.serving import inference_metrics, measure_inference, measure_multiplicity, prometheus_metrics, usage
+from jetcorr_utils.serving.inference_cost import _per_jet, _row, breakdown
 from tests.networks import some_clouds
 from tests.waiting import wait_for
 

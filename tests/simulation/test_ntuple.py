@@ -6,7 +6,8 @@ import pytest
 import uproot
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jetcorr_utils.simulation.ntuple import SCHEMA, TREE, create_tree, ntuple, select_jets
+from jetcorr_utils.jets.columns import BRANCHES, TREE
+from jetcorr_utils.simulation.ntuple import create_tree, ntuple, select_jets
 
 SEED, BLOCK = 9, 4
 
@@ -56,17 +57,17 @@ def test_only_the_leading_jets_are_selected_where_that_is_asked():
 
 def test_files_have_every_branch_with_its_type(jets, tmp_path):
     with uproot.recreate(tmp_path / "jets.root") as file:
-        create_tree(file).extend({name: jets[name] for name in SCHEMA})
+        create_tree(file).extend({name: jets[name] for name in BRANCHES})
     tree = uproot.open(tmp_path / "jets.root")[TREE]
     names = {"float32": "float", "int32": "int32_t", "uint64": "uint64_t"}
     expected = {
-        name: names[kind.removeprefix("var * ")] + "[]" * kind.startswith("var") for name, kind in SCHEMA.items()
+        name: names[kind.removeprefix("var * ")] + "[]" * kind.startswith("var") for name, kind in BRANCHES.items()
     }
     assert tree.typenames() == expected | {"nPF": "int32_t", "nGenJetPF": "int32_t"}
     read = tree.arrays()
     assert_array_equal(read.nPF, ak.num(jets.PF_pT))
     assert_array_equal(read.nGenJetPF, ak.num(jets.genJetPF_pT))
-    for name in SCHEMA:
+    for name in BRANCHES:
         assert ak.array_equal(read[name], jets[name], check_parameters=False), name
 
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jetcorr_utils.simulation.particles import Particles, concatenate, event_index, offsets_of, to_cartesian
+from jetcorr_utils.jets.ragged import offsets_of, owners
+from jetcorr_utils.simulation.particles import Particles, concatenate, to_cartesian
 
 COUNTS = st.lists(st.integers(0, 5), min_size=1, max_size=6)
 
@@ -34,7 +35,7 @@ def test_selection_keeps_order_and_events(counts, random):
     mask = np.array([random.random() < 0.5 for _ in range(len(everything))], dtype=bool)
     kept = everything.select(mask)
     assert_array_equal(kept.pt, everything.pt[mask])
-    assert_array_equal(event_index(kept.offsets), event_index(everything.offsets)[mask])
+    assert_array_equal(owners(kept.offsets), owners(everything.offsets)[mask])
 
 
 def test_cartesian_momenta_have_the_mass_they_were_given():

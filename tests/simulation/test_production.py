@@ -12,8 +12,8 @@ from jetcorr_utils.config import DataSettings
 from jetcorr_utils.data import ensure_files
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import MARK, checksum, read_json, write_json
+from jetcorr_utils.jets.columns import TREE
 from jetcorr_utils.simulation import SIMULATION_VERSION, Parameters, recorded_checksums, simulate
-from jetcorr_utils.simulation.ntuple import TREE
 from jetcorr_utils.simulation.parameters import Generator, Pileup
 
 SMALL = Parameters(generator=Generator(events_per_block=5), pileup=Pileup(pool_events=20))

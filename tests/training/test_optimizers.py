@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from jetcorr_utils.config import TrainingSettings
-from jetcorr_utils.training.optimizers import Schedule, build_optimizer
+from jetcorr_utils.training.optimizers import build_optimizer, build_schedules
 
 NAMES = ["adam", "adamw", "ranger", "rmsprop", "adagrad"]
 
@@ -16,14 +16,14 @@ NAMES = ["adam", "adamw", "ranger", "rmsprop", "adagrad"]
 def rates(epochs: int = 10, steps: int = 5, losses=None, **settings) -> np.ndarray:
     options = TrainingSettings(epochs=epochs, learning_rate=0.1, **settings)
     optimizer = build_optimizer(nn.Linear(1, 1), options)
-    schedule = Schedule(optimizer, options, steps)
+    schedule, plateau = build_schedules(optimizer, options, steps)
     found = []
     for epoch in range(epochs):
         for _ in range(steps):
-            found.append(schedule.rate)
+            found.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
             schedule.step()
-        schedule.end_epoch(1.0 if losses is None else losses[epoch])
+        plateau.step(1.0 if losses is None else losses[epoch])
     return np.array(found)
 
 
@@ -75,20 +75,20 @@ def test_a_schedule_goes_on_from_its_state(kind):
     def fresh():
         options = TrainingSettings(schedule=kind, epochs=4, patience=3)
         optimizer = build_optimizer(nn.Linear(1, 1), options)
-        return optimizer, Schedule(optimizer, options, 3)
+        return optimizer, *build_schedules(optimizer, options, 3)
 
-    def advance(optimizer, schedule, epochs):
+    def advance(optimizer, schedule, plateau, epochs):
         found = []
         for _ in range(3 * epochs):
             optimizer.step()
             schedule.step()
-            found.append(schedule.rate)
-        schedule.end_epoch(1.0)
+            found.append(optimizer.param_groups[0]["lr"])
+        plateau.step(1.0)
         return found
 
-    optimizer, schedule = fresh()
-    advance(optimizer, schedule, 2)
-    other, restored = fresh()
-    other.load_state_dict(optimizer.state_dict())
-    restored.load_state_dict(schedule.state_dict())
-    assert advance(optimizer, schedule, 2) == advance(other, restored, 2)
+    ours = fresh()
+    advance(*ours, 2)
+    restored = fresh()
+    for part, saved in zip(restored, ours, strict=True):
+        part.load_state_dict(saved.state_dict())
+    assert advance(*ours, 2) == advance(*restored, 2)

@@ -25,7 +25,7 @@ from jetcorr_utils.errors import InputError, TrainingError
 from jetcorr_utils.models import build_model
 from jetcorr_utils.models.denormals import denormals_as_zero
 from jetcorr_utils.models.losses import CorrectionLoss
-from jetcorr_utils.training import find_learning_rate, load_model, load_result, loop, predict, train
+from jetcorr_utils.training import find_learning_rate, load_model, load_result, predict, state, train
 from tests.clouds import random_clouds
 
 VALIDATION = random_clouds(200, seed=2)
@@ -100,7 +100,7 @@ def test_weights_that_decay_to_nothing_become_zero(tmp_path, monkeypatch):
             model.phi.lins[0].bias[0] = -10.0  # its ReLU never opens, so nothing but the decay moves the weights
         return model
 
-    monkeypatch.setattr(loop, "build_model", build_dead)
+    monkeypatch.setattr(state, "build_model", build_dead)
     train(settings(epochs=1), random_clouds(60), VALIDATION, tmp_path, progress=False)
     with denormals_as_zero() as possible:
         assert torch.tensor([1e-39]).mul(0.5).item() == 0 or not possible

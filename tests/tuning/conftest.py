@@ -24,8 +24,8 @@ def clouds(sample) -> tuple[CloudDataset, CloudDataset]:
     jets["particles"] = jets.particles[jets.particles.PF_fromAK4Jet == 1]
     ptr = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets.particles)))]).astype(np.int64)
     dataset = CloudDataset(
-        particle_matrix(jets), ptr, jet_matrix(jets), regression_target(jets), np.zeros(len(jets), np.uint8),
-        table(jets), "open", "sample",
+        particle_matrix(jets), ptr, jet_matrix(jets), "open", regression_target(jets), np.zeros(len(jets), np.uint8),
+        table(jets), "sample",
     )  # fmt: skip
     return dataset.slice(0, 900), dataset.slice(900, 1200)
 

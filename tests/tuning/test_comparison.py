@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from jetcorr_utils.tuning.comparison import METHODS, compare_searches
-from jetcorr_utils.tuning.plots import plot_comparison
+from jetcorr_utils.tuning.search_plots import plot_comparison
 
 
 @pytest.mark.slow

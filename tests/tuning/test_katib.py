@@ -10,7 +10,7 @@ from kubeflow_katib_api import models
 
 from jetcorr_utils.config import load_study
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.tuning import import_experiment, load_search, plots
+from jetcorr_utils.tuning import import_experiment, load_search, search_plots
 from jetcorr_utils.tuning.cluster import run_cluster_trial
 
 GOOD = {"mae": "0.080", "resolution_gain": "0.05", "flavour_spread": "0.02", "closure": "-0.001",
@@ -88,10 +88,10 @@ def test_a_trial_with_its_own_record_keeps_it(study, tmp_path):
     assert 0.5 not in set(again.trials["mae"])
 
 
-@pytest.mark.parametrize("name", [name for name in plots.__all__ if name != "plot_comparison"])
+@pytest.mark.parametrize("name", [name for name in search_plots.__all__ if name != "plot_comparison"])
 def test_each_figure_is_drawn_without_learning_curves_and_constant(study, tmp_path, name):
     result = import_experiment(TRIALS, study, tmp_path)
-    getattr(plots, name)(result).canvas.draw()
+    getattr(search_plots, name)(result).canvas.draw()
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,14 @@ import pandas as pd
 import pytest
 from pydantic import TypeAdapter
 
-from jetcorr_utils.config import ModelSettings
+from jetcorr_utils.architectures import ModelSettings, expected_cost
 from jetcorr_utils.errors import InputError, TrainingError
 from jetcorr_utils.files import read_json
 from jetcorr_utils.models.inputs import sample_rows
 from jetcorr_utils.training import load_model, predict
-from jetcorr_utils.training.several import expected_cost
 from jetcorr_utils.tuning import load_search, search, train_best, workers
-from jetcorr_utils.tuning.metrics import constant_error
 from jetcorr_utils.tuning.space import draw, own_parameters
+from jetcorr_utils.tuning.trial_metrics import constant_error
 from jetcorr_utils.tuning.workers import Job
 
 TIMES = ["seconds", "jets_per_s", "train_jets_per_s"]  # what the clock decides

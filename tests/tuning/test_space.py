@@ -30,7 +30,7 @@ SPACE = TypeAdapter(dict[str, Space]).validate_python(
         ({}, r"^tuning.space is empty: name at least one setting"),
         (
             {"conv_dims": {"choices": [1]}},
-            r"^tuning.space: 'conv_dims' is not a setting of pfn; there are conv_",
+            r"^tuning.space: 'conv_dims' is not a setting of pfn; there are fc_",
         ),
         ({"k": {"choices": [4]}}, r"^tuning.space: 'k' is not a setting of pfn"),
         ({"learning_rate": {"min": 1e-3, "max": 1e-2}}, r"'learning_rate' is not .* training.learning_rate"),

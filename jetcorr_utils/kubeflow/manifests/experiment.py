@@ -9,7 +9,7 @@ from kubeflow_katib_api import models
 
 from ...config import Choice, Interval, Space, Study
 from ...errors import InputError
-from ...tuning.cluster import REPORTED
+from ...metrics import trial_metrics
 from .pytorchjob import CONTAINER as PYTORCH_CONTAINER
 from .pytorchjob import pytorch_job
 from .settings import Cluster, Place
@@ -118,13 +118,15 @@ def _check_words(command: list[str], study: Study) -> None:
 
 def _objective() -> models.V1beta1ObjectiveSpec:
     # The error is reported after each epoch, and that of the best one counts; the rest only once.
+    objective, *others = trial_metrics()
     strategies = [
-        models.V1beta1MetricStrategy(name=metric, value="min" if metric == "mae" else "latest") for metric in REPORTED
+        models.V1beta1MetricStrategy(name=metric, value="min" if metric == objective else "latest")
+        for metric in (objective, *others)
     ]
     return models.V1beta1ObjectiveSpec(
         type="minimize",
-        objective_metric_name=REPORTED[0],
-        additional_metric_names=list(REPORTED[1:]),
+        objective_metric_name=objective,
+        additional_metric_names=others,
         metric_strategies=strategies,
     )
 

@@ -1,0 +1,295 @@
+"""Correct the jets of files: JetNTuple or NanoAOD in, a ROOT file with corrected jets out, in constant memory.
+
+The files are read in blocks, by this process or by several; the blocks are written in their order, so that jets keep
+theirs. Only a few blocks are under way at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ..data import Block, describe, list_blocks, read_block
+from ..data.belonging import refuse_strangers
+from ..data.drift import DriftCheck
+from ..data.reading import EMPTY
+from ..errors import InputError
+from ..files import local_path
+from ..inference.open_predictors import open_predictors
+from ..inference.predictor import Predictor, check_batch_size, in_order
+from ..inference.triton_predictor import MemoryChoice
+from ..processes import cores, worker_processes
+from .jet_arrays import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
+from .predictions_writer import predictions_file
+
+__all__ = ["CorrectionReport", "correct_files"]
+
+log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 255  # bytes of a file's name, on all the usual file systems
+
+CHUNK = 20_000
+"""Jets that are read, corrected and written at a time."""
+MOST_DRIFTS = 5
+"""Features that a report names, of those that differ from the training."""
+
+
+@dataclass
+class CorrectionReport:
+    """What became of the jets.
+
+    Attributes
+    ----------
+    out
+        The file written.
+    models
+        The models that corrected them.
+    corrected
+        Number of jets in the file.
+    skipped
+        Number of jets left out, by reason.
+    outside
+        Number of jets in the file beyond the training range, by model.
+    seconds
+        Wall time.
+    drift
+        The comparison with the training jets, by model, where the model describes them.
+    empty
+        Files that have no jets.
+    """
+
+    out: Path
+    models: tuple[str, ...]
+    corrected: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    outside: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    drift: dict[str, DriftCheck] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
+
+    def add(self, chunk: CorrectedChunk) -> None:
+        """Count the jets of a chunk."""
+        self.corrected += int(chunk.good.sum())
+        self.skipped += chunk.skipped
+        self.outside += chunk.outside
+        for name, check in chunk.drift.items():
+            if name in self.drift:
+                self.drift[name].merge(check)
+            else:
+                self.drift[name] = check
+
+    def text(self) -> str:
+        """The report in a few lines."""
+        rate = self.corrected / self.seconds if self.seconds else 0.0
+        lines = [
+            f"{self.corrected} jets corrected with {', '.join(self.models)}: {self.out} ({rate:.0f} jets/s)",
+            f"{self.skipped.total()} jets not corrected",
+            *(f"  {count}: {reason}" for reason, count in self.skipped.items()),
+        ]
+        lines += [f"{path}: has no jets" for path in self.empty]
+        lines += [f"{count} jets beyond the training range of {name}, flagged" for name, count in self.outside.items()]
+        for name, check in self.drift.items():
+            drifts = check.drifts()
+            if drifts:
+                lines.append(f"the jets are not like those that {name} was trained on; {len(drifts)} features differ:")
+                lines += [f"  {drift.text()}" for drift in drifts[:MOST_DRIFTS]]
+        return "\n".join(lines)
+
+
+def correct_files(
+    inputs: Sequence[str | Path],
+    model: str | Path | Mapping[str, Predictor],
+    out: str | Path,
+    *,
+    batch_size: int = 1024,
+    outside: Outside = "correct",
+    workers: int = 1,
+    shared_memory: MemoryChoice = "auto",
+    step_size: int | str = CHUNK,
+    official: Sequence[str | Path] = (),
+    progress: bool = True,
+) -> CorrectionReport:
+    """Correct the jets of files and write them to one file.
+
+    Parameters
+    ----------
+    inputs
+        JetNTuple files, or NanoAOD files with particle-flow candidates.
+    model
+        What `open_predictors` takes, or predictors by name.
+    out
+        The ROOT file to write: tree `jets`, see `predictions`; ``<model>_in_range`` tells whether a jet is within the
+        range of the model's training jets.
+    batch_size
+        Jets in a request.
+    outside
+        What to do with jets beyond the training range: ``"correct"`` them, or ``"keep"`` the standard correction.
+    workers
+        Processes that read and correct; with one it is this process, on all cores. The jets do not depend on it.
+    shared_memory
+        Of a server's predictors, see `TritonPredictor`.
+    step_size
+        How much to read at a time: a number of jets, or an amount of memory.
+    official
+        Text files of an official CMS correction: the jets are corrected anew by these first, from their raw pt.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    CorrectionReport
+
+    Raises
+    ------
+    InputError
+        If a file or a model cannot be used, if the output is one of the inputs or an address, or if candidates are not
+        those of their jets (`data.belonging`). The output file is then absent, or what it was before. A file without
+        jets is named in the report only, unless there are no others.
+    ServerError
+        If the server does not answer, likewise.
+    """
+    check_outside(outside)
+    check_batch_size(batch_size)
+    start = time.monotonic()
+    paths = _each_once(inputs)
+    _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])])
+    jets: dict[str, int] = {}
+    for path in paths:
+        info = describe(path)
+        if not info.usable and info.reason != EMPTY:
+            raise InputError(f"{path}: {info.reason}")
+        jets[path] = info.jets
+    blocks = list_blocks(paths, step_size)
+    with ExitStack() as stack:
+        names, chunks = stack.enter_context(
+            _corrected(
+                blocks,
+                model,
+                workers,
+                tuple(map(str, official)),
+                batch_size=batch_size,
+                outside=outside,
+                shared_memory=shared_memory,
+            )
+        )
+        report = CorrectionReport(Path(out), names, empty=tuple(path for path, number in jets.items() if not number))
+        writer = stack.enter_context(predictions_file(out))
+        bar = stack.enter_context(tqdm(total=sum(jets.values()), unit="jet", desc="correcting", disable=not progress))
+        for path, of_file in itertools.groupby(zip(blocks, chunks, strict=True), lambda pair: pair[0].path):
+            tally: Counter[str] = Counter()
+            for _, chunk in of_file:
+                tally += chunk.tally
+                refuse_strangers(tally, path, jets[path])  # before the whole file has been read
+                if chunk.columns:
+                    writer.append(chunk.columns)
+                report.add(chunk)
+                bar.update(len(chunk.good))
+            refuse_strangers(tally, path)
+        if not writer.jets:
+            reasons = "; ".join(f"{count}: {reason}" for reason, count in report.skipped.items()) or "there are none"
+            raise InputError(f"{', '.join(paths)}: no jet can be corrected ({reasons})")
+    report.seconds = time.monotonic() - start
+    return report
+
+
+def _each_once(inputs: Sequence[str | Path]) -> list[str]:
+    """The inputs without those that are a file named before, by whatever name: its jets would be there twice."""
+    found: dict[Any, str] = {}
+    for path in map(str, inputs):
+        place = path.removeprefix("file://")
+        status = os.stat(place) if os.path.exists(place) else None
+        key = (status.st_dev, status.st_ino) if status else path
+        if key in found:
+            log.warning("%s: is the file %s, which is read once only", path, found[key])
+        else:
+            found[key] = path
+    return list(found.values())
+
+
+def _refuse_to_replace(out: str | Path, used: Sequence[str | Path]) -> None:
+    """Raise if the output is a file that is read, by whatever name (another path, a symbolic or a hard link), part of
+    the model, or something else than a ROOT file.
+    """
+    out = local_path(out)
+    if len(os.fsencode(out.name)) > _LONGEST_NAME:
+        raise InputError(f"{out.name[:40]}…: a name of more than {_LONGEST_NAME} bytes; give the output a shorter one")
+    if not out.is_file():
+        return
+    for path in used:
+        place = Path(str(path).removeprefix("file://"))
+        if place.exists() and out.samefile(place):
+            raise InputError(f"{out}: is the input {path}, which would be lost; give the output another name")
+        if out.resolve().is_relative_to(place.resolve()):
+            raise InputError(f"{out}: is a part of {path}, which is read; give the output another name")
+    with open(out, "rb") as file:
+        if file.read(4) not in (b"root", b""):
+            raise InputError(f"{out}: is there, and no ROOT file; choose another name, or remove it")
+
+
+@contextmanager
+def _corrected(
+    blocks: Sequence[Block],
+    model: str | Path | Mapping[str, Predictor],
+    workers: int,
+    official: tuple[str, ...],
+    *,
+    shared_memory: MemoryChoice,
+    **options: Any,
+) -> Iterator[tuple[tuple[str, ...], Iterator[CorrectedChunk]]]:
+    """The names of the models, and the corrected blocks in their order."""
+    with ExitStack() as stack:
+        if isinstance(model, Mapping):
+            if workers > 1:
+                raise InputError("several workers open the model themselves: give its path or its URL")
+            predictors = dict(model)
+        else:
+            predictors = open_predictors(model, shared_memory=shared_memory)
+            for predictor in predictors.values():
+                stack.callback(predictor.close)
+        names, needed = tuple(predictors), columns_needed(predictors) | {"official": official}
+        if workers == 1:
+            reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="reader"))
+            read = in_order(reader, lambda block: (block, read_block(block, **needed)), blocks, ahead=2)
+            yield names, (correct_chunk(jets, predictors, where=block.path, **options) for block, jets in read)
+        else:
+            # Cores are shared; a worker's threads would only compete with those of the others
+            threads = max(1, cores() // workers)
+            pool = stack.enter_context(
+                worker_processes(workers, _start_worker, str(model), threads, shared_memory, needed, options)
+            )
+            yield names, in_order(pool, _correct_block, blocks, ahead=workers + 1)
+
+
+@dataclass
+class _Worker:
+    """What a worker process keeps from one block to the next."""
+
+    predictors: dict[str, Predictor]
+    needed: dict[str, Any]
+    options: dict[str, Any]
+
+
+_worker: _Worker  # one for each worker process, set when it starts
+
+
+def _start_worker(
+    model: str, threads: int, shared_memory: MemoryChoice, needed: dict[str, Any], options: dict[str, Any]
+) -> None:
+    global _worker
+    _worker = _Worker(open_predictors(model, threads=threads, shared_memory=shared_memory), needed, options)
+
+
+def _correct_block(block: Block) -> CorrectedChunk:
+    jets = read_block(block, **_worker.needed)
+    return correct_chunk(jets, _worker.predictors, where=block.path, **_worker.options)

@@ -1,0 +1,87 @@
+"""The trainings of notebooks 02 and 03, here or on a cluster, see `backends`."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..config import Study
+from ..run import RunFolder
+from ..training import TrainingResult, load_result, train_models
+from .backends import on_cluster
+
+if TYPE_CHECKING:
+    from ..data.dataset import CloudDataset
+    from ..tuning import SearchResult
+
+__all__ = ["train_best_on", "train_best_on_cluster", "train_on", "train_on_cluster"]
+
+
+def train_on(
+    backend: str, study: Study, clouds: Mapping[str, CloudDataset], run: RunFolder, **options: Any
+) -> dict[str, TrainingResult]:
+    """Train all models of the study where `backend` says; `options` are those of `train_models`."""
+    if on_cluster(backend):
+        return train_on_cluster(study, run)
+    return train_models(study.models, clouds, run, **options)
+
+
+def train_best_on(
+    backend: str,
+    study: Study,
+    result: SearchResult,
+    parts: tuple[CloudDataset, CloudDataset],
+    run: RunFolder,
+    log_dir: str,
+) -> TrainingResult | None:
+    """Train the best trial's network at full length where `backend` says, see `train_best`."""
+    from ..tuning import train_best
+
+    if on_cluster(backend):
+        return train_best_on_cluster(study, result, run)
+    return train_best(study, result, *parts, run.tuning / "best", log_dir=log_dir)
+
+
+def train_on_cluster(study: Study, run: RunFolder) -> dict[str, TrainingResult]:
+    """Train all models of the study, each by a TrainJob, side by side.
+
+    Raises
+    ------
+    InputError
+        If there is no cluster, something is missing in it, or the run's folder is not on its volume.
+    ClusterError
+        If a training fails or takes longer than `cluster.timeout`; the message ends with the log of its pod.
+    """
+    from .cluster import exit_when_terminated
+    from .study_on_cluster import StudyOnCluster
+
+    site = StudyOnCluster(study, run)
+    with exit_when_terminated(), contextlib.ExitStack() as stack:
+        place = site.place(study, "training")
+        jobs = [stack.enter_context(site.training(model, place, model)) for model in study.models]
+        for job in jobs:
+            job.wait(study.cluster.timeout)
+    return {model: load_result(run.model(model)) for model in study.models}
+
+
+def train_best_on_cluster(study: Study, result: SearchResult, run: RunFolder) -> TrainingResult | None:
+    """Train the best trial's network at full length by a TrainJob; the counterpart of `tuning.train_best`."""
+    from .cluster import exit_when_terminated
+    from .study_on_cluster import StudyOnCluster
+
+    best, model = run.tuning / "best", study.tuning.model
+    shutil.rmtree(best, ignore_errors=True)
+    if result.best == 0:
+        return None
+    site, folder = StudyOnCluster(study, run), RunFolder(run.path / "kubeflow" / "best")
+    tuned = study.model_copy(update={"models": study.models | {model: result.best_settings}, "seeds": {}})
+    with exit_when_terminated(), site.training("best", site.place(tuned, "best", folder), model) as job:
+        job.wait(study.cluster.timeout)
+    folder.model(model).rename(best)
+    logs = run.tensorboard / "best"
+    shutil.rmtree(logs, ignore_errors=True)
+    (folder.tensorboard / model).rename(logs)
+    shutil.rmtree(folder.path)
+    return load_result(best)

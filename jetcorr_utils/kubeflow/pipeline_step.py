@@ -1,0 +1,127 @@
+"""What a step of the pipeline does: execute its numbered notebook, and hand on what it has recorded.
+
+The cells of pipelines/jetcorr_pipeline.ipynb call `run_step` and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from ..batch import run_notebook
+from ..errors import InputError
+from ..files import Lock, read_json
+from ..notebooks import NOTEBOOKS
+from ..report import page, write_report
+from ..run import RunFolder
+from .parameters import check_parameters
+
+__all__ = ["CALLER", "headline", "run_step"]
+
+CALLER = "JETCORR_PIPELINE_CALLER"
+"""Where a pipeline runs on one machine: the lock that the process which started the steps holds as long as it lives."""
+
+
+def run_step(
+    number: str,
+    study: str,
+    run_dir: str,
+    data_dir: str = "",
+    backend: str = "local",
+    *,
+    after: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Execute one numbered notebook in the run's folder, unless it is up to date there.
+
+    The executed notebook is shown in the step's HTML artefact; by the last step, the report of all of them.
+
+    Parameters
+    ----------
+    number
+        "01" to "06".
+    study, run_dir, data_dir, backend
+        The pipeline's parameters, see `check_parameters`.
+    after
+        What the step before handed on: it makes the edge of the pipeline's graph, and must be of the same run.
+
+    Returns
+    -------
+    dict
+        `run_dir`, `executed` (whether it was not up to date), and `metrics`: what the notebook recorded.
+
+    Raises
+    ------
+    InputError
+        If a parameter is refused, or `after` is not what a step of this run hands on.
+    NotebookError
+        If the notebook stops at an error; it is kept in the run's folder.
+    """
+    check_parameters(study, run_dir, data_dir, backend)
+    before = _steps_before(after, run_dir)
+    _end_with_caller()
+    # Only what differs from `jetcorr run`, so that both find each other's notebooks up to date
+    parameters = {"data.directory": data_dir} if data_dir else {}
+    executed = run_notebook(number, study, run_dir, parameters | ({"BACKEND": backend} if backend != "local" else {}))
+    run = RunFolder(run_dir)
+    if number == max(NOTEBOOKS):
+        _show(write_report(run, Path(study).stem).read_text(encoding="utf-8"))
+    else:
+        _show(page(run.notebooks / NOTEBOOKS[number].path.name))
+    recorded = run.path / "metrics" / f"{number}.json"
+    return {
+        "run_dir": run_dir,
+        "steps": [*before, number],
+        "executed": executed,
+        "metrics": read_json(recorded) if recorded.is_file() else {},
+    }
+
+
+def _steps_before(after: Any, run_dir: str) -> list[str]:
+    """The numbers of the steps that are done, as the last of them says in a file that could hold anything."""
+    if after is None:
+        return []
+    steps = after.get("steps") if isinstance(after, dict) and after.get("run_dir") == run_dir else None
+    if not isinstance(steps, list) or not all(isinstance(step, str) and step in NOTEBOOKS for step in steps):
+        raise InputError(f"what the step before has handed on is not of the run {run_dir}: start the pipeline again")
+    return steps
+
+
+def _end_with_caller() -> None:
+    """End this process when its caller is gone: the pipeline's next run would find the folder in use."""
+
+    def wait() -> None:
+        lock = Lock(os.environ[CALLER], "pipeline")
+        with contextlib.suppress(OSError):
+            lock.acquire(remark=False)
+            if not lock.real:
+                return  # no locks here: nothing can be told from it
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if CALLER in os.environ:
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def headline(last: dict[str, Any]) -> tuple[float, float, float, int]:
+    """The figures that Kubeflow shows beside the run, from what the last step handed on.
+
+    Of the model that gains most in resolution above 30 GeV and abs(eta) < 2.5: resolution gain, flavour gain, mean
+    absolute error, and the number of test jets.
+    """
+    metrics = read_json(RunFolder(last["run_dir"]).metrics)
+    models = [part for part in metrics.values() if isinstance(part, dict) and "resolution_gain" in part]
+    best = max(models, key=lambda model: model["resolution_gain"]["0-2.5"]["30-inf"]["value"] or 0.0)
+    gains = [best[name]["0-2.5"]["30-inf"]["value"] for name in ("resolution_gain", "flavour_gain")]
+    return float(gains[0] or 0.0), float(gains[1] or 0.0), float(best["mae"]), int(best["jets"])
+
+
+def _show(html_page: str) -> None:
+    """Display a page in a frame of its own, so that its styles stay there."""
+    from IPython.display import HTML, display
+
+    frame = f'<iframe srcdoc="{html.escape(html_page)}" style="width:100%;height:95vh;border:0"></iframe>'
+    display(HTML(frame))

@@ -1,0 +1,69 @@
+"""A study on a cluster: the connection, its files on the shared volume, and the names of its resources."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from ..config import ClusterSettings, Study, project_root
+from ..errors import InputError
+from ..files import write_text
+from ..plain_yaml import dump_yaml
+from ..run import RunFolder
+from .cluster import Connection, Resource, connect
+from .manifests import Cluster, Place
+from .manifests.trainjob import train_command, train_job
+
+__all__ = ["StudyOnCluster"]
+
+
+class StudyOnCluster:
+    """A study on a cluster: the connection, the names of its resources, and its file on the volume."""
+
+    def __init__(self, study: Study, run: RunFolder) -> None:
+        self.study, self.run = study, run
+        _require_on_volume(study, run)
+        self.connection: Connection = connect(study.cluster.namespace)
+        self.connection.require_volume(study.cluster.volume)
+        # The same user as here: the pods of trainings must write into the folder that this process has made
+        self.cluster = Cluster.of(study.cluster, namespace=self.connection.namespace, user=os.getuid())
+
+    def name(self, part: str) -> str:
+        """The name of a resource: equal for the same part of the same run folder, and as Kubernetes wants names."""
+        words = re.sub(r"[^a-z0-9]+", "-", f"{self.study.name[:20]}-{part[:20]}".lower()).strip("-")
+        return f"jetcorr-{words}-{hashlib.sha256(str(self.run.path).encode()).hexdigest()[:6]}"
+
+    def place(self, study: Study, part: str, folder: RunFolder | None = None) -> Place:
+        """Write the study, as it is here, to where the pods can read it."""
+        folder = folder or self.run
+        path = folder.path / "kubeflow" / f"{part}.yaml"
+        data = study.data.model_copy(update={"directory": str(_data_directory(study.cluster, study))})
+        settings = study.model_copy(update={"data": data}).model_dump(mode="json")
+        write_text(path, dump_yaml(settings))
+        return Place(str(path), str(folder.path))
+
+    def resource(self, manifest: dict[str, Any]) -> Resource:
+        """A resource of this run."""
+        return Resource(self.connection, manifest, str(self.run.path))
+
+    def training(self, part: str, place: Place, model: str) -> Resource:
+        """The TrainJob of a model."""
+        cluster = self.cluster
+        return self.resource(train_job(self.name(part), train_command(place, model), cluster, cluster.nodes))
+
+
+def _data_directory(cluster: ClusterSettings, study: Study) -> Path:
+    """Where the pods keep generated data and caches: as the study says if that is on the volume, else in its `data`."""
+    directory = project_root() / study.data.directory
+    return directory if directory.is_relative_to(cluster.mount) else Path(cluster.mount) / "data"
+
+
+def _require_on_volume(study: Study, run: RunFolder) -> None:
+    if not run.path.is_relative_to(Path(study.cluster.mount).resolve()):
+        raise InputError(
+            f"RUN_DIR {run.path} is not on the volume that the cluster's pods share, which is mounted at "
+            f"{study.cluster.mount} (cluster.mount): choose a folder there, or use BACKEND = 'local'"
+        )

@@ -1,0 +1,206 @@
+"""Figures of response and resolution: each function takes the predictions and returns a matplotlib figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..config import PhysicsSettings
+from ..metrics import METRICS
+from ..style import (
+    color_of,
+    density_steps,
+    experiment_label,
+    figure_with_ratio,
+    legend,
+    log_pt_axis,
+    marker_of,
+    note_if_empty,
+    pt_range,
+    room_on_top,
+    selection_label,
+    styled,
+    subplots,
+    title_of,
+)
+from .binning import ETA_BINS, PT_BINS, PT_EDGES_ABOVE_CUT, Bin, selection_text
+from .gains_table import measured_models
+from .predictions import response
+from .profiles import profile
+
+__all__ = [
+    "draw_points", "plot_gain", "plot_median_response", "plot_resolution", "plot_response_distribution",
+    "plot_width_and_tails",
+]  # fmt: skip
+
+
+@styled
+def plot_response_distribution(
+    predictions: pd.DataFrame, corrections: Sequence[str], pt_bin: Bin = PT_BINS[0], eta_bin: Bin = ETA_BINS[2]
+) -> Figure:
+    """Distribution of the response in a bin of gen pt and abs(eta), normalised, with statistical errors."""
+    inside = pt_bin.contains(predictions["genJetPt"]) & eta_bin.contains(predictions["genJetEta"].abs())
+    jets = predictions[inside]
+    figure, ax = subplots()
+    values = {name: response(jets, name) for name in corrections}
+    low, high = _response_range(values["standard"] if "standard" in values else next(iter(values.values())))
+    for name, numbers in values.items():
+        density_steps(ax, numbers, low, high, color=color_of(name, corrections), label=title_of(name))
+    ax.axvline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    ax.set(xlabel=r"Response $p_\mathrm{T}^\mathrm{corr}\,/\,p_\mathrm{T}^\mathrm{gen}$", ylabel="Probability density")
+    ax.set_xlim(low, high)
+    ax.set_ylim(bottom=0)
+    room_on_top(ax, 0.2)
+    selection_label(ax, selection_text(pt_bin, eta_bin) + f"\n{len(jets):,} jets".replace(",", " "))
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_median_response(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    eta_bin: Bin = ETA_BINS[2],
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Median response against gen pt with bootstrap errors; the band is ±1 %, medians beyond ±15 % are not shown."""
+    figure, ax = subplots()
+    table = profile(predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin)
+    table = table[table["median"].between(0.85, 1.15)]
+    draw_points(ax, table, "median", corrections)
+    ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
+    ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    log_pt_axis(ax, *pt_range(table))
+    ax.set_ylabel("Median response")
+    room_on_top(ax, 0.25)
+    selection_label(ax, selection_text(None, eta_bin))
+    legend(ax)
+    experiment_label(ax)
+    return figure
+
+
+@styled
+def plot_resolution(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    eta_bin: Bin = ETA_BINS[2],
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Resolution (IQR / median) against gen pt, and its ratio to the standard correction with paired errors."""
+    figure, main, ratio = figure_with_ratio()
+    table = profile(predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin)
+    draw_points(main, table, "resolution", corrections)
+    draw_points(ratio, table[table["correction"] != "standard"], "ratio", corrections)
+    ratio.axhline(1, color="0.4", linestyle="--", linewidth=1, zorder=0)
+    log_pt_axis(ratio, *pt_range(table))
+    main.set_xlabel("")
+    main.set_ylabel("IQR / median of the response")
+    main.set_ylim(bottom=0)
+    room_on_top(main, 0.1)
+    ratio.set_ylabel("Ratio to\nL1 + L2L3", fontsize=15)
+    low, high = ratio.get_ylim()
+    ratio.set_ylim(max(low, 0.7) - 0.01, min(max(high, 1.0), 1.2) + 0.02)
+    selection_label(main, selection_text(None, eta_bin), x=0.3)
+    legend(main)
+    experiment_label(main)
+    return figure
+
+
+@styled
+def plot_width_and_tails(
+    predictions: pd.DataFrame,
+    corrections: Sequence[str],
+    eta_bin: Bin = ETA_BINS[2],
+    settings: PhysicsSettings | None = None,
+) -> Figure:
+    """Effective Gaussian width of the response against gen pt, and the share of jets beyond 2.5 widths of it."""
+    figure, main, lower = figure_with_ratio()
+    binning = {"edges": PT_EDGES_ABOVE_CUT, "eta_bin": eta_bin, "min_jets": 100}
+    table = profile(predictions, corrections, settings, **binning)
+    draw_points(main, table, "effective_sigma", corrections)
+    percent = table.assign(tail=100 * table["tail"], tail_error=100 * table["tail_error"])
+    draw_points(lower, percent, "tail", corrections)
+    lower.axhline(1.24, color="0.5", linestyle="--", linewidth=1, zorder=0)
+    log_pt_axis(lower, *pt_range(table))
+    main.set_xlabel("")
+    main.set_ylabel(r"$\sigma_\mathrm{eff}$ / median of the response")
+    main.set_ylim(bottom=0)
+    lower.set_ylabel("Tail [%]", fontsize=15)
+    lower.set_ylim(bottom=0)
+    room_on_top(main, 0.1)
+    selection_label(main, selection_text(None, eta_bin), x=0.3)
+    legend(main)
+    experiment_label(main)
+    return figure
+
+
+@styled
+def plot_gain(
+    metrics: Mapping[str, Any], quantity: str = "resolution_gain", models: Sequence[str] | None = None
+) -> Figure:
+    """A metric, such as a gain, in each bin of gen pt, one panel for each range of abs(eta)."""
+    models = list(models) if models is not None else measured_models(metrics)
+    metric, etas = METRICS[quantity], list(metrics[models[0]][quantity])
+    figure, axes = subplots(1, len(etas), sharey=True, figsize=(4.4 * len(etas), 7.2), squeeze=False)
+    offsets = np.linspace(-0.18, 0.18, len(models)) if len(models) > 1 else [0.0]
+    for ax, eta in zip(axes[0], etas, strict=True):
+        pt_bins = list(metrics[models[0]][quantity][eta])
+        for model, offset in zip(models, offsets, strict=True):
+            entries = [metrics[model][quantity][eta][pt] for pt in pt_bins]
+            known = [number for number, entry in enumerate(entries) if entry["value"] is not None]
+            ax.errorbar(
+                np.array(known) + offset, [metric.scale * entries[n]["value"] for n in known],
+                yerr=[metric.scale * (entries[n]["error"] or 0) for n in known], fmt=marker_of(model, models),
+                color=color_of(model, models), label=title_of(model), capsize=3,
+            )  # fmt: skip
+        if quantity == "flavour_gain":
+            _mark_reach(ax, metrics[models[0]].get("flavour_reach", {}).get(eta, {}), pt_bins)
+        ax.axvline(0.5, ymax=0.75, color="0.8", linewidth=1, zorder=0)
+        ax.axhline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
+        ax.set_xticks(range(len(pt_bins)), [pt.replace("-inf", "+").replace("-", "–") for pt in pt_bins], rotation=30)
+        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+        ax.set_xlim(-0.5, len(pt_bins) - 0.5)
+        low, high = eta.split("-")
+        selection_label(ax, selection_text(None, Bin(float(low), float(high))))
+    axes[0, 0].set_ylabel(metric.label.replace(" [", " over L1 + L2L3 [") if metric.gain else metric.label)
+    axes[0, -1].set_xlabel(r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]")
+    room_on_top(axes[0, 0], 0.25)
+    legend(axes[0, -1])
+    experiment_label(axes[0, 0], right="")
+    axes[0, -1].set_title("13 TeV", loc="right", fontsize=15)
+    return figure
+
+
+def _mark_reach(ax: Axes, reach: Mapping[str, Any], pt_bins: Sequence[str]) -> None:
+    """A grey line in each bin at the gain that a correction without flavour dependence would score."""
+    known = [
+        (place, reach[pt]["value"]) for place, pt in enumerate(pt_bins) if reach.get(pt, {}).get("value") is not None
+    ]
+    for number, (place, value) in enumerate(known):
+        label = "No flavour dependence" if number == 0 else None
+        ax.plot([place - 0.32, place + 0.32], [100 * value] * 2, color="0.55", linewidth=2, label=label)
+
+
+def draw_points(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:
+    """Points with error bars, a colour and a marker for each correction; says so if there are none."""
+    note_if_empty(ax, table)
+    shown = [name for name in corrections if (table["correction"] == name).any()]
+    for name in shown:
+        rows = table[table["correction"] == name]
+        ax.errorbar(
+            rows["center"], rows[column], yerr=rows[f"{column}_error"], fmt=marker_of(name, corrections),
+            color=color_of(name, corrections), label=title_of(name),
+        )  # fmt: skip
+
+
+def _response_range(values: np.ndarray) -> tuple[float, float]:
+    """A symmetric range around 1 that holds nearly all of the standard correction's responses, in steps of 0.05."""
+    half = np.quantile(np.abs(values - 1), 0.99) if len(values) else 0.5
+    half = float(np.clip(np.ceil(half * 20) / 20, 0.1, 0.9))
+    return 1 - half, 1 + half

@@ -1,0 +1,42 @@
+"""What all settings share: they are immutable, typed, and read what people write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.fields import FieldInfo
+
+from .plain_yaml import as_text
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and a key that does not exist is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_people_write(cls, settings: Any) -> Any:
+        """One value for a list of one; a number where a text is wanted as it was written (``24.10`` is not 24.1)."""
+        if not isinstance(settings, dict):
+            return settings
+        return {name: _as_meant(value, cls.model_fields.get(name)) for name, value in as_text(settings).items()}
+
+    def key(self) -> str:
+        """A short text that is equal for equal settings, for the names of caches."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _as_meant(value: Any, field: FieldInfo | None) -> Any:
+    if field is None:
+        return value
+    wanted = field.annotation
+    if get_origin(wanted) is tuple and value is not None and not isinstance(value, list | tuple):
+        value = [value]
+    return as_text(value) if str in (wanted, *get_args(wanted)) else value
