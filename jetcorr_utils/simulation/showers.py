@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..jets.ragged import owners
 from .detector import Signals
 from .parameters import Detector
 from .particles import Particles
@@ -49,7 +50,7 @@ def deposits(particles: Particles, signals: Signals, detector: Detector, rng: np
     """The deposits of particles (n,): one for each, and those parts of hadrons' showers that lie apart."""
     n, pdg = len(particles), np.abs(particles.pdg)
     hadronic = (pdg != 22) & (pdg != 11) & (pdg != 13)
-    owners, columns = [np.arange(n)], [np.stack([signals.ecal, signals.hcal, signals.eta, signals.phi])]
+    rows, columns = [np.arange(n)], [np.stack([signals.ecal, signals.hcal, signals.eta, signals.phi])]
     for row, threshold, share, distance, radius, z in (
         (0, *detector.ecal_spread[:2], detector.ecal_spread[2:], detector.ecal_radius, detector.ecal_z),
         (1, *detector.hcal_spread[:2], detector.hcal_spread[2:], detector.hcal_radius, detector.hcal_z),
@@ -59,9 +60,9 @@ def deposits(particles: Particles, signals: Signals, detector: Detector, rng: np
         part = _parts(len(shower), share, rng) * columns[0][row, owner]
         columns[0][row] -= np.bincount(owner, part, minlength=n)
         place = _aside(signals.eta[owner], signals.phi[owner], distance, radius, z, rng)
-        owners.append(owner)
+        rows.append(owner)
         columns.append(np.stack([part * (row == 0), part * (row == 1), *place]))
-    owner = np.concatenate(owners)
+    owner = np.concatenate(rows)
     event = owners(particles.offsets)[owner]
     order = np.argsort(event, kind="stable")
     ecal, hcal, eta, phi = np.concatenate(columns, axis=1)[:, order]
