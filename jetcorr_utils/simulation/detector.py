@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-_PROMPT = 0.02  # m; electrons made farther out are not found as such
+_PROMPT = 0.02  # m; electrons made farther out are taken for hadrons, if they leave a track
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Signals:
     Attributes
     ----------
     track
-        Kind of the track: 0 none, 211 hadron, 11 electron, 13 muon.
+        What the track is taken for: 0 none, 211 hadron, 11 electron, 13 muon.
     track_pt
         Measured transverse momentum of the track, GeV.
     eta, phi
@@ -159,12 +159,12 @@ def measure(particles: Particles, end: NDArray, detector: Detector, rng: np.rand
         end > detector.track_material * detector.tracker_radius
     )
     visible = efficiency > 0
-    efficiency = np.where(
-        pdg == 11, detector.electron_efficiency * (visible & (particles.radius < _PROMPT)), efficiency
-    )
+    displaced = particles.radius > _PROMPT
+    electrons = np.where(displaced, detector.conversion_efficiency * efficiency, detector.electron_efficiency * visible)
+    efficiency = np.where(pdg == 11, electrons, efficiency)
     efficiency = np.where(pdg == 13, detector.muon_efficiency * visible, efficiency)
     found = charged & (rng.random(n) < efficiency)
-    track = np.where(found, np.where((pdg == 11) | (pdg == 13), pdg, 211), 0)
+    track = np.where(found, np.where(((pdg == 11) & ~displaced) | (pdg == 13), pdg, 211), 0)
     resolution = np.hypot(
         by_region(detector.track_resolution, particles.eta, 1.4),
         by_region(detector.track_resolution_pt, particles.eta, 1.4) * particles.pt,
@@ -183,6 +183,8 @@ def measure(particles: Particles, end: NDArray, detector: Detector, rng: np.rand
     )
     hadron = energy * hadron_response(energy, detector) * rng.standard_gamma(width**-2) * width**2
     share = np.where(rng.random(n) < detector.ecal_shower_start, 1 - np.sqrt(rng.random(n)), 0.0)
+    # What a displaced electron with a track leaves in the ECAL is taken for a hadron's, see `particle_flow`.
+    photon = np.where(track == 211, photon * detector.ecal_hadron_response, photon)
     ecal = np.where(electromagnetic, photon, hadron * share * detector.ecal_hadron_response * hadronic)
     arrives = reaches & np.isinf(end)
     ecal = np.where((track == 11) | ~arrives, 0.0, ecal)

@@ -52,9 +52,9 @@ def interact(particles: Particles, detector: Detector, rng: np.random.Generator)
     """Let hadrons interact with the nuclei of the tracker.
 
     A hadron interacts with probability 1 - exp(-x/lambda), anywhere on its way, and becomes 1 + n secondaries, n
-    Poisson distributed with a mean that grows as the logarithm of its energy: pions of both charges, neutral hadrons and
-    photons (of neutral pions) that share its energy, less what the nucleus keeps, with a transverse momentum of some
-    hundred MeV. The charged ones are displaced tracks.
+    Poisson distributed with a mean that grows as the logarithm of its energy: pions of both charges, neutral hadrons
+    and photons (of neutral pions) that share its energy, less what the nucleus keeps, with a transverse momentum of
+    some hundred MeV. The charged ones are displaced tracks.
 
     Returns
     -------
