@@ -19,13 +19,9 @@ from urllib.parse import unquote, urlsplit
 from .errors import InputError
 
 __all__ = [
-    "check_no_secrets",
-    "direct_environment",
-    "is_loopback",
-    "open_directly",
-    "refuse_secrets",
+    "check_no_secrets", "direct_environment", "is_loopback", "open_directly", "proxy_for", "refuse_secrets",
     "without_secrets",
-]
+]  # fmt: skip
 
 _USER = re.compile(r"(?<=://)(?:[^/?#\s'\"<>]*@|[^/?#\s'\"<>@:\[\]]+:(?!\d+[/?#])[^\s'\"<>]*@)")
 """Before an @, in any text: all that stands before the host, also a password that has a slash in it."""
@@ -34,24 +30,56 @@ _USER_OF_ONE = re.compile(r"(?<=://)(?:[^/]*@|[^/?#@:\[\]]+:(?!\d+[/?#]).*@)", r
 _ADDRESS = re.compile(r"[\w+.-]+(::?[\w+.-]+)*://")
 _PARAMETER = re.compile(r"([?&;#])((?:[^=?&;#\s'\"<>]+=)?)([^&;#\s'\"<>)\]]+)")
 _SECRET_NAME = re.compile(
-    r"sig$|signature|token|secret|pass|pwd|key|credential|auth|session|jwt|bearer|policy", re.IGNORECASE
+    r"sig$|signature|token|secret|pass|pwd|key|credential|auth|sessi|jwt|bearer|policy|ticket|hmac|cookie"
+    r"|(^|[^a-z])(pw|otp|sid|code|cap)$",
+    re.IGNORECASE,
 )
 """AWS's, Google's, Azure's, CloudFront's and XRootD's parameters of signed addresses, and common names of tokens."""
+_SHORTEST = 4  # characters of a password that is looked for in texts: one letter would be found everywhere
 _SECRET_VALUE = re.compile(r"[\w+=-]{24,}")
 """Of letters and digits, long, without a slash or a dot: nobody types it, whatever its name."""
 
 
+_JWT = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*")
+"""A token that says who it is for: JSON in base64, which begins with ``{"``."""
+
+
 def without_secrets(text: str) -> str:
-    """A text with ``…`` in the place of all that is secret in its addresses: user, password, token, signature."""
-    return _PARAMETER.sub(_masked, _USER.sub("…@", text))
+    """A text with ``…`` in the place of all that is secret in its addresses: user, password, token, signature.
+
+    Also of the passwords of proxies and S3 servers that the environment names, which libraries quote in any form.
+    """
+    for secret in _of_the_environment():
+        text = text.replace(secret, "…")
+    return _JWT.sub("…", _PARAMETER.sub(_masked, _USER.sub("…@", text)))
+
+
+def _of_the_environment() -> Iterator[str]:
+    """What stands before the @ in the addresses of the environment, and the password in it."""
+    for name, value in os.environ.items():
+        known = name.lower()
+        if (known.endswith("_proxy") and known != "no_proxy") or known.startswith("aws_endpoint_url"):
+            user, _, _ = value.rpartition("@")
+            user = user.rpartition("://")[2]
+            password = user.partition(":")[2] or user
+            yield from (text for text in (user, password, unquote(password)) if len(text) >= _SHORTEST)
 
 
 def _masked(found: re.Match[str]) -> str:
     mark, name, value = found.groups()
-    long = _SECRET_VALUE.match(unquote(value))
+    plain = _unquoted(value)
+    long = _SECRET_VALUE.match(plain)
     typed = long is None or long.group().isalpha() or long.group().isdigit()
-    secret = not value.startswith("…") and (_SECRET_NAME.search(unquote(name).rstrip("=")) or not typed)
+    inside = plain != value and without_secrets(plain) != plain  # an address in an address
+    secret = not value.startswith("…") and (_SECRET_NAME.search(_unquoted(name).rstrip("=")) or not typed or inside)
     return f"{mark}{name}…" if secret else found.group()
+
+
+def _unquoted(text: str) -> str:
+    """A text whose percent signs were quoted any number of times."""
+    while (plain := unquote(text)) != text:
+        text = plain
+    return text
 
 
 def refuse_secrets(address: str) -> None:
@@ -120,6 +148,15 @@ def direct_environment() -> dict[str, str]:
         names = [name.strip() for name in given.split(",") if name.strip()]
         given = ",".join(dict.fromkeys([*names, "localhost", "127.0.0.1", "::1"]))
     return {"no_proxy": given, "NO_PROXY": given}
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for a URL, with its scheme; None for what is on this machine."""
+    parts = urlsplit(url)
+    given = urllib.request.getproxies().get(parts.scheme)
+    if not given or is_loopback(url) or urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return given if "://" in given else f"http://{given}"
 
 
 def open_directly(url: str, timeout: float) -> IO[bytes]:

@@ -26,26 +26,16 @@ from pydantic_core import PydanticCustomError
 from . import extensions
 from .errors import InputError
 from .jets.columns import Features, groups_of
-from .settings import Settings
+from .settings import Seed, Settings
 
 if TYPE_CHECKING:
     from .export.graphs import PaddedNetwork
     from .models import CloudNetwork
 
 __all__ = [
-    "ARCHITECTURES",
-    "Architecture",
-    "ConvolutionSettings",
-    "Look",
-    "ModelSettings",
-    "NetworkSettings",
-    "ParticleNetSettings",
-    "PfnSettings",
-    "TrainingSettings",
-    "add_architecture",
-    "expected_cost",
-    "load_architectures",
-]
+    "ARCHITECTURES", "Architecture", "ConvolutionSettings", "Look", "ModelSettings", "NetworkSettings",
+    "ParticleNetSettings", "PfnSettings", "TrainingSettings", "add_architecture", "expected_cost", "load_architectures",
+]  # fmt: skip
 
 
 class TrainingSettings(Settings):
@@ -63,7 +53,7 @@ class TrainingSettings(Settings):
     flavour_balance: NonNegativeFloat = Field(0.0, description="weight λ of the flavour-neutral term")
     resolution_weight: NonNegativeFloat = Field(0.2, description="weight of the quantile loss of the second output")
     max_jets: PositiveInt | None = Field(None, description="train on at most this many jets")
-    seed: int = 1
+    seed: Seed = 1
 
 
 def _known_features(features: Features) -> Features:
@@ -91,8 +81,7 @@ class NetworkSettings(Settings):
         None, description="the model that this is a variant of; figures of the main models leave it out"
     )
     scan: str | None = Field(
-        None,
-        description="the setting that a series of models varies, like training.max_jets; this is a point of it",
+        None, description="the setting that a series of models varies, like training.max_jets; this is a point of it"
     )
     seed_of: str | None = Field(None, description="the model that this is a further training of, from another seed")
 
@@ -246,6 +235,7 @@ def load_architectures(names: Iterable[str], folder: str | Path) -> list[str]:
             continue
         module = extensions.load_module(file, folder)
         files.append(extensions.absolute(file, folder))
+        extensions.repeat_in_workers(load_architectures, (name,), str(Path(folder).resolve()))
         if name in ARCHITECTURES:
             continue
         found = getattr(module, wanted, None)

@@ -166,12 +166,9 @@ def _mirrored(contents: list) -> schema.Binning:
     """A binning in eta with the same contents on both sides; jets beyond the last edge take the last bin."""
     edges = np.concatenate([-ETA_EDGES[:0:-1], ETA_EDGES])
     return schema.Binning(
-        nodetype="binning",
-        input="JetEta",
-        edges=[float(e) for e in edges],
-        content=contents[::-1] + contents,
+        nodetype="binning", input="JetEta", edges=[float(e) for e in edges], content=contents[::-1] + contents,
         flow="clamp",
-    )
+    )  # fmt: skip
 
 
 def _l1_correction(slopes: NDArray, rho_without_pileup: float) -> schema.Correction:

@@ -41,7 +41,7 @@ __all__ = ["NotebookError", "run_notebook", "run_study", "why_outdated"]
 log = logging.getLogger(__name__)
 
 # Of the section `data`: where the files lie and how they are had; their content is looked at itself
-PLACES = {"data": {"files": True, "directory": True, "remote": True, "simulation": {"workers": True}}}
+PLACES: dict[str, Any] = {"data": {"files": True, "directory": True, "remote": True, "simulation": {"workers": True}}}
 
 
 class _Record(BaseModel):
@@ -155,8 +155,8 @@ def why_outdated(
             return f"{name} was changed"
     if stage.number == "01" and data.now is None:
         return "its data files are missing"
-    if changed := data.why_changed(record.get("data")):
-        return changed
+    if (why := data.why_changed(record.get("data"))) is not None:
+        return why
     key, before = _key(stage, study, run, parameters), record["key"]
     changed = [name for name in key if isinstance(before, str) or before.get(name) != key[name]]
     return f"{' and '.join(changed)} changed" if changed else None
@@ -297,8 +297,11 @@ def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, An
             raise InputError(f"parameter {unknown[0]}: no notebook has it; there are {', '.join(sorted(defaults))}")
         own = {name: _of_kind(name, value, defaults[name]) for name, value in own.items()}
     from .data.locations import anchored
+    from .physics.variations import varied_parameters
 
     settings = load_study(study, {name: value for name, value in parameters.items() if not name.isupper()})
+    for overrides in settings.physics.variations.values():  # used by the last notebook, when all else is done
+        varied_parameters(overrides)
     # Notebooks work in a folder of their own, where a relative path would be another file
     settings = settings.model_copy(update={"data": anchored(settings.data)})
     return RunFolder(run_dir), settings, own
@@ -317,7 +320,6 @@ def _of_kind(name: str, value: Any, default: str) -> Any:
 @contextlib.contextmanager
 def _locked(run: RunFolder) -> Iterator[None]:
     with locked(run.path, "run", wait=False):
-        run.refuse_links()
         for folder in (run.path, *(path for path in run.path.rglob("*") if path.is_dir())):
             remove_leftovers(folder)
         yield

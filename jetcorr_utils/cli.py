@@ -6,10 +6,12 @@ command that needs them, so that `jetcorr --help` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,16 @@ from . import __version__, extensions
 from .addresses import check_no_secrets, direct_environment, without_secrets
 from .config import load_study
 from .environment import for_commands
-from .errors import MACHINE_FAULTS, InputError, JetcorrError
-from .kubeflow.cli import manifests, pipeline, trial
+from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
+from .kubeflow.commands import manifests, pipeline, trial
 from .options import OutputPath
 from .run import RunFolder
+from .settings import MAX_SEED
+from .terminal import harmless_terminal, printable
 
 __all__ = ["main"]
 
-STUDY = click.option("--study", default="quick", show_default=True, help="Name of a study, or a YAML file.")
+STUDY = click.option("--study", default="quick", help="Name of a study, or a YAML file.")
 OUT = click.option("--out", type=OutputPath(), help="Run folder; default: results/<study>.")
 PARAMETER = click.option(
     "-p", "--parameter", "parameters", multiple=True, type=(str, str), metavar="KEY VALUE",
@@ -48,38 +52,42 @@ class Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["jetcorr.arguments"] = tuple(args)
-        return super().parse_args(ctx, args)
+        with _in_one_line(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         threading.excepthook = _thread_failed
         if hasattr(sys.stdout, "reconfigure"):  # a λ must not stop a command whose terminal has none
             sys.stdout.reconfigure(errors="backslashreplace")
-        try:
+        with harmless_terminal(), _in_one_line(ctx), memory_errors():
             check_no_secrets(ctx.meta["jetcorr.arguments"])
             os.environ.update(direct_environment())  # for the libraries and processes that this command uses
             return super().invoke(ctx)
-        except InputError as error:
-            message, code = str(error), 2
-        except JetcorrError as error:
-            message, code = str(error), 1
-        except OSError as error:
-            if error.errno not in MACHINE_FAULTS:
-                raise
-            message, code = f"{os.fsdecode(error.filename or 'a file')}: {error.strerror}", 1
-        except ModuleNotFoundError as error:
-            if (error.name or "jetcorr_utils").startswith("jetcorr_utils"):
-                raise
-            message, code = f"this needs {error.name}, which is not installed: pip install 'jetcorr[all]'", 1
-        except MemoryError:
-            message, code = "the memory of this machine (or of its limit) is not enough", 1
-        # On a line of its own, after a bar that is not at its end
-        tqdm.write(f"jetcorr: {_printable(without_secrets(message))}", file=sys.stderr)
-        ctx.exit(code)
 
 
-def _printable(text: str) -> str:
-    """A text that may quote a file or a server, without what would move the cursor of a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+@contextlib.contextmanager
+def _in_one_line(ctx: click.Context) -> Iterator[None]:
+    """End the command with one line and its exit code where the block raises what is no fault of the program."""
+    try:
+        yield
+        return
+    except InputError as error:
+        message, code = str(error), 2
+    except JetcorrError as error:
+        message, code = str(error), 1
+    except OSError as error:
+        if error.errno not in MACHINE_FAULTS:
+            raise
+        message, code = f"{os.fsdecode(error.filename or 'the output or a file')}: {error.strerror}", 1
+    except ModuleNotFoundError as error:
+        if (error.name or "jetcorr_utils").startswith("jetcorr_utils"):
+            raise
+        message, code = f"this needs {error.name}, which is not installed: pip install 'jetcorr[all]'", 1
+    except MemoryError:
+        message, code = "the memory of this machine (or of its limit) is not enough", 1
+    # On a line of its own, after a bar that is not at its end
+    tqdm.write(f"jetcorr: {printable(without_secrets(message))}", file=sys.stderr)
+    ctx.exit(code)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
@@ -89,7 +97,7 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failure)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="jetcorr")
 def main() -> None:
     """Jet energy corrections with graph neural networks."""
@@ -97,9 +105,7 @@ def main() -> None:
 
 
 def _run_folder(out: Path | None, study: str) -> RunFolder:
-    run = RunFolder(out or Path("results") / Path(study).stem)
-    run.refuse_links()
-    return run
+    return RunFolder(out or Path("results") / Path(study).stem)
 
 
 @main.command()
@@ -145,7 +151,7 @@ def results(run_dir: Path, models: tuple[str, ...], etas: tuple[str, ...]) -> No
 
 @main.command()
 @click.option("--jets", type=click.IntRange(min=1), required=True, help="How many jets.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1, show_default=True)
 @click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of the files.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes; default: one a core. The jets do not depend on it."
@@ -164,11 +170,13 @@ def simulate(jets: int, seed: int, out: Path, workers: int | None) -> None:
 def info(files: tuple[str, ...]) -> None:
     """Say what is in ROOT files, whether they can be used, and if not, why."""
     from .data import describe
+    from .data.locations import expand_patterns
 
+    files = tuple(expand_patterns(files))
     descriptions = [describe(file) for file in files]
     for description in descriptions:
         if description.jets or description.usable:
-            click.echo(_printable(description.text()))
+            click.echo(description.text())
     useless = [f"{file}: {found.reason}" for file, found in zip(files, descriptions, strict=True) if not found.usable]
     if useless:
         more = f" (and {len(useless) - 1} more)" if len(useless) > 1 else ""
@@ -215,7 +223,7 @@ def tune(study: str, out: Path | None, parameters: tuple) -> None:
 @main.command("compare-searches")
 @STUDY
 @PARAMETER
-@click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, help="Searches of each method.")
+@click.option("--repeat", type=click.IntRange(min=1), default=5, help="Searches of each method.")
 @click.option("--work", type=OutputPath(file_okay=False), required=True, help="Folder of the searches.")
 @click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of table and figure.")
 def compare_searches(study: str, parameters: tuple, repeat: int, work: Path, out: Path) -> None:
@@ -252,9 +260,9 @@ def export(study: str, out: Path | None, parameters: tuple, opset: int | None, t
 
 @main.command()
 @click.option("--repository", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--http-port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-@click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001, show_default=True)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--http-port", type=click.IntRange(1, 65535), default=8000)
+@click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001)
 def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     """Run a Triton server on a model repository until interrupted."""
     from .serving import TritonServer
@@ -271,39 +279,40 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @EXTENSION
 @click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL.")
 @click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Jets in a request.")
-@click.option(
-    "--outside",
-    type=click.Choice(["correct", "keep"]),
-    default="correct",
-    show_default=True,
-    help="Correct jets beyond the range of the training jets, or keep their standard correction; flagged they are.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that read and correct. The jets do not depend on it.",
-)
-@click.option(
-    "--shared-memory",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Hand jets to a server on this machine through shared memory; auto: where it can be.",
-)
-@click.option(
-    "--official",
-    multiple=True,
-    metavar="FILE",
-    help="A text file (.jec.txt) of CMS's official corrections; with some, jets are first corrected anew by these.",
-)
+@click.option("--batch-size", type=click.IntRange(min=1), default=1024, help="Jets in a request.")
+@click.option("--outside", type=click.Choice(["correct", "keep"]), default="correct",
+              help="Correct jets beyond the range of the training jets, or keep their standard correction; flagged "
+              "they are.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), default=1,
+              help="Processes that read and correct. The jets do not depend on it.")  # fmt: skip
+@click.option("--shared-memory", type=click.Choice(["auto", "on", "off"]), default="auto",
+              help="Hand jets to a server on this machine through shared memory; auto: where it can be.")  # fmt: skip
+@click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official corrections; "
+              "with some, jets are first corrected anew by these.")  # fmt: skip
 def correct(files: tuple[str, ...], model: str, out: Path, **options: Any) -> None:
     """Correct the jets of JetNTuple or NanoAOD files."""
     from .correct import correct_files
 
     click.echo(correct_files(files, model, out, **options).text())
+
+
+@main.command()
+@FILES
+@click.option("--model", "models", multiple=True, help="A model that the files have (repeatable); default: all.")
+@click.option("--replicas", type=click.IntRange(min=2), default=50, help="Of the bootstrap that gives the errors.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes. The numbers do not depend on it.")
+def response(files: tuple[str, ...], models: tuple[str, ...], replicas: int, workers: int) -> None:
+    """Print median and resolution of the response of simulated jets, from any number of files that were corrected."""
+    import pandas as pd
+
+    from .physics.response import corrections_in, fill_response, quantile_table
+
+    corrections = ["standard", *models] if models else corrections_in(files[0])
+    executor: Any = "futures" if workers > 1 else "iterative"
+    with contextlib.redirect_stdout(sys.stderr):  # where coffea draws its bars
+        filled = fill_response(files, corrections, replicas=replicas, executor=executor, workers=workers)
+    tables = pd.concat({name: quantile_table(filled, name) for name in corrections}, names=["correction", "bin"])
+    click.echo(tables.reset_index("correction").to_string(index=False, float_format="{:.4f}".format, na_rep=""))
 
 
 @main.command("compare-cms")
@@ -321,12 +330,10 @@ def compare_cms(study: str, parameters: tuple, out: Path) -> None:
     comparison = physics.cms_comparison(table)
     write_json(out / "cms_comparison.json", comparison)
     figures = {
-        "resolution": physics.plot_cms_resolution(comparison),
-        "flavour": physics.plot_cms_flavour(comparison),
-        "shapes": physics.plot_cms_shapes(table),
-        "rings": physics.plot_cms_rings(comparison),
+        "resolution": physics.plot_cms_resolution(comparison), "flavour": physics.plot_cms_flavour(comparison),
+        "shapes": physics.plot_cms_shapes(table), "rings": physics.plot_cms_rings(comparison),
         "candidates": physics.plot_cms_candidates(comparison),
-    }
+    }  # fmt: skip
     for name, figure in figures.items():
         physics.save_figure(figure, out / "figures", f"cms_{name}")
     click.echo(physics.cms_summary(comparison).to_string(index=False, float_format="{:.3f}".format, na_rep=""))

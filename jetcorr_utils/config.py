@@ -40,29 +40,14 @@ from .architectures import (
 from .errors import InputError, StudyError
 from .looks import show_models
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
-from .settings import Settings
+from .settings import Seed, Settings
 
 __all__ = [
-    "ClusterSettings",
-    "DataSettings",
-    "ExportSettings",
-    "ModelSettings",
-    "NetworkSettings",
-    "ParticleNetSettings",
-    "PfnSettings",
-    "PhysicsSettings",
-    "RemoteSettings",
-    "ServingSettings",
-    "SimulationSettings",
-    "SliceSettings",
-    "Study",
-    "TrainingSettings",
-    "TuningSettings",
-    "load_study",
-    "parse_parameter",
-    "parse_value",
-    "project_root",
-]
+    "ClusterSettings", "DataSettings", "ExportSettings", "Label", "ModelSettings", "NetworkSettings",
+    "ParticleNetSettings", "PfnSettings", "PhysicsSettings", "RemoteSettings", "ServingSettings",
+    "SimulationSettings", "SliceSettings", "Study", "TrainingSettings", "TuningSettings", "load_study",
+    "parse_parameter", "parse_value", "project_root",
+]  # fmt: skip
 
 # Besides its own errors: a date that does not exist, a number of thousands of digits, a thousand nested brackets
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
@@ -70,6 +55,7 @@ _NO_ALIASES = ("*", "&", "@", "`", "%")  # what a text may begin with on a comma
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 MAX_SEEDS = 20
+LONGEST_NAME = 64
 _NOT_MODELS = frozenset({
     "raw", "l1", "standard", "baseline", "data", "training", "tuning", "export", "precision", "inference", "variations",
     "trees", "trees_kinematics", "oracle_flavour", "oracle_fractions",
@@ -92,7 +78,7 @@ class SimulationSettings(Settings):
     slices: tuple[SliceSettings, ...] = Field(
         (), description="further jets where the flat spectrum has few; each slice has a seed of its own, from seed + 10"
     )
-    seed: int = 1
+    seed: Seed = 1
     workers: PositiveInt | None = Field(
         None, description="processes; default: one a core. The jets do not depend on it"
     )
@@ -112,7 +98,7 @@ class SplitSettings(Settings):
 
     validation: Fraction = 0.1
     test: Fraction = 0.4
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _leaves_training_data(self) -> SplitSettings:
@@ -140,7 +126,9 @@ class DataSettings(Settings):
         "jet", description="the particles of a cloud: those clustered into the jet, or all that are stored around it"
     )
     remote: RemoteSettings = RemoteSettings()
-    directory: str = Field("data", description="generated data and caches; relative to the project's folder")
+    directory: str = Field(
+        "data", min_length=1, description="generated data and caches; relative to the project's folder"
+    )
 
 
 class Choice(Settings):
@@ -179,14 +167,14 @@ class TuningSettings(Settings):
     """The search for better hyperparameters of one model of the study."""
 
     model: str = Field("pfn", description="the name of the model in `models` that the search starts from")
-    trials: PositiveInt = 12
+    trials: Annotated[int, Field(ge=1, le=1000)] = 12
     epochs: PositiveInt = 4
     max_jets: PositiveInt | None = 8_000
     sampler: Literal["random", "tpe"] = "random"
     pruner: Literal["none", "halving"] = "none"
     grace: PositiveInt = Field(2, description="epochs within which a trial must do better than a constant")
     workers: PositiveInt = 1
-    seed: int = 1
+    seed: Seed = 1
     space: dict[str, Space] = Field(
         default_factory=dict,
         description="by the names of the model's settings, `training.` before those of the training",
@@ -219,30 +207,38 @@ class ServingSettings(Settings):
     seconds_per_batch_size: PositiveFloat = 2.0
 
 
+Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+_Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([mkMGTPE]|[KMGTPE]i)?$")]
+_Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")]
+_Folder = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")]
+"""What Kubernetes takes for a namespace, another name, an amount, an image, and the place of a volume."""
+
+
 class ClusterSettings(Settings):
     """The Kubeflow cluster that runs the study where one does: names, images and sizes. No result depends on them."""
 
-    namespace: str | None = Field(None, description="default: that of the pod or of the kubeconfig")
-    image: str = Field("jetcorr:latest", description="of the notebook server, the steps and the trainings")
-    triton_image: str = Field(
+    namespace: Label | None = Field(None, description="default: that of the pod or of the kubeconfig")
+    image: _Image = Field("jetcorr:latest", description="of the notebook server, the steps and the trainings")
+    triton_image: _Image = Field(
         "nvcr.io/nvidia/tritonserver:26.08-py3",
         description="NVIDIA's server; releases before 25.07 can be taken over by a request (CVE-2025-23310, -23319). "
         "Its ONNX Runtime must know the opset of the exported models (`jetcorr export --triton-release`)",
     )
-    volume: str = Field("jetcorr", description="the volume claim with data and run folders")
-    mount: str = Field("/mnt/jetcorr", description="where every pod mounts the volume")
-    size: str = Field("100Gi", description="asked for the volume")
-    storage_class: str | None = Field(None, description="of the volume; default: the cluster's own default")
-    secret: str = Field(
+    volume: _Name = Field("jetcorr", description="the volume claim with data and run folders")
+    mount: _Folder = Field("/mnt/jetcorr", description="where every pod mounts the volume")
+    size: _Quantity = Field("100Gi", description="asked for the volume")
+    storage_class: _Name | None = Field(None, description="of the volume; default: the cluster's own default")
+    secret: _Name = Field(
         "jetcorr-s3", description="with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL; may be absent"
     )
     s3_endpoint: str | None = Field(None, description="address of the S3 server; default: as the secret says")
-    cpu: str = Field("4", description="of a pod that trains")
-    memory: str = Field("16Gi", description="of a pod that trains")
+    cpu: _Quantity = Field("4", description="of a pod that trains")
+    memory: _Quantity = Field("16Gi", description="of a pod that trains")
     gpus: NonNegativeInt = Field(0, description="of a pod that trains")
     nodes: PositiveInt = Field(2, description="pods of a distributed training")
     parallel_trials: PositiveInt = Field(5, description="trials of an experiment at the same time")
-    runtime: str = Field("torch-distributed", description="the ClusterTrainingRuntime that TrainJobs refer to")
+    runtime: _Name = Field("torch-distributed", description="the ClusterTrainingRuntime that TrainJobs refer to")
     timeout: PositiveFloat = Field(86_400.0, description="seconds within which a training or a search must end")
     start_timeout: PositiveFloat = Field(900.0, description="seconds within which an inference service must be ready")
 
@@ -251,7 +247,7 @@ class PhysicsSettings(Settings):
     """How the response is measured."""
 
     replicas: PositiveInt = Field(200, description="bootstrap replicas behind every statistical error")
-    seed: int = 1
+    seed: Seed = 1
     min_jets: PositiveInt = Field(100, description="a bin with fewer jets has no value")
     min_flavour_jets: PositiveInt = Field(20, description="nor has a bin with fewer jets of any flavour")
     closure: bool = Field(False, description="derive a residual correction of each network on the validation jets")
@@ -280,7 +276,7 @@ def _further_seeds(name: str, model: dict[str, Any], number: int) -> dict[str, A
 class Study(Settings):
     """All settings of one analysis, from its data to its figures."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST_NAME)]
     extensions: tuple[str, ...] = Field(
         (), description="modules of one's own that add columns, networks, metrics or formats, and that are run: Python "
         "files, relative to the study's file, or names of modules that can be imported",
@@ -316,6 +312,8 @@ class Study(Settings):
         for name in self.models:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"models.{name}: a model's name has lower-case letters, digits and underscores only")
+            if len(name) > LONGEST_NAME:  # it is a folder's, and a part of branches, figures and Kubernetes' names
+                raise ValueError(f"models.{name[:20]}…: a model's name has {LONGEST_NAME} letters at most")
             if name in _NOT_MODELS or name.endswith("_closed"):  # as what has a residual correction is called
                 raise ValueError(f"models.{name}: metrics.json has other figures under this name; choose another")
             self._check_relations(name)

@@ -15,19 +15,22 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .errors import InputError
 
-__all__ = ["Loaded", "absolute", "load", "load_installed", "load_module", "source_files"]
+__all__ = ["Loaded", "absolute", "load", "load_installed", "load_module", "repeat_in_workers", "source_files"]
 
 GROUP = "jetcorr.extensions"
 
 _loaded: dict[str, ModuleType] = {}
 """The modules by what names them for every process: the path of a file, or the name of a module."""
+
+_calls: dict[tuple[Callable[..., object], tuple[Any, ...]], None] = {}
+"""What is called in worker processes once they have loaded the same."""
 
 
 def load(names: Sequence[str], folder: str | Path = ".") -> list[str]:
@@ -79,7 +82,12 @@ def load_installed() -> None:
 
 def source_files() -> list[Path]:
     """The files of the extensions that are loaded, whose content decides what a study gives."""
-    return sorted(Path(module.__file__) for module in _loaded.values() if getattr(module, "__file__", None))
+    return sorted(Path(file) for module in _loaded.values() if (file := getattr(module, "__file__", None)))
+
+
+def repeat_in_workers(function: Callable[..., object], *arguments: Any) -> None:
+    """Have worker processes make the same call after they have loaded the extensions: what a study takes from them."""
+    _calls[function, arguments] = None
 
 
 class Loaded:
@@ -90,12 +98,14 @@ class Loaded:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Loads them where it is unpickled."""
-        return _load_again, (list(_loaded),)
+        return _load_again, (list(_loaded), list(_calls))
 
 
-def _load_again(names: Sequence[str]) -> Loaded:
+def _load_again(names: Sequence[str], calls: Sequence[tuple[Callable[..., object], tuple[Any, ...]]]) -> Loaded:
     for name in names:
         load_module(name)
+    for function, arguments in calls:
+        function(*arguments)
     return Loaded()
 
 

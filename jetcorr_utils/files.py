@@ -30,32 +30,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import xxhash
 
 from .errors import InputError
 from .processes import check_main_guard, in_worker
+from .terminal import printable
 
 __all__ = [
-    "MARK",
-    "Lock",
-    "atomic_folder",
-    "atomic_path",
-    "checksum",
-    "fingerprint",
-    "has_locks",
-    "known_shape",
-    "local_path",
-    "locked",
-    "read_json",
-    "refuse_special",
-    "remove_leftovers",
-    "scratch_folder",
-    "where_writable",
-    "write_json",
-    "write_text",
-]
+    "MARK", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape", "local_path",
+    "locked", "open_own", "read_json", "refuse_links", "refuse_special", "remove_leftovers", "scratch_folder",
+    "where_writable", "write_json", "write_text",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +173,7 @@ class Lock:
             said = ""
         finally:
             os.close(handle)
-        return "".join(c if c.isprintable() else "?" for c in said) or "another process"
+        return printable(said) or "another process"
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -365,6 +352,69 @@ def refuse_special(path: Path) -> None:
         raise InputError(f"{path}: is {what}, not a file")
 
 
+def open_own(path: str | Path, mode: str = "ab") -> IO[Any]:
+    """Open a file that goes by a fixed name to be written, made if need be; text is UTF-8.
+
+    All files that are not written by `atomic_path` are opened by this: in a folder where others may write, one of them
+    may have put a link there that leads to a file of ours. A file of the folder's owner will do, as for Linux
+    (sysctl protected_regular): who has the folder can do with it as they like, and some volumes have one owner only.
+
+    Raises
+    ------
+    InputError
+        If it is a link, symbolic or hard, no regular file, or another account's.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        try:
+            handle = os.open(name, flags | _SAFE, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise InputError(
+                    f"{name}: is a link, a pipe or a socket, and will not be written to; remove it"
+                ) from None
+            raise
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not _trusted(found, Path(name).parent):
+            os.close(handle)
+            raise InputError(f"{name}: is a link, or another account's, and will not be written to; remove it")
+        return handle
+
+    return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=opener)
+
+
+def _trusted(found: os.stat_result, folder: Path) -> bool:
+    """Whether what was found in a folder is this account's, root's, or that of who owns the folder."""
+    return found.st_uid in (os.geteuid(), 0) or found.st_uid == os.stat(folder).st_uid
+
+
+def refuse_links(folder: str | Path, *, of_others: bool = False) -> None:
+    """Make sure that what is written in a folder stays in it, whoever made the folder.
+
+    Parameters
+    ----------
+    of_others
+        Refuse only what other accounts have put there, and the folder itself if it is such a link.
+
+    Raises
+    ------
+    InputError
+        If there is a symbolic link in it that leads out of it.
+    """
+    top = Path(os.path.realpath(folder))
+    found = [Path(place, name) for place, folders, names in os.walk(folder) for name in (*folders, *names)]
+    for path in ([Path(folder)] if of_others else []) + found:
+        with contextlib.suppress(FileNotFoundError):  # removed by another process in this moment
+            known = path.lstat()
+            inside = path != Path(folder) and Path(os.path.realpath(path)).is_relative_to(top)
+            if not stat.S_ISLNK(known.st_mode) or inside or (of_others and _trusted(known, path.parent)):
+                continue
+            raise InputError(
+                f"{path}: a link to {os.path.realpath(path)}, and what is written must stay in its folder; put what it "
+                "leads to in its place, or choose another folder"
+            )
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` to `path` atomically and return the path."""
     with atomic_path(path) as temporary:
@@ -430,17 +480,27 @@ def checksum(path: str | Path) -> str:
 
 
 def local_path(path: str | Path) -> Path:
-    """The path, of this machine.
+    """The path, of this machine; ``~`` is a user's home, as a shell has it.
 
     Raises
     ------
     InputError
-        If it is an address (s3://…, root://…), also one of whose slashes `Path` has left one. We write local files
-        only, and it would become a folder of that name.
+        If it is empty, or an address (s3://…, root://…), also one of whose slashes `Path` has left one. We write local
+        files only, and it would become a folder of that name.
     """
+    if not isinstance(path, Path) and not path.strip():
+        raise InputError("an empty text stands where a path is wanted; the current folder is '.'")
     if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)):  # not printed: some hold passwords
         raise InputError(
             f"an address of the kind {address[1]}:// cannot be written to; give a path on this machine, and copy "
             "what is written there"
         )
-    return Path(path)
+    return at_home(path)
+
+
+def at_home(path: str | Path) -> Path:
+    """The path with a user's home for its ``~``; where there is no such user, it is a name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

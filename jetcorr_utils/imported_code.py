@@ -75,16 +75,15 @@ class _Code:
 @functools.cache
 def _read(source: str) -> _Code:
     tree = ast.parse(source)
-    imports, texts, defined, used = [], set(), set(), {}
+    imports: list[tuple[int, str, str | None, str]] = []
+    texts, defined = set(), set()
+    used: dict[str, list[str | None]] = {}
     for node in _run_nodes(tree):
         match node:
             case ast.Import():
                 imports += [(0, alias.name, None, alias.asname or alias.name) for alias in node.names]
             case ast.ImportFrom():
                 imports += [(node.level, node.module or "", a.name, a.asname or a.name) for a in node.names]
-            case ast.keyword(arg="submod_attrs"):  # of lazy_loader.attach: what is imported at its first use
-                modules = ast.literal_eval(node.value)
-                imports += [(1, module, name, name) for module, names in modules.items() for name in names]
             case ast.Constant(value=str(text)) if re.fullmatch(r"[\w-]+(\.\w+)+(:\w+)?", text):
                 texts.add(text)
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):

@@ -57,7 +57,7 @@ class OfficialCorrection:
     def __call__(
         self, raw_pt: ArrayLike, eta: ArrayLike, area: ArrayLike, rho: ArrayLike, phi: ArrayLike | None = None
     ) -> NDArray[np.float64]:
-        """Corrected over raw pt.
+        """Corrected over raw pt; not a number where something that it depends on is none.
 
         Parameters
         ----------
@@ -82,7 +82,9 @@ class OfficialCorrection:
             if unknown:
                 hint = "give phi" if unknown == ["JetPhi"] else "which jets do not have here"
                 raise InputError(f"the correction {level} depends on {', '.join(unknown)}: {hint}")
-            total = total * np.asarray(function(*(here[_INPUTS[name]] for name in function.signature)))
+            given = np.broadcast_arrays(*(here[_INPUTS[name]] for name in function.signature))
+            # coffea takes what is not a number for a value in the last bin
+            total = total * np.where(np.isnan(given).any(axis=0), np.nan, np.asarray(function(*given)))
         return total
 
 
@@ -144,11 +146,13 @@ def _function(file: Path) -> Callable[..., Any]:
     from coffea.lookup_tools.txt_converters import convert_jec_txt_file
 
     try:
-        _check_header(file)
+        _check(file)
         with warnings.catch_warnings(record=True) as remarks:  # some official files have gaps between their bins
             warnings.simplefilter("always")
             (table,) = convert_jec_txt_file(str(file)).values()  # not by coffea's extractor, which splits the path
             function = jme_standard_function(*table)
+    except MemoryError:
+        raise
     except Exception as error:  # the parser raises whatever a line that it does not expect leads to
         raise InputError(f"correction {file}: not a text file of a jet energy correction ({error})") from error
     for text in {str(remark.message) for remark in remarks}:
@@ -156,18 +160,68 @@ def _function(file: Path) -> Callable[..., Any]:
     return function
 
 
-def _check_header(file: Path) -> None:
-    """Raise unless the first line is that of a correction: numbers, names of variables, and a plain formula."""
+def _check(file: Path) -> None:
+    """Raise unless the first line is that of a correction and all others are whole and in the order that coffea takes.
+
+    The first line has numbers, names of variables, and a plain formula. coffea sorts the bins, but not their
+    parameters, and knows no file that ends too early.
+    """
     with open(file, "rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
     with (gzip.open if packed else open)(file, "rt", encoding="utf-8") as text:
         fields = text.readline().strip().strip("{}").split()
+        rows = np.loadtxt(text, ndmin=2)
     bins = int(fields[0])
     variables = int(fields[bins + 1])
     formula = fields[bins + variables + 2]
     names = [*fields[1 : bins + 1], *fields[bins + 2 : bins + variables + 2]]
     if not all(name.isidentifier() for name in names) or not _FORMULA.fullmatch(formula):
         raise ValueError(f"its formula is not one: {formula}")
+    parameters = {int(number) for number in re.findall(r"\[(\d+)\]", formula)}
+    if parameters != set(range(len(parameters))):
+        raise ValueError(f"its formula leaves out parameters: {formula}")
+    values = 2 * variables + len(parameters)
+    if rows.shape[1] != 2 * bins + 1 + values or (rows[:, 2 * bins] != values).any():
+        raise ValueError(f"its formula needs {values} numbers after the bins of a row: limits and parameters")
+    if not np.isfinite(rows).all():
+        raise ValueError("has numbers that are not finite")
+    _check_bins(rows[:, : 2 * bins], names[:bins])
+
+
+def _check_bins(rows: NDArray[np.float64], names: Sequence[str], gap: float = 0.0) -> NDArray[np.float64]:
+    """Raise unless the bins of the first variable, and within each those of the next, ascend and adjoin.
+
+    Parameters
+    ----------
+    rows
+        Lower and upper edge for each variable, `(R, 2 V)`.
+    names
+        Of the variables.
+    gap
+        Share of an edge that may be left out: an official file has 0.7 % in pt, none has any in eta.
+
+    Returns
+    -------
+    The last edge of each variable.
+    """
+    name, (low, high) = names[0], rows[:, :2].T
+    begins = np.flatnonzero(np.append(True, (np.diff(low) != 0) | (np.diff(high) != 0)))
+    first, last = low[begins], high[begins]
+    if (first >= last).any() or (np.diff(first) <= 0).any():
+        raise ValueError(f"the bins of {name} do not ascend")
+    apart = np.abs(first[1:] - last[:-1]) > gap * np.abs(first[1:])
+    if apart.any():
+        raise ValueError(f"the bins of {name} do not adjoin at {last[:-1][apart][0]:g}; is the file whole?")
+    if name == "JetEta" and first[0] < 0 < last[-1] and not np.isclose(first[0], -last[-1]):
+        raise ValueError(f"the bins of {name} go from {first[0]:g} to {last[-1]:g}; is the file whole?")
+    if len(names) == 1:
+        if len(begins) != len(rows):
+            raise ValueError(f"two rows of the same bin of {name}")
+        return last[-1:]
+    ends = [_check_bins(part, names[1:], 0.01) for part in np.split(rows[:, 2:], begins[1:])]
+    if len(ends) > 1 and (ends[-1] != ends[-2]).any():
+        raise ValueError(f"the last bin of {name} has fewer rows than the one before; is the file whole?")
+    return np.append(last[-1:], ends[-1])
 
 
 def _depends_on_phi(function: Any) -> bool:

@@ -15,7 +15,7 @@ there are too few jets of some flavour.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -28,15 +28,9 @@ if TYPE_CHECKING:
     from .physics.statistics import Bootstrap
 
 __all__ = [
-    "METRICS",
-    "Jets",
-    "Metric",
-    "add_metric",
-    "binned_metrics",
-    "flavour_spread",
-    "shown_metrics",
-    "trial_metrics",
-]
+    "METRICS", "OBJECTIVE", "Jets", "Metric", "add_metric", "binned_metrics", "compared_metrics", "flavour_spread",
+    "gains_in", "shown_metrics", "trial_metrics",
+]  # fmt: skip
 
 Numbers = NDArray[np.float64]
 
@@ -119,10 +113,16 @@ class Metric:
         Whether it compares with the standard correction, which then has none itself.
     trial
         Whether the search notes it of each trial.
+    compared
+        Whether the figures of a search compare trials by it.
     shown
         Whether the results table has it, and a figure shows it in bins.
     digits
         Decimals in the table of trials.
+    log
+        Whether axes for it are logarithmic.
+    reach
+        The name of the metric that says how far it can come, which its figure marks; empty if none does.
     """
 
     name: str
@@ -132,8 +132,11 @@ class Metric:
     function: Callable[[Jets], Numbers | None] | None = None
     gain: bool = False
     trial: bool = True
+    compared: bool = True
     shown: bool = True
     digits: int = 4
+    log: bool = False
+    reach: str = ""
 
     @property
     def scale(self) -> float:
@@ -145,6 +148,10 @@ class Metric:
         """With its unit, for the axis of a figure."""
         title = self.title[:1].upper() + self.title[1:]
         return f"{title} [{self.unit}]" if self.unit else title
+
+    def measure(self, jets: Jets) -> Numbers | None:
+        """Its value of some jets; None also where it has no function."""
+        return None if self.function is None else self.function(jets)
 
     def cost(self, values: NDArray) -> NDArray:
         """Numbers that are the less, the better."""
@@ -159,6 +166,10 @@ def flavour_spread(medians: Numbers) -> Numbers:
 def _of_medians(number: Callable[[Numbers], Numbers]) -> Callable[[Jets], Numbers | None]:
     """A metric that is a number of the medians by flavour."""
     return lambda jets: None if jets.flavour_medians is None else number(jets.flavour_medians)
+
+
+def _range(medians: Numbers) -> Numbers:
+    return np.ptp(medians, axis=-1)
 
 
 def _flavour_gain(jets: Jets) -> Numbers | None:
@@ -179,28 +190,23 @@ def _resolution_gain(jets: Jets) -> Numbers:
     return 1 - jets.resolution / jets.standard.resolution
 
 
+#: what a search minimises
+OBJECTIVE = "mae"
+
 _TABLE = (
-    Metric("mae", "validation MAE", "less", digits=5),
-    Metric("constant_mae", "MAE of the best constant", "less", digits=5),
+    Metric(OBJECTIVE, "validation MAE", "less", digits=5),
+    Metric("constant_mae", "MAE of the best constant", "less", digits=5, compared=False),
     Metric("resolution_gain", "resolution gain", "more", "%", _resolution_gain, gain=True),
-    Metric("flavour_spread", "flavour spread", "less", function=_of_medians(flavour_spread), shown=False),
-    Metric("closure", "closure", "zero", "%", lambda jets: jets.median - 1, shown=False),
-    Metric("jets_per_s", "inference", "more", "jets/s", digits=0),
-    Metric("train_jets_per_s", "training", "more", "jets/s", digits=0),
-    Metric("parameters", "parameters", "less", digits=0),
-    Metric("epochs", "epochs", "less", digits=0),
-    Metric("seconds", "time", "less", "s"),
+    Metric("flavour_spread", "flavour spread", "less", "", _of_medians(flavour_spread), compared=False, shown=False),
+    Metric("closure", "closure", "zero", "%", lambda jets: jets.median - 1, compared=False, shown=False),
+    Metric("jets_per_s", "inference", "more", "jets/s", digits=0, log=True),
+    Metric("train_jets_per_s", "training", "more", "jets/s", digits=0, log=True, compared=False),
+    Metric("parameters", "parameters", "less", digits=0, compared=False),
+    Metric("epochs", "epochs", "less", digits=0, compared=False),
+    Metric("seconds", "time", "less", "s", compared=False),
     Metric("resolution", "resolution", "less", "%", lambda jets: jets.resolution, trial=False, shown=False),
-    Metric("flavour_gain", "flavour gain", "more", "%", _flavour_gain, gain=True, trial=False),
-    Metric(
-        "flavour_range",
-        "flavour range",
-        "less",
-        "%",
-        _of_medians(lambda m: np.ptp(m, axis=-1)),
-        trial=False,
-        shown=False,
-    ),
+    Metric("flavour_gain", "flavour gain", "more", "%", _flavour_gain, gain=True, trial=False, reach="flavour_reach"),
+    Metric("flavour_range", "flavour range", "less", "%", _of_medians(_range), trial=False, shown=False),
     Metric("flavour_reach", "flavour reach", "more", "%", _flavour_reach, gain=True, trial=False, shown=False),
 )
 
@@ -223,9 +229,19 @@ def add_metric(metric: Metric) -> None:
     METRICS[metric.name] = metric
 
 
+def gains_in(entry: object) -> bool:
+    """Whether an entry of metrics.json is that of a model: it has gains over the standard correction."""
+    return isinstance(entry, Mapping) and any(metric.gain and metric.name in entry for metric in METRICS.values())
+
+
 def trial_metrics() -> list[str]:
     """The names of what the search notes of each trial, its objective first."""
     return [metric.name for metric in METRICS.values() if metric.trial]
+
+
+def compared_metrics() -> list[str]:
+    """The names of those that the figures of a search compare trials by."""
+    return [metric.name for metric in METRICS.values() if metric.trial and metric.compared]
 
 
 def binned_metrics() -> list[Metric]:

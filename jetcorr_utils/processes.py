@@ -16,13 +16,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from .environment import LONGEST_SOCKET
 from .errors import JetcorrError
 from .extensions import Loaded
+from .terminal import harmless_logs
 
 __all__ = [
     "check_main_guard", "cores", "end_with_parent", "in_worker", "server_context", "start_process", "worker_processes",
@@ -195,7 +196,7 @@ def _explained(error: Exception) -> Exception:
     return error
 
 
-def server_context(preload: str) -> BaseContext:
+def server_context(preload: str) -> SpawnContext | ForkServerContext:
     """For processes that are forked from a server, which has imported the module `preload`.
 
     Where the path of TMPDIR is too long for the server's socket, they start from nothing instead, which takes longer.
@@ -207,7 +208,9 @@ def server_context(preload: str) -> BaseContext:
     return context
 
 
-def start_process(context: BaseContext, main: Callable[..., object], *arguments: Any) -> BaseProcess:
+def start_process(
+    context: SpawnContext | ForkServerContext, main: Callable[..., object], *arguments: Any
+) -> BaseProcess:
     """Start `main(*arguments)` in a process that has this one's extensions (see `extensions`) before its arguments.
 
     It is a daemon, so that this process never waits for it at its own end.
@@ -218,17 +221,16 @@ def start_process(context: BaseContext, main: Callable[..., object], *arguments:
 
 
 def _with_extensions(_: Loaded, main: Callable[..., object], *arguments: Any) -> None:
+    harmless_logs()
     main(*arguments)
 
 
 def end_with_parent() -> None:
     """Have this process end when its parent does: a worker whose parent was killed has nobody to work for."""
 
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
+    def watch(parent: BaseProcess) -> None:
         parent.join()
         os._exit(1)
 
-    if parent is not None:
-        threading.Thread(target=watch, daemon=True).start()
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=watch, args=(parent,), daemon=True).start()

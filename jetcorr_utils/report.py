@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import bleach
 import nbformat
 from nbconvert import HTMLExporter
 
@@ -14,20 +16,55 @@ from .run import RunFolder
 __all__ = ["page", "write_report"]
 
 
+_TAGS = bleach.ALLOWED_TAGS | {
+    "h1", "h2", "h3", "h4", "h5", "h6", "p", "br", "hr", "div", "span", "pre", "img", "table", "thead", "tbody",
+    "tfoot", "tr", "th", "td", "caption", "sub", "sup", "dl", "dt", "dd", "del",
+}  # fmt: skip
+_ATTRIBUTES = {
+    "*": ["class", "id", "title", "colspan", "rowspan", "scope"],
+    "a": ["href"],
+    "img": lambda tag, name, value: name in ("alt", "width", "height") or value.startswith("data:image/"),
+}
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
 def _exporter(**options: bool) -> HTMLExporter:
-    """nbconvert's exporter without the templates of the current folder, which could be anybody's and hold code."""
-    return HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True, extra_template_basedirs=[], **options)
+    """nbconvert's exporter, that takes nothing from where it should not.
+
+    No templates of the current folder, which could be anybody's and hold code; and no code, form or address to load
+    something from out of a notebook, which may have come with a folder that somebody sent.
+    """
+    return HTMLExporter(
+        exclude_input_prompt=True, exclude_output_prompt=True, extra_template_basedirs=[], sanitize_html=True,
+        filters={"clean_html": _clean}, **options,
+    )  # fmt: skip
+
+
+def _clean(html: str) -> str:
+    """Text, tables and figures of a piece of HTML."""
+    html = re.sub(r"<(style|script)\b.*?</\1\s*>", "", html, flags=re.DOTALL | re.IGNORECASE)  # or it would be text
+    return bleach.clean(html, _TAGS, _ATTRIBUTES, {"http", "https", "mailto", "data"}, strip=True)
+
+
+def _read(path: Path) -> nbformat.NotebookNode:
+    """An executed notebook without its widgets: bars of progress, which are code in a page."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if _WIDGET not in output.get("data", {})]
+    return notebook
 
 
 def page(notebook: Path) -> str:
     """An executed notebook as an HTML page of its own."""
-    return _exporter().from_filename(str(notebook))[0]
+    return _exporter().from_notebook_node(_read(notebook), resources={"metadata": {"name": notebook.stem}})[0]
 
 
 def write_report(run: RunFolder, title: str) -> Path:
     """Join the executed notebooks of a run into one HTML page, with a table of contents, and return its path."""
     paths = [path for notebook in NOTEBOOKS.values() if (path := run.notebooks / notebook.path.name).is_file()]
-    pages = [nbformat.read(path, as_version=4) for path in paths]
+    pages = [_read(path) for path in paths]
     contents = "\n".join(f"- [{path.stem.replace('_', ' ')}](#{path.stem})" for path in paths)
     joined = nbformat.v4.new_notebook(metadata=pages[0].metadata if pages else {})
     joined.cells = [nbformat.v4.new_markdown_cell(f"# jetcorr: study {title}\n\n{contents}")]

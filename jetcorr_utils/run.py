@@ -5,14 +5,13 @@ The layout is a contract (README.md, "A run's folder"): the notebooks, the pipel
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import Study, load_study
 from .errors import InputError, MissingStageError
-from .files import known_shape, local_path, read_json, write_json
+from .files import known_shape, local_path, read_json, refuse_links, write_json
 from .notebooks import NOTEBOOKS
 
 if TYPE_CHECKING:
@@ -36,11 +35,21 @@ class RunFolder:
     ----------
     path
         The folder, made if it does not exist.
+
+    Raises
+    ------
+    InputError
+        If a file has its place, or there is a symbolic link in it that leads out of it: what a run reads and writes is
+        in its folder.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = local_path(path).resolve()
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(f"{self.path}: a file is in the way of this folder; choose another") from None
+        refuse_links(self.path)
         self.study = self.path / "study.yaml"
         self.state = self.path / "run.json"
         self.notebooks = self.path / "notebooks"
@@ -70,21 +79,6 @@ class RunFolder:
     def model(self, name: str) -> Path:
         """The folder of the trained model `name`."""
         return self.path / "model" / name
-
-    def refuse_links(self) -> None:
-        """Make sure that what is written in the folder stays in it, whoever made the folder.
-
-        Raises
-        ------
-        InputError
-            If there is a symbolic link in it that leads out of it.
-        """
-        for path in self.path.rglob("*"):
-            if path.is_symlink() and not (target := Path(os.path.realpath(path))).is_relative_to(self.path):
-                raise InputError(
-                    f"{path}: a link to {target}, and what a run writes must stay in its folder; put what it leads to "
-                    "in its place, or choose another folder"
-                )
 
     def require(self, path: Path, notebook: str) -> Path:
         """Return `path` if it exists.

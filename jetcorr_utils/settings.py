@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from .plain_yaml import as_text
 
-__all__ = ["Settings"]
+__all__ = ["MAX_SEED", "Seed", "Settings"]
+
+MAX_SEED = 2**31 - 1
+"""The seed of a simulation is the run number of its events, which ROOT files keep in 32 bits."""
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
 class Settings(BaseModel):

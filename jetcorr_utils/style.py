@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, cast
 
 import hist
 import matplotlib.pyplot as plt
@@ -17,56 +17,45 @@ import mplhep
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike, NDArray
 
 from .files import atomic_path
 from .looks import COLOURS, look_of
 
 __all__ = [
-    "COLOURS", "StyledFigure", "color_of", "density_steps", "experiment_label", "figure_with_ratio", "legend",
-    "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure", "selection_label", "styled",
-    "subplots", "title_of",
+    "COLOURS", "StyledFigure", "color_of", "density_steps", "draw_points", "experiment_label", "figure_with_ratio",
+    "finish", "legend", "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure",
+    "selection_label", "styled", "subplots", "title_of",
 ]  # fmt: skip
 
+P = ParamSpec("P")
+
 _SIZES = {
-    "figure.figsize": (8.0, 6.6),
-    "figure.dpi": 80,
-    "savefig.dpi": 120,
-    "font.size": 17,
-    "axes.labelsize": 18,
-    "xtick.labelsize": 15,
-    "ytick.labelsize": 15,
-    "legend.fontsize": 14,
-    "legend.frameon": False,
-    "legend.handletextpad": 0.5,
-    "axes.linewidth": 1.4,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 6,
-    "xtick.major.size": 9,
-    "xtick.minor.size": 5,
-    "ytick.major.size": 9,
-    "ytick.minor.size": 5,
-    "figure.constrained_layout.use": True,
-    "savefig.bbox": None,
-    "pdf.fonttype": 42,
-}
+    "figure.figsize": (8.0, 6.6), "figure.dpi": 80, "savefig.dpi": 120, "font.size": 17, "axes.labelsize": 18,
+    "xtick.labelsize": 15, "ytick.labelsize": 15, "legend.fontsize": 14, "legend.frameon": False,
+    "legend.handletextpad": 0.5, "axes.linewidth": 1.4, "lines.linewidth": 1.8, "lines.markersize": 6,
+    "xtick.major.size": 9, "xtick.minor.size": 5, "ytick.major.size": 9, "ytick.minor.size": 5,
+    "figure.constrained_layout.use": True, "savefig.bbox": None, "pdf.fonttype": 42,
+}  # fmt: skip
 _STYLE = ["default", mplhep.style.CMS, _SIZES]  # first matplotlib's own: not what the user's matplotlibrc says
 
 
-def styled(draw: Callable[..., StyledFigure]) -> Callable[..., Figure]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, StyledFigure]:
     """Decorator of a function that returns a figure made by `subplots`.
 
     The figure is drawn in the project's style, and closed.
     """
 
     @functools.wraps(draw)
-    def in_style(*args: Any, **kwargs: Any) -> Figure:
+    def in_style(*args: P.args, **kwargs: P.kwargs) -> StyledFigure:
         with plt.style.context(_STYLE):
-            figure = draw(*args, **kwargs)
+            figure = cast("StyledFigure", draw(*args, **kwargs))
         plt.close(figure)
         return figure
 
@@ -97,20 +86,20 @@ class StyledFigure(Figure):
             self.set_layout_engine(None)
         return self
 
-    def draw(self, renderer) -> None:
+    def draw(self, renderer: RendererBase) -> None:
         """Draw in the project's style."""
         self.complete()
         with plt.style.context(_STYLE):
             super().draw(renderer)
 
-    def get_tightbbox(self, *args, **kwargs):
+    def get_tightbbox(self, *args: Any, **kwargs: Any) -> Bbox:
         """The box around all that is drawn, as in the project's style."""
         self.complete()
         with plt.style.context(_STYLE):
             return super().get_tightbbox(*args, **kwargs)
 
 
-def subplots(rows: int = 1, columns: int = 1, **options) -> tuple[StyledFigure, Any]:
+def subplots(rows: int = 1, columns: int = 1, **options: Any) -> tuple[StyledFigure, Any]:
     """``plt.subplots`` for a figure that keeps the project's style."""
     return plt.subplots(rows, columns, FigureClass=StyledFigure, **options)
 
@@ -128,7 +117,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
 
 def experiment_label(ax: Axes, right: str = "13 TeV") -> None:
     """Have it said above the axes what made the jets, see `StyledFigure.complete`, and `right` at the other end."""
-    ax.figure.labels.append((ax, right))
+    cast("StyledFigure", ax.figure).labels.append((ax, right))
 
 
 def selection_label(ax: Axes, text: str, x: float = 0.04, y: float = 0.96) -> None:
@@ -136,7 +125,7 @@ def selection_label(ax: Axes, text: str, x: float = 0.04, y: float = 0.96) -> No
     ax.text(x, y, text, transform=ax.transAxes, ha="left", va="top", fontsize=15, linespacing=1.5)
 
 
-def legend(ax: Axes, columns: int = 1, **options) -> None:
+def legend(ax: Axes, columns: int = 1, **options: Any) -> None:
     """A legend in the upper right corner, where `room_on_top` keeps data away."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="upper right", ncols=columns, **options)
@@ -149,6 +138,21 @@ def room_on_top(ax: Axes, share: float = 0.3) -> None:
         ax.set_ylim(low, low * (high / low) ** (1 / (1 - share)))
     else:
         ax.set_ylim(low, low + (high - low) / (1 - share))
+
+
+def finish(
+    ax: Axes, text: str = "", *, room: float = 0.25, key: Axes | None = None, right: str = "13 TeV", x: float = 0.04
+) -> None:
+    """How most figures end: room above the data for the selection `text` and the legend, and what made the jets.
+
+    The legend stands in the axes `key`, by default these; `x` is where the text begins, and `right` what stands at the
+    other end of the line that says what made the jets.
+    """
+    room_on_top(ax, room)
+    if text:
+        selection_label(ax, text, x)
+    legend(key or ax)
+    experiment_label(ax, right)
 
 
 def density_steps(
@@ -200,12 +204,20 @@ def note_if_empty(ax: Axes, table: pd.DataFrame) -> None:
 
 def color_of(correction: str, among: Sequence[str] = ()) -> str:
     """The colour of a correction, the same in every figure."""
-    return look_of(correction, among).colour
+    return str(look_of(correction, among).colour)
 
 
 def marker_of(correction: str, among: Sequence[str] = ()) -> str:
     """The marker of a correction, the same in every figure."""
-    return look_of(correction, among).marker
+    return str(look_of(correction, among).marker)
+
+
+def draw_points(
+    ax: Axes, correction: str, among: Sequence[str], x: ArrayLike, y: ArrayLike, error: ArrayLike | None, **options: Any
+) -> None:
+    """Points with error bars that look as a correction does; `options` are those of `Axes.errorbar`."""
+    look = {"fmt": marker_of(correction, among), "color": color_of(correction, among), "label": title_of(correction)}
+    ax.errorbar(x, y, **{"yerr": error} | look | options)
 
 
 def title_of(correction: str) -> str:
@@ -216,7 +228,7 @@ def title_of(correction: str) -> str:
 def _label(ax: Axes, left: str, right: str) -> None:
     """Write above the axes as mplhep does; it draws the figure twice to find room beside a power of ten."""
     ticks = ax.yaxis.get_major_formatter()
-    ticks.format_ticks(ax.yaxis.get_majorticklocs())
+    ticks.format_ticks(list(ax.yaxis.get_majorticklocs()))
     if ticks.get_offset():
         mplhep.label.exp_label(exp="", llabel=left, rlabel=right, ax=ax, loc=0, fontsize=17)
     else:
@@ -241,20 +253,18 @@ def _covers_data(ax: Axes) -> bool:
     """Whether the legend or a text in a corner of the axes lies over points, error bars or histogram steps."""
     points = _data_pixels(ax)
     boxes = [text.get_window_extent() for text in ax.texts if text.get_transform() == ax.transAxes]
-    boxes += [ax.get_legend().get_window_extent()] if ax.get_legend() else []
+    boxes += [key.get_window_extent()] if (key := ax.get_legend()) else []
     return any(box.padded(3).count_contains(points) for box in boxes)
 
 
 def _data_pixels(ax: Axes) -> NDArray[np.float64]:
     """Where data are drawn, in pixels (N, 2); error bars by their ends and middle."""
     # A line of two points without markers is a guide to the eye, such as a diagonal.
-    drawn = [line for line in ax.lines if line.get_transform() == ax.transData]
-    points = [
-        line.get_xydata() for line in drawn if len(line.get_xydata()) != 2 or line.get_marker() not in ("None", "")
-    ]
+    lines = [(line, np.asarray(line.get_xydata())) for line in ax.lines if line.get_transform() == ax.transData]
+    points: list[NDArray] = [data for line, data in lines if len(data) != 2 or line.get_marker() not in ("None", "")]
     for container in ax.containers:
         if isinstance(container, ErrorbarContainer):
             points += [segment for bars in container.lines[2] for segment in bars.get_segments()]
             points += [segment.mean(axis=0)[None] for bars in container.lines[2] for segment in bars.get_segments()]
-    points += [patch.get_path().vertices for patch in ax.patches if isinstance(patch, StepPatch)]
+    points += [np.asarray(patch.get_path().vertices) for patch in ax.patches if isinstance(patch, StepPatch)]
     return ax.transData.transform(np.concatenate(points)) if points else np.empty((0, 2))

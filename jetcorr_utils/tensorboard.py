@@ -2,7 +2,8 @@
 
 A process of its own on loopback; on a cluster, the Tensorboard resource of pipelines/manifests shows the same logs.
 Reading S3 needs the s3 extra and credentials in the usual environment variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL).
-Any account of the machine can open the port and see the curves: TensorBoard cannot listen on a Unix socket.
+Any account of the machine and any page in the browser can reach the port: all that it has stands below a path that is a
+key, which only the notebook shows.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import secrets
+import tempfile
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
 from .addresses import direct_environment, refuse_secrets
 from .errors import InputError
+from .files import scratch_folder
 from .processes import worker_processes
 
 __all__ = ["TensorBoard"]
@@ -50,15 +54,17 @@ class TensorBoard:
         if "://" not in str(log_dir) and not Path(log_dir).is_dir():
             raise InputError(f"TensorBoard: there is no folder {log_dir}; train a model first (notebook 02)")
         self._process = contextlib.ExitStack()
+        scratch = self._process.enter_context(scratch_folder())
         worker = self._process.enter_context(worker_processes(1))
         atexit.register(self.stop)  # it ends with the notebook's kernel
         try:
-            self.url = worker.submit(_launch, str(log_dir), port or 0, reload_interval).result()
+            self.url = worker.submit(_launch, str(log_dir), port or 0, reload_interval, str(scratch)).result()
         except BaseException:
             self.stop()
             raise
-        self.port = urlsplit(self.url).port
-        self.address = address.format(port=self.port) if address else self.url
+        parts = urlsplit(self.url)
+        self.port = parts.port
+        self.address = address.format(port=self.port).rstrip("/") + parts.path if address else self.url
 
     def __enter__(self) -> Self:
         return self
@@ -82,16 +88,21 @@ class TensorBoard:
         self._process.close()
 
 
-def _launch(log_dir: str, port: int, reload_interval: float) -> str:
-    """Start the server in a thread of this worker process, which has the port from then on; its URL."""
-    os.environ.update(direct_environment())
-    with open(os.devnull, "w") as nowhere:  # its log, which else would stand in the notebook
+def _launch(log_dir: str, port: int, reload_interval: float, scratch: str) -> str:
+    """Start the server in a thread of this worker process, which has the port from then on; its URL.
+
+    TensorBoard has a folder of a fixed name where temporary files go, and trusts what is there: it gets its own.
+    """
+    os.environ.update(direct_environment() | {"TMPDIR": scratch})
+    tempfile.tempdir = scratch
+    with open(os.devnull, "wb") as nowhere:  # its log, which else would stand in the notebook
         os.dup2(nowhere.fileno(), 2)
     from tensorboard import program
 
     board = program.TensorBoard()
     board.configure(
-        logdir=log_dir, host="127.0.0.1", port=port, reload_interval=reload_interval, load_fast="false"
+        logdir=log_dir, host="127.0.0.1", port=port, reload_interval=reload_interval, load_fast="false",
+        path_prefix=f"/{secrets.token_hex(16)}",
     )  # fmt: skip
     try:
         return board.launch()

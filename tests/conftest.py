@@ -7,14 +7,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from jetcorr_utils import extensions
+from jetcorr_utils.architectures import ARCHITECTURES
 from jetcorr_utils.config import project_root
+from jetcorr_utils.data.formats import FORMATS
 from jetcorr_utils.files import Lock, write_text
+from jetcorr_utils.jets.columns import JETS, PARTICLES
+from jetcorr_utils.metrics import METRICS
 from jetcorr_utils.run import RunFolder
 from tests.planted import AWKWARD, SECRETS
 
@@ -54,6 +60,29 @@ def _same_environment() -> Iterator[None]:
     if os.environ != before:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextmanager
+def restored_tables() -> Iterator[None]:
+    """What is added to the package's tables within is taken out again, and the modules that added it are forgotten."""
+    tables = (ARCHITECTURES, FORMATS, JETS, METRICS, PARTICLES, extensions._loaded, extensions._calls)
+    before, modules = [dict(table) for table in tables], set(sys.modules)
+    extensions._loaded.clear()
+    extensions._calls.clear()
+    yield
+    for module in extensions._loaded.values():
+        if module.__name__ not in modules:
+            sys.modules.pop(module.__name__, None)
+    for table, content in zip(tables, before, strict=True):
+        table.clear()
+        table.update(content)
+
+
+@pytest.fixture
+def tables() -> Iterator[None]:
+    """Tables that a test may add to."""
+    with restored_tables():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,10 @@ SECRET_ADDRESSES = [
         "https://example.org/jets.root?x=1;token=SECRET", "https://example.org/jets.root#access_token=SECRET",
         "root://example.org//jets.root?authz=Bearer%20SECRET", "http://127.0.0.1:8000/pfn?api_key=SECRET",
         "https://example.org/jets.root?t=SECRET0123456789abcdef", "https://example.org/jets.root?SECRET0123456789abcdef",
+        "https://example.org/x?url=https%3A%2F%2Fa%2Fb%3Ftoken%3DSECRET",
+        "https://example.org/x?url=https%253A%252F%252Fme%253ASECRET%2540b%252Fc",
+        "https://example.org/x?q=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.SECRET",
+        "https://example.org/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.SECRET/jets.root",
     )
 ]  # fmt: skip
 """Addresses with a secret in them, as people and clouds write them."""

@@ -20,7 +20,8 @@ HARMLESS = [
     "https://example.org:8000/a@b/jets.root?download=1&path=store/x.root", "root://host:1094//store/user/a@1.root",
     "s3://jets/run=3/*.root", "grpc://127.0.0.1:8001/pfn", "http://[::1]:8000/pfn", "pvc://jetcorr/results/quick",
     "nvcr.io/nvidia/tritonserver@sha256:0123456789abcdef0123456789abcdef", "/data/user@host:x/jets.root",
-    "https://example.org/x?id=3f2504e0", "one@example.org",
+    "https://example.org/x?id=3f2504e0",
+    "https://example.org/x?encoding=utf8&scope=a&capacity=3", "https://a.org/eye.v2.root", "one@example.org",
 ]  # fmt: skip
 
 
@@ -48,6 +49,38 @@ def test_no_secret_is_left_in_a_text(address, text):
 def test_harmless_addresses_stay(address):
     refuse_secrets(address)
     assert without_secrets(f"{address}: there is no such file") == f"{address}: there is no such file"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ticket",
+        "hmac",
+        "pw",
+        "otp",
+        "sid",
+        "PHPSESSID",
+        "code",
+        "x-cap",
+        "my_cookie",
+        "tok%65n",
+        "tok%2565n",
+        "pass%2577d",
+    ],
+)
+def test_a_short_secret_is_known_by_its_name(name):
+    address = f"https://example.org/jets.root?x=1&{name}=hunter2"
+    assert "hunter2" not in without_secrets(address)
+    with pytest.raises(InputError, match="does not belong in an address"):
+        refuse_secrets(address)
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "all_proxy", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+@pytest.mark.parametrize("value", ["me:{}@proxy:3128", "http://me:{}@proxy:3128", "http://{}@proxy"])
+def test_passwords_of_the_environment_are_in_no_message(name, value, monkeypatch):
+    monkeypatch.setenv(name, value.format("hun%2Fter"))
+    for text in (os.environ[name], f"cannot reach {os.environ[name]}", "hun%2Fter", "user 'me', password 'hun/ter'"):
+        assert "ter" not in without_secrets(text).replace("…", "")
 
 
 def test_what_is_on_this_machine():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tritonclient.http import InferenceServerClient
 
 from jetcorr_utils import __version__
 from jetcorr_utils.cli import main
+from jetcorr_utils.config import project_root
 from jetcorr_utils.files import read_json
 
 
@@ -83,6 +85,54 @@ def test_an_output_that_is_an_address_is_refused_and_makes_no_folder_of_its_name
         assert f"address of the kind {address.split(':')[0]}:// cannot be written to; give a path" in line
         assert "pw" not in line
     assert not [path for path in tmp_path.rglob("*") if ":" in path.name]
+
+
+@pytest.mark.parametrize("arguments", [["results", "results/reference"], ["info", "SAMPLE"], ["--help"], ["run", "-h"]])
+def test_an_output_that_cannot_be_written_is_said_in_one_line(arguments, sample):
+    words = [str(sample) if word == "SAMPLE" else word for word in arguments]
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "jetcorr_utils.cli", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=project_root())
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line == "jetcorr: the output or a file: No space left on device"
+
+
+@pytest.mark.parametrize("command", ["run", "train", "tune", "export"])
+@pytest.mark.parametrize("inside", ["", "x"])
+def test_a_file_in_the_place_of_the_run_folder_is_named(command, inside, tmp_path):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    result = CliRunner().invoke(main, [command, "--study", "smoke", "--out", str(tmp_path / "file" / inside)])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "a file is in the way of this folder" in result.stderr
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**31)])
+def test_a_seed_that_is_no_run_number_is_refused(seed, tmp_path):
+    result = CliRunner().invoke(main, ["simulate", "--jets", "1", "--seed", seed, "--out", str(tmp_path / "x")])
+    assert result.exit_code == 2
+    assert "--seed" in result.stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("value", ["{generator.tunes: 3}", "{generator.tune: [3, 3]}", "{detector.hadron_response: 1}"])
+def test_a_variation_that_cannot_be_simulated_is_named_before_anything_runs(value, tmp_path):
+    given = ["-p", "physics.variations", f"{{other: {value}}}"]
+    result = CliRunner().invoke(main, ["run", "--study", "smoke", "--out", str(tmp_path / "x"), *given])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "physics.variations" in result.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_pattern_that_the_shell_has_left_is_one(sample, tmp_path):
+    for name in ("a.root", "b.root"):
+        shutil.copy(sample, tmp_path / name)
+    result = CliRunner().invoke(main, ["info", str(tmp_path / "*.root")])
+    assert result.exit_code == 0
+    assert all(f"{tmp_path / name}: JetNTuple" in result.stdout for name in ("a.root", "b.root"))
+    result = CliRunner().invoke(main, ["info", str(tmp_path / "*.rot")])
+    assert (result.exit_code, result.stderr) == (2, f"jetcorr: {tmp_path / '*.rot'}: no file matches\n")
 
 
 def test_info_describes_the_sample(cli, sample):

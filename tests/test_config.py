@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jetcorr_utils.config import Study, load_study, project_root
-from jetcorr_utils.errors import StudyError
+from jetcorr_utils.data.locations import data_directory
+from jetcorr_utils.errors import InputError, StudyError
+from jetcorr_utils.files import local_path
 
 PFN = {"models": {"pfn": {"architecture": "pfn"}}}
 STUDIES = sorted(path.stem for path in (project_root() / "pipelines" / "studies").glob("*.yaml"))
@@ -18,6 +24,38 @@ def study_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("models: {pfn: {architecture: pfn}}\n")
     return path
+
+
+@pytest.mark.parametrize("name", ["~", "~/data"])
+def test_a_home_is_that_of_the_user(monkeypatch, tmp_path, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = load_study("smoke", {"data.directory": json.dumps(name)}).data
+    assert data_directory(settings) == tmp_path / name.removeprefix("~").lstrip("/")
+    assert local_path("~no_such_user_is_here/x") == Path("~no_such_user_is_here/x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("data.simulation.seed", -1), ("data.split.seed", 2**31), ("models.pfn.training.seed", -1), ("tuning.seed", -1),
+     ("physics.seed", -1), ("tuning.trials", 1001),
+     (f"models.{'a' * 65}", {"architecture": "pfn"}), ("name", "a" * 300),
+     ("cluster.namespace", "A B"), ("cluster.memory", "much"), ("cluster.volume", "../x"), ("cluster.mount", "x y"),
+     ("cluster.image", "a b"), ("cluster.runtime", "A")],
+)  # fmt: skip
+def test_what_no_generator_file_or_cluster_takes_is_refused(name, value):
+    with pytest.raises(StudyError, match="models" if "aaa" in name else re.escape(name)):
+        load_study("smoke", {name: value})
+
+
+def test_a_folder_that_cannot_be_one_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"data\.directory"):
+        load_study("smoke", {"data.directory": "''"})
+    with pytest.raises(InputError, match="an empty text stands where a path"):
+        local_path("")
+    (tmp_path / "file").touch()
+    settings = load_study("smoke", {"data.directory": str(tmp_path / "file")}).data
+    with pytest.raises(InputError, match=r"data\.directory .*file: is a file, not a folder"):
+        data_directory(settings)
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -12,7 +12,7 @@ from tests.conftest import jetcorr
 
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 """A locale that knows nothing but ASCII, as in a bare container, kept from being taken for UTF-8."""
-NOT_FILES = {"opener", "os", "uproot", "webbrowser"}
+NOT_FILES = {"CloudDataset", "opener", "os", "uproot", "webbrowser"}
 """What has an `open` that has nothing to do with text."""
 
 

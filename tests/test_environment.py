@@ -36,7 +36,7 @@ def test_conda_environment_has_the_pins_of_the_lock():
     pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
     torch, *rest = pip
     assert rest == _pins("requirements.lock")
-    assert torch in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert torch in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["training"]
 
 
 @pytest.mark.parametrize("name", LOCKS)

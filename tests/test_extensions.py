@@ -1,33 +1,45 @@
-"""Modules of one's own that a study names: found beside it, run once, and known to worker processes."""
+"""Modules of one's own that a study names: found beside it, run once, known to worker processes; what they add is used.
+
+The files in `tests/examples` are those that CONTRIBUTING.md tells of.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
+import uproot
 
 from jetcorr_utils import extensions
 from jetcorr_utils.config import load_study
+from jetcorr_utils.data import describe, load_clouds
 from jetcorr_utils.errors import StudyError
+from jetcorr_utils.files import read_json
+from jetcorr_utils.inference.model_file import model_metadata
+from jetcorr_utils.physics import input_importance, plot_input_importance
 from jetcorr_utils.processes import worker_processes
+from jetcorr_utils.run import RunFolder
+from jetcorr_utils.training import load_model, predict
+from jetcorr_utils.tuning.search_plots import plot_correlations
+from jetcorr_utils.tuning.search_result import load_search
+from tests.toys import own_study, toy_file
 
 MODELS = "models: {pfn: {architecture: pfn}}\n"
 
 
 @pytest.fixture
-def study_file(tmp_path, monkeypatch):
-    """A study in a folder of its own; what a test loads is forgotten after it."""
-    before = set(sys.modules)
-    monkeypatch.setattr(extensions, "_loaded", {})
+def study_file(tables, tmp_path):
+    """A study in a folder of its own."""
 
     def write(extension: str) -> str:
         (tmp_path / "study.yaml").write_text(f"extensions: {extension}\n{MODELS}", encoding="utf-8")
         return str(tmp_path / "study.yaml")
 
-    yield write
-    for name in set(sys.modules) - before:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
+    return write
 
 
 def test_a_file_beside_the_study_is_run_once_and_found_from_another_folder(study_file, tmp_path):
@@ -74,3 +86,71 @@ def test_what_cannot_be_loaded_is_said_in_one_line(name, text, message, study_fi
         load_study(study_file(name))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def _texts(figure) -> set[str]:
+    return {text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))}
+
+
+@pytest.mark.slow
+def test_a_network_columns_a_metric_and_a_format_of_ones_own_arrive_everywhere(tables, cli, sample, tmp_path):
+    study = own_study(tmp_path)
+    toys = toy_file(sample, tmp_path)
+    printed = cli("run", "--study", "my_study.yaml", "--out", "run", cwd=tmp_path).stdout
+    run = RunFolder(tmp_path / "run")
+    shown = {path.name for path in run.figures.iterdir()}
+
+    assert describe(str(toys)).format == "Toy"
+    settings = study.data.model_copy(update={"files": (str(toys),), "directory": tmp_path / "data"})
+    clouds = load_clouds(settings, study.models["mine"].features, progress=False)
+    assert (clouds.columns[-1], clouds.jet_columns[-1]) == ("PF_energy", "charged")
+    eta = clouds.particle("PF_dEta") + np.repeat(clouds.jet("jetEta"), clouds.multiplicity)
+    energy = np.hypot(clouds.particle("PF_pT") * np.cosh(eta), clouds.particle("PF_mass"))
+    np.testing.assert_allclose(clouds.particle("PF_energy"), energy, rtol=1e-4)
+    assert 1 < clouds.jet("charged").mean() < clouds.multiplicity.mean()
+
+    model = load_model(run.model("mine"))  # trained
+    assert type(model).__name__ == "DeepSets"
+    assert "log_energy" in model.inputs.particle_names
+    assert "charged" in model.inputs.jet_names
+    assert "PF_energy" in (run.model("mine") / "model_card.md").read_text(encoding="utf-8")
+    few = clouds.split("validation").slice(0, 50)
+    attention = plot_input_importance(input_importance(few, lambda jets: predict(model, jets)[0]), "mine")
+    assert any("energy" in text for text in _texts(attention))
+    assert any("charged particles" in text for text in _texts(attention))
+    assert "02_inputs_mine.png" in shown
+
+    found = load_search(run.tuning)  # searched
+    assert found.complete["far_off"].between(0, 0.5).all()
+    assert set(found.best_values) == {"width", "pooling"}
+    assert "with jets far off" in _texts(plot_correlations(found))
+
+    noted = model_metadata(run.model_repository / "mine" / "1" / "model.onnx")  # exported
+    assert json.loads(noted["particle_features"])[-1] == "PF_energy"
+    for kept in ("training_range", "training_summary"):  # what is corrected is compared with them
+        assert {"PF_energy", "charged"} <= {name.rpartition(": ")[2] for name in json.loads(noted[kept])}
+
+    with uproot.open(run.predictions) as file:  # served
+        served = file["jets"]["mine_factor"].array(library="np")
+    assert len(served) > 500
+    assert 0.5 < np.median(served) < 1.5
+
+    measured = read_json(run.metrics)
+    bins = measured["mine"]["far_off"]["0-2.5"]
+    assert 0 <= bins["30-inf"]["value"] < 0.5
+    assert measured["baseline"]["far_off"]["0-2.5"]["30-inf"]["value"] is not None
+    assert re.search(r"jets far off +\| 0-2.5 +\| 30\+ +\| \d+\.\d ± ", printed)
+    assert {"06_far_off.png", "06_pull.png"} <= shown
+
+    model_file = run.model_repository / "mine"
+    refused = cli("correct", sample, "--model", model_file, "--out", tmp_path / "out.root", check=False)
+    assert refused.returncode == 2
+    assert "features 'energy'" in refused.stderr
+    assert "--extension" in refused.stderr
+    arguments = ("--model", model_file, "--extension", tmp_path / "my_columns.py")  # the network's code is in the file
+    cli("correct", sample, "--out", tmp_path / "out.root", *arguments)
+    cli("correct", toys, "--out", tmp_path / "toys_out.root", "--extension", tmp_path / "my_formats.py", *arguments)
+    with uproot.open(tmp_path / "out.root") as one, uproot.open(tmp_path / "toys_out.root") as other:
+        ours, theirs = (pd.Series(file["jets/mine_pt"].array(library="np")) for file in (one, other))
+    assert len(ours) > 1500
+    assert ours.equals(theirs)

@@ -29,7 +29,9 @@ from jetcorr_utils.files import (
     checksum,
     fingerprint,
     locked,
+    open_own,
     read_json,
+    refuse_links,
     remove_leftovers,
     scratch_folder,
     write_json,
@@ -394,3 +396,83 @@ def test_what_another_account_has_put_there_is_left_alone(tmp_path):
 def test_others_cannot_hold_a_lock(tmp_path):
     with locked(tmp_path, "test"):
         assert not stat.S_IMODE((tmp_path / ".lock").stat().st_mode) & 0o007
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """A file that somebody wants to have written over."""
+    path = tmp_path / "victim"
+    path.write_text("of another", encoding="utf-8")
+    return path
+
+
+def _plant(kind: str, path: Path, victim: Path) -> None:
+    """Put something at `path` by which what is written there gets into `victim`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "hard":
+        path.hardlink_to(victim)
+    else:
+        path.symlink_to(victim if kind == "symbolic" else victim.with_name("new"))
+
+
+@pytest.mark.parametrize("mode", ["ab", "a", "rb+"])
+@pytest.mark.parametrize("kind", ["symbolic", "hard", "pipe", "dangling"])
+def test_a_file_with_a_fixed_name_is_not_written_through_a_link(kind, mode, victim, tmp_path):
+    _plant(kind, tmp_path / "log", victim)
+    with pytest.raises(InputError, match=r"log: is a link.* will not be written to; remove it"):
+        open_own(tmp_path / "log", mode)
+    assert victim.read_text(encoding="utf-8") == "of another"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_of_another_account_is_not_written_to_but_in_a_folder_of_its_owner(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    log = tmp_path / "log"
+    log.touch()
+    os.chown(log, 65534, 65534)
+    with pytest.raises(InputError, match="log: is a link, or another account's"):
+        open_own(log)
+    os.chown(tmp_path, 65534, 65534)
+    open_own(log).close()
+
+
+def _writers(folder: Path):
+    """Everything that appends to a file by its name."""
+    from jetcorr_utils.config import TuningSettings
+    from jetcorr_utils.training.records import MetricsFile
+    from jetcorr_utils.tuning.katib_trial import _report
+    from jetcorr_utils.tuning.queue import TrialQueue
+
+    return {
+        "records": lambda: MetricsFile(folder / "file").epoch({"epoch": 1, "mae": 1.0}),
+        "cluster": lambda: _report(folder / "file", {"mae": 1.0}),
+        "queue": lambda: TrialQueue(folder, TuningSettings(model="pfn")),
+    }
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard", "dangling"])
+@pytest.mark.parametrize("writer", ["records", "cluster", "queue"])
+def test_whoever_appends_by_name_does_so_to_a_file_of_its_own(writer, kind, victim, tmp_path):
+    _plant(kind, tmp_path / "place" / ("journal.jsonl" if writer == "queue" else "file"), victim)
+    with pytest.raises(InputError, match="is a link"):
+        _writers(tmp_path / "place")[writer]()
+    assert victim.read_text(encoding="utf-8") == "of another"
+    assert not (tmp_path / "new").exists()
+
+
+def test_links_of_other_accounts_are_refused_one_s_own_are_not(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cache" / "remote").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "simulated").symlink_to(tmp_path / "elsewhere")
+    for name in ("cache", "simulated", "missing"):
+        refuse_links(tmp_path / name, of_others=True)
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    for link in (tmp_path / "cache" / "remote", tmp_path / "simulated"):
+        os.chown(link, 65534, 65534, follow_symlinks=False)
+        with pytest.raises(InputError, match=f"{link.name}: a link to .*elsewhere"):
+            refuse_links(tmp_path / link.relative_to(tmp_path).parts[0], of_others=True)

@@ -162,6 +162,50 @@ def test_residual_levels_come_last_whatever_the_order_of_the_files(tmp_path, res
         np.testing.assert_allclose(correction(*JETS), expected, rtol=1e-5)
 
 
+_ETA = "{1 JetEta 1 JetPt max(0.0001,[0]) Correction L2Relative}"
+_ETA_PT = "{2 JetEta JetPt 1 JetPt max(0.0001,[0]) Correction L2Relative}"
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "said"),
+    [(_ETA, ["0 5 3 1 6500 1.2", "-5 0 3 1 6500 1.1"], "the bins of JetEta do not ascend"),
+     (_ETA, ["0 -5 3 1 6500 1.2", "5 0 3 1 6500 1.1"], "the bins of JetEta do not ascend"),
+     (_ETA, ["-5 0 3 1 6500 1.1", "0 3 3 1 6500 1.2"], "JetEta go from -5 to 3; is the file whole"),
+     (_ETA, ["-5 -1 3 1 6500 1.1", "1 5 3 1 6500 1.2"], "JetEta do not adjoin at -1"),
+     (_ETA, ["-5 1 3 1 6500 1.1", "-1 5 3 1 6500 1.2"], "JetEta do not adjoin at 1"),
+     (_ETA, ["-5 5 3 1 6500 1.1", "-5 5 3 1 6500 1.2"], "two rows of the same bin"),
+     (_ETA, ["-5 0 3 1 6500 1.1", "0 5 3 1 6500"], "not a text file"),
+     (_ETA, ["-5 0 4 1 6500 1.1 7", "0 5 4 1 6500 1.2 7"], "needs 3 numbers after the bins"),
+     (_ETA, ["-5 0 2 1 6500", "0 5 2 1 6500"], "needs 3 numbers after the bins"),
+     (_ETA, ["-5 0 2 1 6500 1.1", "0 5 2 1 6500 1.2"], "needs 3 numbers after the bins"),
+     (_ETA, ["-5 0 3 1 6500 nan", "0 5 3 1 6500 1.2"], "not finite"),
+     (_ETA, [], "not a text file"),
+     (_ETA.replace("[0]", "[0]+[2]"), ["-5 5 4 1 6500 1.1 7"], "leaves out parameters"),
+     (_ETA_PT, ["-5 0 9 20 3 1 6500 1", "-5 0 20 90 3 1 6500 1", "0 5 9 20 3 1 6500 1"], "fewer rows than"),
+     (_ETA_PT, ["-5 5 20 90 3 1 6500 1", "-5 5 9 20 3 1 6500 1"], "the bins of JetPt do not ascend"),
+     (_ETA_PT, ["-5 5 9 20 3 1 6500 1", "-5 5 30 90 3 1 6500 1"], "the bins of JetPt do not adjoin at 20")],
+)  # fmt: skip
+def test_a_text_file_that_is_not_whole_or_not_in_order_is_refused(tmp_path, header, rows, said):
+    """coffea gives numbers for most of them."""
+    with pytest.raises(InputError, match=said) as error:
+        load_official([write(tmp_path, "L2Relative", header, *rows)])
+    assert "Mini_V1_DATA_L2Relative_AK4PFPuppi" in str(error.value)
+
+
+def test_a_file_of_one_side_is_whole(tmp_path):
+    files = [write(tmp_path, "L2Relative", _ETA, "0 3 3 1 6500 1.1", "3 5 3 1 6500 1.2")]
+    np.testing.assert_allclose(load_official(files)([50.0, 50.0], [1.0, 4.0], [0.5] * 2, [20.0] * 2), [1.1, 1.2])
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_is_not_a_number_has_no_correction(tmp_path, place):
+    jets = [list(column) for column in JETS]
+    jets[place][1] = np.nan
+    np.testing.assert_allclose(load_official([relative(tmp_path)])(*jets), [1.1, np.nan, 1.2], rtol=1e-6)
+    jets = [JETS[0], JETS[1], [np.nan] * 3, [np.nan] * 3]  # which it does not depend on
+    np.testing.assert_allclose(load_official([relative(tmp_path)])(*jets), [1.1, 1.2, 1.2], rtol=1e-6)
+
+
 def test_two_files_of_one_level_are_refused(tmp_path):
     constant = "{1 JetEta 1 JetPt [0] Correction L1}"
     files = [write(tmp_path, level, constant, "-5 5 3 1 6500 1.0") for level in ("L1FastJet", "L1RC")]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jetcorr_utils import extensions, physics
-from jetcorr_utils.architectures import ARCHITECTURES, Architecture, NetworkSettings, add_architecture
+from jetcorr_utils import physics
+from jetcorr_utils.architectures import ARCHITECTURES, Architecture, NetworkSettings, add_architecture, expected_cost
 from jetcorr_utils.config import load_study
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError, StudyError
@@ -21,11 +21,12 @@ from jetcorr_utils.export.graphs import PaddedPfn, TracedNetwork, padded_network
 from jetcorr_utils.inference import OnnxPredictor
 from jetcorr_utils.models import build_model
 from jetcorr_utils.plain_yaml import dump_yaml
+from jetcorr_utils.processes import worker_processes
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.style import title_of
 from jetcorr_utils.training import load_model, train_models
 from jetcorr_utils.tuning import search
-from tests.conftest import jetcorr
+from tests.conftest import jetcorr, restored_tables
 from tests.networks import SETTINGS, network, some_clouds
 
 EXAMPLE = Path(__file__).parent / "examples" / "my_networks.py"
@@ -51,12 +52,8 @@ def folder(sample, tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     shutil.copy(EXAMPLE, folder)
     (folder / "study.yaml").write_text(STUDY.format(sample=sample, data=folder / "data"), encoding="utf-8")
-    tables = dict(ARCHITECTURES), dict(extensions._loaded)
-    yield folder
-    for table, before in zip((ARCHITECTURES, extensions._loaded), tables, strict=True):
-        table.clear()
-        table.update(before)
-    sys.modules.pop("my_networks", None)
+    with restored_tables():
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +77,12 @@ def test_the_settings_of_its_class_are_those_of_the_study(study, folder):
         load_study(folder / "study.yaml", {"models.deep_sets.pooling": "max"})
     with pytest.raises(StudyError, match=r"models.deep_sets.conv_dim: Extra inputs"):
         load_study(folder / "study.yaml", {"models.deep_sets.conv_dim": 3})
+
+
+def test_worker_processes_know_it(study):
+    settings = study.models["deep_sets"]
+    with worker_processes(1) as executor:
+        assert executor.submit(expected_cost, settings, 30.0).result() == expected_cost(settings, 30.0)
 
 
 def test_the_study_of_a_run_finds_it_again_in_another_process(study, folder):
@@ -148,6 +151,7 @@ def test_what_cannot_be_traced_is_said_in_one_line(tmp_path, monkeypatch):
     model = build_model(settings)
     monkeypatch.setitem(ARCHITECTURES, "pfn", dataclasses.replace(ARCHITECTURES["pfn"], padded=None))
     model.fast = False
+    del model.pool
     model.pool = lambda x, ptr, dim: torch.stack([part.sum(dim=0) for part in x.split(ptr.diff().tolist())])
     with pytest.raises(
         InputError, match=r"^ParticleFlowNetwork: torch cannot trace it .*give it a `padded_class`"

@@ -65,7 +65,7 @@ def _run(arguments: list[str], **options) -> subprocess.CompletedProcess:
 def test_a_script_without_a_main_guard_ends_with_a_line_that_says_so(sample, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from jetcorr_utils.serving import correct_files\n"
+        "from jetcorr_utils.correct import correct_files\n"
         f"correct_files([{str(sample)!r}], {str(exported('pfn'))!r}, 'out.root', workers=2, progress=False)\n",
         encoding="utf-8",
     )

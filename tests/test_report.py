@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import nbformat
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from jetcorr_utils.notebooks import NOTEBOOKS
-from jetcorr_utils.report import write_report
+from jetcorr_utils.report import page, write_report
 from jetcorr_utils.run import RunFolder
 
 
@@ -29,3 +32,82 @@ def test_report_has_every_notebook_and_no_code(tmp_path):
         assert f'id="{name}"' in html
     assert names[2] not in html
     assert "secret_code" not in html
+
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+ATTACKS = {
+    "text/html": "<b>kept</b><script>hit()</script><img src=x onerror=hit()><iframe src='javascript:hit()'></iframe>"
+    "<svg onload=hit()></svg><a href='javascript:hit()'>x</a><form action=//hit.example><input></form>"
+    "<img src=//hit.example/x><style>@import '//hit.example'</style><script type=text/x-mathjax-config>hit()</script>",
+    "text/markdown": "kept <script>hit()</script> <img src=x onerror='hit()'> [x](javascript:hit())",
+    "image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'><script>hit()</script></svg>",
+    "application/javascript": "hit()",
+    "text/latex": "</div><script>hit()</script>",
+    "text/plain": "</pre><script>hit()</script>",
+    "image/png": f'{PNG}"><script>hit()</script>',
+    "application/vnd.jupyter.widget-view+json": {"version_major": 2, "version_minor": 0, "model_id": "hit()"},
+}
+
+
+@pytest.mark.parametrize("kind", [*ATTACKS, "markdown", "raw", "stream", "metadata"])
+def test_a_notebook_that_somebody_sent_runs_nothing_in_the_report(kind, tmp_path):
+    run = RunFolder(tmp_path)
+    run.notebooks.mkdir()
+    path = run.notebooks / f"{next(iter(NOTEBOOKS.values())).name}.ipynb"
+    evil, notebook = ATTACKS["text/html"], new_notebook()
+    if kind in ATTACKS:
+        output = new_output("display_data", data={kind: ATTACKS[kind]})
+        notebook.cells = [new_code_cell("1", outputs=[output])]
+    elif kind == "stream":
+        notebook.cells = [new_code_cell("1", outputs=[new_output("stream", text=evil)])]
+    elif kind == "metadata":
+        notebook.metadata = {
+            "widgets": {"application/vnd.jupyter.widget-state+json": {"state": {"hit()": {}}, "version_major": 2}},
+            "kernelspec": {"name": evil, "display_name": evil}, "title": evil,
+            "language_info": {"name": evil, "pygments_lexer": "ipython3"},
+        }  # fmt: skip
+        notebook.cells = [new_markdown_cell("kept")]
+    else:
+        notebook.cells = [nbformat.v4.new_raw_cell(evil, metadata={"raw_mimetype": "text/html"})]
+        notebook.cells = notebook.cells if kind == "raw" else [new_markdown_cell(evil)]
+    nbformat.write(notebook, path)
+    for html in (page(path), write_report(run, title=f"mine{evil}").read_text(encoding="utf-8")):
+        own = _scripts(page(_write(tmp_path / "own.ipynb", "harmless")))
+        assert _scripts(html) - own == set()
+
+
+def _scripts(html: str) -> set[str]:
+    """All in a page that a browser would run, or load from elsewhere."""
+    found = set()
+    for tag in BeautifulSoup(html, "html.parser").find_all(True):
+        if tag.name in ("script", "iframe", "object", "embed", "form", "base", "link", "meta", "svg"):
+            found.add(str(tag) if tag.name != "meta" or tag.get("http-equiv") else "")
+        for name, value in tag.attrs.items():
+            bad = name.startswith("on") or "javascript:" in str(value)
+            if bad or (tag.name == "img" and name == "src" and not value.startswith("data:image/")):
+                found.add(str(tag))
+    return found
+
+
+def test_figures_tables_and_headings_stay_in_the_report(tmp_path):
+    run = RunFolder(tmp_path)
+    run.notebooks.mkdir()
+    table = pd.DataFrame({"gain": [0.107]}, index=["pfn"])
+    styled = table.style.format(precision=3).to_html()
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("# Response\n\nof $p_T < 30$ GeV: a *table*\n\n|a|b|\n|-|-|\n|1|2|"),
+            new_code_cell("1", outputs=[new_output("display_data", data={"image/png": PNG})]),
+            new_code_cell("2", outputs=[new_output("display_data", data={"text/html": table.to_html()})]),
+            new_code_cell("3", outputs=[new_output("display_data", data={"text/html": styled})]),
+        ]
+    )
+    nbformat.write(notebook, run.notebooks / f"{next(iter(NOTEBOOKS.values())).name}.ipynb")
+    html = write_report(run, title="mine").read_text(encoding="utf-8")
+    found = BeautifulSoup(html, "html.parser")
+    assert [tag.get_text().strip("¶") for tag in found.find_all("h1")][-1] == "Response"
+    assert "$p_T < 30$" in found.get_text()
+    assert len(found.find_all("table")) == 3
+    assert len(found.find_all("th")) >= 6
+    assert found.find("img")["src"].startswith(f"data:image/png;base64,{PNG[:20]}")
+    assert "#T_" not in found.find("main").get_text()

@@ -1,14 +1,16 @@
 """A web server, or a proxy, for tests: a process on loopback that says what it is told, and records what it is asked.
 
 ``python web.py PORT FOLDER``: FOLDER has ``files/`` to serve, ``answers`` with one status a line, each given to one
-request before files are served (a status may be followed by headers, as JSON), ``certificate.pem`` for TLS, and gets
-``requests``, one JSON list a request: method, target, headers. A request for a whole URL, as a proxy gets it, is for
-the file of that name.
+request before files are served (a status may be followed by headers, as JSON), ``marks`` with the headers that tell
+one version of a file from another, ``certificate.pem`` for TLS, and gets ``requests``, one JSON list a request: method,
+target, headers. A request for a whole URL, as a proxy gets it, is for the file of that name.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import shutil
 import socket
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -41,14 +44,20 @@ class Handler(BaseHTTPRequestHandler):
         if not file.is_file():
             return self._answer(404, b"no", {})
         content = file.read_bytes()
+        values = {
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "Content-MD5": base64.b64encode(hashlib.md5(content).digest()).decode(),
+            "Digest": "sha-256=" + base64.b64encode(hashlib.sha256(content).digest()).decode(),
+            "Last-Modified": formatdate(file.stat().st_mtime, usegmt=True),
+        }
+        marks = {name: values[name] for name in (FOLDER / "marks").read_text(encoding="utf-8").split()}
         wanted = self.headers.get("Range")
         if wanted is None:
-            return self._answer(200, content, {})
+            return self._answer(200, content, marks)
         first, last = wanted.removeprefix("bytes=").split("-")
         piece = content[int(first) : int(last) + 1]
-        return self._answer(
-            206, piece, {"Content-Range": f"bytes {first}-{int(first) + len(piece) - 1}/{len(content)}"}
-        )
+        place = {"Content-Range": f"bytes {first}-{int(first) + len(piece) - 1}/{len(content)}"}
+        return self._answer(206, piece, marks | place)
 
     do_HEAD = do_POST = do_CONNECT = do_GET
 
@@ -76,6 +85,10 @@ class Web:
         shutil.copy(path, self.folder / "files")
         return f"{self.url}/{path.name}"
 
+    def mark(self, *names: str) -> None:
+        """The headers that tell one version of a file from another; by default the ETag."""
+        (self.folder / "marks").write_text(" ".join(names), encoding="utf-8")
+
     def answer(self, *answers: int | str) -> None:
         """What the next requests get instead of files."""
         (self.folder / "answers").write_text("\n".join(map(str, answers)), encoding="utf-8")
@@ -92,6 +105,7 @@ def web_server(folder: Path, *, tls: bool = False) -> Iterator[Web]:
     """Run the server; with `tls`, the certificate is its own CA: ``folder/certificate.pem``."""
     (folder / "files").mkdir(parents=True)
     (folder / "answers").touch()
+    (folder / "marks").write_text("ETag", encoding="utf-8")
     if tls:
         file = str(folder / "certificate.pem")
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", file, "-out",

@@ -149,14 +149,9 @@ class JetCorrector:
             for name, default in (("factor", 1.0), ("sigma", np.nan), ("in_range", False))
         )
         columns = {
-            "pt_orig": jets["pt"],
-            "mass_orig": jets["mass"],
-            "pt": jets["pt"] * factor,
-            "mass": jets["mass"] * factor,
-            "rawFactor": 1 - raw_share(jets) / factor,
-            "pt_resolution": sigma,
-            "in_training_range": in_range,
-        }
+            "pt_orig": jets["pt"], "mass_orig": jets["mass"], "pt": jets["pt"] * factor, "mass": jets["mass"] * factor,
+            "rawFactor": 1 - raw_share(jets) / factor, "pt_resolution": sigma, "in_training_range": in_range,
+        }  # fmt: skip
         for name, values in columns.items():
             jets = ak.with_field(jets, values, name)
         return jets

@@ -66,7 +66,7 @@ class CorrectedChunk:
 
     def of_all(self, name: str, default: Any) -> NDArray[Any]:
         """A column of all jets, `(B,)`, with a default for those that were not corrected."""
-        values = np.empty(len(self.good), np.bool_ if default is False else np.float32)
+        values: NDArray[Any] = np.empty(len(self.good), np.bool_ if default is False else np.float32)
         values[...] = default
         if self.columns:
             values[self.good] = self.columns[name]

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from ..data import Block, describe, list_blocks, read_block
 from ..data.belonging import refuse_strangers
 from ..data.drift import DriftCheck
+from ..data.locations import expand_patterns
 from ..data.reading import EMPTY
 from ..errors import InputError
 from ..files import local_path
@@ -125,7 +126,7 @@ def correct_files(
     Parameters
     ----------
     inputs
-        JetNTuple files, or NanoAOD files with particle-flow candidates.
+        JetNTuple files, or NanoAOD files with particle-flow candidates; or patterns of them.
     model
         What `open_predictors` takes, or predictors by name.
     out
@@ -206,7 +207,7 @@ def correct_files(
 def _each_once(inputs: Sequence[str | Path]) -> list[str]:
     """The inputs without those that are a file named before, by whatever name: its jets would be there twice."""
     found: dict[Any, str] = {}
-    for path in map(str, inputs):
+    for path in expand_patterns(inputs):
         place = path.removeprefix("file://")
         status = os.stat(place) if os.path.exists(place) else None
         key = (status.st_dev, status.st_ino) if status else path
@@ -265,9 +266,9 @@ def _corrected(
         else:
             # Cores are shared; a worker's threads would only compete with those of the others
             threads = max(1, cores() // workers)
-            pool = stack.enter_context(
-                worker_processes(workers, _start_worker, str(model), threads, shared_memory, needed, options)
-            )
+            notes = {name: predictor.metadata for name, predictor in predictors.items()}
+            arguments = (str(model), notes, threads, shared_memory, needed, options)
+            pool = stack.enter_context(worker_processes(workers, _start_worker, *arguments))
             yield names, in_order(pool, _correct_block, blocks, ahead=workers + 1)
 
 
@@ -278,18 +279,25 @@ class _Worker:
     predictors: dict[str, Predictor]
     needed: dict[str, Any]
     options: dict[str, Any]
+    same: bool = True
+    """Whether the models are those that the command has opened."""
 
 
 _worker: _Worker  # one for each worker process, set when it starts
 
 
 def _start_worker(
-    model: str, threads: int, shared_memory: MemoryChoice, needed: dict[str, Any], options: dict[str, Any]
-) -> None:
+    model: str, notes: dict[str, dict[str, str]], threads: int, shared_memory: MemoryChoice, needed: dict[str, Any],
+    options: dict[str, Any],
+) -> None:  # fmt: skip
     global _worker
-    _worker = _Worker(open_predictors(model, threads=threads, shared_memory=shared_memory), needed, options)
+    predictors = open_predictors(model, threads=threads, shared_memory=shared_memory)
+    _worker = _Worker(predictors, needed, options)
+    _worker.same = {name: predictor.metadata for name, predictor in predictors.items()} == notes
 
 
 def _correct_block(block: Block) -> CorrectedChunk:
+    if not _worker.same:
+        raise InputError(f"model {', '.join(_worker.predictors)}: was replaced by another network; run this again")
     jets = read_block(block, **_worker.needed)
     return correct_chunk(jets, _worker.predictors, where=block.path, **_worker.options)

@@ -12,18 +12,6 @@ from .reader import JetReader
 from .reading import Block, FileInfo, describe, iterate_jets, list_blocks, read_block, read_jets
 
 __all__ = [
-    "Block",
-    "CloudDataset",
-    "FileInfo",
-    "Format",
-    "JetReader",
-    "add_format",
-    "describe",
-    "ensure_files",
-    "iterate_jets",
-    "list_blocks",
-    "load_clouds",
-    "read_block",
-    "read_jets",
-    "record_files",
-]
+    "Block", "CloudDataset", "FileInfo", "Format", "JetReader", "add_format", "describe", "ensure_files",
+    "iterate_jets", "list_blocks", "load_clouds", "read_block", "read_jets", "record_files",
+]  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import uproot
@@ -46,7 +47,9 @@ class Jagged:
 class AsPieces(uproot.AsJagged):
     """Interpret a branch of arrays as `Jagged`; for trees that are read with ``library="np"``."""
 
-    def final_array(self, basket_arrays, entry_start, entry_stop, entry_offsets, library, branch, options) -> Jagged:
+    def final_array(
+        self, basket_arrays: Any, entry_start: int, entry_stop: int, entry_offsets: Any, *_: object
+    ) -> Jagged:
         """The part of the baskets that holds the entries `entry_start` to `entry_stop`."""
         counts, pieces = [np.zeros(1, dtype=np.int64)], []
         for number, (start, stop) in enumerate(pairwise(entry_offsets)):

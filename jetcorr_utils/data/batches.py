@@ -62,13 +62,11 @@ def gather(dataset: CloudDataset, index: NDArray[np.int64]) -> CloudBatch:
     hadron, parton = (np.take(dataset.table[name], index) for name in ("hadronFlav", "partonFlav"))
     return CloudBatch(
         particles=torch.from_numpy(np.take(dataset.particles, rows, axis=0)),
-        jets=torch.from_numpy(np.take(dataset.jets, index, axis=0)),
-        ptr=torch.from_numpy(ptr),
+        jets=torch.from_numpy(np.take(dataset.jets, index, axis=0)), ptr=torch.from_numpy(ptr),
         target=torch.from_numpy(np.take(dataset.target, index)),
         flavour=torch.from_numpy(paper_flavour(hadron, parton)),
-        gen_pt=torch.from_numpy(np.take(dataset.table["genJetPt"], index)),
-        index=torch.from_numpy(index),
-    )
+        gen_pt=torch.from_numpy(np.take(dataset.table["genJetPt"], index)), index=torch.from_numpy(index),
+    )  # fmt: skip
 
 
 class BatchLoader:

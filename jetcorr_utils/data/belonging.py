@@ -35,6 +35,9 @@ TYPICAL = 0.01
 TOLERATED = 0.01
 """Share of jets that may differ by more, but for chance; more of them are taken for an error of all."""
 
+MANY = 20
+"""Jets of which some have a correction that is not one, if they are corrected."""
+
 _ORDER = "give all jets of an event in the order of its file, and sort and select them later"
 _MOMENTUM = "the raw pt (pt_raw, rawFactor) or the candidates' pt (PUPPI weights) is not that of the clustering"
 
@@ -92,7 +95,8 @@ def strangers(
         `(b,)`, which they are.
     tally
         Numbers of jets, to be added up over all that belong together: ``jets`` with candidates, of which ``strange``
-        ones, those of them that lie ``away``, and those that are ``off`` by more than `TYPICAL`.
+        ones, those of them that lie ``away``, those that are ``off`` by more than `TYPICAL`, and those whose pt is the
+        ``raw`` one.
 
     Raises
     ------
@@ -105,9 +109,10 @@ def strangers(
     away = judged & ~(np.hypot(d_eta, d_phi) < DISTANCE)
     strange = away | (judged & ~(difference < DIFFERENCE))
     off = judged & ~(difference <= TYPICAL)
-    counted = {"jets": judged, "strange": strange, "away": away, "off": off}
-    tally = Counter({name: int(mask.sum()) for name, mask in counted.items()})
     rows = np.arange(len(jets)) if which is None else np.flatnonzero(which)
+    raw = judged & (ak.to_numpy(jets["jetPt"])[rows] == clouds.jet("jetRawPt"))
+    counted = {"jets": judged, "strange": strange, "away": away, "off": off, "raw": raw}
+    tally = Counter({name: int(mask.sum()) for name, mask in counted.items()})
     if any(_of_another(jets, rows[i], d_eta[i], d_phi[i]) for i in np.flatnonzero(away)):
         raise _refusal(tally, where)
     if strange.any():
@@ -130,13 +135,19 @@ def refuse_strangers(tally: Counter[str], where: str, jets: int = 0) -> None:
     Raises
     ------
     InputError
-        If more than the tolerated ones do not sum up to their jets, or if most sums differ from the raw pt.
+        If more than the tolerated ones do not sum up to their jets, if most sums differ from the raw pt, or if all jets
+        are raw: networks correct what has the standard corrections.
     """
     number = max(tally["jets"], jets)
     expected = TOLERATED * number
     # One jet besides, and what chance adds once in a thousand times
     if tally["strange"] > 1 + expected + 3 * np.sqrt(expected) or tally["off"] > max(1, number / 2):
         raise _refusal(tally, where)
+    if MANY <= tally["jets"] == tally["raw"]:
+        raise InputError(
+            f"{where}: the jets have no standard corrections: the pt of all {tally['jets']} is the raw one (in "
+            "NanoAOD, a rawFactor of 0); apply these first, with `jetcorr correct --official` or in your analysis"
+        )
 
 
 def _refusal(tally: Counter[str], where: str) -> InputError:

@@ -43,11 +43,7 @@ TOLERATED = 0.01
 """Largest share of unusable jets in a file; a file with more is taken to be corrupted."""
 
 
-def load_clouds(
-    settings: DataSettings,
-    features: Features = "open",
-    progress: bool = True,
-) -> CloudDataset:
+def load_clouds(settings: DataSettings, features: Features = "open", progress: bool = True) -> CloudDataset:
     """The selected jets of a study as clouds, mapped from the cache, which is built if it is not there.
 
     Parameters
@@ -114,13 +110,11 @@ def _discard(error: DamagedError) -> None:
 def _recipe(settings: DataSettings, features: Features) -> dict:
     """All that shapes the clouds, besides the files."""
     return {
-        "version": VERSION,
-        "features": features,
+        "version": VERSION, "features": features,
         "columns": [*columns(features), *particle_columns(features), *jet_columns(features)],
-        "selection": settings.selection.model_dump(mode="json"),
-        "split": settings.split.model_dump(mode="json"),
+        "selection": settings.selection.model_dump(mode="json"), "split": settings.split.model_dump(mode="json"),
         "candidates": settings.candidates,
-    }
+    }  # fmt: skip
 
 
 def _key(value: dict) -> str:

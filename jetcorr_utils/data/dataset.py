@@ -141,18 +141,13 @@ class CloudDataset(Clouds):
 
         jets = sum(meta["jets"].values())
         whole = cls(
-            particles=column("particles"),
-            ptr=column("ptr"),
-            jets=column("jets"),
-            target=column("target"),
+            particles=column("particles"), ptr=column("ptr"), jets=column("jets"), target=column("target"),
             part=np.repeat(np.array(list(SPLITS.values()), dtype=np.uint8), [meta["jets"][split] for split in SPLITS]),
-            table={name: column(f"table.{name}") for name in TABLE_COLUMNS},
-            features=features,
-            key=key,
-            info=meta,
+            table={name: column(f"table.{name}") for name in TABLE_COLUMNS}, features=features, key=key, info=meta,
             place=(str(folder.absolute()), 0, jets),
-        )
-        return whole if (start, stop) == (0, None) else replace(whole.slice(start, stop), key=key)
+        )  # fmt: skip
+        stop = jets if stop is None else stop
+        return whole if (start, stop) == (0, jets) else replace(whole.slice(start, stop), key=key)
 
     def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
         """What pickle writes: the place in a cache instead of its content, which may be larger than the memory."""
@@ -173,16 +168,11 @@ class CloudDataset(Clouds):
         """The jets `start` to `stop`, without a copy of their particles."""
         first, last = int(self.ptr[start]), int(self.ptr[stop])
         return replace(
-            self,
-            particles=self.particles[first:last],
-            ptr=self.ptr[start : stop + 1] - first,
-            jets=self.jets[start:stop],
-            target=self.target[start:stop],
-            part=self.part[start:stop],
-            table={name: column[start:stop] for name, column in self.table.items()},
-            key=f"{self.key}[{start}:{stop}]",
+            self, particles=self.particles[first:last], ptr=self.ptr[start : stop + 1] - first,
+            jets=self.jets[start:stop], target=self.target[start:stop], part=self.part[start:stop],
+            table={name: column[start:stop] for name, column in self.table.items()}, key=f"{self.key}[{start}:{stop}]",
             place=self.place and (self.place[0], self.place[1] + start, self.place[1] + stop),
-        )
+        )  # fmt: skip
 
     def first(self, most: int) -> CloudDataset:
         """The first jets, `most` at most, without a copy."""
@@ -196,16 +186,11 @@ class CloudDataset(Clouds):
             raise InputError(f"select: there are {len(self)} jets, the index goes from {index.min()} to {index.max()}")
         rows, ptr = rows_of(self.ptr, index)
         return replace(
-            self,
-            particles=np.take(self.particles, rows, axis=0),
-            ptr=ptr,
-            jets=np.take(self.jets, index, axis=0),
-            target=np.take(self.target, index),
-            part=np.take(self.part, index),
+            self, particles=np.take(self.particles, rows, axis=0), ptr=ptr, jets=np.take(self.jets, index, axis=0),
+            target=np.take(self.target, index), part=np.take(self.part, index),
             table={name: np.take(column, index) for name, column in self.table.items()},
-            key=f"{self.key}/{hashlib.sha256(index.tobytes()).hexdigest()[:12]}",
-            place=None,
-        )
+            key=f"{self.key}/{hashlib.sha256(index.tobytes()).hexdigest()[:12]}", place=None,
+        )  # fmt: skip
 
     def split(self, name: Literal["train", "validation", "test"]) -> CloudDataset:
         """The jets of one part; without a copy where they lie together, as they do in a cache."""

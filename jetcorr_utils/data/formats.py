@@ -56,10 +56,7 @@ class Format:
     magic: bytes = ROOT
 
 
-FORMATS = {
-    "JetNTuple": Format("JetNTuple", JetNTuple, TREE),
-    "NanoAOD": Format("NanoAOD", NanoAOD, nanoaod.TREE),
-}
+FORMATS = {"JetNTuple": Format("JetNTuple", JetNTuple, TREE), "NanoAOD": Format("NanoAOD", NanoAOD, nanoaod.TREE)}
 """The formats by name; a file is of the first whose tree it has, or whose magic it begins with."""
 
 

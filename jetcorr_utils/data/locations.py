@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import DataSettings, project_root
+from ..config import DataSettings, RemoteSettings, project_root
 from ..errors import InputError
-from ..files import fingerprint, local_path, write_json
+from ..files import at_home, fingerprint, local_path, refuse_links, write_json
 from .fingerprints import Fingerprints
 from .reading import open_jets
 from .remote import expand, fetch, is_remote, origin
@@ -19,14 +19,25 @@ from .remote import expand, fetch, is_remote, origin
 if TYPE_CHECKING:
     from ..simulation import Parameters
 
-__all__ = ["anchored", "data_directory", "ensure_files", "present_checksums", "record_files"]
+__all__ = ["anchored", "data_directory", "ensure_files", "expand_patterns", "present_checksums", "record_files"]
 
 _FIRST_SLICE = 10  # the seed of the first slice lies so far from that of the flat sample: variations have the next ones
 
 
 def data_directory(settings: DataSettings) -> Path:
-    """The folder of generated data and caches; relative ones count from the project's folder."""
-    return project_root() / local_path(settings.directory)
+    """The folder of generated data and caches; relative ones count from the project's folder.
+
+    Raises
+    ------
+    InputError
+        If another kind of file has its place, or another account has put a link there that leads out of it.
+    """
+    folder = project_root() / local_path(settings.directory)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"data.directory {settings.directory}: is a file, not a folder; choose another")
+    for part in ("cache", "simulated"):
+        refuse_links(folder / part, of_others=True)
+    return folder
 
 
 def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:
@@ -51,6 +62,28 @@ def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:
         else:
             found += _matches(entry)
     return list(dict.fromkeys(found))
+
+
+def expand_patterns(names: Sequence[str | Path]) -> list[str]:
+    """The files that names on a command line mean: a shell leaves a pattern in quotes to us, and any of an address.
+
+    Raises
+    ------
+    InputError
+        If nothing matches a pattern.
+    """
+    found: list[str] = []
+    for name in map(str, names):
+        if is_remote(name):
+            found += expand(name, RemoteSettings())
+        elif glob.has_magic(name) and not os.path.lexists(_path(name)):
+            matches = sorted(glob.glob(str(_path(name)), recursive=True))
+            if not matches:
+                raise InputError(f"{name}: no file matches")
+            found += matches
+        else:
+            found.append(name)
+    return found
 
 
 def _entries(files: Sequence[str]) -> list[str]:
@@ -91,7 +124,7 @@ def _matches(entry: str) -> list[str]:
 
 
 def _path(entry: str) -> Path:
-    return Path(entry.removeprefix("file://")).expanduser()
+    return at_home(entry.removeprefix("file://"))
 
 
 def _found(entry: str) -> tuple[Path, list[str]]:

@@ -257,15 +257,13 @@ class NanoAOD(JetReader):
         phi = candidate["phi"] - record["jetPhi"][owner]
         quality = None if self.from_pv else _flat(table["pvAssocQuality"])[rows]
         return {
-            "PF_pT": candidate["pt"] * weight,
-            "PF_dEta": candidate["eta"] - record["jetEta"][owner],
-            "PF_dPhi": (phi + np.pi) % (2 * np.pi) - np.pi,
-            "PF_mass": candidate["mass"] * weight,
+            "PF_pT": candidate["pt"] * weight, "PF_dEta": candidate["eta"] - record["jetEta"][owner],
+            "PF_dPhi": (phi + np.pi) % (2 * np.pi) - np.pi, "PF_mass": candidate["mass"] * weight,
             "PF_id": candidate["pdgId"],
             "PF_fromPV": _flat(table["fromPV"])[rows] if self.from_pv else _from_pv(quality, candidate["pdgId"]),
             "PF_fromAK4Jet": np.ones(len(rows)),
             **{name: _flat(table[source])[rows] for name, source in self.particle_sources.items()},
-        }
+        }  # fmt: skip
 
 
 def raw_share(jets: ak.Array) -> ak.Array:

@@ -78,7 +78,8 @@ def factors_within(log_factor: NDArray, metadata: Mapping[str, str]) -> NDArray[
     A model that does not say which they were is held to the ratios that jets of a training may have at all.
     """
     low, high = json.loads(metadata.get("factor_range", "null")) or (1 / LARGEST_RATIO, LARGEST_RATIO)
-    return _between(np.asarray(log_factor, np.float64), (np.log(low), np.log(high)))
+    values = np.asarray(log_factor, np.float64)
+    return (np.log(low) <= values) & (values <= np.log(high))
 
 
 def _jet_values(clouds: Clouds) -> Iterator[tuple[str, NDArray]]:

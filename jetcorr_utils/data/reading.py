@@ -19,21 +19,15 @@ from ..errors import InputError
 from ..files import refuse_special
 from ..jec import correct_jets, load_official
 from ..jets.columns import FEATURE_SETS, JETS, Candidates
+from .belonging import MANY
 from .formats import FORMATS, ROOT, format_of
 from .reader import JetReader
 from .remote import client_options, explain, is_remote, reason_of
 from .selection import select_jets
 
 __all__ = [
-    "Block",
-    "FileInfo",
-    "describe",
-    "iterate_jets",
-    "list_blocks",
-    "open_jets",
-    "read_block",
-    "read_jets",
-]
+    "Block", "FileInfo", "describe", "iterate_jets", "list_blocks", "open_jets", "read_block", "read_jets",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +36,8 @@ STEP = 10_000
 EMPTY = "it has no jets"
 """Why a file cannot be used, if there is nothing else to say against it."""
 _ALL = 10**9  # jets at once: more than a block has
+_MOST = 1000
+"""Jets in a byte of a file: more than any compression can have put there."""
 _official = functools.cache(load_official)  # once for all blocks
 
 
@@ -76,6 +72,8 @@ def _reading(path: str) -> Iterator[None]:
             raise InputError(f"{path}: {explain(error) or f'cannot be read ({reason_of(error)})'}") from None
         if isinstance(error, FileNotFoundError):
             raise InputError(f"{path}: there is no such file") from None
+        if isinstance(error, PermissionError):
+            raise InputError(f"{path}: permission denied") from None
         lines = str(error).strip().splitlines() or [""]
         raise InputError(
             f"{path}: cannot be read, damaged or truncated? ({type(error).__name__}: {lines[0]})"
@@ -92,8 +90,10 @@ def open_jets(path: str | Path) -> Iterator[JetReader]:
         If the file is absent, is damaged, or is of none of the `FORMATS`; the message says which.
     """
     path = str(path)
-    if not path:
+    if not path.removeprefix("file://"):
         raise InputError("a file with an empty name: is a variable not set?")
+    if not is_remote(path):
+        path = path.removeprefix("file://")
     with _reading(path), contextlib.ExitStack() as stack:
         if Path(path).is_dir():
             raise InputError(f"{path}: is a folder; give the files in it, for example '{path}/*.root'")
@@ -103,7 +103,7 @@ def open_jets(path: str | Path) -> Iterator[JetReader]:
             how = client_options(path, RemoteSettings().timeout)
         else:
             refuse_special(Path(path))  # at a pipe one would wait for ever
-            raw = stack.enter_context(open(path.removeprefix("file://"), "rb"))
+            raw = stack.enter_context(open(path, "rb"))
             if not raw.peek(len(ROOT)).startswith(ROOT):
                 other = [each for each in FORMATS.values() if raw.peek(len(each.magic)).startswith(each.magic)]
                 if not other:
@@ -114,7 +114,11 @@ def open_jets(path: str | Path) -> Iterator[JetReader]:
         file = stack.enter_context(uproot.open({path: None}, **how))  # a colon belongs to the name
         kinds = file.classnames(cycle=False)
         known = format_of(path, sorted(key for key, kind in kinds.items() if kind in ("TTree", "ROOT::RNTuple")))
-        yield known.reader(path, file[known.tree])
+        source = known.reader(path, file[known.tree])
+        size = file.file.source.num_bytes
+        if source.jets > _MOST * size:
+            raise InputError(f"{path}: damaged: it says that it has {source.jets} jets, and has {size} bytes")
+        yield source
 
 
 def describe(path: str | Path) -> FileInfo:
@@ -132,7 +136,7 @@ def describe(path: str | Path) -> FileInfo:
             lost = {name: source.lacks(name) for name in FEATURE_SETS}
             notes = [f"features: {' and '.join(name for name in lost if not lost[name])}"]
             notes += [f"not {name}: no {', '.join(lacks)}" for name, lacks in lost.items() if lacks]
-            notes += _notes(source.filled)
+            notes += _notes(source.filled) + _notes_on_pt(source)
             return FileInfo(path, source.format, source.jets, usable, reason, tuple(notes) if usable else ())
     except InputError as error:
         return FileInfo(path, "unknown", 0, False, str(error).removeprefix(f"{path}: "))
@@ -144,6 +148,19 @@ def _notes(filled: Iterable[str]) -> list[str]:
     for name in filled:
         by_rule.setdefault(JETS[name].fill.rule, []).append(name)
     return [f"{', '.join(names)} not in the file, filled: {rule}" for rule, names in by_rule.items()]
+
+
+def _notes_on_pt(source: JetReader) -> list[str]:
+    """A line if the first jets have no standard corrections."""
+    if not source.has_candidates:
+        return []
+    stop = min(source.entries, source.entries_of(1000))
+    raw = [
+        bool(ak.all(jets["jetPt"] == jets["jetRawPt"]))
+        for jets in source.iterate(_ALL, ["jetPt", "jetRawPt"], ["PF_pT"], stop=stop)
+        if len(jets) >= MANY
+    ]
+    return ["its jets have no standard corrections: jetPt is the raw pt"] if any(raw) else []
 
 
 def iterate_jets(
@@ -184,7 +201,7 @@ def iterate_jets(
 
 def _report(source: JetReader, reported: set[str]) -> None:
     """Log how absent branches are filled, each rule once."""
-    for note in _notes(source.filled):
+    for note in [*_notes(source.filled), *_notes_on_pt(source)]:
         if note not in reported:
             reported.add(note)
             log.warning("%s: %s", source.path, note)
@@ -212,7 +229,8 @@ def list_blocks(paths: Sequence[str | Path], step_size: int | str = STEP) -> lis
 
     How absent branches are filled is logged.
     """
-    blocks, reported = [], set()
+    blocks: list[ak.Array] = []
+    reported: set[str] = set()
     for path in map(str, paths):
         with open_jets(path) as source:
             _report(source, reported)

@@ -1,7 +1,8 @@
 """Files at a distance (``s3://``, ``root://``, ``https://``, whatever fsspec knows): copied once, piece by piece.
 
 A study reads its files from a local copy: the cache of clouds is named by their content, so that the same study gives
-the same cache from any place. A copy that was interrupted goes on where it stopped, also in another run. Credentials
+the same cache from any place. A copy that was interrupted goes on where it stopped, also in another run, if the server
+tells one version of the file from another; else it is made in one request. Credentials
 come from the environment only (AWS_…, X509_…, BEARER_TOKEN, a mounted secret), as the client libraries read it; the
 address of an S3 server that is not Amazon's is AWS_ENDPOINT_URL. Proxies are those of the environment (http_proxy,
 https_proxy, no_proxy); this machine itself is never asked for through one.
@@ -10,8 +11,10 @@ https_proxy, no_proxy); this machine itself is never asked for through one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
+import netrc
 import os
 import re
 import socket
@@ -19,17 +22,19 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import fsspec
+from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from tqdm.auto import tqdm
 
-from ..addresses import is_loopback, refuse_secrets, without_secrets
+from ..addresses import is_loopback, proxy_for, refuse_secrets, without_secrets
 from ..config import RemoteSettings
 from ..errors import InputError
-from ..files import locked, read_json, write_json
+from ..files import known_shape, locked, open_own, read_json, scratch_folder, write_json
+from ..terminal import printable
 from .fingerprints import Fingerprints
 
 SCHEMES = ("s3", "s3a", "root", "http", "https")
@@ -43,7 +48,7 @@ BLOCK = 1 << 24
 
 _META = "origin.json"
 _PARTIAL = "partial"
-_TAGS, _TIMES = ("ETag", "etag"), ("LastModified", "mtime", "last_modified")
+_TAGS, _TIMES = ("ETag", "etag", "Content-MD5", "Digest"), ("LastModified", "mtime", "last_modified", "Last-Modified")
 _XROOTD_ABSENT = "[3011]"
 _ABSENT, _DENIED = (404, 410), (401, 403, 407)
 _PASSING = (408, 421, 425, 429)
@@ -113,16 +118,47 @@ def fetch(url: str, folder: Path, settings: RemoteSettings, progress: bool = Tru
             log.warning("%s; its local copy %s is used", error, target)
             return target
         if not _is_whole(target, version, known):
-            _download(remote, place / _PARTIAL, version, progress)
+            version = _copy(remote, place / _PARTIAL, version, progress)
             (place / _PARTIAL).replace(target)
             write_json(place / _META, {"url": url, "version": version, "checksum": known.of(target)})
+        elif not _is_marked(version):
+            log.warning(
+                "%s: the server tells neither tag nor time of the file; its local copy %s, as large, is used: delete "
+                "it if the file is another by now", url, target,
+            )  # fmt: skip
     return target
+
+
+def _copy(remote: _Remote, partial: Path, version: dict[str, str], progress: bool) -> dict[str, str]:
+    """Make `partial` a copy of one version of the file, and return which; it is begun anew when the file is replaced.
+
+    Raises
+    ------
+    InputError
+        If the file is replaced during each of the attempts.
+    """
+    for _ in range(remote.settings.attempts):
+        _download(remote, partial, version, progress)
+        before, version = version, remote.ask(_version)
+        if version == before:
+            return version
+        log.warning("%s: was replaced while it was copied; it is copied anew", remote.url)
+    partial.unlink()
+    raise InputError(f"{remote.url}: is replaced again and again while it is copied; try again when it is left alone")
+
+
+def _is_marked(version: dict[str, str]) -> bool:
+    """Whether more than its size tells a version of a file from another."""
+    return not version.keys() <= {"size"}
 
 
 def origin(path: str | Path) -> str:
     """The URL that a local copy was made from, or the path itself."""
     record = Path(path).parent / _META
-    return without_secrets(read_json(record)["url"]) if record.exists() else str(path)
+    if not record.exists():
+        return str(path)
+    with known_shape(record):
+        return without_secrets(read_json(record)["url"])
 
 
 def _is_whole(target: Path, version: dict[str, str] | None, known: Fingerprints) -> bool:
@@ -130,8 +166,9 @@ def _is_whole(target: Path, version: dict[str, str] | None, known: Fingerprints)
     record = target.parent / _META
     if not (target.exists() and record.exists()):
         return False
-    made = read_json(record)
-    return (version is None or made["version"] == version) and known.of(target) == made.get("checksum")
+    with known_shape(record):
+        made = read_json(record)
+        return (version is None or made["version"] == version) and known.of(target) == made["checksum"]
 
 
 def explain(error: BaseException) -> str | None:
@@ -260,7 +297,14 @@ def client_options(url: str, timeout: float) -> dict[str, Any]:
         import aiohttp
 
         waits = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
-        return {"client_kwargs": {"timeout": waits, "trust_env": not is_loopback(url)}}
+        options = {"timeout": waits, "base_url": f"{scheme}://{urlsplit(url).netloc}/", "auth": _login(url)}
+        options["response_class"] = _bounded()
+        if proxy := proxy_for(url):
+            given = urlsplit(proxy)
+            named = given._replace(netloc=given.netloc.rpartition("@")[2]).geturl()
+            names = (unquote(given.username or ""), unquote(given.password or ""))
+            options |= {"proxy": named, "proxy_auth": aiohttp.BasicAuth(*names) if any(names) else None}
+        return {"client_kwargs": options}
     if scheme == "root":
         with contextlib.suppress(ImportError):  # reported with the name of the package where the connection is made
             from XRootD import client
@@ -270,6 +314,48 @@ def client_options(url: str, timeout: float) -> dict[str, Any]:
                 client.EnvPutInt(name, max(1, round(value)))
         return {"timeout": max(1, round(timeout))}
     return {}
+
+
+@functools.cache
+def _bounded() -> type:
+    """aiohttp's class of answers, which reads no more of one than was asked for: a server may never end it."""
+    import aiohttp
+
+    class Bounded(aiohttp.ClientResponse):
+        async def read(self) -> bytes:
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.request_info.headers.get("Range", ""))
+            if self.status >= 400:
+                most = 1 << 16
+            elif asked is None:
+                return await super().read()  # of an unknown size
+            else:  # without ranges, the file from its beginning
+                most = int(asked[2]) + 1 - (int(asked[1]) if self.status == 206 else 0)
+            body = bytearray()
+            async for piece in self.content.iter_any():
+                body += piece
+                if len(body) > most:
+                    self.close()
+                    break
+            return bytes(body[:most])
+
+    return Bounded
+
+
+def _login(url: str) -> Any:
+    """The login for a web server in the user's netrc file, for aiohttp, which sends it to this server only.
+
+    It would be readable on the way to a server without TLS, and by a proxy.
+    """
+    import aiohttp
+
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        return None
+    try:
+        found = netrc.netrc(os.environ.get("NETRC") or None).authenticators(parts.hostname or "")
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return found and aiohttp.BasicAuth(found[0], found[2] or "")
 
 
 def _glob(remote: _Remote) -> list[str]:
@@ -294,33 +380,61 @@ def _version(remote: _Remote) -> dict[str, str]:
     return {name: given[name] for name in ("size", *tags) if name in given}
 
 
-def _block(remote: _Remote, start: int | None, stop: int | None) -> bytes:
+def _block(remote: _Remote, start: int, stop: int) -> bytes:
     filesystem, path = remote.connect()
     block = filesystem.cat_file(path, start=start, end=stop)
-    if start is not None and stop is not None and len(block) != stop - start:
+    if len(block) != stop - start:
         if len(block) < stop:  # neither the piece nor the whole file
             raise OSError(f"asked for {stop - start} bytes at {start}, got {len(block)}")
         block = block[start:stop]  # a server that knows no ranges sends the whole file
     return block
 
 
+def _is_own(partial: Path) -> bool:
+    """Whether there is the beginning of a copy to go on with: no link, and no other account's."""
+    try:
+        open_own(partial, "rb+").close()
+    except (InputError, FileNotFoundError):
+        return False
+    return True
+
+
+def _whole(remote: _Remote, partial: Path, version: dict[str, str], bar: tqdm) -> None:
+    """Copy the file in one request, whose bytes are all of one version."""
+    filesystem, path = remote.connect()
+    expected = int(version["size"]) if "size" in version else None
+    bar.reset(bar.total)
+
+    def seen(size: int | None, value: int) -> None:
+        if expected is not None and value > expected:  # a server may never end
+            raise OSError(f"asked for {expected} bytes, and there are more")
+        bar.update(value - bar.n)
+
+    with scratch_folder(partial.parent) as private:  # not every file system writes into a file that is open
+        filesystem.get_file(path, str(private / partial.name), callback=Callback(hooks={"bar": seen}))
+        os.replace(private / partial.name, partial)
+    if expected is not None and partial.stat().st_size != expected:
+        raise OSError(f"asked for {expected} bytes, got {partial.stat().st_size}")
+
+
 def _download(remote: _Remote, partial: Path, version: dict[str, str], progress: bool) -> None:
-    """Append to `partial` until it is complete."""
+    """Append to `partial` until it is complete; at once where versions cannot be told apart, or have no size."""
     mark = partial.with_suffix(".json")
-    if not (partial.exists() and mark.exists() and read_json(mark) == version):
-        partial.write_bytes(b"")
+    if not (_is_own(partial) and mark.exists() and read_json(mark) == version and _is_marked(version)):
+        partial.unlink(missing_ok=True)
+        open_own(partial).close()
         write_json(mark, version)
     size = int(version["size"]) if "size" in version else None
+    name = printable(Path(urlsplit(remote.url).path).name)
     start = partial.stat().st_size
-    name = Path(urlsplit(remote.url).path).name
-    bar = tqdm(desc=name, total=size, initial=start, unit="B", unit_scale=True, disable=not progress)
-    with bar, open(partial, "ab") as file:
-        if size is None:  # a server that does not tell: one request
-            file.truncate(0)
-            file.write(remote.ask(_block, None, None))
-        while size is not None and file.tell() < size:
-            block = remote.ask(_block, file.tell(), min(file.tell() + BLOCK, size))
-            file.write(block)
-            file.flush()
-            bar.update(len(block))
+    with tqdm(desc=name, total=size, initial=start, unit="B", unit_scale=True, disable=not progress) as bar:
+        if size is None or not _is_marked(version):
+            remote.ask(_whole, partial, version, bar)
+        else:
+            with open_own(partial) as file:
+                while file.tell() < size:
+                    block = remote.ask(_block, file.tell(), min(file.tell() + BLOCK, size))
+                    file.write(block)
+                    file.flush()
+                    bar.update(len(block))
     mark.unlink()

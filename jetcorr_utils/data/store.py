@@ -114,12 +114,10 @@ def columns(features: Features) -> dict[str, tuple[np.dtype, int]]:
     """The columns of a cache: type, and width of a row (0 for a plain number)."""
     single = np.dtype(np.float32)
     return {
-        "particles": (single, len(particle_columns(features))),
-        "multiplicity": (np.dtype(np.int32), 0),
-        "jets": (single, len(jet_columns(features))),
-        "target": (single, 0),
+        "particles": (single, len(particle_columns(features))), "multiplicity": (np.dtype(np.int32), 0),
+        "jets": (single, len(jet_columns(features))), "target": (single, 0),
         **{f"table.{name}": (dtype, 0) for name, dtype in TABLE_COLUMNS.items()},
-    }
+    }  # fmt: skip
 
 
 class PartWriter:
@@ -149,11 +147,9 @@ class PartWriter:
         matrix = particle_matrix(jets, self.features)
         count = ak.to_numpy(ak.num(jets["particles"])).astype(np.int32)
         values = {
-            "multiplicity": count,
-            "jets": jet_matrix(jets, self.features),
-            "target": regression_target(jets),
+            "multiplicity": count, "jets": jet_matrix(jets, self.features), "target": regression_target(jets),
             **{f"table.{name}": column for name, column in table(jets).items()},
-        }
+        }  # fmt: skip
         ptr = offsets_of(count)
         for split, code in SPLITS.items():
             index = np.flatnonzero(part == code)

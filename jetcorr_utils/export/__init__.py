@@ -9,12 +9,9 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "add_model": "triton_repository",
-    "check_parity": "torch_to_onnx",
-    "export_model": "torch_to_onnx",
-    "export_run": "export_models",
-    "operators": "torch_to_onnx",
-}
+    "add_model": "triton_repository", "check_parity": "torch_to_onnx", "export_model": "torch_to_onnx",
+    "export_run": "export_models", "operators": "torch_to_onnx",
+}  # fmt: skip
 __all__ = sorted(_HOME)
 
 

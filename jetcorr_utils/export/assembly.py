@@ -11,8 +11,11 @@ loop inside the graph does this for every runtime and client::
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
 from ..inference.padding import INPUT_NAMES, OUTPUT_NAMES
@@ -28,7 +31,9 @@ class _Nodes:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
-    def __call__(self, operator: str, *inputs: str | int | list[int], name: str | None = None, **attributes) -> str:
+    def __call__(
+        self, operator: str, *inputs: str | int | list[int], name: str | None = None, **attributes: Any
+    ) -> str:
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
         output = name or f"{self.prefix}{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, names, [output], name=output, **attributes))
@@ -36,7 +41,7 @@ class _Nodes:
 
     def constant(self, value: int | float | bool | list[int], dtype: type = np.int64) -> str:
         """The name of a constant."""
-        array = np.asarray(value, dtype=dtype)
+        array: NDArray = np.asarray(value, dtype=dtype)
         name = f"{self.prefix}const_{array.dtype}_{'_'.join(map(str, array.ravel().tolist()))}_{array.ndim}"
         self.constants[name] = numpy_helper.from_array(array, name)
         return name
@@ -119,12 +124,9 @@ def _loop_body(body: onnx.ModelProto, columns: str, jet: str, counts: str, min_p
     own_bounds = [add("Gather", "main/bounds", jet_number, axis=0) for jet_number in (begin, end)]
     widest = add("Max", add("ReduceMax", own_counts, [0], keepdims=0), min_particles)
     arguments = (
-        add("Slice", columns, *own_bounds, [1]),
-        add("Sub", add("Slice", jet, *own_bounds, [0]), start),
-        add("Sub", add("Slice", "main/bounds", begin, end, [0]), own_bounds[0]),
-        own_counts,
-        add("Range", 0, widest, 1),
-    )
+        add("Slice", columns, *own_bounds, [1]), add("Sub", add("Slice", jet, *own_bounds, [0]), start),
+        add("Sub", add("Slice", "main/bounds", begin, end, [0]), own_bounds[0]), own_counts, add("Range", 0, widest, 1),
+    )  # fmt: skip
     inner = compose.add_prefix(body, "body/").graph
     _rename(inner, dict(zip((value.name for value in inner.input), arguments, strict=True)))
     add("Identity", "loop/go_on_in", name="loop/go_on")

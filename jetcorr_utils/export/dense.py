@@ -49,11 +49,9 @@ def segment_reduce(
 
 
 _DENSE: dict[Any, Callable[..., Tensor]] = {
-    torch.repeat_interleave: repeat_interleave,
-    torch.Tensor.repeat_interleave: repeat_interleave,
-    torch._segment_reduce: segment_reduce,
-    torch.segment_reduce: segment_reduce,
-}
+    torch.repeat_interleave: repeat_interleave, torch.Tensor.repeat_interleave: repeat_interleave,
+    torch._segment_reduce: segment_reduce, torch.segment_reduce: segment_reduce,
+}  # fmt: skip
 
 
 def _length(x: Any) -> Any:

@@ -15,12 +15,12 @@ from ..data import load_clouds
 from ..data.dataset import CloudDataset
 from ..data.drift import summarise
 from ..data.ranges import factor_range, training_range
-from ..errors import InputError, MissingStageError
+from ..errors import MissingStageError
 from ..files import fingerprint, scratch_folder
 from ..jets.columns import Features
 from ..run import RunFolder
-from ..training import load_model
-from ..training.checkpoint import require_same_data
+from ..training import load_model, load_result
+from ..training.checkpoint import CHECKPOINT, require_same_data
 from .torch_to_onnx import check_parity, export_model, operators
 from .triton_releases import first_release
 from .triton_repository import add_model
@@ -35,19 +35,10 @@ def best_checkpoint(study: Study, run: RunFolder, name: str) -> Path:
     folders = [run.model(name)]
     if study.tuning.model == name:
         folders.append(run.tuning / "best")
-    trained = {folder: _validation_mae(folder) for folder in folders if (folder / "checkpoint.pt").is_file()}
+    trained = {folder: load_result(folder).validation_mae for folder in folders if (folder / CHECKPOINT).is_file()}
     if not trained:
         raise MissingStageError(f"model/{name}/checkpoint.pt is not in {run.path}: run notebook 02_gnn_training first")
     return min(trained, key=trained.__getitem__)
-
-
-def _validation_mae(folder: Path) -> float:
-    try:
-        return float(pd.read_csv(folder / "history.csv")["validation_mae"].min())
-    except (KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{folder / 'history.csv'}: damaged, it has no validation_mae; train the model again"
-        ) from None
 
 
 def export_run(study: Study, run: RunFolder) -> pd.DataFrame:

@@ -133,12 +133,7 @@ def compare_variants(
 
 
 def compare_speed(
-    files: Mapping[str, str | Path],
-    clouds: Clouds,
-    *,
-    batch_size: int = 1024,
-    rounds: int = 3,
-    progress: bool = True,
+    files: Mapping[str, str | Path], clouds: Clouds, *, batch_size: int = 1024, rounds: int = 3, progress: bool = True
 ) -> tuple[pd.DataFrame, dict[str, Predictions]]:
     """Time several ONNX files on the same jets, in turns, by ONNX Runtime in this process.
 

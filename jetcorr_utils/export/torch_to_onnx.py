@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pandas as pd
 import torch
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from ..jets.columns import POINTS
 from ..models import CloudNetwork, correction
 from ..training import predict
 from .assembly import assemble
-from .graphs import Finish, padded_network
+from .graphs import Finish, TracedNetwork, padded_network
 from .quiet_libraries import quiet
 from .triton_releases import check_opset, check_release
 
@@ -101,8 +102,9 @@ def _to_onnx(model: CloudNetwork, opset: int) -> onnx.ModelProto:
     """The parts by torch's exporter, assembled into one graph."""
     network, finish = padded_network(model), Finish(model).eval()
     generator = torch.Generator().manual_seed(0)
-    jets, places = 3, 41  # neither 1 nor equal to a width, which would be taken for constants
-    mask = (torch.arange(places) < torch.tensor([[41], [23], [30]])).unsqueeze(2).float()
+    # Neither 1 nor equal to a width, which would be taken for constants; and a particle has all its neighbours
+    jets, places = 3, max(41, network.min_particles + 1 | 1)
+    mask = (torch.arange(places) < torch.tensor([[places], [23], [30]])).unsqueeze(2).float()
     points, columns, jet_columns = len(POINTS), len(model.inputs.columns), len(model.inputs.jet_columns)
     tensors = [torch.rand(jets, places, size, generator=generator) for size in (points, columns - points)]
     inputs = (*tensors, mask, torch.rand(jets, jet_columns, generator=generator) + 1)
@@ -113,11 +115,14 @@ def _to_onnx(model: CloudNetwork, opset: int) -> onnx.ModelProto:
         first = counts.cumsum(0) - counts
         arguments = (features, jet, first, counts, torch.arange(places))
         latent = network(*arguments)
+    body = _export(network, arguments, ["columns", "jet", "first", "counts", "places"], ["latent"], opset,
+                   ({1: rows}, {0: rows}, {0: batch}, {0: batch}, {0: place}))  # fmt: skip
+    if isinstance(network, TracedNetwork):
+        _refuse_constants(network, body, arguments)
     graph = assemble(
         _export(network.rows, inputs, list(INPUT_NAMES), ["columns", "jet", "counts", "empty"], opset,
                 (padded, padded, padded, {0: batch})),
-        _export(network, arguments, ["columns", "jet", "first", "counts", "places"], ["latent"], opset,
-                ({1: rows}, {0: rows}, {0: batch}, {0: batch}, {0: place})),
+        body,
         _export(finish, (latent, inputs[-1], empty), ["latent", "jets", "empty"], ["output", "sigma"], opset,
                 ({0: batch}, {0: batch}, {0: batch})),
         chunk=network.chunk, min_particles=network.min_particles,
@@ -139,14 +144,36 @@ def _export(
                 input_names=inputs, output_names=outputs, dynamic_shapes=shapes, optimize=True,
             )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as error:
-        why = str(error.__cause__ or error).strip().splitlines()[0]
-        name = type(getattr(module, "model", module)).__name__
-        raise InputError(
-            f"{name}: torch cannot trace it ({why}); give it a `padded_class`, see export.graphs"
-        ) from error
+        raise _not_traced(module, str(error.__cause__ or error).strip().splitlines()[0]) from error
     model = program.model_proto
     _forget_origin(model)
     return model
+
+
+def _not_traced(module: torch.nn.Module, why: str) -> InputError:
+    name = type(getattr(module, "model", module)).__name__
+    return InputError(f"{name}: torch cannot trace it ({why}); give it a `padded_class`, see export.graphs")
+
+
+def _refuse_constants(network: TracedNetwork, body: onnx.ModelProto, arguments: tuple[torch.Tensor, ...]) -> None:
+    """Try the graph on fewer jets: numbers that a network takes out of tensors are constants in it, without a word."""
+    columns, jet, first, counts, places = arguments
+    rows = int(counts[:2].sum())
+    fewer = (columns[:, :rows], jet[:rows], first[:2], counts[:2], places)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(body.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    values = {given.name: tensor.numpy() for given, tensor in zip(session.get_inputs(), fewer, strict=True)}
+    try:
+        (found,) = session.run(None, values)
+    except Exception as error:  # ONNX Runtime's have no class in common
+        if not type(error).__module__.startswith("onnxruntime."):
+            raise
+        found = None
+    with torch.no_grad():
+        expected = network(*fewer).numpy()
+    if found is None or found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-3, atol=1e-4):
+        raise _not_traced(network, "what it does depends on the numbers of the jets that it was traced with")
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:

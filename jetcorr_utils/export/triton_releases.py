@@ -19,14 +19,8 @@ import pandas as pd
 from ..errors import InputError
 
 __all__ = [
-    "ONNX_RUNTIME",
-    "check_opset",
-    "check_release",
-    "container_image",
-    "first_release",
-    "highest_opset",
-    "releases",
-]
+    "ONNX_RUNTIME", "check_opset", "check_release", "container_image", "first_release", "highest_opset", "releases",
+]  # fmt: skip
 
 ONNX_RUNTIME = {
     "24.04": "1.17.3", "24.05": "1.18.0", "24.06": "1.18.0", "24.07": "1.18.1", "24.08": "1.18.1", "24.09": "1.19.2",

@@ -11,11 +11,5 @@ from .predictor import Predictor
 from .triton_predictor import TritonPredictor
 
 __all__ = [
-    "Clouds",
-    "OnnxPredictor",
-    "Predictor",
-    "TritonPredictor",
-    "model_metadata",
-    "open_predictor",
-    "open_predictors",
-]
+    "Clouds", "OnnxPredictor", "Predictor", "TritonPredictor", "model_metadata", "open_predictor", "open_predictors",
+]  # fmt: skip

@@ -16,6 +16,8 @@ from .padding import INPUT_NAMES, OUTPUT_NAMES
 __all__ = ["add_checksum", "model_metadata"]
 
 CHECKSUM = "checksum"
+_ATTRIBUTE = {"name", "type", "doc_string", "f", "i", "s", "t", "g", "floats", "ints", "strings"}
+"""What an attribute of a node may have."""
 
 
 def model_metadata(path: str | Path) -> dict[str, str]:
@@ -29,6 +31,8 @@ def model_metadata(path: str | Path) -> dict[str, str]:
     """
     try:
         model = onnx.load(str(path), load_external_data=False)
+    except MemoryError:
+        raise
     except Exception as error:
         raise InputError(f"{path}: not a readable ONNX model: {' '.join(str(error).split())[:120]}") from None
     names = {value.name for value in (*model.graph.input, *model.graph.output)}
@@ -40,9 +44,11 @@ def model_metadata(path: str | Path) -> dict[str, str]:
         raise InputError(f"{path}: has no checksum, as every model that jetcorr exports has; export the model again")
     if metadata[CHECKSUM] != _checksum(model):
         raise InputError(f"{path}: damaged: it has another checksum than at its export; export the model again")
+    graphs = list(_graphs(model.graph))
+    for what in _unknown(model, graphs):
+        raise InputError(f"{path}: has {what}, as no model that jetcorr exports; export the model again")
     check_notes(metadata, str(path), complete=True)
     _check_shapes(model.graph, metadata, path)
-    graphs = list(_graphs(model))
     if any(
         tensor.data_location == onnx.TensorProto.EXTERNAL for graph in graphs for tensor in _constants(graph).values()
     ):
@@ -63,23 +69,34 @@ def _check_shapes(graph: onnx.GraphProto, metadata: dict[str, str], path: str | 
             raise InputError(f"{path}: takes {value.name} of {size or 'no'} columns, and says {wanted[value.name]}")
 
 
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    """The graph of a model, its functions, and the graphs inside their nodes."""
-    waiting = [model.graph, *model.functions]
+def _unknown(model: onnx.ModelProto, graphs: list[onnx.GraphProto]) -> Iterator[str]:
+    """Where a model could keep weights that nothing here looks at."""
+    yield from (name for name in ("functions", "training_info") if len(getattr(model, name)))
+    if any(len(graph.sparse_initializer) for graph in graphs):
+        yield "sparse weights"
+    for attribute in (attribute for graph in graphs for node in graph.node for attribute in node.attribute):
+        strange = {field.name for field, _ in attribute.ListFields()} - _ATTRIBUTE
+        if strange:
+            yield f"an attribute {attribute.name!r} of the kind {min(strange)}"
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, and the graphs inside its nodes."""
+    waiting = [graph]
     while waiting:
         graph = waiting.pop()
         yield graph
         waiting += [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
 
 
-def _constants(graph: onnx.GraphProto | onnx.FunctionProto) -> dict[str, onnx.TensorProto]:
+def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """The tensors that a graph holds, by name."""
-    found = {tensor.name: tensor for tensor in getattr(graph, "initializer", ())}
+    found = {tensor.name: tensor for tensor in graph.initializer}
     nodes = ((node, attribute) for node in graph.node for attribute in node.attribute)
     return found | {node.output[0]: attribute.t for node, attribute in nodes if attribute.HasField("t")}
 
 
-def _not_finite(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
+def _not_finite(graph: onnx.GraphProto) -> Iterator[str]:
     """Names of weights that are not finite.
 
     A constant that only a Where chooses is no weight: it is what the model answers for a jet without particles.
@@ -88,8 +105,14 @@ def _not_finite(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
     chosen -= {name for node in graph.node if node.op_type != "Where" for name in node.input}
     for name, tensor in _constants(graph).items():
         values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype.kind == "V":  # bfloat16 and shorter ones, of which NumPy knows nothing
+            values = values.astype(np.float32)
         if values.dtype.kind == "f" and not np.isfinite(values).all() and not (values.size == 1 and name in chosen):
             yield name
+    for node in graph.node:
+        for attribute in node.attribute:
+            if not np.isfinite([attribute.f, *attribute.floats]).all():
+                yield f"{node.name or node.op_type}.{attribute.name}"
 
 
 def add_checksum(model: onnx.ModelProto) -> None:

@@ -34,7 +34,7 @@ class _Distribution(BaseModel):
     jets: PositiveInt
 
 
-_STRUCTURES = {
+_STRUCTURES: dict[str, TypeAdapter[Any]] = {
     "training_range": TypeAdapter(dict[str, Limits]),
     "factor_range": TypeAdapter(tuple[Annotated[FiniteFloat, Field(gt=0)], Annotated[FiniteFloat, Field(gt=0)]]),
     "training_summary": TypeAdapter(dict[str, _Distribution]),

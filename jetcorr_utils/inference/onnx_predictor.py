@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, memory_errors
 from ..processes import cores
 from .model_file import model_metadata
 from .padding import OUTPUT_NAMES
@@ -53,7 +53,8 @@ class OnnxPredictor(BatchPredictor):
     def _in_one_line(self) -> Iterator[None]:
         """ONNX Runtime's errors, which have no class in common, as ours."""
         try:
-            yield
+            with memory_errors():
+                yield
         except Exception as error:
             if not type(error).__module__.startswith("onnxruntime."):
                 raise

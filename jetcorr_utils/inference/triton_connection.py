@@ -10,13 +10,12 @@ import contextlib
 import logging
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from ..addresses import is_loopback, refuse_secrets, without_secrets
+from ..addresses import is_loopback, proxy_for, refuse_secrets, without_secrets
 from ..errors import InputError, JetcorrError, ServerError
 from ..files import PATIENCE
 from ..listening import listener
@@ -26,7 +25,7 @@ __all__ = ["KEY_HEADER", "KEY_VARIABLE", "Connection", "LocalServer", "may_pass"
 log = logging.getLogger(__name__)
 
 KEY_HEADER = "jetcorr-key"
-"""The header by which the servers that are started here know who may have them map shared memory."""
+"""The header by which the servers that are started here know who may use them, and have them map shared memory."""
 KEY_VARIABLE = "JETCORR_TRITON_KEY"
 """The variable of such a server's environment that has the header's value."""
 
@@ -39,7 +38,7 @@ _TRANSIENT_TEXT = (
     "unavailable", "not ready", "exceeds maximum queue size", "no available versions", "shutting down",
     "unable to find shared memory region",  # the server was started again and does not know it
 )  # fmt: skip
-_RESTRICTED = "protocol is restricted"  # gRPC says that it is unavailable
+_RESTRICTED = "is restricted"  # gRPC says that it is unavailable
 _DIRECT = [  # gRPC would ask the proxy that the environment names; the sizes are those of tritonclient
     ("grpc.enable_http_proxy", 0), ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)
 ]  # fmt: skip
@@ -91,6 +90,7 @@ class Connection:
         self.url, self.protocol, self.patience, self.timeout, self.server = url, protocol, patience, timeout, server
         self.api = _api(protocol)
         self._clients: list[Any] = []
+        self._shown: dict[str, str] | None = None
         self._own = threading.local()
 
     @property
@@ -102,7 +102,23 @@ class Connection:
         return self._own.client
 
     def new_client(self, timeout: float) -> Any:
-        """A client of one's own, to be closed by the caller."""
+        """A client of one's own, to be closed by the caller; it shows the server's key with every request."""
+        client = self._new_client(timeout)
+        client.register_plugin(self._show_key)
+        return client
+
+    def _show_key(self, request: Any) -> None:
+        """Put the key into a request that has none."""
+        if self._shown is None:
+            self._shown = self.key
+        request.headers = self._shown | request.headers
+
+    def _has_new_key(self) -> bool:
+        """Whether the server has another key than it had, since it is another one."""
+        before, self._shown = self._shown, self.key
+        return self._shown != before
+
+    def _new_client(self, timeout: float) -> Any:
         if self.protocol == "http":
             limits = {"connection_timeout": timeout, "network_timeout": timeout}
             client = self.api.InferenceServerClient(self.url, **limits)
@@ -115,7 +131,7 @@ class Connection:
 
     @property
     def key(self) -> dict[str, str]:
-        """The header that opens shared memory, if the server is one that this account has started on this machine."""
+        """The header that opens what is closed to others, if this account has started the server, on this machine."""
         number = self.url.rpartition(":")[2]
         if not is_loopback(self.url) or not number.isdecimal() or (process := listener(int(number))) is None:
             return {}
@@ -167,7 +183,7 @@ class Connection:
             except JetcorrError:
                 raise
             except Exception as error:
-                if not may_pass(error):
+                if not may_pass(error) and not (_RESTRICTED in str(error).lower() and self._has_new_key()):
                     raise InputError(f"Triton server at {self.url}, {about}: {_reason(error)}") from None
                 dead = self.server is not None and not self.server.running
                 if not dead and time.monotonic() + pause > deadline:
@@ -181,11 +197,9 @@ class Connection:
 
 def _proxy(url: str) -> dict[str, Any]:
     """geventhttpclient's options for the proxy that the environment names for ``host:port``, none for this machine."""
-    given = urllib.request.getproxies().get("http")
-    host = urlsplit(f"//{url}").hostname or ""
-    if not given or is_loopback(url) or urllib.request.proxy_bypass(host):
+    if (given := proxy_for(f"http://{url}")) is None:
         return {}
-    proxy = urlsplit(given if "://" in given else f"//{given}")
+    proxy = urlsplit(given)
     names = {"proxy_user": proxy.username, "proxy_password": proxy.password}
     names = {name: unquote(value) for name, value in names.items() if value is not None}
     return {"proxy_host": proxy.hostname, "proxy_port": proxy.port or 80, **names}

@@ -11,7 +11,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from ..errors import InputError
+from ..data.dataset import Clouds
+from ..errors import InputError, ServerError
 from .model_notes import check_notes
 from .padding import INPUT_NAMES, OUTPUT_NAMES
 from .predictor import BatchPredictor, Inputs, Predictions
@@ -35,7 +36,7 @@ class TritonPredictor(BatchPredictor):
     protocol
         ``"http"`` or ``"grpc"``.
     version
-        Version of the model; default: the newest that the server has.
+        Version of the model; default: the newest that the server has now. A newer one that it gets is not asked.
     in_flight
         Requests under way at the same time.
     patience
@@ -83,7 +84,8 @@ class TritonPredictor(BatchPredictor):
         self._clock, self._clock_lock = dict.fromkeys(("requests", "jets", "packing", "waiting"), 0), threading.Lock()
         self._regions: list[str] = []  # names of the memory that the server has mapped
         try:
-            self.metadata = self._connection.call(self._read_metadata, f"model {self.name}")
+            newest, self.metadata = self._connection.call(self._state, f"model {self.name}")
+            self.version = self.version or newest
             self._must_share = shared_memory == "on"
             self.memory_shared = shared_memory != "off" and self._can_share()
         except BaseException:
@@ -110,6 +112,24 @@ class TritonPredictor(BatchPredictor):
     def infer(self, inputs: Inputs) -> Predictions:
         """Log of the correction factor and resolution, each `(b,)`, for one padded batch."""
         return self._connection.call(lambda: self._ask(inputs), f"model {self.name}")
+
+    def predict(self, clouds: Clouds, *, batch_size: int = 1024, progress: bool = False) -> Predictions:
+        """See `BatchPredictor.predict`.
+
+        Raises
+        ------
+        ServerError
+            Also if the server has another network by now under the same name and version.
+        """
+        answers = super().predict(clouds, batch_size=batch_size, progress=progress)
+        newest, metadata = self._connection.call(self._state, f"model {self.name}")
+        # Notes are the model's, not the version's: with a newer version beside ours they are that one's
+        if metadata != self.metadata and newest == self.version:
+            raise ServerError(
+                f"Triton server at {self._connection.url}: model {self.name}, version {self.version}, was replaced by "
+                "another network while jets were corrected; run this again, so that one network corrects them all"
+            )
+        return answers
 
     def statistics(self) -> dict[str, Any]:
         """The server's inference statistics of this model, as Triton's statistics extension gives them."""
@@ -163,10 +183,10 @@ class TritonPredictor(BatchPredictor):
                 answers = {name: result.as_numpy(name).reshape(jets) for name in OUTPUT_NAMES}
             except (ValueError, AttributeError):
                 raise InputError(f"model {self.name}: the server's answer has not one number for each jet") from None
-        predictions = tuple(answers[name].copy() for name in OUTPUT_NAMES)
+        log_factor, sigma = (answers[name].copy() for name in OUTPUT_NAMES)
         waiting, end = answered - sent, time.perf_counter_ns()
-        self._count(requests=1, jets=len(predictions[0]), waiting=waiting, packing=end - begin - waiting)
-        return predictions
+        self._count(requests=1, jets=len(log_factor), waiting=waiting, packing=end - begin - waiting)
+        return log_factor, sigma
 
     def _region(self, inputs: Inputs) -> Region | None:
         """This thread's memory, large enough for a request; None if there is no memory left, and there need not be."""
@@ -204,6 +224,20 @@ class TritonPredictor(BatchPredictor):
                 raise InputError(f"{error}; does it run on this machine, as the same user?") from None
             return False
         return True
+
+    def _newest(self) -> str:
+        """The highest number of the versions that are ready; empty where the server gives no numbers."""
+        found = self._connection.client.get_model_metadata(self.name, **self._connection.as_json)
+        return max(
+            (str(version) for version in found.get("versions", ()) if str(version).isdecimal()), key=int, default=""
+        )
+
+    def _state(self) -> tuple[str, dict[str, str]]:
+        """The newest version and the notes, of the same moment."""
+        while True:
+            newest, metadata = self._newest(), self._read_metadata()
+            if newest == self._newest():
+                return newest, metadata
 
     def _read_metadata(self) -> dict[str, str]:
         config = self._connection.client.get_model_config(self.name, self.version, **self._connection.as_json)

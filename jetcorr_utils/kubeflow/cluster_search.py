@@ -1,4 +1,4 @@
-"""The search of notebook 03, here or on a cluster, see `backends`."""
+"""The search of notebook 03 and the training of its best network, here or on a cluster, see `backends`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from ..config import Study
 from ..errors import ClusterError
 from ..run import RunFolder
-from ..tuning import SearchResult, check_space, load_search, search
+from ..training import TrainingResult, load_result
+from ..tuning import SearchResult, check_space, load_search, search, train_best
 from .backends import on_cluster
 
 if TYPE_CHECKING:
     from ..data.dataset import CloudDataset
 
-__all__ = ["search_on", "search_on_cluster"]
+__all__ = ["search_on", "search_on_cluster", "train_best_on", "train_best_on_cluster"]
 
 
 def search_on(
@@ -24,6 +25,20 @@ def search_on(
     if on_cluster(backend):
         return search_on_cluster(study, *parts, run)
     return search(study, *parts, run.tuning, **options)
+
+
+def train_best_on(
+    backend: str,
+    study: Study,
+    result: SearchResult,
+    parts: tuple[CloudDataset, CloudDataset],
+    run: RunFolder,
+    log_dir: str,
+) -> TrainingResult | None:
+    """Train the best trial's network at full length where `backend` says, see `train_best`."""
+    if on_cluster(backend):
+        return train_best_on_cluster(study, result, run)
+    return train_best(study, result, *parts, run.tuning / "best", log_dir=log_dir)
 
 
 def search_on_cluster(study: Study, training: CloudDataset, validation: CloudDataset, run: RunFolder) -> SearchResult:
@@ -38,7 +53,7 @@ def search_on_cluster(study: Study, training: CloudDataset, validation: CloudDat
     InputError, ClusterError
         See `cluster_training.train_on_cluster`.
     """
-    from ..tuning.cluster import run_cluster_trial
+    from ..tuning.katib_trial import run_cluster_trial
     from ..tuning.search_result import OWN
     from ..tuning.space import own_parameters
     from .cluster import exit_when_terminated
@@ -62,3 +77,24 @@ def search_on_cluster(study: Study, training: CloudDataset, validation: CloudDat
     if len(result.trials) < 2:
         raise ClusterError(f"the trials of {name} left nothing in {run.tuning}: do they mount the same volume?")
     return result
+
+
+def train_best_on_cluster(study: Study, result: SearchResult, run: RunFolder) -> TrainingResult | None:
+    """Train the best trial's network at full length by a TrainJob; the counterpart of `tuning.train_best`."""
+    from .cluster import exit_when_terminated
+    from .study_on_cluster import StudyOnCluster
+
+    best, model = run.tuning / "best", study.tuning.model
+    shutil.rmtree(best, ignore_errors=True)
+    if result.best == 0:
+        return None
+    site, folder = StudyOnCluster(study, run), RunFolder(run.path / "kubeflow" / "best")
+    tuned = study.model_copy(update={"models": study.models | {model: result.best_settings}, "seeds": {}})
+    with exit_when_terminated(), site.training("best", site.place(tuned, "best", folder), model) as job:
+        job.wait(study.cluster.timeout)
+    folder.model(model).rename(best)
+    logs = run.tensorboard / "best"
+    shutil.rmtree(logs, ignore_errors=True)
+    (folder.tensorboard / model).rename(logs)
+    shutil.rmtree(folder.path)
+    return load_result(best)

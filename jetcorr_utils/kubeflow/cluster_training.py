@@ -1,9 +1,8 @@
-"""The trainings of notebooks 02 and 03, here or on a cluster, see `backends`."""
+"""The trainings of notebook 02, here or on a cluster, see `backends`."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,8 @@ from .backends import on_cluster
 
 if TYPE_CHECKING:
     from ..data.dataset import CloudDataset
-    from ..tuning import SearchResult
 
-__all__ = ["train_best_on", "train_best_on_cluster", "train_on", "train_on_cluster"]
+__all__ = ["train_on", "train_on_cluster"]
 
 
 def train_on(
@@ -26,22 +24,6 @@ def train_on(
     if on_cluster(backend):
         return train_on_cluster(study, run)
     return train_models(study.models, clouds, run, **options)
-
-
-def train_best_on(
-    backend: str,
-    study: Study,
-    result: SearchResult,
-    parts: tuple[CloudDataset, CloudDataset],
-    run: RunFolder,
-    log_dir: str,
-) -> TrainingResult | None:
-    """Train the best trial's network at full length where `backend` says, see `train_best`."""
-    from ..tuning import train_best
-
-    if on_cluster(backend):
-        return train_best_on_cluster(study, result, run)
-    return train_best(study, result, *parts, run.tuning / "best", log_dir=log_dir)
 
 
 def train_on_cluster(study: Study, run: RunFolder) -> dict[str, TrainingResult]:
@@ -64,24 +46,3 @@ def train_on_cluster(study: Study, run: RunFolder) -> dict[str, TrainingResult]:
         for job in jobs:
             job.wait(study.cluster.timeout)
     return {model: load_result(run.model(model)) for model in study.models}
-
-
-def train_best_on_cluster(study: Study, result: SearchResult, run: RunFolder) -> TrainingResult | None:
-    """Train the best trial's network at full length by a TrainJob; the counterpart of `tuning.train_best`."""
-    from .cluster import exit_when_terminated
-    from .study_on_cluster import StudyOnCluster
-
-    best, model = run.tuning / "best", study.tuning.model
-    shutil.rmtree(best, ignore_errors=True)
-    if result.best == 0:
-        return None
-    site, folder = StudyOnCluster(study, run), RunFolder(run.path / "kubeflow" / "best")
-    tuned = study.model_copy(update={"models": study.models | {model: result.best_settings}, "seeds": {}})
-    with exit_when_terminated(), site.training("best", site.place(tuned, "best", folder), model) as job:
-        job.wait(study.cluster.timeout)
-    folder.model(model).rename(best)
-    logs = run.tensorboard / "best"
-    shutil.rmtree(logs, ignore_errors=True)
-    (folder.tensorboard / model).rename(logs)
-    shutil.rmtree(folder.path)
-    return load_result(best)

@@ -23,7 +23,7 @@ from ..files import Lock, scratch_folder, write_text
 from ..notebooks import NOTEBOOKS
 from ..plain_yaml import dump_yaml
 from ..run import RunFolder
-from .parameters import check_parameters
+from .pipeline_parameters import check_parameters
 from .pipeline_step import CALLER
 
 __all__ = ["PipelineError", "run_local"]

@@ -110,11 +110,9 @@ def with_steps(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def _adapt(code: str, steps: list[str], gpus: int) -> str:
     """Kale's code with the four changes that the module's docstring explains."""
     code = _replace(
-        code,
-        r"packages_to_install=\[[^\]]*\],\s*pip_index_urls=\[[^\]]*\],\s*pip_trusted_hosts=\[[^\]]*\]",
-        "install_kfp_package=False",
-        len(steps),
-    )
+        code, r"packages_to_install=\[[^\]]*\],\s*pip_index_urls=\[[^\]]*\],\s*pip_trusted_hosts=\[[^\]]*\]",
+        "install_kfp_package=False", len(steps),
+    )  # fmt: skip
     code = _replace(code, r"= '\{ (\w+) \}'", r"= {\1!r}", len(steps) * len(_parameters(code)))
     code = _hand_on_json(code, len(steps))
     for step in steps:

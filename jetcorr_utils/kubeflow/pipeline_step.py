@@ -16,10 +16,11 @@ from typing import Any
 from ..batch import run_notebook
 from ..errors import InputError
 from ..files import Lock, read_json
+from ..metrics import gains_in
 from ..notebooks import NOTEBOOKS
 from ..report import page, write_report
 from ..run import RunFolder
-from .parameters import check_parameters
+from .pipeline_parameters import check_parameters
 
 __all__ = ["CALLER", "headline", "run_step"]
 
@@ -74,11 +75,9 @@ def run_step(
         _show(page(run.notebooks / NOTEBOOKS[number].path.name))
     recorded = run.path / "metrics" / f"{number}.json"
     return {
-        "run_dir": run_dir,
-        "steps": [*before, number],
-        "executed": executed,
+        "run_dir": run_dir, "steps": [*before, number], "executed": executed,
         "metrics": read_json(recorded) if recorded.is_file() else {},
-    }
+    }  # fmt: skip
 
 
 def _steps_before(after: Any, run_dir: str) -> list[str]:
@@ -113,15 +112,17 @@ def headline(last: dict[str, Any]) -> tuple[float, float, float, int]:
     absolute error, and the number of test jets.
     """
     metrics = read_json(RunFolder(last["run_dir"]).metrics)
-    models = [part for part in metrics.values() if isinstance(part, dict) and "resolution_gain" in part]
+    models = [part for part in metrics.values() if gains_in(part)]
     best = max(models, key=lambda model: model["resolution_gain"]["0-2.5"]["30-inf"]["value"] or 0.0)
     gains = [best[name]["0-2.5"]["30-inf"]["value"] for name in ("resolution_gain", "flavour_gain")]
     return float(gains[0] or 0.0), float(gains[1] or 0.0), float(best["mae"]), int(best["jets"])
 
 
 def _show(html_page: str) -> None:
-    """Display a page in a frame of its own, so that its styles stay there."""
+    """Display a page in a frame of its own: its styles stay there, and its scripts see nothing of the page around."""
     from IPython.display import HTML, display
 
-    frame = f'<iframe srcdoc="{html.escape(html_page)}" style="width:100%;height:95vh;border:0"></iframe>'
+    how = 'sandbox="allow-scripts" style="width:100%;height:95vh;border:0"'
+    how = 'sandbox="allow-scripts" style="width:100%;height:95vh;border:0"'
+    frame = f'<iframe {how} srcdoc="{html.escape(html_page)}"></iframe>'
     display(HTML(frame))

@@ -57,7 +57,8 @@ class Kind:
 
 def progress(kind: Kind, status: Status) -> str:
     """How far it is, in a few words."""
-    latest = max(status.get("conditions", []), key=lambda c: c.get("lastTransitionTime", ""), default={})
+    conditions = status.get("conditions", [])
+    latest: Mapping[str, Any] = max(conditions, key=lambda c: c.get("lastTransitionTime", ""), default={})
     return kind.describe(status) or str(latest.get("reason") or "waiting")
 
 

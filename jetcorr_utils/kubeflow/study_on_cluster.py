@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import ClusterSettings, Study, project_root
 from ..errors import InputError
-from ..files import write_text
+from ..files import local_path, write_text
 from ..plain_yaml import dump_yaml
 from ..run import RunFolder
 from .cluster import Connection, Resource, connect
@@ -57,7 +57,7 @@ class StudyOnCluster:
 
 def _data_directory(cluster: ClusterSettings, study: Study) -> Path:
     """Where the pods keep generated data and caches: as the study says if that is on the volume, else in its `data`."""
-    directory = project_root() / study.data.directory
+    directory = project_root() / local_path(study.data.directory)
     return directory if directory.is_relative_to(cluster.mount) else Path(cluster.mount) / "data"
 
 

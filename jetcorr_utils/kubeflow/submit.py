@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from ..notebooks import NOTEBOOKS
 from .local import PipelineError
-from .parameters import DEFAULTS, check_parameters
+from .pipeline_parameters import DEFAULTS, check_parameters
 
 if TYPE_CHECKING:
     import kfp

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..data.dataset import CloudDataset
 from ..jets.columns import JETS, PARTICLES, POINTS
 from ..jets.ragged import owners
-from ..style import COLOURS, experiment_label, legend, room_on_top, selection_label, styled, subplots
+from ..style import COLOURS, experiment_label, finish, styled, subplots
 from .explore_particles import PARTICLE_CLASSES
 
 __all__ = ["class_shares", "input_importance", "plot_class_dependence", "plot_input_importance"]
@@ -67,10 +67,7 @@ def plot_class_dependence(clouds: CloudDataset, prediction: ArrayLike, title: st
         ax.set_xlabel(f"Share of {name}")
         ax.xaxis.set_major_locator(MaxNLocator(4))
     axes[0].set_ylabel(r"Median $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$")
-    room_on_top(axes[0], 0.3)
-    selection_label(axes[0], title)
-    legend(axes[-1])
-    experiment_label(axes[0], right="")
+    finish(axes[0], title, room=0.3, key=axes[-1], right="")
     axes[-1].set_title("13 TeV", loc="right", fontsize=15)
     return figure
 
@@ -104,10 +101,7 @@ def input_importance(clouds: CloudDataset, predict: Callable[[CloudDataset], NDA
         if np.array_equal(other.particles, clouds.particles) and np.array_equal(other.jets, clouds.jets):
             continue  # the same for all: nothing to learn from
         changed = np.abs(np.asarray(predict(other)) - clouds.target) - plain
-        title = (
-            f"particle: {PARTICLES[name].title or name}" if name in PARTICLES else f"jet: {JETS[name].title or name}"
-        )
-        rows.append((title, float(changed.mean()), float(changed.std() / np.sqrt(len(changed)))))
+        rows.append((_title(name), float(changed.mean()), float(changed.std() / np.sqrt(len(changed)))))
     table = pd.DataFrame(rows, columns=["input", "increase", "error"])
     return table.sort_values("increase", ascending=False, ignore_index=True)
 

@@ -10,32 +10,18 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from ..config import PhysicsSettings
-from ..style import (
-    experiment_label,
-    figure_with_ratio,
-    legend,
-    log_pt_axis,
-    pt_range,
-    room_on_top,
-    selection_label,
-    styled,
-    subplots,
-)
+from ..style import figure_with_ratio, finish, log_pt_axis, pt_range, styled, subplots
 from .binning import PT_BINS, Bin, selection_text
 from .profiles import profile
-from .response_plots import draw_points
+from .response_plots import draw_profile
 
 __all__ = ["CHECKS", "plot_median_against", "plot_response_checks"]
 
 #: variables that the response is checked against: branch → label, unit included
 CHECKS = {
-    "jetPt": r"Reconstructed $p_\mathrm{T}$ [GeV]",
-    "jetEta": r"$\eta$",
-    "rhoAll": r"$\rho$ [GeV]",
-    "PV_npvsGood": r"$N_\mathrm{PV}$",
-    "QG_mult": "Multiplicity",
-    "QG_ptD": r"$p_\mathrm{T}D$",
-}
+    "jetPt": r"Reconstructed $p_\mathrm{T}$ [GeV]", "jetEta": r"$\eta$", "rhoAll": r"$\rho$ [GeV]",
+    "PV_npvsGood": r"$N_\mathrm{PV}$", "QG_mult": "Multiplicity", "QG_ptD": r"$p_\mathrm{T}D$",
+}  # fmt: skip
 
 
 @styled
@@ -52,20 +38,17 @@ def plot_median_against(
 ) -> Figure:
     """Median response and resolution against any variable, for example ``rhoAll`` (label with unit)."""
     figure, main, lower = figure_with_ratio()
-    edges = _distinct(edges)
-    table = profile(predictions, corrections, settings, by=by, edges=edges, pt_bin=pt_bin, eta_bin=eta_bin)
-    draw_points(main, table, "median", corrections)
-    draw_points(lower, table, "resolution", corrections)
+    distinct = _distinct(edges)
+    table = profile(predictions, corrections, settings, by=by, edges=distinct, pt_bin=pt_bin, eta_bin=eta_bin)
+    draw_profile(main, table, "median", corrections)
+    draw_profile(lower, table, "resolution", corrections)
     main.axhspan(0.99, 1.01, color="0.9", zorder=0)
     main.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
     main.set_ylabel("Median response")
     lower.set_ylabel("IQR / median", fontsize=15)
     lower.set_xlabel(label)
-    lower.set_xlim(edges[0], edges[-1])
-    room_on_top(main, 0.3)
-    selection_label(main, selection_text(pt_bin, eta_bin))
-    legend(main)
-    experiment_label(main)
+    lower.set_xlim(distinct[0], distinct[-1])
+    finish(main, selection_text(pt_bin, eta_bin), room=0.3)
     return figure
 
 
@@ -86,7 +69,7 @@ def plot_response_checks(
     for ax, (name, label) in zip(axes.flat, shown.items(), strict=False):
         edges = _distinct(np.quantile(predictions[name], np.linspace(0.005, 0.995, bins + 1)))
         table = profile(predictions, corrections, settings, by=name, edges=edges, pt_bin=pt_bin)
-        draw_points(ax, table, "median", corrections)
+        draw_profile(ax, table, "median", corrections)
         ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
         ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
         if name == "jetPt":
@@ -96,10 +79,9 @@ def plot_response_checks(
         ax.set_ylabel("Median response")
     for ax in axes.flat[len(shown) :]:
         ax.set_visible(False)
-    room_on_top(axes[0, 0], 0.3)
-    selection_label(axes[0, 0], selection_text(pt_bin))
-    legend(axes[0, columns - 1])
-    experiment_label(axes[0, 0], right="" if columns > 1 else "13 TeV")
+    finish(
+        axes[0, 0], selection_text(pt_bin), room=0.3, key=axes[0, columns - 1], right="" if columns > 1 else "13 TeV"
+    )
     return figure
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..config import PhysicsSettings, SelectionSettings
@@ -103,7 +103,7 @@ def _edges(name: str) -> NDArray[np.float64]:
     return histogram["low"] + histogram["width"] * np.arange(len(histogram["values"]) + 1)
 
 
-def _spectrum_weights(gen_pt: ArrayLike) -> NDArray[np.float64]:
+def _spectrum_weights(gen_pt: NDArray) -> NDArray[np.float64]:
     """Weights (N,) that give jets the open data's spectrum; those without a generator jet count in its first bin."""
     edges, shares = _edges("genJetPt"), np.array(cms_published()["histograms"]["genJetPt"]["values"])
     place = np.clip(np.digitize(gen_pt, edges) - 1, 0, len(shares) - 1)
@@ -125,14 +125,11 @@ def cms_comparison(table: pd.DataFrame, settings: PhysicsSettings | None = None)
     """
     chosen = check_predictions(table[table["selected"]].reset_index(drop=True), "comparison with CMS")
     return {
-        "jets": len(chosen),
-        "resolution": [row for region in REGIONS for row in _resolution(chosen, region, settings)],
-        "flavour": [row for region in REGIONS for row in _flavour(chosen, region, settings)],
-        "shapes": _shapes(table),
-        "rings": _rings(table),
-        "classes": _classes(chosen),
+        "jets": len(chosen), "resolution": [row for region in REGIONS for row in _resolution(chosen, region, settings)],
+        "flavour": [row for region in REGIONS for row in _flavour(chosen, region, settings)], "shapes": _shapes(table),
+        "rings": _rings(table), "classes": _classes(chosen),
         "energy_fractions": {name: float(chosen[f"f_{name}"].mean()) for name in CLASSES},
-    }
+    }  # fmt: skip
 
 
 def _resolution(table: pd.DataFrame, region: Bin, settings: PhysicsSettings | None) -> list[dict[str, Any]]:

@@ -20,17 +20,7 @@ from scipy.stats import rankdata
 
 from ..jets.columns import JETS, groups, inputs
 from ..jets.flavours import paper_flavour
-from ..style import (
-    COLOURS,
-    density_steps,
-    experiment_label,
-    legend,
-    log_pt_axis,
-    room_on_top,
-    selection_label,
-    styled,
-    subplots,
-)
+from ..style import COLOURS, density_steps, experiment_label, finish, legend, log_pt_axis, room_on_top, styled, subplots
 from .binning import PT_BINS, PT_EDGES, Bin, selection_text
 
 __all__ = [
@@ -40,11 +30,9 @@ __all__ = [
 
 #: groups of flavours that figures show: name → (PDG ids, colour, marker)
 FLAVOUR_GROUPS = {
-    "u, d, s": ((1, 2, 3), COLOURS[0], "o"),
-    "c": ((4,), COLOURS[2], "s"),
-    "b": ((5,), COLOURS[3], "D"),
+    "u, d, s": ((1, 2, 3), COLOURS[0], "o"), "c": ((4,), COLOURS[2], "s"), "b": ((5,), COLOURS[3], "D"),
     "gluon": ((21,), COLOURS[1], "^"),
-}
+}  # fmt: skip
 
 
 def flavour_groups(jets: ak.Array) -> dict[str, NDArray[np.bool_]]:
@@ -105,10 +93,7 @@ def plot_spectrum(jets: ak.Array) -> Figure:
     ax.set_ylim(bottom=0.5)
     ax.set_ylabel("Jets / bin")
     log_pt_axis(ax, 20, 4000, r"$p_\mathrm{T}$ [GeV]")
-    room_on_top(ax, 0.25)
-    selection_label(ax, f"{len(jets):,} jets".replace(",", " "))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, f"{len(jets):,} jets".replace(",", " "))
     return figure
 
 
@@ -169,10 +154,7 @@ def plot_target(jets: ak.Array) -> Figure:
     ax.set(xlim=(-0.5, 0.5), ylabel="Probability density")
     ax.set_xlabel(r"Target $\ln(p_\mathrm{T}^\mathrm{gen}\,/\,p_\mathrm{T})$")
     ax.set_ylim(bottom=0)
-    room_on_top(ax, 0.2)
-    selection_label(ax, f"{int(matched.sum()):,} jets".replace(",", " "))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, f"{int(matched.sum()):,} jets".replace(",", " "), room=0.2)
     return figure
 
 
@@ -241,14 +223,9 @@ def plot_correlations(jets: ak.Array) -> Figure:
     image = ax.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
     for (row, column), value in np.ndenumerate(matrix):
         ax.text(
-            column,
-            row,
-            f"{value:.2f}" if np.isfinite(value) else "",
-            ha="center",
-            va="center",
-            fontsize=10,
+            column, row, f"{value:.2f}" if np.isfinite(value) else "", ha="center", va="center", fontsize=10,
             color="w" if abs(value) > 0.6 else "k",
-        )
+        )  # fmt: skip
     ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=13)
     ax.set_yticks(range(len(columns)), columns, fontsize=13)
     ax.tick_params(which="both", length=0)

@@ -157,7 +157,7 @@ def draw_particle_cloud(ax: Axes, jet: ak.Record) -> None:
     ax.add_patch(Circle((0, 0), RADIUS, fill=False, color="0.4", linestyle="--"))
     ax.set(xlim=(-0.75, 0.75), ylim=(-0.75, 0.75), xlabel=r"$\Delta\eta$", ylabel=r"$\Delta\phi$")
     ax.set_aspect("equal", adjustable="box")
-    flavour = flavour_name(paper_flavour(jet["hadronFlav"], jet["partonFlav"]))
+    flavour = flavour_name(int(paper_flavour(jet["hadronFlav"], jet["partonFlav"])))
     facts = {
         r"p_\mathrm{T}": f"{jet['jetPt']:.0f}$ GeV",
         r"p_\mathrm{T}^\mathrm{gen}": f"{jet['genJetPt']:.0f}$ GeV",

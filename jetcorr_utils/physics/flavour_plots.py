@@ -9,20 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..config import PhysicsSettings
-from ..style import (
-    color_of,
-    experiment_label,
-    legend,
-    log_pt_axis,
-    marker_of,
-    note_if_empty,
-    pt_range,
-    room_on_top,
-    selection_label,
-    styled,
-    subplots,
-    title_of,
-)
+from ..style import draw_points, finish, log_pt_axis, note_if_empty, pt_range, styled, subplots
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, Bin, selection_text
 from .profiles import flavour_medians, flavour_profile
 
@@ -44,10 +31,8 @@ def plot_flavour_response(
     offsets = np.linspace(-0.24, 0.24, len(corrections)) if len(corrections) > 1 else [0.0]
     for correction, offset in zip(corrections, offsets, strict=True):
         rows = table[table["correction"] == correction]
-        ax.errorbar(
-            [names.index(name) + offset for name in rows["flavour"]], rows["median"], yerr=rows["median_error"],
-            fmt=marker_of(correction, corrections), color=color_of(correction, corrections), label=title_of(correction),
-        )  # fmt: skip
+        places = [names.index(name) + offset for name in rows["flavour"]]
+        draw_points(ax, correction, corrections, places, rows["median"], rows["median_error"])
     note_if_empty(ax, table)
     ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
     ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
@@ -55,10 +40,7 @@ def plot_flavour_response(
     ax.tick_params(axis="x", which="minor", bottom=False, top=False)
     ax.set_xlim(-0.6, len(names) - 0.4)
     ax.set(xlabel="Jet flavour", ylabel="Median response")
-    room_on_top(ax, 0.28)
-    selection_label(ax, selection_text(pt_bin, eta_bin))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, selection_text(pt_bin, eta_bin), room=0.28)
     return figure
 
 
@@ -80,17 +62,11 @@ def plot_flavour_difference(
     for number, correction in enumerate(corrections):
         rows = table[table["correction"] == correction]
         shift = 1 + 0.03 * (number - (len(corrections) - 1) / 2)
-        ax.errorbar(
-            rows["center"] * shift, rows["difference"], yerr=rows["difference_error"],
-            fmt=marker_of(correction, corrections), color=color_of(correction, corrections), label=title_of(correction),
-        )  # fmt: skip
+        draw_points(ax, correction, corrections, rows["center"] * shift, rows["difference"], rows["difference_error"])
     ax.axhline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
     log_pt_axis(ax, *pt_range(table))
     note_if_empty(ax, table)
     groups = ["".join(first), "".join(second)]
     ax.set_ylabel(rf"$R_\mathrm{{{groups[0]}}} - R_\mathrm{{{groups[1]}}}$ (medians)")
-    room_on_top(ax, 0.25)
-    selection_label(ax, selection_text(None, eta_bin))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, selection_text(None, eta_bin))
     return figure

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import InputError
-from ..metrics import Metric, shown_metrics
+from ..metrics import Metric, gains_in, shown_metrics
 from .binning import ETA_BINS
 from .published import published_text
 
@@ -19,8 +19,8 @@ ETAS = tuple(eta_bin.name for eta_bin in ETA_BINS)
 
 
 def measured_models(metrics: Mapping[str, Any]) -> list[str]:
-    """The models in metrics.json: its entries that have a resolution gain."""
-    return [name for name, entry in metrics.items() if isinstance(entry, Mapping) and "resolution_gain" in entry]
+    """The models in metrics.json: its entries that have gains."""
+    return [name for name, entry in metrics.items() if gains_in(entry)]
 
 
 def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = None) -> pd.DataFrame:
@@ -60,10 +60,7 @@ def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = Non
 
 
 def results_markdown(
-    metrics: Mapping[str, Any],
-    models: Sequence[str] | None = None,
-    *,
-    etas: Sequence[str] = ETAS,
+    metrics: Mapping[str, Any], models: Sequence[str] | None = None, *, etas: Sequence[str] = ETAS
 ) -> str:
     """The results table as a markdown table, aligned so that it reads well in a terminal, too.
 

@@ -15,6 +15,7 @@ from ..style import (
     COLOURS,
     experiment_label,
     figure_with_ratio,
+    finish,
     legend,
     log_pt_axis,
     room_on_top,
@@ -52,10 +53,7 @@ def plot_learning_rate(curve: pd.DataFrame, suggested: float, chosen: float, tit
     low, high = curve["smooth"].min(), max(1.0, curve["smooth"].iloc[0])
     ax.set_ylim(low - 0.5 * (high - low), high + 0.5 * (high - low))
     ax.set(xscale="log", xlabel="Learning rate", ylabel="Loss / loss of the untrained network")
-    room_on_top(ax, 0.3)
-    selection_label(ax, title)
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, title, room=0.3)
     return figure
 
 
@@ -100,9 +98,8 @@ def plot_prediction(target: ArrayLike, prediction: ArrayLike, title: str = "") -
     A network that minimises the absolute error predicts the median of what it cannot tell apart, so the predictions
     spread less than the truth does: the slope is below one.
     """
-    target, prediction = np.asarray(target), np.asarray(prediction)
     known = np.isfinite(target)
-    target, prediction = target[known], prediction[known]
+    target, prediction = np.asarray(target)[known], np.asarray(prediction)[known]
     figure, ax = subplots()
     # A margin, so that the axes have a width for a single jet, too
     margin = np.array([-1e-3, 1e-3])
@@ -125,14 +122,9 @@ def plot_prediction(target: ArrayLike, prediction: ArrayLike, title: str = "") -
     ax.plot([bottom, top], [bottom, top], color="0.4", linestyle="--", linewidth=1, label="Prediction = truth")
     ax.set(
         xlabel=r"True $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$",
-        ylabel=r"Predicted $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$",
-        xlim=(low, high),
-        ylim=(bottom, top),
-    )
-    room_on_top(ax, 0.25)
-    selection_label(ax, title)
-    legend(ax)
-    experiment_label(ax)
+        ylabel=r"Predicted $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$", xlim=(low, high), ylim=(bottom, top),
+    )  # fmt: skip
+    finish(ax, title)
     return figure
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -30,14 +31,8 @@ from .explore_particles import PARTICLE_CLASSES
 from .predictions import predictions_table
 
 __all__ = [
-    "LIMITS",
-    "add_corrections",
-    "add_limits",
-    "composition",
-    "flavour_oracle",
-    "generator_fractions",
-    "train_trees",
-]
+    "LIMITS", "add_corrections", "add_limits", "composition", "flavour_oracle", "generator_fractions", "train_trees",
+]  # fmt: skip
 
 #: what `add_limits` adds, in the order in which figures show it
 LIMITS = ("trees_kinematics", "trees", "oracle_flavour", "oracle_fractions")
@@ -101,7 +96,9 @@ def add_limits(
     return flavour_oracle(result, predictions_table(train.table, {}))
 
 
-def train_trees(columns: NDArray[np.float64], target: NDArray[np.float32], *, seed: int = 1, iterations: int = 400):
+def train_trees(
+    columns: NDArray[np.float64], target: NDArray[np.float32], *, seed: int = 1, iterations: int = 400
+) -> Any:
     """Gradient-boosted trees that minimise the absolute error of the target, stopped on a tenth of the jets.
 
     Parameters
@@ -119,16 +116,9 @@ def train_trees(columns: NDArray[np.float64], target: NDArray[np.float32], *, se
 
     known = np.isfinite(target)
     trees = HistGradientBoostingRegressor(
-        loss="absolute_error",
-        learning_rate=0.08,
-        max_iter=iterations,
-        max_leaf_nodes=48,
-        min_samples_leaf=60,
-        early_stopping=True,
-        validation_fraction=0.1,
-        n_iter_no_change=20,
-        random_state=seed,
-    )
+        loss="absolute_error", learning_rate=0.08, max_iter=iterations, max_leaf_nodes=48, min_samples_leaf=60,
+        early_stopping=True, validation_fraction=0.1, n_iter_no_change=20, random_state=seed,
+    )  # fmt: skip
     return trees.fit(columns[known], target[known])
 
 
@@ -143,7 +133,7 @@ def composition(dataset: CloudDataset) -> NDArray[np.float64]:
     pt, jets = np.where(inside, column["PF_pT"], 0.0), len(dataset)
     jet = np.repeat(np.arange(jets), dataset.multiplicity)
     total = np.maximum(np.bincount(jet, pt, jets), 1e-6)
-    result = [_column(dataset, name) for name in dataset.jet_columns if name not in KINEMATICS]
+    result: list[NDArray] = [_column(dataset, name) for name in dataset.jet_columns if name not in KINEMATICS]
     for codes, _, _ in PARTICLE_CLASSES.values():
         chosen = np.isin(np.abs(column["PF_id"]), codes)
         result.append(np.bincount(jet, np.where(chosen, pt, 0), jets) / total)
@@ -219,7 +209,7 @@ def add_corrections(
     other = pd.DataFrame(columns | {f"{name}_factor": values for name, values in factors.items()})
     keys = predictions[IDENTIFIERS].astype(np.int64)
     matched = keys.merge(other.drop_duplicates(IDENTIFIERS), on=IDENTIFIERS, how="left", validate="many_to_one")
-    added = {}
+    added: dict[str, NDArray[np.float64]] = {}
     for name in factors:
         factor = matched[f"{name}_factor"].to_numpy()
         if np.isnan(factor).any():

@@ -9,7 +9,7 @@ All are measured on response = corrected pt / generator pt, in bins of the gener
 - flavour range = largest - smallest of the six medians
 - closure = median - 1
 
-On toys of 2 500 jets (tests/physics/test_metrics.py) the errors of closure and resolution are right to a per cent;
+On toys of 2 500 jets (tests/physics/test_measurement.py) the errors of closure and resolution are right to a per cent;
 those of the gains, to which resampling adds noise of its own, are a quarter too large.
 
 A bin with too few jets has null for its value and says how many jets there are.
@@ -121,7 +121,9 @@ def _bins_of(
         if len(rows) >= settings.min_jets:
             groups = [rows[flavour[rows] == code] for code in FLAVOURS]
             enough = min(map(len, groups)) >= settings.min_flavour_jets
-            found[place] = Jets(bootstrap, values, rows, groups if enough else None, standard and standard[place])
+            found[place] = Jets(
+                bootstrap, values, rows, groups if enough else None, standard[place] if standard else None
+            )
     return found
 
 
@@ -142,7 +144,7 @@ def _binned(metric: Metric, predictions: pd.DataFrame, bins: Mapping[tuple[str, 
     result: Binned = {}
     for eta_bin, pt_bin in product(ETA_BINS, PT_BINS):
         jets = bins.get((eta_bin.name, pt_bin.name))
-        replicas = metric.function(jets) if jets is not None else None
+        replicas = metric.measure(jets) if jets is not None else None
         number = len(rows_in(predictions, pt_bin, eta_bin))
         nothing: Estimate = {"value": None, "error": None, "jets": number}
         result.setdefault(eta_bin.name, {})[pt_bin.name] = nothing if replicas is None else estimate(replicas, number)

@@ -62,11 +62,15 @@ def seed_groups(names: Sequence[str], models: Models) -> dict[str, list[str]]:
     return {name: group for name, group in groups.items() if len(group) > 1 and name in names}
 
 
+def _names(model: NetworkSettings) -> list[str]:
+    return [model.features] if isinstance(model.features, str) else list(model.features)
+
+
 def with_settings(metrics: Mapping[str, Any], models: Mapping[str, NetworkSettings]) -> dict[str, Any]:
     """The metrics, each of the models with what a reader of metrics.json must know of it."""
     known = {
         name: {
-            "architecture": model.architecture, "inputs": [model.features],
+            "architecture": model.architecture, "inputs": _names(model),
             "flavour_balance": model.training.flavour_balance,
             "variant_of": model.variant_of, "scan": model.scan, "seed_of": model.seed_of,
         } for name, model in models.items()
@@ -80,7 +84,7 @@ def frontier_weights(models: Mapping[str, NetworkSettings]) -> dict[str, float]:
     Models of a frontier have the same architecture and features, and all training jets. There is none unless one of
     the frontiers has three weights or more.
     """
-    families: dict[tuple[str, str], dict[str, float]] = {}
+    families: dict[tuple[str, str | tuple[str, ...]], dict[str, float]] = {}
     for name, model in models.items():
         if model.seed_of is None and model.training.max_jets is None:
             family = families.setdefault((model.architecture, model.features), {})
@@ -119,7 +123,7 @@ def choose_weights(
     """
     rows = []
     for name, weight in weights.items():
-        row = {"network": models[name].architecture, "features": models[name].features, "λ": weight}
+        row = {"network": models[name].architecture, "features": ", ".join(_names(models[name])), "λ": weight}
         for quantity, title in {"resolution_gain": "resolution gain", "flavour_gain": "flavour gain"}.items():
             entry = metrics[name][quantity][eta][pt]
             values = [float("nan") if entry[key] is None else 100 * entry[key] for key in ("value", "error")]

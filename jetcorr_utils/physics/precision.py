@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..config import PhysicsSettings
 from ..metrics import METRICS, Jets
-from ..style import color_of, experiment_label, marker_of, selection_label, styled, subplots, title_of
+from ..style import draw_points, experiment_label, selection_label, styled, subplots
 from .binning import ETA_BINS, PT_BINS
 from .measurement import absolute_log_error, rows_in
 from .predictions import predictions_table, response
@@ -52,7 +52,8 @@ def precision_cost(
     for name in variants:
         jets = Jets(bootstrap, response(predictions, name), rows, None, standard)
         measured[name] = {"mae": jets.mean(absolute_log_error(predictions, name))}
-        measured[name] |= {metric: METRICS[metric].function(jets) for metric in ("resolution_gain", "closure")}
+        found = {metric: METRICS[metric].measure(jets) for metric in ("resolution_gain", "closure")}
+        measured[name] |= {metric: values for metric, values in found.items() if values is not None}
     reference = measured[next(iter(variants))]
     return pd.DataFrame([{"variant": name} | _row(numbers, reference, len(rows)) for name, numbers in measured.items()])
 
@@ -89,10 +90,8 @@ def plot_precision_cost(costs: Mapping[str, pd.DataFrame]) -> Figure:
         for number, (model, table) in enumerate(costs.items()):
             variants = table.iloc[1:]
             x = np.arange(len(variants)) + 0.16 * (number - (len(costs) - 1) / 2)
-            ax.errorbar(
-                x, unit * variants[f"{quantity}_change"], unit * variants[f"{quantity}_change_error"],
-                fmt=marker_of(model, names), color=color_of(model, names), capsize=4, label=title_of(model),
-            )  # fmt: skip
+            change, error = (unit * variants[f"{quantity}_{part}"] for part in ("change", "change_error"))
+            draw_points(ax, model, names, x, change, error, capsize=4)
         ax.axhline(0, color="grey", linewidth=1)
         ax.set_xticks(range(len(variants)), variants["variant"])
         ax.set(xlim=(-0.6, len(variants) - 0.4), ylabel=label)

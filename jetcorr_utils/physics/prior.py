@@ -17,19 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from ..config import PhysicsSettings
-from ..style import (
-    COLOURS,
-    experiment_label,
-    legend,
-    log_pt_axis,
-    note_if_empty,
-    pt_range,
-    room_on_top,
-    selection_label,
-    styled,
-    subplots,
-    title_of,
-)
+from ..style import COLOURS, finish, log_pt_axis, note_if_empty, pt_range, selection_label, styled, subplots, title_of
 from .binning import ETA_BINS, PT_EDGES_ABOVE_CUT, Bin, selection_text
 from .predictions import corrected_pt
 from .statistics import event_keys, poisson_weights
@@ -150,9 +138,7 @@ def plot_prior_dependence(
         log_pt_axis(ax, *pt_range(table), label=r"Corrected $p_\mathrm{T}$ [GeV]")
         selection_label(ax, title_of(correction) + "\n" + selection_text(None, eta_bin))
     axes[0, 0].set_ylabel("Median response")
-    room_on_top(axes[0, 0], 0.25)
-    legend(axes[0, -1])
-    experiment_label(axes[0, 0], right="" if len(corrections) > 1 else "13 TeV")
+    finish(axes[0, 0], key=axes[0, -1], right="" if len(corrections) > 1 else "13 TeV")
     if len(corrections) > 1:
         axes[0, -1].set_title("13 TeV", loc="right", fontsize=15)
     return figure

@@ -75,16 +75,15 @@ def profile(
     inside = _inside(predictions, eta_bin, pt_bin)
     rows_of = [np.flatnonzero(inside & (variable >= low) & (variable < high)) for low, high in pairwise(edges)]
     standard = response(predictions, "standard")
-    reference = [bootstrap.resolution(standard, rows) if len(rows) >= min_jets else None for rows in rows_of]
+    reference = {n: bootstrap.resolution(standard, rows) for n, rows in enumerate(rows_of) if len(rows) >= min_jets}
     result = []
     for correction in corrections:
         values = response(predictions, correction)
-        for number, rows in enumerate(rows_of):
-            if len(rows) < min_jets:
-                continue
+        for number, resolution in reference.items():
+            rows = rows_of[number]
             row = {"correction": correction, "low": edges[number], "high": edges[number + 1]}
             row |= {"center": np.median(variable[rows]), "jets": len(rows)}
-            for name, numbers in _shape(bootstrap, values, rows, reference[number]).items():
+            for name, numbers in _shape(bootstrap, values, rows, resolution).items():
                 row |= {name: numbers[0], f"{name}_error": np.std(numbers[1:], ddof=1)}
             result.append(row)
     return pd.DataFrame(result, columns=[*BIN_COLUMNS, *with_errors(SHAPES)])
@@ -160,12 +159,9 @@ def _shape(
     resolution = (high - low) / median
     far = np.abs(values - median[0]) > 2.5 * (high - low)[0] / 1.349
     return {
-        "median": median,
-        "resolution": resolution,
-        "ratio": resolution / reference,
-        "effective_sigma": bootstrap.effective_sigma(values, rows) / median,
-        "tail": bootstrap.mean(far, rows),
-    }
+        "median": median, "resolution": resolution, "ratio": resolution / reference,
+        "effective_sigma": bootstrap.effective_sigma(values, rows) / median, "tail": bootstrap.mean(far, rows),
+    }  # fmt: skip
 
 
 def _inside(predictions: pd.DataFrame, eta_bin: Bin | None, pt_bin: Bin | None) -> NDArray[np.bool_]:

@@ -29,11 +29,9 @@ class Published:
 def _paper_resolution() -> list[Published]:
     pt_bins = ("30-inf", "30-100", "100-300", "300-1000", "1000-inf")
     percent = {
-        ("PFN", "0-1.3"): (2.2, 0.2, 1.4, 4.5, 8.0),
-        ("ParticleNet", "0-1.3"): (2.5, 0.6, 1.6, 4.8, 7.8),
-        ("PFN", "1.3-2.5"): (5.9, 1.0, 6.9, 12.9, 5.0),
-        ("ParticleNet", "1.3-2.5"): (5.9, 1.3, 7.1, 11.9, 9.4),
-    }
+        ("PFN", "0-1.3"): (2.2, 0.2, 1.4, 4.5, 8.0), ("ParticleNet", "0-1.3"): (2.5, 0.6, 1.6, 4.8, 7.8),
+        ("PFN", "1.3-2.5"): (5.9, 1.0, 6.9, 12.9, 5.0), ("ParticleNet", "1.3-2.5"): (5.9, 1.3, 7.1, 11.9, 9.4),
+    }  # fmt: skip
     return [
         Published("paper", model, "resolution_gain", eta, pt, value)
         for (model, eta), values in percent.items()
@@ -48,11 +46,8 @@ def _thesis_resolution() -> list[Published]:
 
 def _flavour() -> list[Published]:
     percent = {
-        ("0-1.3", "30-inf"): 36,
-        ("1.3-2.5", "30-inf"): 39,
-        ("0-1.3", "300-1000"): 56,
-        ("1.3-2.5", "300-1000"): 70,
-    }
+        ("0-1.3", "30-inf"): 36, ("1.3-2.5", "30-inf"): 39, ("0-1.3", "300-1000"): 56, ("1.3-2.5", "300-1000"): 70,
+    }  # fmt: skip
     paper = [Published("paper", "ParticleNet", "flavour_gain", eta, pt, value) for (eta, pt), value in percent.items()]
     return [*paper, Published("thesis", "ParticleNet", "flavour_gain", "0-2.5", "30-inf", 68)]
 

@@ -32,20 +32,10 @@ if TYPE_CHECKING:
     from ..run import RunFolder
 
 __all__ = [
-    "add_closed",
-    "add_offset_correction",
-    "add_reference_corrections",
-    "closed",
-    "closure_figures",
-    "first_corrections",
-    "further_figures",
-    "limit_figures",
-    "prior_figures",
-    "references",
-    "training_figures",
-    "variation_figures",
-    "weights_on_validation",
-]
+    "add_closed", "add_offset_correction", "add_reference_corrections", "closed", "closure_figures",
+    "first_corrections", "further_figures", "limit_figures", "prior_figures", "references", "training_figures",
+    "variation_figures", "weights_on_validation",
+]  # fmt: skip
 
 Figures = Iterator[tuple[str, Figure]]
 
@@ -101,8 +91,8 @@ def add_reference_corrections(predictions: pd.DataFrame, study: Study) -> pd.Dat
     """
     if not study.physics.limits:
         return predictions
-    numbers = (predictions[name].to_numpy() for name in ("run", "lumi", "event"))
-    if (split_of(*numbers, study.data.split) != SPLITS["test"]).any():
+    run, lumi, event = (predictions[name].to_numpy() for name in ("run", "lumi", "event"))
+    if (split_of(run, lumi, event, study.data.split) != SPLITS["test"]).any():
         raise InputError("predictions: not of the study's test jets: data.split has changed; run notebook 05 again")
     return add_limits(predictions, load_clouds(study.data, "open"), files=ensure_files(study.data))
 
@@ -152,7 +142,7 @@ def variation_figures(
 ) -> Figures:
     """The gains on jets of other simulations beside those on the test jets (``physics.variations``)."""
     for metric in shown_metrics() if variations else ():
-        figure = plot_variations({"As trained": metrics} | variations, models, quantity=metric.name)
+        figure = plot_variations({"As trained": metrics, **variations}, models, quantity=metric.name)
         yield f"06_variations_{metric.name}", figure
 
 

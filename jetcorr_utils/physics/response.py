@@ -27,13 +27,9 @@ from .predictions import REQUIRED, pt_branch
 from .statistics import event_keys, poisson_weights
 
 __all__ = [
-    "ResponseProcessor",
-    "bootstrap_histogram",
-    "fill_response",
-    "histogram_quantiles",
-    "quantile_table",
-    "response_histogram",
-]
+    "ResponseProcessor", "bootstrap_histogram", "corrections_in", "fill_response", "histogram_quantiles",
+    "quantile_table", "response_histogram",
+]  # fmt: skip
 
 Executor = Literal["iterative", "futures", "dask"]
 
@@ -47,13 +43,10 @@ RESPONSE_AXIS = (2000, 0.0, 2.0)
 def response_histogram(corrections: Sequence[str], pt_edges: Sequence[float] = tuple(PT_EDGES)) -> hist.Hist:
     """An empty histogram of whole-number counts: correction × gen pt × abs(gen eta) × flavour × response."""
     return hist.Hist(
-        hist.axis.StrCategory(list(corrections), name="correction"),
-        _pt_axis(pt_edges),
+        hist.axis.StrCategory(list(corrections), name="correction"), _pt_axis(pt_edges),
         hist.axis.Variable(ABS_ETA_EDGES, name="abs_eta", label=r"$|\eta^\mathrm{gen}|$", underflow=False),
-        hist.axis.IntCategory([0, 1, 2, 3, 4, 5, 21], name="flavour"),
-        _response_axis(),
-        storage=hist.storage.Int64(),
-    )
+        hist.axis.IntCategory([0, 1, 2, 3, 4, 5, 21], name="flavour"), _response_axis(), storage=hist.storage.Int64(),
+    )  # fmt: skip
 
 
 def bootstrap_histogram(
@@ -61,12 +54,10 @@ def bootstrap_histogram(
 ) -> hist.Hist:
     """An empty histogram of whole-number counts: correction × gen pt × replica × response, for streamed errors."""
     return hist.Hist(
-        hist.axis.StrCategory(list(corrections), name="correction"),
-        _pt_axis(pt_edges),
-        hist.axis.Integer(0, replicas, name="replica", underflow=False, overflow=False),
-        _response_axis(),
+        hist.axis.StrCategory(list(corrections), name="correction"), _pt_axis(pt_edges),
+        hist.axis.Integer(0, replicas, name="replica", underflow=False, overflow=False), _response_axis(),
         storage=hist.storage.Int64(),
-    )
+    )  # fmt: skip
 
 
 class ResponseProcessor(processor.ProcessorABC):
@@ -154,10 +145,8 @@ def fill_response(
         _check_file(path, corrections, tree)
     run = processor.Runner(
         _executor(executor, workers, client, progress),
-        pre_executor=processor.IterativeExecutor(status=False, retries=0),
-        chunksize=chunk_size,
-        schema=BaseSchema,
-    )
+        pre_executor=processor.IterativeExecutor(status=False, retries=0), chunksize=chunk_size, schema=BaseSchema,
+    )  # fmt: skip
     output = run(
         {"jets": {"files": {str(path): tree for path in files}}},
         processor_instance=ResponseProcessor(corrections, pt_edges, replicas, seed),
@@ -213,13 +202,22 @@ def quantile_table(histograms: Mapping[str, hist.Hist], correction: str) -> pd.D
     return pd.DataFrame(table)
 
 
-def _check_file(path: str | Path, corrections: Sequence[str], tree: str) -> None:
-    """Refuse a file that the processor would fail on, with its name."""
+def corrections_in(path: str | Path, tree: str = "jets") -> list[str]:
+    """The corrections that a predictions file has: the standard one, and those of models."""
+    return ["standard", *(name.removesuffix("_sigma") for name in _branches(path, tree) if name.endswith("_sigma"))]
+
+
+def _branches(path: str | Path, tree: str) -> list[str]:
     try:
         with uproot.open(path) as file:
-            branches = file[tree].keys() if tree in file else []
+            return file[tree].keys() if tree in file else []
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable ROOT file: {' '.join(str(error).split())[:120]}") from None
+
+
+def _check_file(path: str | Path, corrections: Sequence[str], tree: str) -> None:
+    """Refuse a file that the processor would fail on, with its name."""
+    branches = _branches(path, tree)
     missing = [name for name in (*REQUIRED, *map(pt_branch, corrections)) if name not in branches]
     if missing:
         raise InputError(f"{path}: tree {tree!r} has no branch {missing[0]!r}")

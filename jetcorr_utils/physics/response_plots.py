@@ -11,15 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..config import PhysicsSettings
-from ..metrics import METRICS
+from ..metrics import METRICS, Metric
 from ..style import (
     color_of,
     density_steps,
+    draw_points,
     experiment_label,
     figure_with_ratio,
+    finish,
     legend,
     log_pt_axis,
-    marker_of,
     note_if_empty,
     pt_range,
     room_on_top,
@@ -34,7 +35,7 @@ from .predictions import response
 from .profiles import profile
 
 __all__ = [
-    "draw_points", "plot_gain", "plot_median_response", "plot_resolution", "plot_response_distribution",
+    "draw_profile", "plot_gain", "plot_median_response", "plot_resolution", "plot_response_distribution",
     "plot_width_and_tails",
 ]  # fmt: skip
 
@@ -55,10 +56,7 @@ def plot_response_distribution(
     ax.set(xlabel=r"Response $p_\mathrm{T}^\mathrm{corr}\,/\,p_\mathrm{T}^\mathrm{gen}$", ylabel="Probability density")
     ax.set_xlim(low, high)
     ax.set_ylim(bottom=0)
-    room_on_top(ax, 0.2)
-    selection_label(ax, selection_text(pt_bin, eta_bin) + f"\n{len(jets):,} jets".replace(",", " "))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, selection_text(pt_bin, eta_bin) + f"\n{len(jets):,} jets".replace(",", " "), room=0.2)
     return figure
 
 
@@ -73,15 +71,12 @@ def plot_median_response(
     figure, ax = subplots()
     table = profile(predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin)
     table = table[table["median"].between(0.85, 1.15)]
-    draw_points(ax, table, "median", corrections)
+    draw_profile(ax, table, "median", corrections)
     ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
     ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
     log_pt_axis(ax, *pt_range(table))
     ax.set_ylabel("Median response")
-    room_on_top(ax, 0.25)
-    selection_label(ax, selection_text(None, eta_bin))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, selection_text(None, eta_bin))
     return figure
 
 
@@ -95,8 +90,8 @@ def plot_resolution(
     """Resolution (IQR / median) against gen pt, and its ratio to the standard correction with paired errors."""
     figure, main, ratio = figure_with_ratio()
     table = profile(predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin)
-    draw_points(main, table, "resolution", corrections)
-    draw_points(ratio, table[table["correction"] != "standard"], "ratio", corrections)
+    draw_profile(main, table, "resolution", corrections)
+    draw_profile(ratio, table[table["correction"] != "standard"], "ratio", corrections)
     ratio.axhline(1, color="0.4", linestyle="--", linewidth=1, zorder=0)
     log_pt_axis(ratio, *pt_range(table))
     main.set_xlabel("")
@@ -121,11 +116,10 @@ def plot_width_and_tails(
 ) -> Figure:
     """Effective Gaussian width of the response against gen pt, and the share of jets beyond 2.5 widths of it."""
     figure, main, lower = figure_with_ratio()
-    binning = {"edges": PT_EDGES_ABOVE_CUT, "eta_bin": eta_bin, "min_jets": 100}
-    table = profile(predictions, corrections, settings, **binning)
-    draw_points(main, table, "effective_sigma", corrections)
+    table = profile(predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin, min_jets=100)
+    draw_profile(main, table, "effective_sigma", corrections)
     percent = table.assign(tail=100 * table["tail"], tail_error=100 * table["tail_error"])
-    draw_points(lower, percent, "tail", corrections)
+    draw_profile(lower, percent, "tail", corrections)
     lower.axhline(1.24, color="0.5", linestyle="--", linewidth=1, zorder=0)
     log_pt_axis(lower, *pt_range(table))
     main.set_xlabel("")
@@ -133,10 +127,7 @@ def plot_width_and_tails(
     main.set_ylim(bottom=0)
     lower.set_ylabel("Tail [%]", fontsize=15)
     lower.set_ylim(bottom=0)
-    room_on_top(main, 0.1)
-    selection_label(main, selection_text(None, eta_bin), x=0.3)
-    legend(main)
-    experiment_label(main)
+    finish(main, selection_text(None, eta_bin), x=0.3, room=0.1)
     return figure
 
 
@@ -154,13 +145,10 @@ def plot_gain(
         for model, offset in zip(models, offsets, strict=True):
             entries = [metrics[model][quantity][eta][pt] for pt in pt_bins]
             known = [number for number, entry in enumerate(entries) if entry["value"] is not None]
-            ax.errorbar(
-                np.array(known) + offset, [metric.scale * entries[n]["value"] for n in known],
-                yerr=[metric.scale * (entries[n]["error"] or 0) for n in known], fmt=marker_of(model, models),
-                color=color_of(model, models), label=title_of(model), capsize=3,
-            )  # fmt: skip
-        if quantity == "flavour_gain":
-            _mark_reach(ax, metrics[models[0]].get("flavour_reach", {}).get(eta, {}), pt_bins)
+            values, errors = ([metric.scale * (entries[n][key] or 0) for n in known] for key in ("value", "error"))
+            draw_points(ax, model, models, np.array(known) + offset, values, errors, capsize=3)
+        if metric.reach:
+            _mark_reach(ax, metrics[models[0]].get(metric.reach, {}).get(eta, {}), metric, pt_bins)
         ax.axvline(0.5, ymax=0.75, color="0.8", linewidth=1, zorder=0)
         ax.axhline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
         ax.set_xticks(range(len(pt_bins)), [pt.replace("-inf", "+").replace("-", "–") for pt in pt_bins], rotation=30)
@@ -170,33 +158,28 @@ def plot_gain(
         selection_label(ax, selection_text(None, Bin(float(low), float(high))))
     axes[0, 0].set_ylabel(metric.label.replace(" [", " over L1 + L2L3 [") if metric.gain else metric.label)
     axes[0, -1].set_xlabel(r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]")
-    room_on_top(axes[0, 0], 0.25)
-    legend(axes[0, -1])
-    experiment_label(axes[0, 0], right="")
+    finish(axes[0, 0], key=axes[0, -1], right="")
     axes[0, -1].set_title("13 TeV", loc="right", fontsize=15)
     return figure
 
 
-def _mark_reach(ax: Axes, reach: Mapping[str, Any], pt_bins: Sequence[str]) -> None:
+def _mark_reach(ax: Axes, reach: Mapping[str, Any], metric: Metric, pt_bins: Sequence[str]) -> None:
     """A grey line in each bin at the gain that a correction without flavour dependence would score."""
     known = [
         (place, reach[pt]["value"]) for place, pt in enumerate(pt_bins) if reach.get(pt, {}).get("value") is not None
     ]
     for number, (place, value) in enumerate(known):
         label = "No flavour dependence" if number == 0 else None
-        ax.plot([place - 0.32, place + 0.32], [100 * value] * 2, color="0.55", linewidth=2, label=label)
+        ax.plot([place - 0.32, place + 0.32], [metric.scale * value] * 2, color="0.55", linewidth=2, label=label)
 
 
-def draw_points(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:
+def draw_profile(ax: Axes, table: pd.DataFrame, column: str, corrections: Sequence[str]) -> None:
     """Points with error bars, a colour and a marker for each correction; says so if there are none."""
     note_if_empty(ax, table)
     shown = [name for name in corrections if (table["correction"] == name).any()]
     for name in shown:
         rows = table[table["correction"] == name]
-        ax.errorbar(
-            rows["center"], rows[column], yerr=rows[f"{column}_error"], fmt=marker_of(name, corrections),
-            color=color_of(name, corrections), label=title_of(name),
-        )  # fmt: skip
+        draw_points(ax, name, corrections, rows["center"], rows[column], rows[f"{column}_error"])
 
 
 def _response_range(values: np.ndarray) -> tuple[float, float]:

@@ -191,7 +191,7 @@ class Bootstrap:
         low, median, high = self.quantiles(values, rows, (0.25, 0.5, 0.75)).T
         return (high - low) / median
 
-    def mean(self, values: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def mean(self, values: NDArray, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Means (1 + R,) of ``values[rows]``."""
         weights = self.weights[:, rows].astype(np.float32)
         with np.errstate(invalid="ignore"):

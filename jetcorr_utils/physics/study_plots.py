@@ -13,10 +13,9 @@ from ..metrics import METRICS
 from ..style import (
     COLOURS,
     color_of,
+    draw_points,
     experiment_label,
-    legend,
-    marker_of,
-    room_on_top,
+    finish,
     selection_label,
     styled,
     subplots,
@@ -44,9 +43,7 @@ def plot_limits(
         for row, model in enumerate(models):
             value, error = _percent(metrics, model, quantity, eta, pt)
             if value is not None:
-                ax.errorbar(
-                    value, row, xerr=error, fmt=marker_of(model, models), color=color_of(model, models), capsize=3
-                )  # fmt: skip
+                draw_points(ax, model, models, value, row, None, xerr=error, capsize=3)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
         ax.set_xlabel(METRICS[quantity].label)
         ax.grid(axis="y", color="0.9")
@@ -93,10 +90,7 @@ def plot_frontier(
             points.append((*flavour, *resolution, name))
         points = [point for point in points if point[0] is not None and point[2] is not None]
         x, dx, y, dy, names = zip(*points, strict=True) if points else ((),) * 5
-        ax.errorbar(
-            x, y, xerr=dx, yerr=dy, fmt=marker_of(family, list(families)), color=color_of(family, list(families)),
-            linestyle="-", linewidth=1, label=title_of(family),
-        )  # fmt: skip
+        draw_points(ax, family, list(families), x, y, dy, xerr=dx, linestyle="-", linewidth=1)
         # above the points of one half of the families and below those of the other, which may lie near
         up = -18 if number < len(families) / 2 else 8
         for place_x, place_y, name in zip(x, y, names, strict=True):
@@ -112,10 +106,7 @@ def plot_frontier(
     ax.plot(THESIS[1], THESIS[0], "*", color="0.4", markersize=13, label="Thesis (CMS simulation)")
     ax.set(xlabel=METRICS["flavour_gain"].label, ylabel=METRICS["resolution_gain"].label)
     ax.margins(0.15)
-    room_on_top(ax, 0.25)
-    selection_label(ax, _bin_text(eta, pt))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, _bin_text(eta, pt))
     return figure
 
 
@@ -135,15 +126,11 @@ def plot_learning_curve(curve: pd.DataFrame, *, eta: str = "0-2.5", pt: str = "3
     for model in models:
         rows = curve[curve["model"] == model].sort_values("jets")
         gain, error = 100 * rows["resolution_gain"], 100 * rows["resolution_gain_error"]
-        look = {"fmt": marker_of(model, models), "color": color_of(model, models), "label": title_of(model)}
-        ax.errorbar(rows["jets"], gain, yerr=error, linestyle="-", linewidth=1, **look)
+        draw_points(ax, model, models, rows["jets"], gain, error, linestyle="-", linewidth=1)
     ax.set_xscale("log")
     ax.set(xlabel="Training jets", ylabel=METRICS["resolution_gain"].label)
     ax.axhline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
-    room_on_top(ax, 0.25)
-    selection_label(ax, _bin_text(eta, pt))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, _bin_text(eta, pt))
     return figure
 
 
@@ -191,9 +178,7 @@ def plot_variations(
         ax.set_xlabel(r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]")
         selection_label(ax, f"{title_of(model)}\n{selection_text(None, Bin(*map(float, eta.split('-'))))}")
     axes[0, 0].set_ylabel(METRICS[quantity].label)
-    room_on_top(axes[0, 0], 0.25)
-    legend(axes[0, -1])
-    experiment_label(axes[0, 0], right="" if len(models) > 1 else "13 TeV")
+    finish(axes[0, 0], key=axes[0, -1], right="" if len(models) > 1 else "13 TeV")
     return figure
 
 

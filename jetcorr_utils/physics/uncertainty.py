@@ -14,14 +14,12 @@ from ..config import PhysicsSettings
 from ..style import (
     color_of,
     density_steps,
+    draw_points,
     experiment_label,
-    legend,
+    finish,
     log_pt_axis,
-    marker_of,
     note_if_empty,
     pt_range,
-    room_on_top,
-    selection_label,
     styled,
     subplots,
     title_of,
@@ -73,10 +71,8 @@ def coverage_profile(
             below, middle, above = bootstrap.quantiles(pulls, rows, (ONE_SIGMA[0], 0.5, ONE_SIGMA[1])).T
             true = bootstrap.quantiles(pulls * sigma, rows, ONE_SIGMA)
             numbers = {
-                "pull_mean": middle,
-                "pull_width": (above - below) / 2,
-                "true_sigma": (true[:, 1] - true[:, 0]) / 2,
-            }
+                "pull_mean": middle, "pull_width": (above - below) / 2, "true_sigma": (true[:, 1] - true[:, 0]) / 2,
+            }  # fmt: skip
             numbers["predicted_sigma"] = bootstrap.median(sigma, rows)
             for name, (limit, _) in COVERAGES.items():
                 numbers[name] = bootstrap.mean(np.abs(pulls) < limit, rows)
@@ -101,10 +97,7 @@ def plot_pull(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
     ax.set(xlim=(-5, 5), ylabel="Probability density")
     ax.set_xlabel(r"Pull $\ln(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T}^\mathrm{corr})\,/\,\sigma$")
     ax.set_ylim(bottom=0)
-    room_on_top(ax, 0.25)
-    selection_label(ax, f"{len(predictions):,} jets".replace(",", " "))
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, f"{len(predictions):,} jets".replace(",", " "))
     return figure
 
 
@@ -128,11 +121,8 @@ def plot_coverage(
             rows = table[table["model"] == model]
             shift = 0.12 * (number - (len(models) - 1) / 2)
             x = np.arange(len(rows)) + shift if by == "flavour" else rows["center"]
-            ax.errorbar(
-                x, rows[name], yerr=rows[f"{name}_error"], fmt=marker_of(model, models), color=color_of(model, models),
-                label=title_of(model) if name == "coverage68" else None,
-                markerfacecolor=color_of(model, models) if name == "coverage68" else "white",
-            )  # fmt: skip
+            open_ = {} if name == "coverage68" else {"label": None, "markerfacecolor": "white"}
+            draw_points(ax, model, models, x, rows[name], rows[f"{name}_error"], **open_)
     if by == "flavour":
         names = [FLAVOURS[int(code)] for code in table[table["model"] == models[0]]["low"]]
         names = names or list(FLAVOURS.values())
@@ -147,10 +137,7 @@ def plot_coverage(
     note_if_empty(ax, table)
     ax.set_ylabel("Coverage")
     ax.set_ylim(0.6, 1.0)
-    room_on_top(ax, 0.2)
-    selection_label(ax, r"filled: within $\sigma$, open: within $1.96\,\sigma$" + "\n" + r"bands: nominal $\pm 1\%$")
-    legend(ax)
-    experiment_label(ax)
+    finish(ax, r"filled: within $\sigma$, open: within $1.96\,\sigma$" + "\n" + r"bands: nominal $\pm 1\%$", room=0.2)
     return figure
 
 
@@ -166,10 +153,7 @@ def plot_predicted_resolution(
         edges = np.quantile(sigma, np.linspace(0, 1, bins + 1))
         edges[-1] *= 1 + 1e-9
         table = coverage_profile(predictions, [model], settings, by=f"{model}_sigma", edges=edges, min_jets=20)
-        ax.errorbar(
-            table["predicted_sigma"], table["true_sigma"], yerr=table["true_sigma_error"], fmt=marker_of(model, models),
-            color=color_of(model, models), label=title_of(model),
-        )  # fmt: skip
+        draw_points(ax, model, models, table["predicted_sigma"], table["true_sigma"], table["true_sigma_error"])
         if len(table):
             largest = max(largest, table["predicted_sigma"].max(), table["true_sigma"].max())
     note_if_empty(ax, table)

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from ..config import DataSettings, Study
@@ -81,7 +82,7 @@ def varied_parameters(overrides: Mapping[str, Any]) -> Parameters:
     Raises
     ------
     InputError
-        If there is no parameter of a name.
+        If there is no parameter of a name, or its value is one of several numbers, or should be.
     """
     from ..simulation import Parameters
 
@@ -91,6 +92,9 @@ def varied_parameters(overrides: Mapping[str, Any]) -> Parameters:
         settings = getattr(parameters, group, None)
         if settings is None or name not in {field.name for field in dataclasses.fields(settings)}:
             raise InputError(f"physics.variations: the simulation has no parameter {dotted!r}, see data/README.md")
+        known = getattr(settings, name)
+        if np.shape(value) != np.shape(known):
+            raise InputError(f"physics.variations: {dotted} is {value!r}, where the simulation has {known!r}")
         parameters = dataclasses.replace(parameters, **{group: dataclasses.replace(settings, **{name: value})})
     return parameters
 

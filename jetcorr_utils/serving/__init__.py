@@ -6,13 +6,6 @@ from .server import TritonServer
 from .server_environment import server_available
 
 __all__ = [
-    "Service",
-    "TritonServer",
-    "inference_metrics",
-    "measure_inference",
-    "measure_multiplicity",
-    "open_service",
-    "prometheus_metrics",
-    "server_available",
-    "usage",
-]
+    "Service", "TritonServer", "inference_metrics", "measure_inference", "measure_multiplicity", "open_service",
+    "prometheus_metrics", "server_available", "usage",
+]  # fmt: skip

@@ -15,7 +15,7 @@ Two things that Triton cannot be asked for keep its memory and its key from othe
 - It takes the key of its restricted interfaces as an argument, and everyone can read the arguments of a process. The
   command has a key there that no request can carry; it is stopped before its first instruction (ptrace), and the
   argument made to point to its environment, which only this account can read. Where that is not permitted the
-  restricted interfaces stay closed to all, and shared memory is not used.
+  restricted interfaces stay closed to all, and shared memory is not used; what the caller needs is open then.
 """
 
 import contextlib
@@ -31,6 +31,8 @@ import threading
 
 NO_KEY = "=\n"
 """The end of an argument that gets the key: what stands there until then is no value of a header."""
+USE = "health,metadata,inference,model-config,model-repository,statistics,"
+"""The interfaces that a server for its caller alone closes as well."""
 PATIENCE = 10.0
 """Seconds that the command has to end by itself."""
 
@@ -111,6 +113,16 @@ def wait_for_caller(process: subprocess.Popen) -> None:
 
 def start(command: tuple[str, ...], variables: dict[str, str], key: str) -> subprocess.Popen:
     """Start the command with these variables, and with the key in its arguments where others cannot read it."""
+    process, keyed = _start(command, variables, key)
+    if not keyed and any(USE in text for text in command):
+        end(process)
+        process, _ = _start(tuple(text.replace(USE, "") for text in command), variables, key)
+    return process
+
+
+def _start(command: tuple[str, ...], variables: dict[str, str], key: str) -> tuple[subprocess.Popen, bool]:
+    """The command's process, and whether it has the key."""
+    done = False
     hidden = {number: f"JETCORR_ARGUMENT_{number}" for number, text in enumerate(command) if text.endswith(NO_KEY)}
     keyed = {name: command[n].removesuffix(NO_KEY) + "=" + key for n, name in hidden.items()}
     told, tell = os.pipe()
@@ -133,9 +145,10 @@ def start(command: tuple[str, ...], variables: dict[str, str], key: str) -> subp
         if os.WIFSTOPPED(status):
             with contextlib.suppress(OSError):
                 hide_arguments(process.pid, hidden)
+                done = True
             _libc.ptrace(PTRACE_DETACH, process.pid, 0, 0)
     os.close(told)
-    return process
+    return process, done
 
 
 def main(shm_prefix: str, key_variable: str, *command: str) -> int:

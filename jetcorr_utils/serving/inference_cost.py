@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http.client import HTTPException
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..addresses import open_directly
@@ -25,21 +25,14 @@ from ..inference.predictor import Predictor, taken_by
 from ..inference.triton_predictor import TritonPredictor
 
 __all__ = [
-    "PUBLISHED_JETS_PER_S",
-    "breakdown",
-    "inference_metrics",
-    "measure_inference",
-    "measure_multiplicity",
-    "prometheus_metrics",
-    "usage",
-]
+    "PUBLISHED_JETS_PER_S", "breakdown", "inference_metrics", "measure_inference", "measure_multiplicity",
+    "prometheus_metrics", "usage",
+]  # fmt: skip
 
 PUBLISHED_JETS_PER_S = {
-    ("pfn", "CPU"): {256: 2226, 1024: 3086},
-    ("particlenet", "CPU"): {256: 210, 1024: 310},
-    ("pfn", "GPU"): {256: 15065, 1024: 27929},
-    ("particlenet", "GPU"): {256: 1719, 1024: 1805},
-}
+    ("pfn", "CPU"): {256: 2226, 1024: 3086}, ("particlenet", "CPU"): {256: 210, 1024: 310},
+    ("pfn", "GPU"): {256: 15065, 1024: 27929}, ("particlenet", "GPU"): {256: 1719, 1024: 1805},
+}  # fmt: skip
 """Jets/s by batch size of the published calibration (`deinal/jec-inference`): Triton 21.09, one serial HTTP client."""
 
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
@@ -181,7 +174,8 @@ def measure_multiplicity(
     groups = np.array_split(np.argsort(counts, kind="stable"), min(bins, len(counts)))
     for group in tqdm(groups, desc=f"{predictor.name}: multiplicities", disable=not progress):
         chosen = [generator.choice(group, batch_size) for _ in range(4)]
-        batches, times = [pad(clouds, rows) for rows in chosen], []
+        batches = [pad(clouds, rows) for rows in chosen]
+        times: list[float] = []
         predictor.infer(batches[0])
         _time(predictor, batches, seconds, times)
         low, median, high = 1e6 * np.quantile(times, [0.25, 0.5, 0.75]) / batch_size
@@ -189,7 +183,7 @@ def measure_multiplicity(
     return pd.DataFrame(rows)
 
 
-def _time(predictor: Predictor, batches: Sequence[Mapping[str, Any]], seconds: float, times: list[float]) -> None:
+def _time(predictor: Predictor, batches: Sequence[dict[str, NDArray]], seconds: float, times: list[float]) -> None:
     """Append the seconds that each request took."""
     start = time.perf_counter()
     while not times or time.perf_counter() - start < seconds:

@@ -5,6 +5,7 @@ The notebook must give its results on every machine, so the choice is made here 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,14 +24,10 @@ from .server_environment import server_available
 __all__ = ["Service", "open_service"]
 
 COUNTERS = {
-    "nv_inference_request_success": "requests",
-    "nv_inference_request_failure": "failed",
-    "nv_inference_count": "jets",
-    "nv_inference_exec_count": "executions",
-    "nv_inference_request_duration_us": "requests [µs]",
-    "nv_inference_queue_duration_us": "queue [µs]",
-    "nv_inference_compute_infer_duration_us": "model [µs]",
-}
+    "nv_inference_request_success": "requests", "nv_inference_request_failure": "failed", "nv_inference_count": "jets",
+    "nv_inference_exec_count": "executions", "nv_inference_request_duration_us": "requests [µs]",
+    "nv_inference_queue_duration_us": "queue [µs]", "nv_inference_compute_infer_duration_us": "model [µs]",
+}  # fmt: skip
 """Triton's counters for Prometheus (its metrics.md), and what they count here."""
 
 
@@ -48,7 +45,7 @@ class Service:
         The local server, if one was started.
     """
 
-    predictors: dict[str, Predictor]
+    predictors: Mapping[str, Predictor]
     text: str
     server: TritonServer | None = None
 
@@ -144,10 +141,10 @@ def open_service(
         reason = str(error).splitlines()[0]
         return Service(open_predictors(repository), f"ONNX Runtime in this process, since {reason}")
     address = server.http_url if protocol == "http" else server.grpc_url
-    predictors, options = {}, {"shared_memory": shared_memory, "server": server}
+    predictors: dict[str, TritonPredictor] = {}
     try:
         for name in names:
-            predictors[name] = TritonPredictor(address, name, protocol, **options)
+            predictors[name] = TritonPredictor(address, name, protocol, shared_memory=shared_memory, server=server)
     except BaseException:
         Service(predictors, "", server).close()
         raise
@@ -159,4 +156,4 @@ def _start(repository: str | Path, log: str | Path | None) -> TritonServer:
     """A server on this machine; ServerError where none can run or start."""
     if reason := server_available():
         raise ServerError(reason)
-    return TritonServer(repository, log=log, poll_seconds=None).start()
+    return TritonServer(repository, log=log, poll_seconds=None, private=True).start()

@@ -24,7 +24,7 @@ from typing import Self
 
 from ..errors import InputError, ServerError
 from ..export.triton_repository import LOCAL_CONFIG
-from ..files import scratch_folder
+from ..files import open_own, scratch_folder
 from ..inference.triton_connection import KEY_HEADER, KEY_VARIABLE
 from ..listening import listens
 from . import guard
@@ -56,6 +56,9 @@ class TritonServer:
         How often the repository is looked at for new versions and models; None: never.
     environment
         The server's environment, see `find_environment`.
+    private
+        Answer only who knows the server's key, which `Connection` does in processes of this account. Where the key
+        cannot be hidden (see `guard`), and for the metrics, all accounts are answered.
     timeout
         Seconds that it may take to become ready.
 
@@ -79,6 +82,7 @@ class TritonServer:
         log: str | Path | None = None,
         poll_seconds: int | None = 2,
         environment: str | Path | None = None,
+        private: bool = False,
         timeout: float = 120.0,
     ) -> None:
         self.repository = Path(repository).absolute()
@@ -91,7 +95,8 @@ class TritonServer:
         ports = _ports(host, http_port, grpc_port, metrics_port)
         self.http_url, self.grpc_url, self.metrics_url = (f"{host}:{port}" for port in ports)
         self.log = self._kept_log = Path(log).absolute() if log else None
-        self.poll_seconds = poll_seconds
+        self.poll_seconds, self.private = poll_seconds, private
+        self._key = secrets.token_hex(32)
         self.timeout = timeout
         self.pid: int | None = None
         self._guard: subprocess.Popen | None = None
@@ -136,7 +141,7 @@ class TritonServer:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"jetcorr_{os.getpid()}_{self.http_url.rpartition(':')[2]}_"
         command = [str(binary), *self._arguments(served.folder, backends, prefix)]
-        with open(self.log, "ab") as log:
+        with open_own(self.log) as log:
             self._log_begin = log.tell()
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, prefix, KEY_VARIABLE, *command],
@@ -144,7 +149,7 @@ class TritonServer:
                 start_new_session=True,  # an interrupt in a notebook or terminal is not meant for the server
             )  # fmt: skip
         with contextlib.suppress(BrokenPipeError):  # it has ended already
-            given = variables(folder) | {KEY_VARIABLE: secrets.token_hex(32)}
+            given = variables(folder) | {KEY_VARIABLE: self._key}
             self._guard.stdin.write(json.dumps(given).encode() + b"\n")
             self._guard.stdin.flush()
         self.pid = int(self._guard.stdout.readline() or 0)
@@ -164,7 +169,7 @@ class TritonServer:
                 except OSError as error:  # a full disk, or a folder that changed while it was read: later, then
                     problems = [str(error)]
                 if problems:
-                    with open(self.log, "a", encoding="utf-8") as log:
+                    with open_own(self.log, "a") as log:
                         log.writelines(f"jetcorr: not served: {problem}\n" for problem in problems)
 
         thread = threading.Thread(target=follow, name="jetcorr-served", daemon=True)
@@ -239,7 +244,7 @@ class TritonServer:
 
     def _arguments(self, models: Path, backends: Path, prefix: str) -> list[str]:
         host, http_port = self.http_url.rsplit(":", 1)
-        closed = f"shared-memory,trace,logging:{KEY_HEADER}{guard.NO_KEY}"
+        closed = f"{guard.USE if self.private else ''}shared-memory,trace,logging:{KEY_HEADER}{guard.NO_KEY}"
         arguments = [
             f"--model-repository={models}", f"--backend-directory={backends}",
             f"--model-config-name={LOCAL_CONFIG}",
@@ -255,7 +260,7 @@ class TritonServer:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.timeout
-        while not _is_ready(self.http_url):
+        while not _is_ready(self.http_url, self._key):
             fatal = FATAL.search(self._said())
             if fatal is not None or not self.running:
                 reason = f": {fatal.group()}" if fatal else ""
@@ -270,10 +275,10 @@ class TritonServer:
             time.sleep(0.1)
 
 
-def _is_ready(url: str) -> bool:
+def _is_ready(url: str, key: str) -> bool:
     connection = http.client.HTTPConnection(url, timeout=5)
     try:
-        connection.request("GET", "/v2/health/ready")
+        connection.request("GET", "/v2/health/ready", headers={KEY_HEADER: key})
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

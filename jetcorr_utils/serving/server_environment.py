@@ -118,13 +118,10 @@ def variables(folder: Path) -> dict[str, str]:
     """
     allocator = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
     return allocator | {
-        "HOME": str(folder),
-        "LANG": "C.UTF-8",
-        "LD_LIBRARY_PATH": f"{folder}/libraries/wheel:{folder}/libraries",
-        "PATH": f"{folder}/environment/bin:/usr/local/bin:/usr/bin:/bin",
-        "TMPDIR": str(folder),
+        "HOME": str(folder), "LANG": "C.UTF-8", "LD_LIBRARY_PATH": f"{folder}/libraries/wheel:{folder}/libraries",
+        "PATH": f"{folder}/environment/bin:/usr/local/bin:/usr/bin:/bin", "TMPDIR": str(folder),
         "VIRTUAL_ENV": f"{folder}/environment",
-    }
+    }  # fmt: skip
 
 
 def _package(environment: Path) -> Path:
@@ -153,14 +150,9 @@ def _python_library(environment: Path) -> Path:
     code = "import sys, sysconfig; print(sysconfig.get_config_var('LIBDIR'), sys.base_prefix + '/lib', sep='\\n')"
     try:
         found = subprocess.run(
-            [python, "-I", "-S", "-c", code],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            check=True,
-            timeout=60,
-        )
+            [python, "-I", "-S", "-c", code], capture_output=True, text=True, encoding="utf-8", errors="replace",
+            check=True, timeout=60,
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         raise InputError(f"{python} does not run: `make .venv-triton/.ready` makes the environment anew") from None
     for folder in os.fsdecode(found.stdout).splitlines():

@@ -7,18 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..style import (
-    COLOURS,
-    color_of,
-    experiment_label,
-    legend,
-    marker_of,
-    room_on_top,
-    selection_label,
-    styled,
-    subplots,
-    title_of,
-)
+from ..style import COLOURS, color_of, finish, marker_of, styled, subplots, title_of
 from .inference_cost import PUBLISHED_JETS_PER_S
 
 __all__ = ["plot_multiplicity", "plot_throughput", "plot_time_per_jet"]
@@ -31,7 +20,7 @@ def plot_throughput(tables: Mapping[str, pd.DataFrame], where: str = "Triton on 
     Parameters
     ----------
     tables
-        By model, as `statistics.measure_inference` returns them.
+        By model, as `inference_cost.measure_inference` returns them.
     where
         What answered the requests.
     """
@@ -44,19 +33,14 @@ def plot_throughput(tables: Mapping[str, pd.DataFrame], where: str = "Triton on 
             look = {"color": color_of(name, list(tables)), "marker": marker_of(name, list(tables)), "fillstyle": "none"}
             label = f"{title_of(name)}, published, {device}"
             ax.plot(
-                list(published),
-                list(published.values()),
-                linestyle=":" if device == "CPU" else "--",
-                label=label,
+                list(published), list(published.values()), linestyle=":" if device == "CPU" else "--", label=label,
                 **look,
-            )
+            )  # fmt: skip
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(xlabel="Jets in a request", ylabel="Jets / s")
-    room_on_top(ax, 0.3)
-    legend(ax)
-    experiment_label(ax, right="")
+    finish(ax, room=0.3, right="")
     return figure
 
 
@@ -67,16 +51,14 @@ def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
     Parameters
     ----------
     table
-        As `statistics.measure_inference` returns it; times in microseconds a jet.
+        As `inference_cost.measure_inference` returns it; times in microseconds a jet.
     """
     figure, ax = subplots()
     parts = (
-        ("wall", "Total, as the client sees it", "black", "s"),
-        ("model", "Model", COLOURS[0], "o"),
-        ("queue", "Queue", COLOURS[2], "D"),
-        ("network", "Network, HTTP or gRPC", COLOURS[1], "^"),
+        ("wall", "Total, as the client sees it", "black", "s"), ("model", "Model", COLOURS[0], "o"),
+        ("queue", "Queue", COLOURS[2], "D"), ("network", "Network, HTTP or gRPC", COLOURS[1], "^"),
         ("packing", "Packing in the client", COLOURS[3], "v"),
-    )
+    )  # fmt: skip
     for column, label, color, marker in parts:
         if (table[column] > 0).any():
             ax.plot(table["batch_size"], table[column], label=label, color=color, marker=marker)
@@ -84,10 +66,7 @@ def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(xlabel="Jets in a request", ylabel=r"Time per jet [$\mu$s]")
-    room_on_top(ax, 0.25)
-    selection_label(ax, title)
-    legend(ax)
-    experiment_label(ax, right="")
+    finish(ax, title, right="")
     return figure
 
 
@@ -98,7 +77,7 @@ def plot_multiplicity(tables: Mapping[str, pd.DataFrame], batch_size: int) -> Fi
     Parameters
     ----------
     tables
-        By model, as `statistics.measure_multiplicity` returns them.
+        By model, as `inference_cost.measure_multiplicity` returns them.
     batch_size
         Jets in a request.
     """
@@ -111,8 +90,5 @@ def plot_multiplicity(tables: Mapping[str, pd.DataFrame], batch_size: int) -> Fi
     ax.set_yscale("log")
     ax.set_xlim(left=0)
     ax.set(xlabel="Particles in a jet", ylabel=r"Time per jet [$\mu$s]")
-    room_on_top(ax, 0.3)
-    selection_label(ax, f"requests of {batch_size} jets")
-    legend(ax)
-    experiment_label(ax, right="")
+    finish(ax, f"requests of {batch_size} jets", room=0.3, right="")
     return figure

@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 
 from ..baseline import StandardCorrection, derive, load_correction, write_correction
 from ..processes import cores
+from .event_blocks import Blocks
 from .events import Events
 from .parameters import SIMULATION_VERSION, Parameters
-from .workers import Blocks
 
 __all__ = ["CORRECTIONS", "calibration_jets", "derive_corrections", "simulation_correction"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..compiled import compiled
 from ..jets.ragged import offsets_of, owners
-from .particle_flow import Candidates
+from .reconstruction import Candidates
 
 __all__ = ["RADIUS", "Jets", "areas", "cluster", "delta_phi", "match", "rho"]
 

@@ -15,16 +15,7 @@ from ..compiled import compiled
 from .parameters import Detector
 from .particles import Particles
 
-__all__ = [
-    "Cells",
-    "Signals",
-    "cells_of",
-    "hadron_response",
-    "impact",
-    "measure",
-    "track_efficiency",
-]
-
+__all__ = ["Cells", "Signals", "cells_of", "hadron_response", "impact", "measure", "track_efficiency"]
 
 _PROMPT = 0.02  # m; electrons made farther out are taken for hadrons, if they leave a track
 
@@ -183,7 +174,7 @@ def measure(particles: Particles, end: NDArray, detector: Detector, rng: np.rand
     )
     hadron = energy * hadron_response(energy, detector) * rng.standard_gamma(width**-2) * width**2
     share = np.where(rng.random(n) < detector.ecal_shower_start, 1 - np.sqrt(rng.random(n)), 0.0)
-    # What a displaced electron with a track leaves in the ECAL is taken for a hadron's, see `particle_flow`.
+    # What a displaced electron with a track leaves in the ECAL is taken for a hadron's, see `reconstruction`.
     photon = np.where(track == 211, photon * detector.ecal_hadron_response, photon)
     ecal = np.where(electromagnetic, photon, hadron * share * detector.ecal_hadron_response * hadronic)
     arrives = reaches & np.isinf(end)

@@ -16,9 +16,9 @@ from .detector import measure
 from .generator import Collisions, generate, pythia_seed
 from .material import convert_photons, interact
 from .parameters import Parameters
-from .particle_flow import Candidates, reconstruct
 from .particles import Particles, concatenate, to_cartesian
 from .pileup import PileupDraw, overlay
+from .reconstruction import Candidates, reconstruct
 
 __all__ = ["Events", "simulate_events"]
 

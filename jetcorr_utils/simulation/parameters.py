@@ -45,11 +45,9 @@ class Generator:
     tune: int = _value(14, "", "Pythia's Tune:pp; 14 is Monash 2013", "arXiv:1404.5630")
     min_pthat: float = _value(20.0, "GeV", "smallest transverse momentum of the hard process", "below the jets' 30 GeV")
     bias_power: float = _value(
-        5.0,
-        "",
-        "events are enhanced by pthat to this power, which makes the spectrum flat",
+        5.0, "", "events are enhanced by pthat to this power, which makes the spectrum flat",
         "as CMS's flat QCD samples",
-    )
+    )  # fmt: skip
     leading_jets: int = _value(0, "", "jets of an event that are written, those of highest pt; 0: all", "the open data")
     events_per_block: int = _value(200, "", "events that share one seed", "a few seconds of work")
 

@@ -10,15 +10,16 @@ import awkward as ak
 import uproot
 from tqdm.auto import tqdm
 
+from ..baseline import load_correction
 from ..errors import InputError
 from ..files import atomic_path, checksum, locked, read_json, write_json
 from ..jets.columns import BRANCHES, TREE
 from ..processes import cores
-from .calibration import CORRECTIONS, load_correction
+from .calibration import CORRECTIONS
+from .event_blocks import Blocks
 from .events import Events
 from .ntuple import create_tree, ntuple
 from .parameters import SIMULATION_VERSION, Parameters
-from .workers import Blocks
 
 __all__ = ["BLOCKS_PER_FILE", "block_of_jets", "recorded_checksums", "simulate"]
 
@@ -138,7 +139,8 @@ def _resume(out: Path, identity: dict, jets: int) -> tuple[list[Path], int]:
     wanted_before, checksums = found.pop("jets", None), found.pop("xxh3", {})
     if differs := ", ".join(key for key in identity if found.get(key) != identity[key]):
         raise InputError(f"{out}: holds jets of another simulation ({differs} differ); choose another folder")
-    files, sizes = [], []
+    files: list[Path] = []
+    sizes: list[int] = []
     while (path := out / f"jets_{len(files):03d}.root").exists():
         files.append(path)
         sizes.append(_count(path))

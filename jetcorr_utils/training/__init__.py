@@ -4,11 +4,11 @@ from .checkpoint import load_model
 from .loop import train
 from .prediction import predict
 from .rate_finder import find_learning_rate
-from .result import TrainingResult, load_result
+from .result import TrainingResult, load_result, read_history
 from .side_by_side import train_models
 from .torchrun import process_group
 
 __all__ = [
-    "TrainingResult", "find_learning_rate", "load_model", "load_result", "predict", "process_group", "train",
-    "train_models",
+    "TrainingResult", "find_learning_rate", "load_model", "load_result", "predict", "process_group",
+    "read_history", "train", "train_models",
 ]  # fmt: skip

@@ -111,5 +111,5 @@ def _selection(dataset: CloudDataset) -> str:
 
 def _ranges(dataset: CloudDataset) -> str:
     limits = jet_range(dataset)
-    rows = {text: "{:.4g} to {:.4g}".format(*limits[name]) for name, text in _RANGES.items()}
+    rows: dict[str, object] = {text: "{:.4g} to {:.4g}".format(*limits[name]) for name, text in _RANGES.items()}
     return _table(rows, "training jets", "range")

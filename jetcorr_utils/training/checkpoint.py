@@ -17,7 +17,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from ..config import ModelSettings
-from ..errors import InputError
+from ..errors import InputError, memory_errors
 from ..files import atomic_path, write_json
 from ..models import CloudNetwork, build_model
 
@@ -57,12 +57,15 @@ def load_model(folder: str | Path) -> CloudNetwork:
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint; train a model first (notebook 02 or `jetcorr train`)")
     try:
-        content = torch.load(_intact(path), map_location="cpu", weights_only=True)
-        if (found := content.get("format")) != _FORMAT:
-            raise InputError(f"it is of format {found!r}, this version reads {_FORMAT!r}; train the model again")
-        settings = TypeAdapter(ModelSettings).validate_python(json.loads(content["settings"]))
-        model = build_model(settings)
-        model.load_state_dict(content["weights"])
+        with memory_errors():
+            content = torch.load(_intact(path), map_location="cpu", weights_only=True)
+            if (found := content.get("format")) != _FORMAT:
+                raise InputError(f"it is of format {found!r}, this version reads {_FORMAT!r}; train the model again")
+            settings = TypeAdapter(ModelSettings).validate_python(json.loads(content["settings"]))
+            model = build_model(settings)
+            model.load_state_dict(content["weights"])
+    except MemoryError:
+        raise
     except ValidationError as error:
         raise InputError(f"{path}: settings of the checkpoint are not valid: {error.errors()[0]['msg']}") from None
     except Exception as error:
@@ -111,7 +114,10 @@ def read_state(path: Path, key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        state = torch.load(_intact(path), map_location="cpu", weights_only=True)
+        with memory_errors():
+            state = torch.load(_intact(path), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # torch raises many types here
         _log.warning("%s cannot be read, so the training starts anew: %s", path, error)
         return None

@@ -10,12 +10,12 @@ import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, memory_errors
 from ..files import locked
 from ..models.allocator import keep_memory as keep_freed_memory
 from ..models.denormals import denormals_as_zero
@@ -85,6 +85,8 @@ def train(
         in `folder`.
     TrainingError
         If a loss or a gradient is not finite; the batch is saved beside the checkpoint.
+    MemoryError
+        If the memory of the machine or of the GPU is not enough.
     """
     if not len(train) or not len(validation):
         raise InputError(f"cannot train on {len(train)} jets and validate on {len(validation)}: both need some")
@@ -99,13 +101,18 @@ def train(
     if options.max_jets is not None and options.max_jets < len(train):
         train = train.select(sample_rows(len(train), options.max_jets, options.seed))
     alone = locked(folder, "training", wait=False) if rank() == 0 else contextlib.nullcontext()
-    with alone, denormals_as_zero(), torch.random.fork_rng():  # leaves the random state of the caller as it was
+    with (
+        alone,
+        memory_errors(),
+        denormals_as_zero(),
+        torch.random.fork_rng(),
+    ):  # leaves the random state of the caller as it was
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if amp is None:
             amp = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()
         run = TrainingState(settings, train, validation, device, amp, compile)
-        if resume and (known := from_first_process(lambda: finished_result(Path(folder), run.key))) is not None:
-            return known
+        if resume and (known := from_first_process(lambda: _ended(Path(folder), run.key))) is not None:
+            return TrainingResult.from_plain(known)
         reports = Reports(Path(folder), run, log_dir, metrics_file, progress)
         state = from_first_process(lambda: reports.saved_state(run.key) if resume else None)
         if state is not None:
@@ -120,3 +127,9 @@ def train(
             result = run.result()
             reports.end(result)
     return result
+
+
+def _ended(folder: Path, key: str) -> dict[str, Any] | None:
+    """The result of this training where it has ended before, in the plain values that travel between processes."""
+    known = finished_result(folder, key)
+    return None if known is None else known.plain()

@@ -30,11 +30,9 @@ def build_optimizer(model: nn.Module, settings: TrainingSettings) -> Optimizer:
         # Without this option its first five steps go uphill: their rectification is -1 (pytorch-optimizer 4.1)
         return Ranger(groups, lr=rate, degenerated_to_sgd=True)
     classes: dict[str, Any] = {
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-        "rmsprop": torch.optim.RMSprop,
+        "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop,
         "adagrad": torch.optim.Adagrad,
-    }
+    }  # fmt: skip
     return classes[settings.optimizer](groups, lr=rate)
 
 

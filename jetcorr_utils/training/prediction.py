@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import BatchLoader, CloudBatch
+from ..errors import memory_errors
 from ..models import CloudNetwork, correction
 from ..models.process_sums import total_over_processes
 from .torchrun import share_of
@@ -21,7 +22,8 @@ __all__ = ["evaluate", "forward", "predict"]
 
 def predict(model: CloudNetwork, dataset: CloudDataset, batch_size: int = 1024) -> tuple[np.ndarray, np.ndarray]:
     """The log of the correction factor and its resolution for each jet of `dataset`, both `(B,)` float32."""
-    outputs = evaluate(model, dataset, batch_size, next(model.parameters()).device)
+    with memory_errors():
+        outputs = evaluate(model, dataset, batch_size, next(model.parameters()).device)
     factor, sigma = correction(outputs)
     return factor.numpy(), sigma.numpy()
 

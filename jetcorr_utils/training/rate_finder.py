@@ -6,6 +6,7 @@ Train a few steps while the rate grows exponentially; below a good rate the loss
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..data.batches import BatchLoader
+from ..data.batches import BatchLoader, CloudBatch
 from ..errors import InputError
 from ..models import build_model
 from ..models.losses import CorrectionLoss
@@ -85,7 +86,7 @@ def find_learning_rate(
     return float(curve["learning_rate"][curve["smooth"].idxmin()]) / 10, curve
 
 
-def _endless(loader: BatchLoader):
+def _endless(loader: BatchLoader) -> Iterator[CloudBatch]:
     epoch = 0
     while True:
         loader.set_epoch(epoch)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tqdm.auto import tqdm
 
 from ..addresses import refuse_secrets
+from ..files import open_own
 from .card import write_model_card
 from .checkpoint import CHECKPOINT, STATE, read_state, save_model, write_state
 from .result import TrainingResult, save_result
@@ -139,5 +140,5 @@ class MetricsFile:
             text = json.dumps({**finite, "timestamp": now}) + "\n"
         else:
             text = "".join(f"{now} {name}={value}\n" for name, value in finite.items())
-        with self._path.open("a", encoding="utf-8") as file:
+        with open_own(self._path, "a") as file:
             file.write(text)

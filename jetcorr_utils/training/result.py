@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..errors import InputError
 from ..files import atomic_path, fingerprint, known_shape, read_json, write_json
 
-__all__ = ["TrainingResult", "finished_result", "load_result", "save_result"]
+__all__ = ["TrainingResult", "finished_result", "load_result", "read_history", "save_result"]
 
 HISTORY, SUMMARY = "history.csv", "result.json"
 
@@ -51,6 +53,15 @@ class TrainingResult:
         names = ("validation_mae", "constant_mae", "best_epoch", "parameters", "jets_per_s")
         return {name: getattr(self, name) for name in names}
 
+    def plain(self) -> dict[str, Any]:
+        """All of it in lists and numbers; `from_plain` reads it."""
+        return vars(self) | {"history": self.history.to_dict("list")}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> TrainingResult:
+        """The result that `plain` gave these values for."""
+        return cls(**{**values, "history": pd.DataFrame(values["history"])})
+
 
 def save_result(result: TrainingResult, folder: Path, key: str, made: Sequence[str]) -> None:
     """Write the history as `history.csv` and the rest as `result.json`: last, and with what tells that it is all there.
@@ -70,7 +81,8 @@ def load_result(folder: str | Path) -> TrainingResult:
     Raises
     ------
     InputError
-        If no training has ended there, or what it left is damaged.
+        If no training has ended there, or what it left is damaged: the error of its checkpoint is a number, and that of
+        its epoch in the history.
     """
     folder = Path(folder)
     if not (folder / SUMMARY).is_file() or not (folder / HISTORY).is_file():
@@ -78,7 +90,30 @@ def load_result(folder: str | Path) -> TrainingResult:
     summary = read_json(folder / SUMMARY)
     with known_shape(folder / SUMMARY):
         numbers = {name: value for name, value in summary.items() if name not in ("key", "files")}
-        return TrainingResult(history=pd.read_csv(folder / HISTORY), **numbers)
+        result = TrainingResult(history=read_history(folder / HISTORY), **numbers)
+        (noted,) = result.history.loc[result.history["epoch"] == result.best_epoch, "validation_mae"]
+        if not np.isclose(noted, result.validation_mae, rtol=1e-6):
+            raise InputError(
+                f"{folder}: damaged, {SUMMARY} and {HISTORY} do not agree on the validation_mae of epoch "
+                f"{result.best_epoch}; train the model again"
+            )
+        return result
+
+
+def read_history(path: str | Path) -> pd.DataFrame:
+    """The table of epochs that a training left.
+
+    Raises
+    ------
+    InputError
+        If it is damaged: each row has the number of its epoch and a validation_mae.
+    """
+    with known_shape(path):
+        history = pd.read_csv(path)
+        numbers = history[["epoch", "validation_mae"]].astype(float)
+        if history.empty or not np.isfinite(numbers.to_numpy()).all():
+            raise ValueError
+    return history
 
 
 def finished_result(folder: Path, key: str) -> TrainingResult | None:
@@ -86,5 +121,7 @@ def finished_result(folder: Path, key: str) -> TrainingResult | None:
     summary = read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
     if not isinstance(summary, dict) or summary.get("key") != key:
         return None
-    same = ((folder / name).is_file() and fingerprint(folder / name) == was for name, was in summary["files"].items())
+    with known_shape(folder / SUMMARY):
+        made = dict(summary["files"])
+    same = ((folder / name).is_file() and fingerprint(folder / name) == was for name, was in made.items())
     return load_result(folder) if all(same) else None

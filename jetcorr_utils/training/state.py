@@ -60,13 +60,9 @@ class TrainingState:
         self.network = in_parallel(torch.compile(self.model, dynamic=True) if compile else self.model)
         self.loss = CorrectionLoss(self.options).to(self.device)
         self.loader = BatchLoader(
-            train,
-            self.options.batch_size,
-            shuffle=True,
-            seed=self.options.seed,
-            rank=rank(),
+            train, self.options.batch_size, shuffle=True, seed=self.options.seed, rank=rank(),
             world_size=process_count(),
-        )
+        )  # fmt: skip
         self.optimizer = build_optimizer(self.model, self.options)
         self.schedule, self.plateau = build_schedules(self.optimizer, self.options, len(self.loader))
         self.validation_labels = _labels(validation)
@@ -107,8 +103,7 @@ class TrainingState:
         for step, batch in enumerate(self.loader):
             size = min(self.options.batch_size, len(self.train) - step * self.options.batch_size)  # of all processes
             sums += size * np.array([*self._step(batch, folder), 1.0])
-        sums = total_over_processes(sums)
-        loss, mae, jets = sums.tolist()
+        loss, mae, jets = total_over_processes(sums).tolist()
         return {"train_loss": loss / jets, "train_mae": mae / jets}
 
     def _step(self, batch: CloudBatch, folder: Path) -> tuple[float, float]:
@@ -159,14 +154,12 @@ class TrainingState:
         history = pd.DataFrame(self.rows)
         target = np.asarray(self.validation.target)
         return TrainingResult(
-            history=history,
-            best_epoch=self.best_epoch,
+            history=history, best_epoch=self.best_epoch,
             validation_mae=float(history["validation_mae"][self.best_epoch - 1]),
             constant_mae=float(np.abs(target - np.median(self.train.target)).mean()),
-            seconds=float(history["seconds"].sum()),
-            jets_per_s=len(self.train) * self.epoch / self.train_seconds,
+            seconds=float(history["seconds"].sum()), jets_per_s=len(self.train) * self.epoch / self.train_seconds,
             parameters=sum(p.numel() for p in self.model.parameters()),
-        )
+        )  # fmt: skip
 
 
 def _labels(dataset: CloudDataset) -> tuple[Tensor, Tensor, Tensor]:

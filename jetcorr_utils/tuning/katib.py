@@ -1,6 +1,6 @@
 """Finished Katib experiments: their Trial objects as a search that all figures and the full-length training can read.
 
-What a trial on the shared volume leaves (`tuning.cluster`) has its learning curve, too; the Trial objects of the
+What a trial on the shared volume leaves (`tuning.katib_trial`) has its learning curve, too; the Trial objects of the
 cluster's API have the parameters, the metrics and the state, and are enough where the volume is out of reach:
 `kubectl get trials -l katib.kubeflow.org/experiment=NAME -o json > trials.json`.
 """
@@ -16,14 +16,17 @@ from typing import Any
 from ..config import Study
 from ..errors import InputError
 from ..files import write_json
-from .cluster import parse_values
+from ..metrics import METRICS
+from .katib_trial import parse_values
 from .search_result import SEARCH, SearchResult, describe_search, load_search
-from .trial import TrialRecord, check_trial_name, read_trial, write_record
+from .trial import State, TrialRecord, check_trial_name, read_trial, write_record
 
 __all__ = ["import_experiment"]
 
 #: condition of a Trial that is true → state of ours; a trial without metrics has failed for us
-_STATES = {"Succeeded": "complete", "EarlyStopped": "pruned", "Failed": "failed", "MetricsUnavailable": "failed"}
+_STATES: dict[str, State] = {
+    "Succeeded": "complete", "EarlyStopped": "pruned", "Failed": "failed", "MetricsUnavailable": "failed",
+}  # fmt: skip
 
 
 def import_experiment(
@@ -98,7 +101,7 @@ def _record(number: int, trial: Mapping[str, Any], study: Study) -> TrialRecord 
     observed = status.get("observation", {}).get("metrics", ())
     metrics = {one["name"]: float(one["latest"]) for one in observed if _is_number(one["latest"])}
     state = _STATES[conditions[-1]["type"]]
-    if state == "complete" and "resolution_gain" not in metrics:
+    if state == "complete" and not any(METRICS[name].function for name in metrics if name in METRICS):
         state = "constant"  # only these end well without the metrics of a trained network
     error = f"{conditions[-1]['type']}: {conditions[-1].get('message', '')}" if state == "failed" else None
     return TrialRecord(number, state, values, metrics, error)

@@ -12,6 +12,8 @@ stopped at any moment and taken up again with no trial lost or counted twice:
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +22,12 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..config import TuningSettings
-from ..files import Lock
+from ..errors import InputError, JetcorrError
+from ..files import Lock, open_own
 from .space import Parameters, draw
 from .trial import RECORD, TrialRecord, read_trial, write_record
 
@@ -32,6 +35,8 @@ __all__ = ["TrialQueue", "quiet_optuna"]
 
 JOURNAL = "journal.jsonl"
 NUMBER = "number"
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -54,21 +59,26 @@ class TrialQueue:
         The search's folder; it holds the journal and a folder for each trial.
     tuning
         The settings of the search.
+
+    Raises
+    ------
+    InputError
+        If the journal is damaged. Of a last line that was cut off it is only said: its process was killed.
     """
 
     def __init__(self, folder: Path, tuning: TuningSettings) -> None:
         self.folder, self.tuning = folder, tuning
         self._lock = Lock(folder / "queue.lock", "search")
         journal = str(folder / JOURNAL)
-        with quiet_optuna():
+        open_own(journal).close()  # Optuna would make it wherever a link leads
+        with quiet_optuna(), _named_line(journal):
             self.study = optuna.create_study(
                 storage=JournalStorage(JournalFileBackend(journal, lock_obj=_JournalLock(journal))),
-                study_name="jetcorr",
-                sampler=_SamplerByNumber(lambda number: _sampler(tuning, number)),
-                pruner=_pruner(tuning),
-                direction="minimize",
-                load_if_exists=True,
-            )
+                study_name="jetcorr", sampler=_SamplerByNumber(lambda number: _sampler(tuning, number)),
+                pruner=_pruner(tuning), direction="minimize", load_if_exists=True,
+            )  # fmt: skip
+            for frozen in self._trials(None):
+                int(frozen.user_attrs[NUMBER])
 
     def trial_folder(self, number: int) -> Path:
         """Where the trial `number` keeps its files."""
@@ -213,15 +223,50 @@ class _JournalLock:
 
 def _drop_torn_line(path: str) -> None:
     """Cut off what stands after the last line end: an entry whose writer died, which would spoil the next one."""
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         return
-    with open(path, "rb+") as file:
+    with open_own(path, "rb+") as file:
         size = file.seek(0, os.SEEK_END)
         start = max(0, size - 65536)
         file.seek(start)
         tail = file.read()
         if tail and not tail.endswith(b"\n"):
+            log.warning("%s: its last line was cut off, as by a process that was killed; it is left out", path)
             file.truncate(start + tail.rfind(b"\n") + 1)
+
+
+@contextlib.contextmanager
+def _named_line(journal: str) -> Iterator[None]:
+    """Turn whatever Optuna raises at a line that it did not write into an error that names it."""
+    try:
+        yield
+    except (JetcorrError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        line = _first_bad_line(Path(journal).read_bytes().splitlines())
+        raise InputError(
+            f"{journal}: damaged, line {line} is no entry of Optuna's; delete the file: the trials that have ended are "
+            "kept"
+        ) from error
+
+
+def _first_bad_line(lines: list[bytes]) -> int:
+    """The number of the first line that Optuna cannot replay, counted from 1."""
+    read: list[int] = []
+
+    class OneByOne(BaseJournalBackend):
+        def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+            read.append(log_number_from)
+            return iter([json.loads(line) for line in lines[log_number_from : log_number_from + 1]])
+
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            raise NotImplementedError
+
+    with contextlib.suppress(Exception):
+        storage = JournalStorage(OneByOne())
+        for _ in lines:
+            storage.get_all_studies()
+    return min(read[-1] + 1, len(lines))
 
 
 def _sampler(tuning: TuningSettings, number: int) -> BaseSampler:

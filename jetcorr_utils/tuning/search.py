@@ -22,7 +22,7 @@ from ..models.inputs import sample_rows
 from ..training import TrainingResult, train
 from .search_result import SEARCH, SearchResult, describe_search, load_search
 from .space import check_space
-from .workers import Job, run_queue
+from .trial_workers import Job, run_queue
 
 __all__ = ["search", "train_best"]
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..config import Choice, Space
 from ..errors import InputError
-from ..metrics import METRICS
+from ..metrics import METRICS, OBJECTIVE, compared_metrics
 from ..style import COLOURS, styled, subplots
 from .search_result import SearchResult
 
@@ -28,11 +28,9 @@ __all__ = [
 
 MAE = r"validation MAE of $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$"
 STATES = {
-    "complete": (COLOURS[0], "o", "complete"),
-    "pruned": (COLOURS[7], "v", "pruned"),
-    "constant": (COLOURS[2], "s", "not better than a constant"),
-    "failed": (COLOURS[1], "X", "failed"),
-}
+    "complete": (COLOURS[0], "o", "complete"), "pruned": (COLOURS[7], "v", "pruned"),
+    "constant": (COLOURS[2], "s", "not better than a constant"), "failed": (COLOURS[1], "X", "failed"),
+}  # fmt: skip
 MAP = "viridis"
 
 
@@ -50,13 +48,13 @@ def plot_history(result: SearchResult) -> Figure:
     figure, ax = subplots()
     trials = result.trials
     for state, (colour, marker, label) in STATES.items():
-        part = trials[(trials["state"] == state) & trials["mae"].notna()]
-        ax.plot(part.index, part["mae"], marker, color=colour, label=label if len(part) else None)
-    best = trials["mae"].where(trials["state"] == "complete").cummin().ffill()
+        part = trials[(trials["state"] == state) & trials[OBJECTIVE].notna()]
+        ax.plot(part.index, part[OBJECTIVE], marker, color=colour, label=label if len(part) else None)
+    best = trials[OBJECTIVE].where(trials["state"] == "complete").cummin().ffill()
     ax.step(trials.index, best, where="post", color="black", label="best so far")
     constant = _constant(ax, trials)
-    _ring(ax, 0, trials["mae"].get(0, np.nan), "study's own settings")
-    _limit_above(ax, trials["mae"], constant)
+    _ring(ax, 0, trials[OBJECTIVE].get(0, np.nan), "study's own settings")
+    _limit_above(ax, trials[OBJECTIVE], constant)
     ax.set(xlabel="trial", ylabel=MAE)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _room_for_legend(ax, columns=2)
@@ -86,20 +84,21 @@ def plot_learning_curves(result: SearchResult) -> Figure:
 
 
 @styled
-def plot_parallel_coordinates(
-    result: SearchResult, metrics: Sequence[str] = ("mae", "resolution_gain", "jets_per_s")
-) -> Figure:
-    """Each complete trial as a line through its parameters and metrics, coloured by its validation error."""
+def plot_parallel_coordinates(result: SearchResult, metrics: Sequence[str] | None = None) -> Figure:
+    """Each complete trial as a line through its parameters and metrics, coloured by its validation error.
+
+    `metrics` are by default those that the table of metrics has trials compared by, here and in `plot_correlations`.
+    """
     table = result.complete
     columns = [*result.space, *_measured(table, metrics)]
     figure, ax = subplots(figsize=(1.7 * len(columns) + 1.5, 6.6))
     scaled = pd.DataFrame({name: _axis(ax, i, table[name], result) for i, name in enumerate(columns)})
-    norm = Normalize(table["mae"].min(), table["mae"].max())
+    norm = Normalize(table[OBJECTIVE].min(), table[OBJECTIVE].max())
     colours = ScalarMappable(norm, MAP)
-    for number in table.sort_values("mae", ascending=False).index:
+    for number in table.sort_values(OBJECTIVE, ascending=False).index:
         best = number == result.best
         ax.plot(
-            range(len(columns)), scaled.loc[number], color=colours.to_rgba(table["mae"][number]),
+            range(len(columns)), scaled.loc[number], color=colours.to_rgba(table[OBJECTIVE][number]),
             linewidth=3.4 if best else 1.4, alpha=1 if best else 0.75,
         )  # fmt: skip
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.06, 1.06), yticks=[])
@@ -113,9 +112,7 @@ def plot_parallel_coordinates(
 
 
 @styled
-def plot_correlations(
-    result: SearchResult, metrics: Sequence[str] = ("mae", "resolution_gain", "jets_per_s")
-) -> Figure:
+def plot_correlations(result: SearchResult, metrics: Sequence[str] | None = None) -> Figure:
     """Pearson, Kendall and Spearman correlation of each parameter with the metrics, a panel each."""
     metrics = _measured(result.complete, metrics)
     tables = [result.correlations(metric) for metric in metrics]
@@ -187,9 +184,9 @@ def plot_optimizers(result: SearchResult, metric: str = "mae", by: str | None = 
         values, tick_labels=labels, showfliers=False, widths=0.5, medianprops={"color": COLOURS[1], "linewidth": 2.2},
         boxprops={"linewidth": 1.5}, whiskerprops={"linewidth": 1.5}, capprops={"linewidth": 1.5},
     )  # fmt: skip
-    if metric == "mae":
-        _limit_above(ax, table["mae"], _constant(ax, table))
-    top = ax.get_ylim()[1] if metric == "mae" else np.inf
+    if metric == OBJECTIVE:
+        _limit_above(ax, table[OBJECTIVE], _constant(ax, table))
+    top = ax.get_ylim()[1] if metric == OBJECTIVE else np.inf
     for state, (colour, marker, label) in STATES.items():
         part = table[table["state"] == state]
         positions = [groups.index(str(value)) + 1 for value in part[by]]
@@ -198,7 +195,7 @@ def plot_optimizers(result: SearchResult, metric: str = "mae", by: str | None = 
             positions + shift, part[metric].clip(upper=top), marker, color=colour, alpha=0.8, clip_on=False,
             label=label if len(part) else None,
         )  # fmt: skip
-    ax.set(xlabel=f"{title(by)} (complete of all trials)", ylabel=MAE if metric == "mae" else title(metric))
+    ax.set(xlabel=f"{title(by)} (complete of all trials)", ylabel=MAE if metric == OBJECTIVE else title(metric))
     ax.tick_params(axis="x", which="both", length=0)
     _room_for_legend(ax, columns=2)
     return figure
@@ -213,8 +210,8 @@ def plot_pareto(result: SearchResult, x: str = "jets_per_s", y: str = "mae", col
     ax.scatter(front[x], front[y], s=260, facecolors="none", edgecolors=COLOURS[1], linewidths=2, label="Pareto front")
     if 0 in table.index:
         _ring(ax, table[x][0], table[y][0], "study's own settings", size=420, colour="black")
-    ax.set(xlabel=title(x), ylabel=MAE if y == "mae" else title(y))
-    if x.endswith("jets_per_s"):
+    ax.set(xlabel=title(x), ylabel=MAE if y == OBJECTIVE else title(y))
+    if x in METRICS and METRICS[x].log:
         ax.set_xscale("log")
     figure.colorbar(points, ax=ax, label=title(colour))
     _room_for_legend(ax)
@@ -247,9 +244,9 @@ def _first_choice(space: Mapping[str, Space]) -> str | None:
     return "training.optimizer" if "training.optimizer" in choices else next(iter(choices), None)
 
 
-def _measured(trials: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+def _measured(trials: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
     """Those of the metrics that the trials have."""
-    return [metric for metric in metrics if trials[metric].notna().any()]
+    return [metric for metric in metrics or compared_metrics() if trials[metric].notna().any()]
 
 
 def _constant(ax: Axes, trials: pd.DataFrame) -> float:
@@ -268,15 +265,14 @@ def _ring(ax: Axes, x: float, y: float, label: str, size: float = 200, colour: s
 def _axis(ax: Axes, position: int, column: pd.Series, result: SearchResult) -> pd.Series:
     """Draw one vertical axis of the parallel coordinates with its end values; the column scaled to 0..1."""
     space = result.space.get(column.name)
-    words = isinstance(space, Choice)
-    if words:
+    if isinstance(space, Choice):
         extra = [value for value in column.unique() if value not in space.choices]
         choices = [*space.choices, *extra]
         choices = choices if any(isinstance(c, str) for c in choices) else sorted(choices)
         numbers = column.map(choices.index).astype(float)
         ticks = {choice: i for i, choice in enumerate(choices)}
     else:
-        log = bool(getattr(space, "log", False)) or column.name == "jets_per_s"
+        log = bool(getattr(space, "log", False)) or (column.name in METRICS and METRICS[column.name].log)
         numbers = np.log(column.astype(float)) if log else column.astype(float)
         ticks = {_short(column.loc[number]): numbers[number] for number in (numbers.idxmin(), numbers.idxmax())}
     low, high = min([*ticks.values(), numbers.min()]), max([*ticks.values(), numbers.max()])

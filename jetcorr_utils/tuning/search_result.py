@@ -16,8 +16,9 @@ from ..config import Choice, ModelSettings, Space, Study
 from ..errors import InputError, TrainingError
 from ..files import known_shape, read_json
 from ..metrics import METRICS, trial_metrics
+from ..training import read_history
 from .queue import quiet_optuna
-from .space import apply_parameters, distributions
+from .space import apply_parameters, contains, distributions
 from .trial import RECORD, TrialRecord, read_trial
 
 __all__ = ["SearchResult", "describe_search", "load_search", "pareto_front"]
@@ -120,9 +121,7 @@ class SearchResult:
         Empty with fewer than four complete trials.
         """
         table = self.complete.dropna(subset=[metric])
-        table = table[
-            [all(_in(d, row[n]) for n, d in distributions(self.space).items()) for _, row in table.iterrows()]
-        ]
+        table = table[[all(contains(self.space[n], row[n]) for n in self.space) for _, row in table.iterrows()]]
         if len(table) < 4 or table[metric].nunique() < 2:
             return pd.Series(dtype=float, name="importance")
         with quiet_optuna():
@@ -210,7 +209,7 @@ def _histories(folder: Path, records: Mapping[str, TrialRecord]) -> pd.DataFrame
     for name, record in records.items():
         path = folder / name / "history.csv"
         if record.metrics.get("epochs") and path.is_file():
-            parts.append(pd.read_csv(path).assign(trial=record.number))
+            parts.append(read_history(path).assign(trial=record.number))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["trial", "epoch", "validation_mae"])
 
 
@@ -232,10 +231,3 @@ def _correlation(first: pd.Series, second: pd.Series, method: str) -> float:
 def _plain(value: Any) -> Any:
     """A Python number of a numpy one."""
     return value.item() if hasattr(value, "item") else value
-
-
-def _in(distribution: optuna.distributions.BaseDistribution, value: Any) -> bool:
-    value = _plain(value)
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return value in distribution.choices
-    return distribution.low <= value <= distribution.high

@@ -17,7 +17,9 @@ from ..architectures import NetworkSettings
 from ..config import Choice, Interval, Space
 from ..errors import StudyError
 
-__all__ = ["Parameters", "apply_parameters", "check_space", "distributions", "draw", "inside", "own_parameters"]
+__all__ = [
+    "Parameters", "apply_parameters", "check_space", "contains", "distributions", "draw", "inside", "own_parameters",
+]  # fmt: skip
 
 Parameters = dict[str, int | float | str]
 
@@ -68,10 +70,11 @@ def apply_parameters(settings: NetworkSettings, parameters: Mapping[str, Any]) -
 
 def inside(values: Parameters, space: Mapping[str, Space]) -> Parameters:
     """Those of the values that the space could have drawn."""
-    return {name: value for name, value in values.items() if _contains(space[name], value)}
+    return {name: value for name, value in values.items() if contains(space[name], value)}
 
 
-def _contains(values: Space, value: int | float | str) -> bool:
+def contains(values: Space, value: Any) -> bool:
+    """Whether a parameter could have been drawn with this value."""
     return value in values.choices if isinstance(values, Choice) else values.min <= value <= values.max
 
 

@@ -21,20 +21,17 @@ from ..config import ModelSettings, TuningSettings
 from ..data.dataset import CloudDataset
 from ..errors import InputError, JetcorrError
 from ..files import atomic_path, known_shape, read_json, write_json
-from ..training import load_model, predict, train
+from ..metrics import OBJECTIVE
+from ..training import load_model, predict, read_history, train
 from .space import Parameters, apply_parameters
 from .trial_metrics import constant_error, response_metrics
 
+State = Literal["complete", "pruned", "constant", "failed"]
+
 __all__ = [
-    "RECORD",
-    "PrunedTrial",
-    "TrialRecord",
-    "check_trial_name",
-    "read_trial",
-    "run_trial",
-    "trial_settings",
+    "RECORD", "PrunedTrial", "TrialRecord", "check_trial_name", "read_trial", "run_trial", "trial_settings",
     "write_record",
-]
+]  # fmt: skip
 
 RECORD = "trial.json"
 MARGIN = 0.999  # a validation error below this share of the constant predictor's has left it
@@ -68,7 +65,7 @@ class TrialRecord:
     """
 
     number: int
-    state: Literal["complete", "pruned", "constant", "failed"]
+    state: State
     values: Parameters
     metrics: dict[str, float] = field(default_factory=dict)
     error: str | None = None
@@ -157,23 +154,23 @@ def run_trial(
     constant = constant_error(training, validation)
     watch = _Watch(folder / "history.csv", constant, grace, settings.training.epochs, report)
     start = time.perf_counter()
-    state, metrics, error = "complete", {}, None
+    state: State = "complete"
+    metrics: dict[str, float] = {}
+    error = None
     try:
         result = train(settings, training, validation, folder, log_dir=log_dir, progress=progress, callback=watch)
         metrics = {
-            "mae": result.validation_mae,
-            "parameters": result.parameters,
-            "train_jets_per_s": result.jets_per_s,
+            OBJECTIVE: result.validation_mae, "parameters": result.parameters, "train_jets_per_s": result.jets_per_s,
             **_measure(folder, validation),
-        }
+        }  # fmt: skip
     except PrunedTrial:
         state = "pruned"
     except _StuckTrial:
         state = "constant"
     except (JetcorrError, ArithmeticError, RuntimeError, ValueError) as problem:
         state, error = "failed", f"{type(problem).__name__}: {' '.join(str(problem).split())}"
-    if "mae" not in metrics and np.isfinite(watch.best):
-        metrics["mae"] = watch.best
+    if np.isfinite(watch.best):
+        metrics.setdefault(OBJECTIVE, watch.best)
     metrics |= {"constant_mae": constant, "epochs": watch.epoch, "seconds": time.perf_counter() - start}
     (folder / "state.pt").unlink(missing_ok=True)
     record = TrialRecord(number, state, values, {name: float(value) for name, value in metrics.items()}, error)
@@ -190,7 +187,7 @@ class _Watch:
         self.path, self.constant, self.report = path, constant, report
         self.grace = grace if grace < epochs else None
         # Of a trial that was interrupted: its training goes on where it was, and so does its history.
-        self.rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
+        self.rows = read_history(path).to_dict("records") if path.is_file() else []
 
     @property
     def epoch(self) -> int:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 
 from jetcorr_utils.simulation.calibration import CORRECTIONS
+from jetcorr_utils.simulation.event_blocks import Blocks
 from jetcorr_utils.simulation.parameters import Parameters
 from jetcorr_utils.simulation.production import block_of_jets
-from jetcorr_utils.simulation.workers import Blocks
 
 BLOCKS, SEED = 12, 77
 

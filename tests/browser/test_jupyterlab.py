@@ -210,7 +210,7 @@ def test_a_notebook_runs_without_an_error(number, lab, keep_picture):
 
 @pytest.mark.parametrize("number", [number for number in NOTEBOOKS if number not in RUN_HERE])
 def test_a_notebook_of_the_batch_run_is_shown_whole(number, lab, keep_picture):
-    path = f"results/smoke/notebooks/{NOTEBOOKS[number]}.ipynb"
+    path = f"results/smoke/notebooks/{NOTEBOOKS[number].name}.ipynb"
     lab.open(path)
     _is_shown_whole(lab, path, number, keep_picture)
     lab.close(path)
@@ -246,7 +246,7 @@ def test_kales_panel_shows_the_steps_and_compiles_the_committed_pipeline(lab, ke
     panel.get_by_text("KFP is not reachable").wait_for()
     lab.execute("docmanager:save")  # or Kale asks in a dialog
     # Kale enables the button by its clock, and drops a press before; then each step shows before the next begins
-    page.locator(f"{SHOWN} .jp-Toolbar [data-jp-item-name=kaleCompile] [aria-disabled=false]").click()
+    page.locator(f"{SHOWN} .jp-Toolbar [data-jp-item-name=kaleCompile] jp-button[aria-disabled=false]").click()
     for step in ("Validating notebook", "Compiling notebook"):
         panel.get_by_text(step).wait_for()
     panel.get_by_text("Done").nth(1).wait_for()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jetcorr_utils.data import read_jets
-from jetcorr_utils.data.belonging import DISTANCE, candidate_sums, refuse_strangers, strangers
+from jetcorr_utils.data.belonging import DISTANCE, MANY, candidate_sums, refuse_strangers, strangers
 from jetcorr_utils.data.dataset import Clouds
 from jetcorr_utils.data.features import jet_matrix, particle_matrix
 from jetcorr_utils.data.selection import own_particles
@@ -139,3 +139,13 @@ def test_the_distance_cannot_reach_another_jet(jets):
     d_phi = np.abs(np.diff(jets.jetPhi.to_numpy()))
     apart = np.hypot(np.diff(jets.jetEta.to_numpy()), np.minimum(d_phi, 2 * np.pi - d_phi))[same]
     assert apart.min() > 2 * DISTANCE * 0.95
+
+
+def test_raw_jets_are_no_corrected_ones(jets):
+    raw = ak.with_field(jets, jets["jetRawPt"], "jetPt")
+    with pytest.raises(InputError, match="the jets have no standard corrections: the pt of all"):
+        strange(clouds(raw), raw)
+    some = raw[: MANY - 1]
+    assert not strange(clouds(some), some).any()
+    one = ak.with_field(jets, ak.where(np.arange(len(jets)) == 5, jets["jetPt"], jets["jetRawPt"]), "jetPt")
+    assert not strange(clouds(one), one).any()

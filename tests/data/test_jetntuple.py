@@ -230,3 +230,12 @@ def test_a_tree_of_another_maker_is_not_taken_for_ours(sample, tmp_path):
         copy.mktree(TREE, {name: column.type for name, column in columns.items()}, title="jetTree").extend(columns)
     with open_jets(tmp_path / "jets.root") as source:
         assert source.made_by == "CMS open simulation"
+
+
+def test_of_raw_jets_it_is_said(ntuple, caplog):
+    columns = make_jets(60, 0)
+    path = ntuple(jets=60, jetPt=columns["jetRawPt"])
+    assert "its jets have no standard corrections: jetPt is the raw pt" in describe(path).notes
+    assert not [note for note in describe(ntuple("b.root")).notes if "raw" in note]
+    list(iterate_jets(path))
+    assert "no standard corrections" in caplog.text

@@ -157,6 +157,51 @@ def test_weights_in_another_file_are_refused(tmp_path):
         OnnxPredictor(path)
 
 
+def _sparse(model):
+    values = numpy_helper.from_array(np.array([np.nan], "f4"), "hidden")
+    indices = numpy_helper.from_array(np.array([0], "i8"), "hidden_indices")
+    return onnx.helper.make_sparse_tensor(values, indices, [1])
+
+
+HIDDEN = {
+    "sparse weights": lambda model: model.graph.sparse_initializer.append(_sparse(model)),
+    "functions": lambda model: model.functions.add(name="f", domain="d"),
+    "training_info": lambda model: model.training_info.add(),
+    "an attribute 'x' of the kind tensors": lambda model: model.graph.node[0].attribute.add(
+        name="x", type=onnx.AttributeProto.TENSORS, tensors=[numpy_helper.from_array(np.array([np.nan], "f4"))]
+    ),
+    "an attribute 'x' of the kind graphs": lambda model: model.graph.node[0].attribute.add(
+        name="x", type=onnx.AttributeProto.GRAPHS, graphs=[onnx.GraphProto(name="g")]
+    ),
+    "an attribute 'x' of the kind sparse_tensor": lambda model: model.graph.node[0].attribute.add(
+        name="x", type=onnx.AttributeProto.SPARSE_TENSOR, sparse_tensor=_sparse(model)
+    ),
+    "an attribute 'x' of the kind sparse_tensors": lambda model: model.graph.node[0].attribute.add(
+        name="x", type=onnx.AttributeProto.SPARSE_TENSORS, sparse_tensors=[_sparse(model)]
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_weights_are_where_they_are_looked_at(tmp_path, what):
+    path = changed(tmp_path, HIDDEN[what])
+    with pytest.raises(InputError, match=rf"model\.onnx: has {what}, as no model that jetcorr exports"):
+        OnnxPredictor(path)
+
+
+@pytest.mark.parametrize("kind", ["f", "floats", "bfloat16"])
+def test_numbers_outside_of_weights_are_finite_too(tmp_path, kind):
+    def change(model):
+        if kind == "bfloat16":
+            tensor = onnx.TensorProto(name="x", data_type=onnx.TensorProto.BFLOAT16, dims=[1], int32_data=[0x7FC0])
+            model.graph.initializer.append(tensor)
+        else:
+            model.graph.node[0].attribute.add(name="x", **{kind: np.nan if kind == "f" else [1.0, np.inf]})
+
+    with pytest.raises(InputError, match=r"model\.onnx: its weights '.*x' are not finite"):
+        OnnxPredictor(changed(tmp_path, change))
+
+
 @pytest.mark.parametrize("value", [3e38, -3e38])
 def test_answers_that_are_not_finite_correct_nothing(tmp_path, value):
     """Weights that are finite, and overflow: no look at the weights finds it."""

@@ -17,6 +17,7 @@ from jetcorr_utils.export.torch_to_onnx import _is_tie
 from jetcorr_utils.inference import OnnxPredictor
 from jetcorr_utils.inference.model_file import model_metadata
 from jetcorr_utils.inference.padding import pad
+from jetcorr_utils.models import build_model
 from jetcorr_utils.training import predict
 from tests.networks import METADATA, SETTINGS, clouds_of, largest_difference, network, padded_batches, some_clouds
 
@@ -33,6 +34,15 @@ def test_parity_on_a_thousand_jets(models, files, name):
     largest = check_parity(models[name], files[name], some_clouds(1000, 1, SETTINGS[name].features))
     assert set(largest) == {"factor", "sigma", "ties"}
     assert max(largest.values()) < 1e-5
+
+
+def test_more_neighbours_than_particles(tmp_path):
+    """Also than the example has that torch's exporter is given; a jet with fewer particles uses those it has."""
+    settings = SETTINGS["particlenet"].model_copy(update={"k": 60})
+    model, clouds = build_model(settings).eval(), some_clouds(20, 1, "rich")
+    model.fit_constants(clouds)
+    path = export_model(model, tmp_path / "model.onnx", metadata=METADATA)
+    assert max(check_parity(model, path, clouds).values()) < 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
-import pandas as pd
 import pytest
 
 from jetcorr_utils.config import load_study
 from jetcorr_utils.data import load_clouds
-from jetcorr_utils.errors import MissingStageError
+from jetcorr_utils.errors import InputError, MissingStageError
 from jetcorr_utils.export import export_run
 from jetcorr_utils.export.export_models import best_checkpoint
 from jetcorr_utils.files import fingerprint
 from jetcorr_utils.inference import model_metadata, open_predictor
 from jetcorr_utils.run import RunFolder
-from jetcorr_utils.training import train
+from jetcorr_utils.training import load_result, train
+from jetcorr_utils.training.result import save_result
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,28 @@ def test_the_better_of_the_trained_and_the_tuned_network_is_taken(trained):
     study, run = trained
     tuned = run.tuning / "best"
     shutil.copytree(run.model("pfn"), tuned)
-    history = pd.read_csv(tuned / "history.csv")
+    result = load_result(tuned)
     for shift, expected in ((-0.01, tuned), (+0.01, run.model("pfn"))):
-        changed = history.assign(validation_mae=history["validation_mae"] + shift)
-        changed.to_csv(tuned / "history.csv", index=False)
+        history = result.history.assign(validation_mae=result.history["validation_mae"] + shift)
+        changed = dataclasses.replace(result, history=history, validation_mae=result.validation_mae + shift)
+        save_result(changed, tuned, "key", ())
         assert best_checkpoint(study, run, "pfn") == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [("history.csv", lambda text: text.partition("\n")[0] + "\n", r"history\.csv: damaged"),
+     ("history.csv", lambda text: "epoch,validation_mae\n1,\n", r"history\.csv: damaged"),
+     ("history.csv", lambda text: "epoch,validation_mae\n1,0.01\n", "do not agree"),
+     ("history.csv", lambda text: "", r"history\.csv: damaged"),
+     ("result.json", lambda text: text.replace('"validation_mae": 0', '"validation_mae": -1'), "do not agree"),
+     ("result.json", lambda text: text.replace('"best_epoch": ', '"best_epoch": 9'), r"result\.json: damaged"),
+     ("result.json", lambda text: "{}", r"result\.json: damaged")],
+)  # fmt: skip
+def test_a_training_whose_records_are_damaged_is_not_exported(trained, tmp_path, file, change, said):
+    study, run = trained[0], RunFolder(tmp_path)
+    shutil.copytree(trained[1].model("pfn"), run.model("pfn"))
+    path = run.model("pfn") / file
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        best_checkpoint(study, run, "pfn")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -23,9 +24,18 @@ from jetcorr_utils.config import project_root
 from jetcorr_utils.kubeflow.manifests.experiment import METRICS_FILE
 from jetcorr_utils.kubeflow.manifests.inference import MODELS
 from jetcorr_utils.serving import TritonServer
-from jetcorr_utils.tuning.cluster import read_metrics
 
 Resource = dict[str, Any]
+
+#: the pattern of Katib's collector for files in the format TEXT (katib, pkg/metricscollector/v1beta1/common/const.go)
+COLLECTOR_PATTERN = re.compile(r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)")
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """The last value of each metric in a metrics file, read as Katib's collector does."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = (match for line in lines for match in COLLECTOR_PATTERN.finditer(line))
+    return {match[1]: float(match[2]) for match in found if match[2]}
 
 
 def environment(**variables: object) -> dict[str, str]:

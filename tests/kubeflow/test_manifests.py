@@ -37,6 +37,13 @@ def test_the_committed_manifests_are_those_that_are_made(tmp_path):
         assert path.read_text() == (COMMITTED / path.name).read_text(), f"run `jetcorr manifests`: {path.name} is stale"
 
 
+@pytest.mark.parametrize("change", [{"namespace": "A B"}, {"image": "a b"}, {"storage_class": "x/y"}])
+def test_what_kubernetes_does_not_take_is_refused(change):
+    (name,) = change
+    with pytest.raises(InputError, match=f"{name} '{change[name]}'"):
+        Cluster.of(load_study("smoke").cluster, **change)
+
+
 def test_the_manifests_are_valid(validate):
     assert validate(*COMMITTED.glob("*.yaml"))
 

@@ -26,8 +26,8 @@ from jetcorr_utils.cli import main
 from jetcorr_utils.config import project_root
 from jetcorr_utils.errors import InputError, JetcorrError
 from jetcorr_utils.files import fingerprint, read_json, write_json
-from jetcorr_utils.kubeflow.parameters import DEFAULTS, check_parameters
 from jetcorr_utils.kubeflow.pipeline import NOTEBOOK, PIPELINE, _adapt, compile_pipeline
+from jetcorr_utils.kubeflow.pipeline_parameters import DEFAULTS, check_parameters
 from jetcorr_utils.notebooks import NOTEBOOKS, Notebook
 from jetcorr_utils.report import write_report
 from jetcorr_utils.run import RunFolder

@@ -74,3 +74,16 @@ def test_bad_input_is_refused(predictions_files, tmp_path):
         fill_response([tmp_path / "nothing.root"], CORRECTIONS, progress=False)
     with pytest.raises(InputError, match="gnn_pt"):
         fill_response(predictions_files, ("gnn",), progress=False)
+
+
+def test_the_command_prints_the_same_whatever_the_number_of_processes(cli, predictions_files, filled):
+    one = cli("response", *predictions_files, "--replicas", 3).stdout
+    rows = [line.split() for line in one.splitlines()[1:]]
+    assert {row[0] for row in rows} == {"standard", "pfn", "particlenet"}
+    known = quantile_table(filled, "pfn").dropna()
+    printed = [float(row[3]) for row in rows if row[0] == "pfn" and len(row) == 7]
+    assert printed == pytest.approx(known["median"].to_list(), abs=1e-4)
+    assert cli("response", *predictions_files, "--replicas", 3, "--workers", 2).stdout == one
+    refused = cli("response", predictions_files[0], "--model", "gnn", check=False)
+    assert refused.returncode == 2
+    assert "has no branch 'gnn_pt'" in refused.stderr

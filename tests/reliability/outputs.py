@@ -68,6 +68,13 @@ def _simulation(path: Path) -> dict[str, Any]:
     return record | {"xxh3": sums}
 
 
+def _result(path: Path) -> dict[str, Any]:
+    """How a training went, with whether the checksums of its files are true: its history holds times."""
+    record = _without_times(read_json(path))
+    sums = {name: fingerprint(path.parent / name) == value for name, value in record.get("files", {}).items()}
+    return record | {"files": sums}
+
+
 def _name(name: str) -> str:
     """Event files have their time and process in their name."""
     return re.sub(r"events\.out\.tfevents.*", "events", name)
@@ -84,6 +91,8 @@ def _content(path: Path) -> Any:
         return None
     if path.suffix == ".root":
         return arrays_of(path)
+    if path.name == "result.json":
+        return _result(path)
     if path.suffix == ".json":
         return _without_times(read_json(path))
     if path.suffix == ".csv":

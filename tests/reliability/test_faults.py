@@ -53,8 +53,10 @@ def test_a_killed_search_of_a_batch_run_keeps_the_record_of_what_it_had_done(smo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("job", "says"), {"cache": "exit code 0", "train": "exit code 1: jetcorr: …/"}.items())
-def test_where_nothing_may_be_written_a_cache_is_read_and_a_training_says_why_it_cannot(job, says, tmp_path):
+@pytest.mark.parametrize(
+    ("job", "says"), {"cache": "exit code 0", "train": "exit code 0", "correct": "exit code 1: jetcorr: …/"}.items()
+)
+def test_where_nothing_may_be_written_what_is_done_is_found_and_a_correction_says_why_it_cannot(job, says, tmp_path):
     """As on a volume that a cluster mounts read-only."""
     row = no_permission(job, 1, Sandbox(tmp_path))
     assert row.good, row.problems

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jetcorr_utils.config import Study, load_study, project_root
 from jetcorr_utils.errors import InputError, StudyError
-from jetcorr_utils.kubeflow.parameters import check_parameters
+from jetcorr_utils.kubeflow.pipeline_parameters import check_parameters
 
 SMOKE = yaml.safe_load((project_root() / "pipelines" / "studies" / "smoke.yaml").read_text())
 JUNK = st.recursive(

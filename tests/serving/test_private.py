@@ -19,9 +19,10 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from jetcorr_utils.errors import InputError, ServerError
+from jetcorr_utils.export import add_model
 from jetcorr_utils.inference import TritonPredictor
 from jetcorr_utils.inference.triton_connection import KEY_HEADER, Connection
-from jetcorr_utils.serving import TritonServer, guard
+from jetcorr_utils.serving import TritonServer, guard, server_available
 from tests.networks import some_clouds
 from tests.web import web_server
 
@@ -248,3 +249,77 @@ def test_nothing_on_this_machine_is_asked_for_through_a_proxy(make_repository, t
     assert {target for target in asked if "triton.example.invalid:8001" not in target} == set()
     assert any(target.startswith("http://triton.example.invalid:8001/v2/models/pfn") for target in asked)
     assert "triton.example.invalid:8001" in asked  # gRPC's CONNECT
+
+
+@pytest.fixture(scope="module")
+def private_server(files, tmp_path_factory):
+    """A server for its caller alone, as notebooks start it."""
+    if reason := server_available():
+        pytest.skip(reason)
+    repository = tmp_path_factory.mktemp("private")
+    add_model(repository, "pfn", files["pfn"])
+    with TritonServer(repository, private=True, poll_seconds=None) as running:
+        yield running
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_private_server_answers_its_own_account(private_server, protocol):
+    url = private_server.http_url if protocol == "http" else private_server.grpc_url
+    for memory in ("on", "off"):
+        with TritonPredictor(url, "pfn", protocol, shared_memory=memory) as predictor:
+            assert np.isfinite(predictor.predict(some_clouds(50))).all()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v2/health/ready", "/v2", "/v2/models/pfn", "/v2/models/pfn/config", "/v2/models/pfn/stats", "/v2/models/stats",
+     "POST /v2/models/pfn/infer", "POST /v2/repository/index"],
+)  # fmt: skip
+def test_a_private_server_answers_no_other_account_and_no_web_page(private_server, path):
+    method, _, path = path.rpartition(" ")
+    form = {"Content-Type": "text/plain", "Origin": "http://evil.example"}
+    assert _ask(private_server.http_url, method or "GET", path, "{}" if method else "", form) == 403
+    code = """
+        import http.client, sys
+        connection = http.client.HTTPConnection(sys.argv[1])
+        connection.request(sys.argv[2], sys.argv[3], "{}")
+        print(connection.getresponse().status)
+    """
+    assert _as_nobody(code, private_server.http_url, method or "GET", path).strip() == "403"
+    key = Connection(private_server.http_url).key
+    assert _ask(private_server.http_url, method or "GET", path, "{}" if method else "", key) != 403
+
+
+def test_a_private_server_answers_no_other_account_by_grpc(private_server):
+    with grpc.InferenceServerClient(private_server.grpc_url) as client:
+        for ask in (client.is_server_ready, client.get_server_metadata, client.get_inference_statistics):
+            with pytest.raises(InferenceServerException, match="restricted"):
+                ask()
+
+
+def test_where_its_key_cannot_be_hidden_a_private_server_is_open(make_repository, tmp_path, monkeypatch):
+    source = Path(guard.__file__).read_text(encoding="utf-8")
+    changed = source.replace("PTRACE_TRACEME, PTRACE_DETACH = 0, 17", "PTRACE_TRACEME, PTRACE_DETACH = 0x7FFF, 17")
+    (tmp_path / "guard.py").write_text(changed, encoding="utf-8")
+    monkeypatch.setattr(guard, "__file__", str(tmp_path / "guard.py"))
+    with (
+        TritonServer(make_repository("pfn"), private=True) as server,
+        TritonPredictor(server.http_url, "pfn") as predictor,
+    ):
+        assert not predictor.memory_shared
+        assert np.isfinite(predictor.predict(some_clouds(5))).all()
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_the_key_of_a_server_that_took_the_place_of_another_is_found(make_repository, protocol):
+    repository, clouds = make_repository("pfn"), some_clouds(20)
+    with TritonServer(repository, private=True) as first:
+        ports = {
+            "http_port": int(first.http_url.rpartition(":")[2]),
+            "grpc_port": int(first.grpc_url.rpartition(":")[2]),
+        }
+        url = first.http_url if protocol == "http" else first.grpc_url
+        predictor = TritonPredictor(url, "pfn", protocol)
+        expected = predictor.predict(clouds)
+    with TritonServer(repository, private=True, **ports), predictor:
+        np.testing.assert_allclose(predictor.predict(clouds), expected, rtol=1e-6)

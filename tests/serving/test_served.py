@@ -184,7 +184,7 @@ def test_nothing_stays_in_the_folder_for_temporary_files(make_repository, monkey
     with TritonServer(repository) as server:
         assert server.log.is_file()
     assert not list(place.iterdir())
-    monkeypatch.setattr("jetcorr_utils.serving.server._is_ready", lambda url: False)
+    monkeypatch.setattr("jetcorr_utils.serving.server._is_ready", lambda *_: False)
     with pytest.raises(ServerError, match="not ready after 0 s"):
         TritonServer(repository, timeout=0).start()
     assert not list(place.iterdir())

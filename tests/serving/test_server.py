@@ -265,23 +265,39 @@ def test_a_bad_request_beside_good_ones_harms_none_of_them(server):
     assert wrong == []
 
 
-def test_a_new_version_is_served_while_requests_run(make_repository, files, tmp_path):
+def test_a_new_version_is_served_and_a_client_keeps_the_one_that_it_has(make_repository, files, tmp_path):
     repository = make_repository("pfn")
     newer = network("pfn")
     newer.head.center.add_(1.0)
-    path = export_model(newer, tmp_path / "newer.onnx")
-    inputs = pad(some_clouds(16), np.arange(16))
+    path = export_model(newer, tmp_path / "newer.onnx", metadata={"checkpoint": "another"})
+    clouds = some_clouds(16)
     with TritonServer(repository, poll_seconds=1) as server, TritonPredictor(server.http_url, "pfn") as predictor:
-        old, _ = predictor.infer(inputs)
+        old, _ = predictor.predict(clouds)
+        assert predictor.version == "1"
         assert add_model(repository, "pfn", path) == 2
-        deadline = time.monotonic() + 30
-        answers = [old]
-        while np.array_equal(answers[-1], old) and time.monotonic() < deadline:
-            answers.append(predictor.infer(inputs)[0])
-        np.testing.assert_allclose(answers[-1], old + 1.0, rtol=1e-5)
-        assert all(np.array_equal(answer, old) for answer in answers[:-1])
-        with TritonPredictor(server.http_url, "pfn", version=1) as pinned:
-            np.testing.assert_array_equal(pinned.infer(inputs)[0], old)
+        deadline, version = time.monotonic() + 60, "1"
+        while version == "1" and time.monotonic() < deadline:
+            np.testing.assert_array_equal(predictor.predict(clouds)[0], old)
+            with TritonPredictor(server.http_url, "pfn") as later:
+                version, answer = later.version, later.predict(clouds)[0]
+        assert version == "2"
+        np.testing.assert_allclose(answer, old + 1.0, rtol=1e-5)
+        np.testing.assert_array_equal(predictor.predict(clouds)[0], old)
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_network_that_is_replaced_under_its_name_is_noticed(make_repository, tmp_path, protocol):
+    repository = make_repository("pfn")
+    other = export_model(network("pfn"), tmp_path / "other.onnx", metadata={"checkpoint": "another"})
+    clouds = some_clouds(16)
+    with TritonServer(repository, poll_seconds=1) as server:
+        url = server.http_url if protocol == "http" else server.grpc_url
+        with TritonPredictor(url, "pfn", protocol) as predictor:
+            predictor.predict(clouds)
+            add_model(repository, "pfn", other, version=1)
+            deadline = time.monotonic() + 60
+            with pytest.raises(ServerError, match="model pfn, version 1, was replaced by another network"):
+                [predictor.predict(clouds) for _ in iter(lambda: time.monotonic() < deadline, False)]
 
 
 def test_wait_ends_at_a_signal_and_complains_about_a_dead_server(make_repository):

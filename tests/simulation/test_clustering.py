@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jetcorr_utils.simulation.clustering import RADIUS, areas, cluster, delta_phi, match, rho
-from jetcorr_utils.simulation.particle_flow import Candidates
 from jetcorr_utils.simulation.particles import to_cartesian
+from jetcorr_utils.simulation.reconstruction import Candidates
 
 OFFSETS = np.array([0, 2])
 

@@ -25,7 +25,7 @@ MODELS = {
 
 @pytest.fixture
 def clouds(sample, tmp_path):
-    dataset = load_clouds(DataSettings(files=(str(sample),)), cache_dir=tmp_path / "cache", progress=False)
+    dataset = load_clouds(DataSettings(files=(str(sample),), directory=str(tmp_path / "data")), progress=False)
     return dict.fromkeys(MODELS, dataset)
 
 
@@ -59,7 +59,7 @@ def test_a_finished_training_is_found_and_another_or_a_damaged_one_is_repeated(c
     for name in ("checkpoint.pt", "history.csv", "model_card.md"):
         (checkpoint.parent / name).write_bytes(b"damaged")
         assert trained(MODELS["pfn"]) == (True, first)
-    monkeypatch.setattr("jetcorr_utils.training.loop.code_key", lambda *files: "of other code")
+    monkeypatch.setattr("jetcorr_utils.training.state.code_key", lambda *files: "of other code")
     assert trained(MODELS["pfn"]) == (True, first)
 
 

@@ -11,7 +11,7 @@ from kubeflow_katib_api import models
 from jetcorr_utils.config import load_study
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.tuning import import_experiment, load_search, search_plots
-from jetcorr_utils.tuning.cluster import run_cluster_trial
+from jetcorr_utils.tuning.katib_trial import run_cluster_trial
 
 GOOD = {"mae": "0.080", "resolution_gain": "0.05", "flavour_spread": "0.02", "closure": "-0.001",
         "jets_per_s": "9000", "parameters": "12000", "seconds": "30"}  # fmt: skip

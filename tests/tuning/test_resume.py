@@ -14,6 +14,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from jetcorr_utils.errors import InputError
 from jetcorr_utils.tuning import load_search, search
 from jetcorr_utils.tuning.queue import JOURNAL, TrialQueue
 from jetcorr_utils.tuning.space import draw
@@ -117,3 +118,39 @@ def test_a_trial_that_another_process_runs_is_left_to_it(study, clouds, tmp_path
     second.fill({})  # both were given up without an end: they wait again
     with second.take() as again:
         assert again[0] == 0
+
+
+def damage(lines: list[bytes], how: str) -> tuple[bytes, int]:
+    """A journal whose line `int` Optuna did not write."""
+    bad = {"binary": b"\x80\xff\x00", "type": b"[1, 2]", "number": b"7", "foreign": b'{"op_code": 99, "worker_id": ""}',
+           "cut": lines[2][:20]}[how]  # fmt: skip
+    return b"\n".join([*lines[:2], bad, *lines[3:]]) + b"\n", 3
+
+
+@pytest.mark.parametrize("how", ["binary", "type", "number", "foreign", "cut"])
+def test_a_damaged_journal_is_named_with_its_line(study, tmp_path, how):
+    TrialQueue(tmp_path, study.tuning).fill({})
+    journal = tmp_path / JOURNAL
+    content, line = damage(journal.read_bytes().splitlines(), how)
+    journal.write_bytes(content)
+    with pytest.raises(InputError, match=rf"journal\.jsonl: damaged, line {line} is no entry"):
+        TrialQueue(tmp_path, study.tuning)
+
+
+def test_of_a_last_line_that_was_cut_off_it_is_said(study, tmp_path, caplog):
+    queue = TrialQueue(tmp_path, study.tuning)
+    queue.fill({})
+    journal = tmp_path / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-9])
+    again = TrialQueue(tmp_path, study.tuning)
+    again.fill({})
+    assert again.waiting() == queue.waiting() == study.tuning.trials
+    assert "its last line was cut off" in caplog.text
+
+
+def test_a_lack_of_memory_is_no_failed_trial(study, clouds, tmp_path):
+    """torch says it by a RuntimeError; here of a layer of 400 terabytes."""
+    models = {"pfn": study.models["pfn"].model_copy(update={"fc_dim": 10**7})}
+    with pytest.raises(MemoryError, match="can't allocate memory"):
+        search(study.model_copy(update={"models": models}), *clouds, tmp_path, progress=False)
+    assert not list(tmp_path.glob("*/trial.json"))

@@ -20,10 +20,10 @@ from jetcorr_utils.errors import InputError, TrainingError
 from jetcorr_utils.files import read_json
 from jetcorr_utils.models.inputs import sample_rows
 from jetcorr_utils.training import load_model, predict
-from jetcorr_utils.tuning import load_search, search, train_best, workers
+from jetcorr_utils.tuning import load_search, search, train_best, trial_workers
 from jetcorr_utils.tuning.space import draw, own_parameters
 from jetcorr_utils.tuning.trial_metrics import constant_error
-from jetcorr_utils.tuning.workers import Job
+from jetcorr_utils.tuning.trial_workers import Job
 
 TIMES = ["seconds", "jets_per_s", "train_jets_per_s"]  # what the clock decides
 
@@ -152,7 +152,7 @@ def kill_a_worker_in_its_trial(folder: Path) -> None:
 
 
 def test_a_search_goes_on_without_a_worker_that_cannot_start(study, clouds, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(workers, "_worker", fail)
+    monkeypatch.setattr(trial_workers, "_worker", fail)
     trials = search(with_tuning(study, trials=2, epochs=1), *clouds, tmp_path, workers=2, progress=False).trials
     assert set(trials["state"]) == {"complete"}
     assert "a worker process ended with exit code 3; the search goes on without" in caplog.text

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
+import tempfile
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -13,6 +17,7 @@ import pytest
 from torch import nn
 
 from jetcorr_utils.errors import InputError, JetcorrError
+from jetcorr_utils.files import MARK
 from jetcorr_utils.listening import listener
 from jetcorr_utils.tensorboard import TensorBoard
 from jetcorr_utils.training.records import TensorBoardLog
@@ -52,7 +57,7 @@ def test_scalars_and_hparams_of_a_search(place, study, clouds, tmp_path, request
     short = study.model_copy(update={"tuning": study.tuning.model_copy(update={"trials": 2, "max_jets": 200})})
     result = search(short, *clouds, tmp_path / "tuning", log_dir=logs, progress=False)
     with TensorBoard(logs, reload_interval=1, address="/proxy/{port}/") as board:
-        assert f'<iframe src="/proxy/{board.port}/"' in board._repr_html_()
+        assert re.search(rf'<iframe src="/proxy/{board.port}/[0-9a-f]{{32}}/"', board._repr_html_())
         tags = {}
         while not {"000", "001"} <= {
             run for run, found in tags.items() if {"validation/mae", "trial/mae"} <= found.keys()
@@ -91,6 +96,27 @@ def test_a_port_that_is_taken_is_named(tmp_path):
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=rf"TensorBoard: port {port} cannot be used: .*already in use"):
             TensorBoard(tmp_path, port=port)
+
+
+def test_who_does_not_know_its_key_sees_nothing(tmp_path):
+    with TensorBoard(tmp_path) as board:
+        assert ask(board, "data/environment")["data_location"] == str(tmp_path)
+        for path in ("", "data/environment", f"{'0' * 32}/data/environment"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"http://127.0.0.1:{board.port}/{path}", timeout=60)
+        key = board.url.rstrip("/").rpartition("/")[2]
+        assert len(key) == 32
+        commands = [process.cmdline() for process in psutil.process_iter() if process.uids().real == os.getuid()]
+        assert not any(key in argument for command in commands for argument in command)
+
+
+def test_its_temporary_files_are_its_user_s_alone(tmp_path, monkeypatch):
+    """Not those of all: its libraries have names there that another account could have taken before."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with TensorBoard(tmp_path):
+        (scratch,) = [path for path in tmp_path.iterdir() if path.name.startswith(MARK)]
+        assert scratch.stat().st_mode & 0o077 == 0
+    assert not scratch.exists()
 
 
 def test_only_the_process_of_its_own_has_the_port(tmp_path):

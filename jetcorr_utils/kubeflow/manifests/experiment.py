@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...metrics import trial_metrics
 from .pytorchjob import CONTAINER as PYTORCH_CONTAINER
 from .pytorchjob import pytorch_job
-from .settings import Cluster, Place
+from .target import Cluster, Place
 from .trainjob import CONTAINER as TRAINER_CONTAINER
 from .trainjob import train_job
 
@@ -56,16 +56,11 @@ def experiment(
     if algorithm not in ALGORITHMS:
         raise InputError(f"Katib algorithm {algorithm!r}: there are {', '.join(ALGORITHMS)}")
     spec = models.V1beta1ExperimentSpec(
-        objective=_objective(),
-        algorithm=_algorithm(study, algorithm),
-        parallel_trial_count=cluster.parallel_trials,
-        max_trial_count=study.tuning.trials,
-        max_failed_trial_count=study.tuning.trials // 2 + 1,
-        resume_policy="LongRunning",
-        metrics_collector_spec=_collector(),
-        parameters=_parameters(study, algorithm),
+        objective=_objective(), algorithm=_algorithm(study, algorithm), parallel_trial_count=cluster.parallel_trials,
+        max_trial_count=study.tuning.trials, max_failed_trial_count=study.tuning.trials // 2 + 1,
+        resume_policy="LongRunning", metrics_collector_spec=_collector(), parameters=_parameters(study, algorithm),
         trial_template=_template(study, cluster, job, trial_command(study, place, algorithm, folder)),
-    )
+    )  # fmt: skip
     variant = "" if job == "TrainJob" else "-pytorchjob"
     metadata = models.IoK8sApimachineryPkgApisMetaV1ObjectMeta(
         name=name or f"jetcorr-{study.name}{variant}", namespace=cluster.namespace
@@ -124,11 +119,8 @@ def _objective() -> models.V1beta1ObjectiveSpec:
         for metric in (objective, *others)
     ]
     return models.V1beta1ObjectiveSpec(
-        type="minimize",
-        objective_metric_name=objective,
-        additional_metric_names=others,
-        metric_strategies=strategies,
-    )
+        type="minimize", objective_metric_name=objective, additional_metric_names=others, metric_strategies=strategies,
+    )  # fmt: skip
 
 
 def _algorithm(study: Study, name: str) -> models.V1beta1AlgorithmSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .settings import Cluster
+from .target import Cluster
 
 __all__ = ["inference_service", "serving_runtime"]
 
@@ -48,15 +48,11 @@ def serving_runtime(cluster: Cluster, name: str = RUNTIME) -> dict[str, Any]:
 def inference_service(name: str, repository: str, cluster: Cluster, runtime: str = RUNTIME) -> dict[str, Any]:
     """An InferenceService for the models of a repository on the volume, asked for over the v2 protocol."""
     model = {
-        "modelFormat": {"name": "triton", "version": "2"},
-        "protocolVersion": "v2",
-        "runtime": runtime,
+        "modelFormat": {"name": "triton", "version": "2"}, "protocolVersion": "v2", "runtime": runtime,
         "storageUri": f"pvc://{cluster.volume}/{cluster.on_volume(repository)}",
-    }
+    }  # fmt: skip
     predictor = {"minReplicas": 1, "maxReplicas": 2, "securityContext": cluster.pod_security(), "model": model}
     return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": name, "namespace": cluster.namespace},
-        "spec": {"predictor": predictor},
-    }
+        "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
+        "metadata": {"name": name, "namespace": cluster.namespace}, "spec": {"predictor": predictor},
+    }  # fmt: skip

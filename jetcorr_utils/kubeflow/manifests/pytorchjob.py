@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .settings import Cluster
+from .target import Cluster
 
 __all__ = ["pytorch_job"]
 
@@ -17,14 +17,9 @@ def pytorch_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1)
     from kubernetes.client import ApiClient, V1Container, V1ObjectMeta, V1PodSpec, V1PodTemplateSpec
 
     container = V1Container(
-        name=CONTAINER,
-        image=cluster.image,
-        command=command,
-        env=cluster.environment(),
-        resources=cluster.resources,
-        volume_mounts=cluster.mounts(),
-        security_context=cluster.container_security(),
-    )
+        name=CONTAINER, image=cluster.image, command=command, env=cluster.environment(), resources=cluster.resources,
+        volume_mounts=cluster.mounts(), security_context=cluster.container_security(),
+    )  # fmt: skip
 
     def replicas(number: int) -> models.KubeflowOrgV1ReplicaSpec:
         # Without the sidecar of a service mesh, which would keep the pod alive after the training.

@@ -6,7 +6,7 @@ from typing import Any
 
 from kubeflow_trainer_api import models
 
-from .settings import Cluster, Place
+from .target import Cluster, Place
 
 __all__ = ["train_command", "train_job"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .settings import KEYS, Cluster
+from .target import KEYS, Cluster
 
 __all__ = ["notebook_server", "pod_default", "s3_secret_template", "tensorboard", "volume_claim"]
 
@@ -20,12 +20,9 @@ def volume_claim(cluster: Cluster) -> dict[str, Any]:
 def s3_secret_template(cluster: Cluster) -> dict[str, Any]:
     """The secret for S3 with its values left to be filled in; nothing of ours needs it if no data lie on S3."""
     return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": cluster.secret, "namespace": cluster.namespace},
-        "type": "Opaque",
-        "stringData": dict.fromkeys(KEYS, ""),
-    }
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": cluster.secret, "namespace": cluster.namespace},
+        "type": "Opaque", "stringData": dict.fromkeys(KEYS, ""),
+    }  # fmt: skip
 
 
 def pod_default(cluster: Cluster) -> dict[str, Any]:
@@ -41,9 +38,7 @@ def pod_default(cluster: Cluster) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "pipelines-token", "mountPath": "/var/run/secrets/kubeflow/pipelines", "readOnly": True}
         ],
-        "volumes": [
-            {"name": "pipelines-token", "projected": {"sources": [{"serviceAccountToken": token}]}},
-        ],
+        "volumes": [{"name": "pipelines-token", "projected": {"sources": [{"serviceAccountToken": token}]}}],
     }
     return _resource("kubeflow.org/v1alpha1", "PodDefault", "access-jetcorr", cluster, spec)
 
@@ -55,13 +50,10 @@ def notebook_server(cluster: Cluster) -> dict[str, Any]:
     """
     environment = {"KALE_DEFAULT_BASE_IMAGE": cluster.image, "JETCORR_WORKSPACE": f"{cluster.mount}/workspace"}
     container = {
-        "name": "jetcorr",
-        "image": cluster.image,
-        "env": [{"name": name, "value": value} for name, value in environment.items()],
-        "resources": cluster.resources,
-        "volumeMounts": cluster.mounts(),
-        "securityContext": cluster.container_security(),
-    }
+        "name": "jetcorr", "image": cluster.image,
+        "env": [{"name": name, "value": value} for name, value in environment.items()], "resources": cluster.resources,
+        "volumeMounts": cluster.mounts(), "securityContext": cluster.container_security(),
+    }  # fmt: skip
     pod = {"containers": [container], "volumes": cluster.volumes(), "securityContext": cluster.pod_security()}
     found = _resource("kubeflow.org/v1", "Notebook", "jetcorr", cluster, {"template": {"spec": pod}})
     found["metadata"]["labels"] = {"access-jetcorr": "true"}

@@ -14,7 +14,7 @@ from ...files import write_text
 from .experiment import experiment
 from .inference import inference_service, serving_runtime
 from .pytorchjob import pytorch_job
-from .settings import Cluster
+from .target import Cluster
 from .trainjob import train_command, train_job
 from .workspace import notebook_server, pod_default, s3_secret_template, tensorboard, volume_claim
 

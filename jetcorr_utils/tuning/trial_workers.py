@@ -35,6 +35,8 @@ __all__ = ["Job", "run_queue"]
 _log = logging.getLogger(__name__)
 
 POLL = 0.3  # seconds between two looks at the workers
+_NO_MEMORY = 12
+"""Exit code of a worker process whose memory was not enough: a fault of the machine, and not of its trial."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ class _Crew:
             self._workers.remove(worker)
             if not worker.exitcode:
                 continue
+            if worker.exitcode == _NO_MEMORY:
+                raise MemoryError("a worker process of the search had not enough")
             if self._queue.fail_dead(f"the worker process ended with exit code {worker.exitcode}"):
                 self._start(1)
             else:  # the next one would not come farther
@@ -186,7 +190,10 @@ class _Crew:
 
 def _worker(job: Job) -> None:
     """The main function of a worker process."""
-    _work(job, job.queue())
+    try:
+        _work(job, job.queue())
+    except MemoryError:
+        raise SystemExit(_NO_MEMORY) from None
 
 
 def _follow(

@@ -6,8 +6,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jetcorr_utils.simulation.detector import Signals, measure
 from jetcorr_utils.simulation.parameters import Detector, Pileup
-from jetcorr_utils.simulation.particle_flow import reconstruct
 from jetcorr_utils.simulation.particles import concatenate
+from jetcorr_utils.simulation.reconstruction import reconstruct
 
 DETECTOR = dataclasses.replace(  # showers that do not spread
     Detector(), from_pv_tight=1.0, ecal_spread=(0.0, 0.0, 0.0, 0.0), hcal_spread=(0.0, 0.0, 0.0, 0.0)

@@ -36,7 +36,7 @@ class _Worker:
         self.parameters, self.seed = parameters, seed
         self.soft: Any = None
         self.pythia: Any = None
-        self.pool: Particles | None = None
+        self.pool: Particles
 
     def pool_part(self, part: int) -> Particles:
         settings, detector = self.parameters.pileup, self.parameters.detector

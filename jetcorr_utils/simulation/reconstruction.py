@@ -232,15 +232,12 @@ def reconstruct(
     mass = np.select([kind == 11, kind == 13], [_ELECTRON_MASS, _MUON_MASS], _PION_MASS)
     from_pv = _vertex_association(particles.vertex[track], detector, pileup, rng)
     columns = {
-        "pt": (signals.track_pt[track], energy / np.cosh(eta)),
-        "eta": (particles.eta[track], eta),
-        "phi": (particles.phi[track], phi),
-        "mass": (mass, np.zeros(count)),
-        "pdg": (signed.astype(np.int32), pdg.astype(np.int32)),
-        "from_pv": (from_pv, np.full(count, 3, np.int32)),
+        "pt": (signals.track_pt[track], energy / np.cosh(eta)), "eta": (particles.eta[track], eta),
+        "phi": (particles.phi[track], phi), "mass": (mass, np.zeros(count)),
+        "pdg": (signed.astype(np.int32), pdg.astype(np.int32)), "from_pv": (from_pv, np.full(count, 3, np.int32)),
         "calo_fraction": (np.minimum(fractions[track, 0], _MAX_CALO_FRACTION), np.ones(count)),
         "hcal_fraction": (fractions[track, 1], (pdg == 130).astype(float)),
-    }
+    }  # fmt: skip
     events = np.concatenate([owners(particles.offsets)[track], event.astype(np.int64)])
     order = np.lexsort((-np.concatenate(columns["pt"]), events))
     return Candidates(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..options import OutputPath
-from .parameters import DEFAULTS
+from .pipeline_parameters import DEFAULTS
 
 __all__ = ["manifests", "pipeline", "trial"]
 
@@ -15,9 +15,9 @@ COMPILED = click.option(
     "--file", "compiled", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Compiled pipeline; default: the one that comes with the project.",
 )  # fmt: skip
-STUDY = click.option("--study", default=DEFAULTS["study"], show_default=True, help="Name of a study, or a YAML file.")
+STUDY = click.option("--study", default=DEFAULTS["study"], help="Name of a study, or a YAML file.")
 BACKEND = click.option(
-    "--backend", default=DEFAULTS["backend"], show_default=True,
+    "--backend", default=DEFAULTS["backend"],
     help="Where trainings, search and server run: local (in the steps), kubeflow (TrainJobs, Katib, KServe).",
 )  # fmt: skip
 
@@ -30,7 +30,7 @@ def pipeline() -> None:
 @pipeline.command("compile")
 @click.option("--out", type=OutputPath(dir_okay=False), help="Default: pipelines/jetcorr.pipeline.yaml.")
 @click.option("--image", help="Container image of the steps; default: that of the notebook's metadata.")
-@click.option("--gpus", type=click.IntRange(min=0), default=0, show_default=True, help="For each step that trains.")
+@click.option("--gpus", type=click.IntRange(min=0), default=0, help="For each step that trains.")
 def compile_command(out: Path | None, image: str | None, gpus: int) -> None:
     """Compile pipelines/jetcorr_pipeline.ipynb with Kale."""
     from .pipeline import PIPELINE, compile_pipeline
@@ -60,11 +60,11 @@ def run_command(
 @COMPILED
 @STUDY
 @click.option("--run-dir", help="Folder on the cluster's volume; default: /mnt/jetcorr/results/<study>.")
-@click.option("--data-dir", default=DEFAULTS["data_dir"], show_default=True, help="Folder on the cluster's volume.")
+@click.option("--data-dir", default=DEFAULTS["data_dir"], help="Folder on the cluster's volume.")
 @BACKEND
 @click.option("--host", help="Address of Kubeflow Pipelines; not needed in a notebook server of the cluster.")
 @click.option("--namespace", help="The user's namespace.")
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the run to its end.")
+@click.option("--wait/--no-wait", default=True, help="Follow the run to its end.")
 def submit_command(
     compiled: Path | None, study: str, run_dir: str | None, data_dir: str, backend: str, host: str | None,
     namespace: str | None, wait: bool,
@@ -78,8 +78,8 @@ def submit_command(
 
 
 @click.command()
-@click.option("--study", default="default", show_default=True, help="Name of a study, or a YAML file.")
-@click.option("--out", type=OutputPath(file_okay=False), default="pipelines/manifests/base", show_default=True)
+@click.option("--study", default="default", help="Name of a study, or a YAML file.")
+@click.option("--out", type=OutputPath(file_okay=False), default="pipelines/manifests/base")
 @click.option("--namespace", help="Of the user's profile.")
 @click.option("--image", help="Image of notebook server and trainings.")
 @click.option("--gpus", type=click.IntRange(min=0), help="Of a training or trial.")
@@ -111,7 +111,7 @@ def trial(study: str, out: Path, name: str, metrics: Path, values: tuple, parame
     """Run one trial of a Katib experiment and write its metrics where the collector reads them."""
     from ..config import load_study
     from ..data import load_clouds
-    from ..tuning.cluster import parse_values, run_cluster_trial
+    from ..tuning.katib_trial import parse_values, run_cluster_trial
 
     settings = load_study(study, dict(parameters))
     drawn = parse_values(dict(values), settings.tuning.space)

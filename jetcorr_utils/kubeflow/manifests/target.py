@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ...config import ClusterSettings
+from pydantic import ValidationError
+
+from ...config import ClusterSettings, Label
+from ...errors import InputError
 
 __all__ = ["Cluster", "Place"]
 
@@ -42,14 +45,25 @@ class Cluster(ClusterSettings):
     `user` is the number of the user that trainings run as, where it is not for the image to say.
     """
 
-    namespace: str = "jetcorr"
+    namespace: Label = "jetcorr"
     user: int | None = None
 
     @classmethod
     def of(cls, settings: ClusterSettings, **changes: Any) -> Self:
-        """The cluster of these settings; `changes` that are None leave them as they are."""
+        """The cluster of these settings; `changes` that are None leave them as they are.
+
+        Raises
+        ------
+        InputError
+            If a change is not what Kubernetes takes.
+        """
         changed = {name: value for name, value in changes.items() if value is not None}
-        return cls(**settings.model_dump(exclude_none=True) | changed)
+        try:
+            return cls(**settings.model_dump(exclude_none=True) | changed)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = first["loc"][0]
+            raise InputError(f"{name} {changed.get(str(name))!r}: {first['msg']}") from None
 
     @property
     def resources(self) -> dict[str, dict[str, str]]:

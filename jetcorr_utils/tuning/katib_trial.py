@@ -8,7 +8,6 @@ for this, where a progress bar or a warning can spoil a line.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,17 +15,14 @@ from pathlib import Path
 from ..config import Choice, Space, Study
 from ..data.dataset import CloudDataset
 from ..errors import InputError, TrainingError
-from ..files import write_json
-from ..metrics import trial_metrics
+from ..files import open_own, write_json
+from ..metrics import OBJECTIVE, trial_metrics
 from ..models.inputs import sample_rows
 from .search_result import SEARCH, describe_search
 from .space import Parameters, check_space
 from .trial import TrialRecord, check_trial_name, run_trial, trial_settings
 
-__all__ = ["parse_values", "read_metrics", "run_cluster_trial"]
-
-#: the pattern of Katib's collector for files in the format TEXT (katib, pkg/metricscollector/v1beta1/common/const.go)
-COLLECTOR_PATTERN = re.compile(r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)")
+__all__ = ["parse_values", "run_cluster_trial"]
 
 
 def parse_values(texts: Mapping[str, str], space: Mapping[str, Space]) -> Parameters:
@@ -81,7 +77,7 @@ def run_cluster_trial(
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
     record = run_trial(
         0, values, trial_settings(settings, values, tuning), training, validation, place,
-        grace=tuning.grace, report=lambda epoch, error: _report(metrics_file, {"mae": error}),
+        grace=tuning.grace, report=lambda epoch, error: _report(metrics_file, {OBJECTIVE: error}),
     )  # fmt: skip
     if record.state == "failed":
         raise TrainingError(f"trial {name} failed: {record.error}")
@@ -89,19 +85,11 @@ def run_cluster_trial(
     return record
 
 
-def read_metrics(path: Path) -> dict[str, float]:
-    """The last value of each metric in a metrics file, read as Katib's collector does."""
-    found = (
-        match for line in path.read_text(encoding="utf-8").splitlines() for match in COLLECTOR_PATTERN.finditer(line)
-    )
-    return {match[1]: float(match[2]) for match in found if match[2]}
-
-
 def _report(path: Path, metrics: Mapping[str, float]) -> None:
     """Append metrics; what is not finite is left out, because the collector would read an empty value."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = [f"{now} {name}={value:.10g}\n" for name, value in metrics.items() if math.isfinite(value)]
-    with path.open("a", encoding="utf-8") as file:
+    with open_own(path, "a") as file:
         file.write("".join(lines))
 
 

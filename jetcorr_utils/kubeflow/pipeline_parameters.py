@@ -15,11 +15,8 @@ __all__ = ["DEFAULTS", "check_parameters"]
 
 #: the parameters of the compiled pipeline and their defaults; the folders lie on the volume that each step mounts
 DEFAULTS = {
-    "study": "quick",
-    "run_dir": "/mnt/jetcorr/results/quick",
-    "data_dir": "/mnt/jetcorr/data",
-    "backend": "local",
-}
+    "study": "quick", "run_dir": "/mnt/jetcorr/results/quick", "data_dir": "/mnt/jetcorr/data", "backend": "local",
+}  # fmt: skip
 
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*|/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*\.ya?ml")
 _PATH = re.compile(r"/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?")
@@ -48,7 +45,7 @@ def check_parameters(study: str, run_dir: str, data_dir: str = "", backend: str 
     for name, value, pattern in (("study", study, _STUDY), ("run_dir", run_dir, _PATH), ("data_dir", data_dir, _PATH)):
         if name == "data_dir" and not value:
             continue
-        if not isinstance(value, str) or not pattern.fullmatch(value):
+        if not pattern.fullmatch(value):
             raise InputError(
                 f"pipeline parameter {name} = {value!r}: use letters, digits and the characters . _ - / only"
             )

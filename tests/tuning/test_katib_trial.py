@@ -14,8 +14,9 @@ import pytest
 
 from jetcorr_utils.config import load_study, project_root
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.tuning.cluster import parse_values, read_metrics
+from jetcorr_utils.tuning.katib_trial import parse_values
 from jetcorr_utils.tuning.trial import trial_settings
+from tests.kubeflow.operators import read_metrics
 
 
 def test_the_collectors_pattern_reads_what_was_written_last(tmp_path):

@@ -1,0 +1,69 @@
+"""What reaches a terminal: text that may quote a file, a server or another account's folder, made harmless.
+
+An escape sequence in such a text could move the cursor over what was said before, rename the window, or write to the
+clipboard. The filter is put where the text goes out, so that no command can forget it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+__all__ = ["harmless_logs", "harmless_terminal", "printable"]
+
+
+def printable(text: str) -> str:
+    """A text with ``?`` in the place of what a terminal obeys or hides; line ends and tabs stay.
+
+    What a file name has of bytes that are no characters stays, too: the stream that gets it knows how to show them.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" or "\ud800" <= c <= "\udfff" else "?" for c in text)
+
+
+class _Stream:
+    """A text stream that lets only printable characters through."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):  # click tries whether a stream takes bytes
+            raise TypeError("text is wanted")
+        self._stream.write(printable(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def harmless_logs() -> None:
+    """Have this process print only harmless log messages, where nobody has said how to print them."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Formatter())
+
+
+@contextlib.contextmanager
+def harmless_terminal() -> Iterator[None]:
+    """Let what a command prints, logs, or stops with be harmless; bars of progress draw themselves on stderr."""
+    harmless_logs()
+    sys.excepthook = _print_traceback
+    with contextlib.redirect_stdout(_Stream(sys.stdout)):
+        yield
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
