@@ -5,6 +5,7 @@ FastJet: M. Cacciari, G.P. Salam and G. Soyez, Eur. Phys. J. C 72 (2012) 1896, a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import awkward as ak
@@ -21,7 +22,7 @@ __all__ = ["RADIUS", "Jets", "areas", "cluster", "delta_phi", "match", "rho"]
 
 RADIUS = 0.4
 _PlainClusterSequence.set_fastjet_banner_stream(None)  # fastjet prints its banner into notebooks; cited above
-_GHOST_SPACING = 0.02
+_GHOST_SPACING = 0.1
 
 
 @dataclass
@@ -73,15 +74,27 @@ def cluster(momenta: ak.Array, min_pt: float) -> Jets:
     )  # fmt: skip
 
 
-@compiled
-def areas(pt: NDArray, eta: NDArray, phi: NDArray, offsets: NDArray) -> NDArray:
-    """Areas (j,) of anti-kt jets, from ghosts on a grid around each.
+def areas(
+    pt: NDArray, eta: NDArray, phi: NDArray, offsets: NDArray, max_abs_eta: float, rng: np.random.Generator
+) -> NDArray:
+    """Areas (j,) of anti-kt jets, from ghosts as FastJet's active area has them.
 
-    An infinitely soft particle joins the jet with the smallest distance dR / pt among those within R (JHEP 04 (2008)
-    005): isolated jets have pi R^2, a soft jet loses what it shares with a hard neighbour. This is the passive area;
-    active areas differ by a few per cent and take thirty times as long.
+    Ghosts lie on a grid of 0.1 x 0.1, each at random in its cell, the same for all jets of an event. One joins the jet
+    with the smallest distance dR / pt among those within R (JHEP 04 (2008) 005): an isolated jet has pi R^2 but for the
+    number of ghosts that happen to lie in it, a soft jet loses what it shares with a hard neighbour. That ghosts move
+    the jets' axes is left out, which saves all but some per cent of the time.
     """
-    result = np.empty(len(pt))
+    rows, columns = 2 * math.ceil((max_abs_eta + RADIUS) / _GHOST_SPACING), math.ceil(2 * np.pi / _GHOST_SPACING)
+    place = rng.random((len(offsets) - 1, rows, columns, 2))
+    return _ghosts(pt, eta, phi, offsets, place) * _GHOST_SPACING * 2 * np.pi / columns
+
+
+@compiled
+def _ghosts(pt, eta, phi, offsets, place):
+    """Number of ghosts in each jet (j,); `place` (E, rows, columns, 2) is where they lie in their cells."""
+    rows, columns = place.shape[1], place.shape[2]
+    width = 2 * np.pi / columns
+    result = np.zeros(len(pt))
     rivals = np.empty((len(pt), 3))
     for event in range(len(offsets) - 1):
         for j in range(offsets[event], offsets[event + 1]):
@@ -91,25 +104,25 @@ def areas(pt: NDArray, eta: NDArray, phi: NDArray, offsets: NDArray) -> NDArray:
                 if pt[k] > pt[j] and x * x + y * y < 4 * RADIUS * RADIUS:
                     rivals[found, 0], rivals[found, 1], rivals[found, 2] = x, y, (pt[j] / pt[k]) ** 2
                     found += 1
-            result[j] = np.pi * RADIUS * RADIUS if found == 0 else _shared_area(rivals[:found])
+            row = int(np.floor((eta[j] - RADIUS) / _GHOST_SPACING)) + rows // 2
+            column = int(np.floor((phi[j] + np.pi - RADIUS) / width))
+            for a in range(max(row, 0), min(row + round(2 * RADIUS / _GHOST_SPACING) + 1, rows - 1) + 1):
+                for b in range(column, column + int(2 * RADIUS / width) + 2):
+                    u, v = place[event, a, b % columns]
+                    x, y = (a - rows // 2 + u) * _GHOST_SPACING - eta[j], (b + v) * width - np.pi - phi[j]
+                    result[j] += _joins(x, y, rivals[:found])
     return result
 
 
 @compiled
-def _shared_area(rivals: NDArray) -> float:
-    """Area of a jet at the origin whose harder neighbours are `rivals`: x, y, squared ratio of pt."""
-    steps = round(RADIUS / _GHOST_SPACING)
-    inside = 0
-    for a in range(-steps, steps):
-        for b in range(-steps, steps):
-            x, y = (a + 0.5) * _GHOST_SPACING, (b + 0.5) * _GHOST_SPACING
-            own = x * x + y * y
-            free = own < RADIUS * RADIUS
-            for k in range(len(rivals)):
-                distance = (x - rivals[k, 0]) ** 2 + (y - rivals[k, 1]) ** 2
-                free = free and not (distance < RADIUS * RADIUS and distance * rivals[k, 2] < own)
-            inside += free
-    return inside * _GHOST_SPACING**2
+def _joins(x, y, rivals):
+    """Whether a ghost at (x, y) from a jet joins it, and not one of `rivals`: x, y, squared ratio of pt."""
+    own = x * x + y * y
+    free = own < RADIUS * RADIUS
+    for k in range(len(rivals)):
+        distance = (x - rivals[k, 0]) ** 2 + (y - rivals[k, 1]) ** 2
+        free = free and not (distance < RADIUS * RADIUS and distance * rivals[k, 2] < own)
+    return free
 
 
 def rho(candidates: Candidates, mask: NDArray, max_abs_eta: float) -> NDArray:

@@ -6,7 +6,6 @@ the calorimeters here; particle flow would assign the 2 GeV or so to the muon an
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +15,9 @@ from ..compiled import compiled
 from .parameters import Detector
 from .particles import Particles
 
-__all__ = [
-    "Cells", "Signals", "cells_of", "convert_photons", "hadron_response", "impact", "material", "measure",
-    "track_efficiency",
-]  # fmt: skip
+__all__ = ["Cells", "Signals", "cells_of", "hadron_response", "impact", "measure", "track_efficiency"]
 
-
-_PROMPT = 0.02  # m; electrons made farther out are not found as such
+_PROMPT = 0.02  # m; electrons made farther out are taken for hadrons, if they leave a track
 
 
 @dataclass
@@ -32,7 +27,7 @@ class Signals:
     Attributes
     ----------
     track
-        Kind of the track: 0 none, 211 hadron, 11 electron, 13 muon.
+        What the track is taken for: 0 none, 211 hadron, 11 electron, 13 muon.
     track_pt
         Measured transverse momentum of the track, GeV.
     eta, phi
@@ -128,49 +123,18 @@ def track_efficiency(particles: Particles, shared: NDArray, detector: Detector) 
     return np.where(inside, efficiency, 0.0)
 
 
-def material(eta: NDArray, detector: Detector) -> NDArray:
-    """Thickness (n,) of the tracker in radiation lengths."""
-    return np.interp(np.abs(eta), detector.material_eta, detector.material)
-
-
 def hadron_response(energy: NDArray, detector: Detector) -> NDArray:
     """Mean calibrated response (n,) of the calorimeters to hadrons: it rises towards 1, as the electromagnetic share of
     showers does (D. E. Groom, Nucl. Instrum. Meth. A 572 (2007) 633)."""
-    loss, power = detector.hadron_response
-    return 1 - loss * np.maximum(energy, 1.0) ** -power
+    scale, loss, power = detector.hadron_response
+    return scale - loss * np.maximum(energy, 1.0) ** -power
 
 
-def convert_photons(particles: Particles, detector: Detector, rng: np.random.Generator) -> Particles:
-    """Replace photons that convert in the tracker by an electron and a positron that leave no track.
-
-    A photon converts with probability 1 - exp(-7/9 x/X0), anywhere on its way; the pair shares its momentum, evenly
-    distributed. The field then drives it apart in phi, and curls up what is soft.
-    """
-    photons = np.flatnonzero(particles.pdg == 22)
-    chance = 1 - np.exp(-7 / 9 * material(particles.eta[photons], detector))
-    converted = photons[rng.random(len(photons)) < chance]
-    copies = np.ones(len(particles), np.int64)
-    copies[converted] = 2
-    start = np.concatenate([[0], np.cumsum(copies)])
-    rows = np.repeat(np.arange(len(particles)), copies)
-    result = Particles(
-        **{f.name: getattr(particles, f.name)[rows] for f in dataclasses.fields(Particles) if f.name != "offsets"},
-        offsets=start[particles.offsets],
-    )
-    share, radius = rng.random(len(converted)), rng.random(len(converted)) * detector.tracker_radius
-    for leg, part in ((0, share), (1, 1 - share)):
-        row = start[converted] + leg
-        result.pt[row] *= part
-        result.pdg[row], result.charge[row] = (11, -1.0) if leg == 0 else (-11, 1.0)
-        result.radius[row] = radius
-    return result
-
-
-def measure(particles: Particles, detector: Detector, rng: np.random.Generator) -> Signals:
+def measure(particles: Particles, end: NDArray, detector: Detector, rng: np.random.Generator) -> Signals:
     """Simulate the tracker's and the calorimeters' answer to particles.
 
-    Photons must have been converted before. A hadron may interact in the tracker: its track is lost if that happens
-    early, and so is a part of its energy. The energy that arrives is shared between ECAL and HCAL; both fluctuate
+    A hadron that interacts in the tracker at the radius `end` (n,), m, leaves no energy, and a track if that happened
+    behind the layers that a track needs. The energy of the others is shared between ECAL and HCAL; both fluctuate
     together, by a gamma distribution whose width is the calorimeters' resolution (it is never negative and has the
     upper tail of hadron showers).
     """
@@ -182,18 +146,16 @@ def measure(particles: Particles, detector: Detector, rng: np.random.Generator) 
     electromagnetic = (pdg == 22) | (pdg == 11)
     hadronic = ~electromagnetic & (pdg != 13)
     shared = _neighbours(particles.offsets, cells.ecal, charged & reaches, cells.ecal_count)
-    # how deep in the tracker a hadron interacts, in units of the tracker; above 1 it does not
-    thickness = detector.material_nuclear * material(particles.eta, detector)
-    depth = np.where(hadronic, rng.standard_exponential(n) / np.maximum(thickness, 1e-9), np.inf)
-
-    efficiency = track_efficiency(particles, shared, detector) * (depth > detector.track_material)
-    visible = efficiency > 0
-    efficiency = np.where(
-        pdg == 11, detector.electron_efficiency * (visible & (particles.radius < _PROMPT)), efficiency
+    efficiency = track_efficiency(particles, shared, detector) * (
+        end > detector.track_material * detector.tracker_radius
     )
+    visible = efficiency > 0
+    displaced = particles.radius > _PROMPT
+    electrons = np.where(displaced, detector.conversion_efficiency * efficiency, detector.electron_efficiency * visible)
+    efficiency = np.where(pdg == 11, electrons, efficiency)
     efficiency = np.where(pdg == 13, detector.muon_efficiency * visible, efficiency)
     found = charged & (rng.random(n) < efficiency)
-    track = np.where(found, np.where((pdg == 11) | (pdg == 13), pdg, 211), 0)
+    track = np.where(found, np.where(((pdg == 11) & ~displaced) | (pdg == 13), pdg, 211), 0)
     resolution = np.hypot(
         by_region(detector.track_resolution, particles.eta, 1.4),
         by_region(detector.track_resolution_pt, particles.eta, 1.4) * particles.pt,
@@ -206,12 +168,16 @@ def measure(particles: Particles, detector: Detector, rng: np.random.Generator) 
     )
     photon = energy * np.maximum(1 + width * rng.standard_normal(n), 0.0)
 
-    loss = np.where(depth < 1, detector.nuclear_loss * rng.standard_exponential(n), 0.0)
-    hadron = np.maximum(energy - loss, 0.0)
-    width = np.hypot(detector.hadron_resolution[0] / np.sqrt(np.maximum(hadron, 1.0)), detector.hadron_resolution[1])
-    hadron = hadron * hadron_response(hadron, detector) * rng.standard_gamma(width**-2) * width**2
+    width = np.hypot(
+        by_region(detector.hadron_stochastic, particles.eta) / np.sqrt(np.maximum(energy, 1.0)),
+        by_region(detector.hadron_constant, particles.eta),
+    )
+    hadron = energy * hadron_response(energy, detector) * rng.standard_gamma(width**-2) * width**2
     share = np.where(rng.random(n) < detector.ecal_shower_start, 1 - np.sqrt(rng.random(n)), 0.0)
+    # What a displaced electron with a track leaves in the ECAL is taken for a hadron's, see `reconstruction`.
+    photon = np.where(track == 211, photon * detector.ecal_hadron_response, photon)
     ecal = np.where(electromagnetic, photon, hadron * share * detector.ecal_hadron_response * hadronic)
-    ecal = np.where((track == 11) | ~reaches, 0.0, ecal)
-    hcal = np.where(hadronic & reaches, hadron * (1 - share), 0.0)
+    arrives = reaches & np.isinf(end)
+    ecal = np.where((track == 11) | ~arrives, 0.0, ecal)
+    hcal = np.where(hadronic & arrives, hadron * (1 - share), 0.0)
     return Signals(track, track_pt, particles.eta, phi, ecal, hcal, reaches)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from . import clustering, flavour
 from .clustering import Jets
-from .detector import convert_photons, measure
+from .detector import measure
 from .generator import Collisions, generate, pythia_seed
+from .material import convert_photons, interact
 from .parameters import Parameters
 from .particles import Particles, concatenate, to_cartesian
 from .pileup import PileupDraw, overlay
@@ -84,7 +85,8 @@ def simulate_events(pythia: Any, pool: Particles, parameters: Parameters, seed: 
     draw = overlay(pool, collisions.particles.events, parameters.pileup, rng)
     visible = collisions.particles.select(np.abs(collisions.particles.eta) < parameters.detector.max_abs_eta)
     everything = convert_photons(concatenate(visible, draw.particles), parameters.detector, rng)
-    signals = measure(everything, parameters.detector, rng)
+    everything, end = interact(everything, parameters.detector, rng)
+    signals = measure(everything, end, parameters.detector, rng)
     candidates = reconstruct(everything, signals, parameters.detector, parameters.pileup, rng)
 
     gen = collisions.particles
@@ -98,7 +100,7 @@ def simulate_events(pythia: Any, pool: Particles, parameters: Parameters, seed: 
     parton = clustering.match(jets.eta, jets.phi, jets.offsets, out.eta, out.phi, out.offsets, _PARTON_MATCH)
     return Events(
         collisions, draw, candidates, jets, gen_jets, partner,
-        area=clustering.areas(jets.pt, jets.eta, jets.phi, jets.offsets),
+        area=clustering.areas(jets.pt, jets.eta, jets.phi, jets.offsets, parameters.detector.max_abs_eta, rng),
         hadron_flavour=flavour.hadron_flavour(ghost_jet, collisions.ghosts, count),
         parton_flavour=flavour.parton_flavour(ghost_jet, collisions.ghosts, count),
         physics_flavour=np.where(parton >= 0, np.append(out.pdg, 0)[parton], 0).astype(np.int32),

@@ -1,8 +1,9 @@
 """Every number of the simulated detector in one table: value, unit, meaning and source.
 
 The detector imitates the particle-flow reconstruction of CMS in Run 2. Its parameters come from CMS's own descriptions
-of its detector and algorithms; none was chosen by looking at what a network gains with it. `parameter_table()` gives
-them all as text, `jetcorr compare-cms` measures the result against CMS.
+of its detector and algorithms. The few that no paper gives have the source `FIXED_BY_COMPARISON`: they were set by
+`jetcorr compare-cms` and by CMS's official corrections; none was chosen by looking at what a network gains with it.
+`parameter_table()` gives them all as text.
 """
 
 from __future__ import annotations
@@ -13,16 +14,23 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["SIMULATION_VERSION", "Detector", "Generator", "Parameters", "Pileup", "parameter_table"]
+__all__ = [
+    "FIXED_BY_COMPARISON", "SIMULATION_VERSION", "Detector", "Generator", "Parameters", "Pileup", "parameter_table",
+]  # fmt: skip
 
 #: Part of the identity of simulated files: raised when the same seed gives other jets than before.
-SIMULATION_VERSION = 2
+SIMULATION_VERSION = 3
 
 _PF = "CMS particle flow, arXiv:1706.04965"
 _TRACKER = "CMS tracking, arXiv:1405.6569"
 _DETECTOR = "The CMS experiment, JINST 3 S08004"
 _ROUGHLY = "roughly as in arXiv:1405.6569"
 _PFALGO = "CMSSW RecoParticleFlow/PFProducer, PFAlgo"
+_TEST_BEAM = "test beam of ECAL and HCAL, Eur. Phys. J. C 60 (2009) 359"
+_GROOM = "Groom, Nucl. Instrum. Meth. A 572 (2007) 633"
+
+#: Source of the parameters that were set by the comparison with CMS.
+FIXED_BY_COMPARISON = "set by the comparison with CMS"
 
 
 def _value(default: Any, unit: str, meaning: str, source: str) -> Any:
@@ -62,6 +70,8 @@ class Detector:
     field: float = _value(3.8, "T", "magnetic field", _DETECTOR)
     ecal_radius: float = _value(1.29, "m", "inner radius of the barrel ECAL", _DETECTOR)
     ecal_z: float = _value(3.17, "m", "distance of the endcap ECAL", _DETECTOR)
+    hcal_radius: float = _value(1.81, "m", "inner radius of the barrel HCAL", _DETECTOR)
+    hcal_z: float = _value(3.88, "m", "distance of the endcap HCAL", _DETECTOR)
     max_abs_eta: float = _value(3.0, "", "particles beyond are not simulated", "jets reach 2.5 + 0.4")
     tracker_radius: float = _value(1.1, "m", "outer radius of the tracker", _DETECTOR)
     tracker_eta: float = _value(2.5, "", "acceptance of the tracker", _DETECTOR)
@@ -73,8 +83,20 @@ class Detector:
         (0.4, 0.55, 1.0, 1.9, 1.6, 1.2, 1.2), "X0", "material of the tracker", _ROUGHLY
     )
     material_nuclear: float = _value(0.28, "", "interaction lengths of the tracker's material, per X0", _ROUGHLY)
-    nuclear_loss: float = _value(1.5, "GeV", "mean energy that an interaction in the tracker loses (nuclear binding, "
-                                 "secondaries that curl up)", "assumed")  # fmt: skip
+    nuclear_loss: float = _value(
+        1.0, "GeV", "mean energy that an interaction in the tracker leaves in the nucleus", FIXED_BY_COMPARISON
+    )
+    secondaries: float = _value(
+        1.0, "", "mean number of secondaries of an interaction beyond the first, per decade of energy above 1 GeV",
+        FIXED_BY_COMPARISON,
+    )  # fmt: skip
+    secondary_kinds: tuple[float, float, float] = _value(
+        (0.15, 0.68, 0.17), "", "shares of photons, charged pions and neutral hadrons among them",
+        "roughly those of inelastic collisions, where neutral pions carry the photons' share",
+    )  # fmt: skip
+    secondary_kt: float = _value(
+        0.45, "GeV", "their transverse momentum, in each of two directions", FIXED_BY_COMPARISON
+    )
 
     track_min_pt: float = _value(0.3, "GeV", "softest track", _TRACKER)
     track_efficiency: float = _value(0.99, "", "for prompt charged hadrons above 1 GeV that do not interact", _TRACKER)
@@ -85,7 +107,9 @@ class Detector:
     track_soft_loss: float = _value(
         0.20, "", "efficiency lost at the softest track, linear in log pt to 1 GeV", _ROUGHLY
     )
-    track_core_loss: float = _value(0.005, "", "efficiency lost for each further track in an ECAL cell", "assumed")
+    track_core_loss: float = _value(
+        0.02, "", "efficiency lost for each further track in an ECAL cell", FIXED_BY_COMPARISON
+    )
     track_decay_length: float = _value(0.6, "m", "radius of production where the efficiency reaches 0", _ROUGHLY)
     track_resolution: tuple[float, float] = _value(
         (0.008, 0.018), "", "relative, abs(eta) below and above 1.4", _TRACKER
@@ -94,19 +118,24 @@ class Detector:
         (1.5e-4, 3.0e-4), "1/GeV", "grows with pt, same regions", _TRACKER
     )
     electron_efficiency: float = _value(0.85, "", "electrons in jets found as such", _PF)
+    conversion_efficiency: float = _value(
+        0.3, "", "electrons of converted photons that leave a track, over pions made there", FIXED_BY_COMPARISON
+    )
     muon_efficiency: float = _value(0.98, "", "muons found as such", _PF)
 
-    ecal_cell: int = _value(3, "", "ECAL cells a side of an HCAL cell: nearer maxima merge into one cluster", _PF)
+    ecal_cell: int = _value(4, "", "ECAL cells a side of an HCAL cell: nearer maxima merge into one cluster", _PF)
     hcal_cells_phi: int = _value(72, "", "HCAL cells in phi (0.087); twice as wide beyond coarse_eta", _DETECTOR)
     coarse_eta: float = _value(1.74, "", "cells are twice as wide beyond", _DETECTOR)
     ecal_stochastic: float = _value(0.028, "√GeV", "ECAL resolution for photons", _DETECTOR)
     ecal_constant: tuple[float, float] = _value((0.015, 0.03), "", "with the tracker in front, barrel and endcap",
                                                 "arXiv:1306.2016")  # fmt: skip
     ecal_threshold: tuple[float, float] = _value(
-        (0.4, 0.8), "GeV", "softest photon, barrel and endcap", "assumed, of the size of arXiv:1706.04965"
+        (0.42, 1.0), "GeV", "softest photon, barrel and endcap",
+        "nearly twice the seeds of 0.23 and 0.60 GeV of arXiv:1706.04965: they hold half or more of a soft cluster",
+    )  # fmt: skip
+    ecal_shower_start: float = _value(
+        0.35, "", "share of hadrons that leave more than a track of energy in the ECAL", FIXED_BY_COMPARISON
     )
-    ecal_shower_start: float = _value(0.4, "", "share of hadrons that leave more than a track of energy in the ECAL",
-                                      "set by the comparison with CMS")  # fmt: skip
     ecal_hadron_response: float = _value(0.6, "", "ECAL response to hadrons over that to photons", "arXiv:0710.4120")
     hcal_stochastic: tuple[float, float] = _value(
         (1.02, 1.20), "√GeV", "resolution that linking assumes, barrel and endcap", _PFALGO
@@ -114,17 +143,36 @@ class Detector:
     hcal_constant: tuple[float, float] = _value(
         (0.065, 0.028), "", "resolution that linking assumes, barrel and endcap", _PFALGO
     )
-    hadron_resolution: tuple[float, float] = _value(
-        (1.10, 0.09), "", "√GeV and constant: what hadrons really have", _PF
+    hadron_stochastic: tuple[float, float] = _value(
+        (1.10, 1.40), "√GeV", "resolution that hadrons really have, barrel and endcap",
+        f"barrel: {_PF}; endcap: {FIXED_BY_COMPARISON}",
+    )  # fmt: skip
+    hadron_constant: tuple[float, float] = _value(
+        (0.09, 0.12), "", "the same", f"barrel: {_PF}; endcap: {FIXED_BY_COMPARISON}"
     )
-    hadron_response: tuple[float, float] = _value(
-        (0.8, 0.7), "", "mean response to hadrons 1 - a E^-b",
+    hadron_response: tuple[float, float, float] = _value(
+        (0.98, 0.4, 0.6), "", "mean response to hadrons a - b E^-c",
         "the raw jet response of CMS's official L2Relative of 2016",
     )  # fmt: skip
+    hadronic_power: float = _value(
+        0.82, "", "k in: the part of a shower that is not electromagnetic falls as E^(k - 1)", _GROOM
+    )
+    shower_parts: float = _value(
+        1.0, "", "mean number of parts of a shower that lie apart, beyond the first, per decade of energy above 1 GeV",
+        "as secondaries",
+    )  # fmt: skip
+    ecal_spread: tuple[float, float, float, float] = _value(
+        (1.0, 0.4, 0.06, 0.08), "", "of hadrons' showers in the ECAL: least energy that spreads (GeV), mean share of "
+        "1 GeV that lies apart, its mean distance in barrel and endcap (m)", FIXED_BY_COMPARISON,
+    )  # fmt: skip
+    hcal_spread: tuple[float, float, float, float] = _value(
+        (2.0, 0.8, 0.18, 0.32), "", "the same in the HCAL", FIXED_BY_COMPARISON
+    )
     hcal_cell_threshold: float = _value(0.8, "GeV", "energy below which a cell does not enter clusters", _PF)
     hcal_threshold: tuple[float, float] = _value(
-        (2.5, 2.5), "GeV", "softest neutral hadron, barrel and endcap", "assumed, of the size of arXiv:1706.04965"
-    )
+        (2.0, 2.0), "GeV", "softest neutral hadron, barrel and endcap",
+        f"seeds of 1.0 and 1.1 GeV (CMSSW PFClusterProducer) at half the response to photons ({_TEST_BEAM})",
+    )  # fmt: skip
     excess_sigma: float = _value(
         1.0, "", "n in: neutral where calorimeter - tracks > n (1 + exp(-p/100)) sigma", _PFALGO
     )

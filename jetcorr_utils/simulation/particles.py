@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..jets.ragged import owners
 
-__all__ = ["Particles", "concatenate", "to_cartesian"]
+__all__ = ["Particles", "concatenate", "concatenate_in_order", "to_cartesian"]
 
 
 @dataclass
@@ -68,13 +68,18 @@ class Particles:
 
 def concatenate(first: Particles, second: Particles) -> Particles:
     """Particles of the same E events put together; in each event those of `first` come first."""
+    return concatenate_in_order(first, second)[0]
+
+
+def concatenate_in_order(first: Particles, second: Particles) -> tuple[Particles, NDArray]:
+    """`concatenate`, and the order (n,) by which it sorts the rows of `first` with those of `second` behind."""
     order = np.argsort(np.concatenate([owners(first.offsets), owners(second.offsets)]), kind="stable")
     columns = {
         f.name: np.concatenate([getattr(first, f.name), getattr(second, f.name)])[order]
         for f in fields(first)
         if f.name != "offsets"
     }
-    return Particles(**columns, offsets=first.offsets + second.offsets)
+    return Particles(**columns, offsets=first.offsets + second.offsets), order
 
 
 def to_cartesian(pt: NDArray, eta: NDArray, phi: NDArray, mass: NDArray, offsets: NDArray) -> ak.Array:

@@ -25,6 +25,7 @@ from ..jets.ragged import offsets_of, owners
 from .detector import Cells, Signals, cells_of
 from .parameters import Detector, Pileup
 from .particles import Particles
+from .showers import deposits
 
 __all__ = ["Candidates", "reconstruct"]
 
@@ -94,10 +95,10 @@ def _link(offsets, ecal_cell, hcal_cell, points, momentum, forward, width, ecal_
           ecal_min, hcal_cell_min, hcal_min, ecal_response, stochastic, constant, sigmas):  # fmt: skip
     """Link tracks to cells and clusters.
 
-    `points` (n, 4) holds ecal, hcal, eta, phi of each particle, `momentum` (n,) that of its track if it has one that
-    reaches the calorimeters, `forward` (n,) the index of its region, `width` (n,) that of its cells. Returns neutrals
-    as columns event, pdg, energy, eta, phi; and for each track the linked calorimeter energy over the momentum and the
-    HCAL's share of it. Cells do not cross phi = pi, so that means of phi need no care.
+    `points` (n, 4) holds ecal, hcal, eta, phi of each deposit, `momentum` (n,) that of the track that points to it and
+    reaches the calorimeters, if there is one, `forward` (n,) the index of its region, `width` (n,) that of its cells.
+    Returns neutrals as columns event, pdg, energy, eta, phi; and for each track the linked calorimeter energy over the
+    momentum and the HCAL's share of it. Cells do not cross phi = pi, so that means of phi need no care.
     """
     n = len(momentum)
     neutrals = np.empty((3 * n, 5))
@@ -206,18 +207,20 @@ def reconstruct(
     signals
         Tracks and deposits (n,).
     """
-    cells: Cells = cells_of(signals.eta, signals.phi, detector)
+    left = deposits(particles, signals, detector, rng)
+    cells: Cells = cells_of(left.eta, left.phi, detector)
     in_block = (signals.track == 211) & signals.reaches
     momentum = np.where(in_block, signals.track_pt * np.cosh(particles.eta), 0.0)
+    begins = left.source >= 0
     neutrals, fractions = _link(
-        particles.offsets, cells.ecal, cells.hcal,
-        np.stack([signals.ecal, signals.hcal, signals.eta, signals.phi], axis=1), momentum,
-        (np.abs(signals.eta) > 1.48).astype(np.int64), cells.width,
+        left.offsets, cells.ecal, cells.hcal, np.stack([left.ecal, left.hcal, left.eta, left.phi], axis=1),
+        np.where(begins, momentum[left.source], 0.0), (np.abs(left.eta) > 1.48).astype(np.int64), cells.width,
         cells.ecal_count, detector.ecal_cell * detector.hcal_cells_phi, cells.hcal_count, detector.hcal_cells_phi,
         np.array(detector.ecal_threshold), detector.hcal_cell_threshold, np.array(detector.hcal_threshold),
         detector.ecal_hadron_response, np.array(detector.hcal_stochastic), np.array(detector.hcal_constant),
         detector.excess_sigma,
     )  # fmt: skip
+    fractions = fractions[begins]  # of the particles, in their order
     event, pdg, energy, eta, phi = neutrals.T
     count = len(event)
 

@@ -48,8 +48,9 @@ def perfect() -> Detector:
         material=(0.0,) * 7, track_efficiency=1.0, track_soft_loss=0.0, track_core_loss=0.0, track_decay_length=1e9,
         track_resolution=(0.0, 0.0), track_resolution_pt=(0.0, 0.0), electron_efficiency=1.0, muon_efficiency=1.0,
         ecal_stochastic=0.0, ecal_constant=(0.0, 0.0), ecal_threshold=(0.0, 0.0), ecal_shower_start=0.0,
-        hadron_resolution=(1e-4, 1e-4), hadron_response=(0.0, 1.0), hcal_cell_threshold=0.0, hcal_threshold=(0.0, 0.0),
-        field=1e-6,
+        hadron_stochastic=(1e-4, 1e-4), hadron_constant=(1e-4, 1e-4), hadron_response=(1.0, 0.0, 1.0),
+        ecal_spread=(0.0, 0.0, 0.0, 0.0), hcal_spread=(0.0, 0.0, 0.0, 0.0),
+        hcal_cell_threshold=0.0, hcal_threshold=(0.0, 0.0), field=1e-6,
     )  # fmt: skip
 
 

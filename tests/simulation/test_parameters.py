@@ -4,6 +4,7 @@ import pytest
 
 from jetcorr_utils.config import project_root
 from jetcorr_utils.simulation import Parameters, parameter_table
+from jetcorr_utils.simulation.parameters import FIXED_BY_COMPARISON
 
 
 def test_every_parameter_has_a_meaning_and_a_source():
@@ -13,6 +14,14 @@ def test_every_parameter_has_a_meaning_and_a_source():
             assert item.metadata["source"], item.name
             assert f"| {group.name}.{item.name} |" in parameter_table()
     assert parameter_table() in (project_root() / "data" / "README.md").read_text()
+
+
+def test_few_parameters_are_fixed_by_the_comparison_and_none_is_assumed():
+    sources = {item.name: item.metadata["source"] for item in dataclasses.fields(Parameters().detector)}
+    fixed = {name.removesuffix("_constant").removesuffix("_stochastic") for name, source in sources.items()
+             if FIXED_BY_COMPARISON in source}  # fmt: skip
+    assert len(fixed) < 10
+    assert not [name for name, source in sources.items() if "assumed" in source]
 
 
 def test_the_key_is_the_same_for_equal_values():

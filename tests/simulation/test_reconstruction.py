@@ -9,7 +9,9 @@ from jetcorr_utils.simulation.parameters import Detector, Pileup
 from jetcorr_utils.simulation.particles import concatenate
 from jetcorr_utils.simulation.reconstruction import reconstruct
 
-DETECTOR = dataclasses.replace(Detector(), from_pv_tight=1.0)
+DETECTOR = dataclasses.replace(  # showers that do not spread
+    Detector(), from_pv_tight=1.0, ecal_spread=(0.0, 0.0, 0.0, 0.0), hcal_spread=(0.0, 0.0, 0.0, 0.0)
+)
 HADRON, PHOTON, NEUTRAL = 211, 22, 130
 
 
@@ -21,6 +23,11 @@ def signals_of(particles, track=0.0, ecal=0.0, hcal=0.0) -> Signals:
         np.where(track > 0, HADRON, 0), track / np.cosh(particles.eta), particles.eta, particles.phi, ecal, hcal,
         np.ones(n, bool),
     )  # fmt: skip
+
+
+def measured(particles, detector) -> Signals:
+    """Signals of particles that do not interact in the tracker."""
+    return measure(particles, np.full(len(particles), np.inf), detector, np.random.default_rng(1))
 
 
 def flow(particles, signals, detector=DETECTOR):
@@ -82,6 +89,19 @@ def test_neighbouring_cells_make_one_cluster_also_across_the_seam(make_particles
         assert_allclose(result.pt * np.cosh(result.eta), [30.0])
 
 
+def test_a_part_of_a_shower_that_lies_apart_is_a_neutral_hadron_of_its_own(make_particles):
+    """Of a tracked hadron too, whose energy is then counted twice, as in CMS."""
+    n = 400
+    detector = dataclasses.replace(DETECTOR, hcal_spread=(0.0, 0.5, 0.5, 0.5), hadronic_power=1.0)
+    particles = make_particles(*[(50.0, 0.0, 0.0, 211, 1, 0)] * n, offsets=list(range(n + 1)))
+    result = flow(particles, signals_of(particles, track=50.0, hcal=50.0), detector)
+    assert (result.pdg == HADRON).sum() == n
+    assert (result.pdg == NEUTRAL).sum() > 0.5 * n
+    assert result.pt[result.pdg == NEUTRAL].sum() < 0.5 * 50.0 * n
+    alone = flow(particles, signals_of(particles, track=50.0, hcal=50.0))
+    assert (alone.pdg == NEUTRAL).sum() == 0
+
+
 def test_thresholds_cut_soft_deposits(make_particles):
     particles = make_particles((1.0, 0.0, 1.0, 22, 0, 0), (1.0, 0.0, 2.0, 130, 0, 0))
     below = signals_of(
@@ -109,7 +129,7 @@ def test_energy_is_conserved_without_fluctuations(events, perfect):
     """Isolated from each other, all particles' energy is found again: the sum over candidates is that of particles."""
     particles = events.collisions.particles
     inside = particles.select((np.abs(particles.eta) < 2.4) & (particles.charge == 0) & (particles.pdg != 13))
-    signals = measure(inside, perfect, np.random.default_rng(1))
+    signals = measured(inside, perfect)
     result = reconstruct(inside, signals, perfect, Pileup(), np.random.default_rng(1))
     assert_allclose(np.sum(result.pt * np.cosh(result.eta)), inside.energy.sum(), rtol=1e-3)
 
@@ -119,7 +139,7 @@ def test_events_do_not_see_each_other(events, perfect):
     particles = events.collisions.particles.select(np.abs(events.collisions.particles.eta) < 2.9)
     empty = particles.select(np.zeros(len(particles), bool))
     twice = concatenate(particles, empty)
-    signals = measure(twice, perfect, np.random.default_rng(1))
+    signals = measured(twice, perfect)
     whole = reconstruct(twice, signals, perfect, Pileup(), np.random.default_rng(1))
     last = int(particles.offsets[-2])
     alone = dataclasses.replace(
