@@ -162,7 +162,11 @@ class Resource:
         """The new resource; None if the name is taken."""
         api, product = self.connection.custom, self.kind.product
         try:
-            return api.create_namespaced_custom_object(*self._place, self.manifest, _request_timeout=REQUEST_TIMEOUT)
+            # Strict: the server would leave out a field that it does not know, without a word
+            return api.create_namespaced_custom_object(
+                *self._place, self.manifest, field_validation="Strict", field_manager="jetcorr",
+                _request_timeout=REQUEST_TIMEOUT,
+            )  # fmt: skip
         except client.ApiException as error:
             if error.status == 409:
                 return None

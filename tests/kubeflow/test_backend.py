@@ -30,6 +30,7 @@ from tests.kubeflow.operators import TrainJob, Trial, best_trial, run_experiment
 
 EPOCHS = 15  # enough to be killed on the way
 TRIALS = 3
+JOBSET = "jobset.sigs.k8s.io/jobset-name"  # the label that Trainer's pods have their job's name in
 
 
 def condition(kind: str, **more: str) -> dict:
@@ -60,7 +61,8 @@ class Operators:
             job.start()
         failed = any(job.wait())
         kind = condition("Failed", reason="JobFailed") if failed else condition("Complete", reason="JobsCompleted")
-        api.pods = {f"{name}-node-0": (name, "Failed", (self.folder / "node-0.log").read_text()[-3000:])}
+        log = (self.folder / "node-0.log").read_text()[-3000:]
+        api.add_pod(f"{name}-node-0", {JOBSET: name}, log, owner=resource, phase="Failed")
         api.set_status("trainjobs", name, conditions=[kind])
 
     def experiment(self, api: FakeApi, resource: Resource) -> None:
@@ -124,7 +126,7 @@ def test_every_resource_was_made_and_none_stays_behind(cluster_run):
     kinds = [resource["kind"] for resource in cluster_run.api.made]
     tuned = kinds.count("TrainJob") == 2  # the winner's, unless the study's own settings have won
     assert kinds == ["TrainJob", "Experiment", *["TrainJob"] * tuned, "ServingRuntime", "InferenceService"]
-    assert not cluster_run.api.resources
+    assert not cluster_run.api.ours()
 
 
 @pytest.mark.slow
@@ -178,14 +180,15 @@ def test_the_inference_service_gives_the_predictions_of_the_local_server(cluster
 def test_a_training_that_fails_ends_with_the_pods_last_words(fake_api, tmp_path):
     def fail(api, resource):
         name = resource["metadata"]["name"]
-        api.pods = {f"{name}-node-0-0": (name, "Failed", "jetcorr: data/none.root: there is no such file\n")}
+        log = "jetcorr: data/none.root: there is no such file\n"
+        api.add_pod(f"{name}-node-0-0", {JOBSET: name}, log, owner=resource, phase="Failed")
         api.set_status("trainjobs", name, conditions=[condition("Failed", reason="JobFailed")])
 
     api = fake_api(trainjobs=fail)
     study = load_study("smoke", {"cluster.mount": str(tmp_path)})
     with pytest.raises(ClusterError, match=r"TrainJob jetcorr-smoke-pfn-\w+ failed: JobFailed\n.*\n.*no such file$"):
         train_on_cluster(study, RunFolder(tmp_path / "run"))
-    assert not api.resources
+    assert not api.ours()
 
 
 def test_jobs_run_as_the_user_who_owns_the_folder_and_see_the_study_as_it_is(fake_api, tmp_path, monkeypatch):
