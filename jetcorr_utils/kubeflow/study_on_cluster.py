@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from ..run import RunFolder
 from .cluster import Connection, Resource, connect
 from .manifests import Cluster, Place
 from .manifests.trainjob import train_command, train_job
+from .names import unique_name
 
 __all__ = ["StudyOnCluster"]
 
@@ -33,8 +32,7 @@ class StudyOnCluster:
 
     def name(self, part: str) -> str:
         """The name of a resource: equal for the same part of the same run folder, and as Kubernetes wants names."""
-        words = re.sub(r"[^a-z0-9]+", "-", f"{self.study.name[:20]}-{part[:20]}".lower()).strip("-")
-        return f"jetcorr-{words}-{hashlib.sha256(str(self.run.path).encode()).hexdigest()[:6]}"
+        return unique_name(self.study.name, part, owner=str(self.run.path))
 
     def place(self, study: Study, part: str, folder: RunFolder | None = None) -> Place:
         """Write the study, as it is here, to where the pods can read it."""

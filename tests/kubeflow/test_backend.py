@@ -186,7 +186,7 @@ def test_a_training_that_fails_ends_with_the_pods_last_words(fake_api, tmp_path)
 
     api = fake_api(trainjobs=fail)
     study = load_study("smoke", {"cluster.mount": str(tmp_path)})
-    with pytest.raises(ClusterError, match=r"TrainJob jetcorr-smoke-pfn-\w+ failed: JobFailed\n.*\n.*no such file$"):
+    with pytest.raises(ClusterError, match=r"TrainJob smoke-pfn-\w+ failed: JobFailed\n.*\n.*no such file$"):
         train_on_cluster(study, RunFolder(tmp_path / "run"))
     assert not api.ours()
 

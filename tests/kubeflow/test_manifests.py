@@ -122,13 +122,6 @@ def test_words_that_a_shell_would_run_are_refused():
         experiment(study.model_copy(update={"tuning": tuning}), Cluster())
 
 
-def test_a_study_whose_name_cannot_be_a_resources_is_refused(tmp_path):
-    study = load_study("smoke").model_copy(update={"name": "My_Study"})
-    with pytest.raises(InputError, match=r"study 'My_Study': resources need a name of lower-case letters"):
-        write_manifests(study, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
 def test_the_overlay_fills_in_a_sites_settings(tmp_path, validator):
     folder = tmp_path / "manifests"

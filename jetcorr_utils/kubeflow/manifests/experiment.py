@@ -10,6 +10,7 @@ from kubeflow_katib_api import models
 from ...config import Choice, Interval, Space, Study
 from ...errors import InputError
 from ...metrics import trial_metrics
+from ..names import unique_name
 from .pytorchjob import CONTAINER as PYTORCH_CONTAINER
 from .pytorchjob import pytorch_job
 from .settings import Cluster, Place
@@ -66,10 +67,9 @@ def experiment(
         parameters=_parameters(study, algorithm),
         trial_template=_template(study, cluster, job, trial_command(study, place, algorithm, folder)),
     )
-    variant = "" if job == "TrainJob" else "-pytorchjob"
-    metadata = models.IoK8sApimachineryPkgApisMetaV1ObjectMeta(
-        name=name or f"jetcorr-{study.name}{variant}", namespace=cluster.namespace
-    )
+    variant = () if job == "TrainJob" else ("pytorchjob",)
+    name = name or unique_name("jetcorr", study.name, *variant)
+    metadata = models.IoK8sApimachineryPkgApisMetaV1ObjectMeta(name=name, namespace=cluster.namespace)
     found = models.V1beta1Experiment(
         api_version="kubeflow.org/v1beta1", kind="Experiment", metadata=metadata, spec=spec
     )

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from ...config import Study
-from ...errors import InputError
 from ...files import write_text
+from ..names import unique_name
 from .experiment import experiment
 from .inference import inference_service, serving_runtime
 from .pytorchjob import pytorch_job
@@ -40,16 +40,9 @@ def write_manifests(study: Study, out: str | Path, cluster: Cluster | None = Non
     -------
     list of Path
         The files, one a resource, and `kustomization.yaml`, which applies the workspace.
-
-    Raises
-    ------
-    InputError
-        If the study's name cannot be part of a resource's name.
     """
     cluster = cluster or Cluster.of(study.cluster)
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?", study.name):
-        raise InputError(f"study {study.name!r}: resources need a name of lower-case letters, digits and '-' only")
-    place, name = cluster.place(study.name), f"jetcorr-{study.name}"
+    place, name = cluster.place(study.name), unique_name("jetcorr", study.name)
     resources: dict[str, dict[str, Any]] = {
         "volume.yaml": volume_claim(cluster),
         "poddefault.yaml": pod_default(cluster),
