@@ -219,11 +219,23 @@ class ServingSettings(Settings):
     seconds_per_batch_size: PositiveFloat = 2.0
 
 
+def _release_name(value: Any) -> Any:
+    """The name of a release as a text: YAML reads 1.10 as a number."""
+    return f"{value:.2f}" if isinstance(value, float) else value
+
+
 class ClusterSettings(Settings):
     """The Kubeflow cluster that runs the study where one does: names, images and sizes. No result depends on them."""
 
     namespace: str | None = Field(None, description="default: that of the pod or of the kubeconfig")
-    image: str = Field("jetcorr:latest", description="of the notebook server, the steps and the trainings")
+    kubeflow: Annotated[Literal["1.10", "1.11", "26.03"], BeforeValidator(_release_name)] | None = Field(
+        None, description="release; default: what the API server says that it has"
+    )
+    image: str | None = Field(
+        None, description="of the notebook server, the steps and the trainings; default: that of the pod that starts "
+        "them, else jetcorr:latest",
+    )  # fmt: skip
+    image_pull_secrets: tuple[str, ...] = Field((), description="secrets with the registry's credentials")
     triton_image: str = Field(
         "nvcr.io/nvidia/tritonserver:26.08-py3",
         description="NVIDIA's server; releases before 25.07 can be taken over by a request (CVE-2025-23310, -23319). "
@@ -242,6 +254,7 @@ class ClusterSettings(Settings):
     gpus: NonNegativeInt = Field(0, description="of a pod that trains")
     nodes: PositiveInt = Field(2, description="pods of a distributed training")
     parallel_trials: PositiveInt = Field(5, description="trials of an experiment at the same time")
+    queue: str | None = Field(None, description="of Kueue, that trainings and trials wait in")
     runtime: str = Field("torch-distributed", description="the ClusterTrainingRuntime that TrainJobs refer to")
     timeout: PositiveFloat = Field(86_400.0, description="seconds within which a training or a search must end")
     start_timeout: PositiveFloat = Field(900.0, description="seconds within which an inference service must be ready")

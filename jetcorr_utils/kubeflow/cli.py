@@ -16,6 +16,9 @@ COMPILED = click.option(
     help="Compiled pipeline; default: the one that comes with the project.",
 )  # fmt: skip
 STUDY = click.option("--study", default=DEFAULTS["study"], show_default=True, help="Name of a study, or a YAML file.")
+KUBEFLOW = click.option(
+    "--kubeflow", type=click.Choice(("1.10", "1.11", "26.03")), help="Release; default: what the cluster says it has."
+)
 BACKEND = click.option(
     "--backend", default=DEFAULTS["backend"], show_default=True,
     help="Where trainings, search and server run: local (in the steps), kubeflow (TrainJobs, Katib, KServe).",
@@ -30,12 +33,18 @@ def pipeline() -> None:
 @pipeline.command("compile")
 @click.option("--out", type=OutputPath(dir_okay=False), help="Default: pipelines/jetcorr.pipeline.yaml.")
 @click.option("--image", help="Container image of the steps; default: that of the notebook's metadata.")
+@KUBEFLOW
 @click.option("--gpus", type=click.IntRange(min=0), default=0, show_default=True, help="For each step that trains.")
-def compile_command(out: Path | None, image: str | None, gpus: int) -> None:
+def compile_command(out: Path | None, image: str | None, kubeflow: str | None, gpus: int) -> None:
     """Compile pipelines/jetcorr_pipeline.ipynb with Kale."""
-    from .pipeline import PIPELINE, compile_pipeline
+    from ..files import write_text
+    from .pipeline import PIPELINE, adapt_pipeline, compile_pipeline
+    from .releases import RELEASES
 
-    click.echo(compile_pipeline(out=out or PIPELINE, image=image, gpus=gpus))
+    path = compile_pipeline(out=out or PIPELINE, image=image, gpus=gpus)
+    if kubeflow:
+        write_text(path, adapt_pipeline(path.read_text(encoding="utf-8"), RELEASES[kubeflow].pipelines))
+    click.echo(path)
 
 
 @pipeline.command("run")
@@ -63,23 +72,33 @@ def run_command(
 @click.option("--data-dir", default=DEFAULTS["data_dir"], show_default=True, help="Folder on the cluster's volume.")
 @BACKEND
 @click.option("--host", help="Address of Kubeflow Pipelines; not needed in a notebook server of the cluster.")
+@click.option("--existing-token", help="Token for it; default: that of the pod's service account, if there is one.")
+@click.option("--cookies", help="Cookies for it, as a browser that is logged in has them.")
+@click.option("--image", help="Image of the steps; default: that of the notebook server, else as compiled.")
+@KUBEFLOW
 @click.option("--namespace", help="The user's namespace.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the run to its end.")
 def submit_command(
     compiled: Path | None, study: str, run_dir: str | None, data_dir: str, backend: str, host: str | None,
-    namespace: str | None, wait: bool,
+    existing_token: str | None, cookies: str | None, image: str | None, kubeflow: str | None, namespace: str | None,
+    wait: bool,
 ) -> None:  # fmt: skip
     """Start the compiled pipeline on a cluster and follow it."""
     from .pipeline import PIPELINE
+    from .releases import RELEASES
     from .submit import submit
 
     folder = run_dir or f"/mnt/jetcorr/results/{Path(study).stem}"
-    submit(compiled or PIPELINE, study, folder, data_dir, backend, host=host, namespace=namespace, wait=wait)
+    submit(
+        compiled or PIPELINE, study, folder, data_dir, backend, host=host, namespace=namespace, token=existing_token,
+        cookies=cookies, image=image, release=RELEASES[kubeflow] if kubeflow else None, wait=wait,
+    )  # fmt: skip
 
 
 @click.command()
 @click.option("--study", default="default", show_default=True, help="Name of a study, or a YAML file.")
 @click.option("--out", type=OutputPath(file_okay=False), default="pipelines/manifests/base", show_default=True)
+@KUBEFLOW
 @click.option("--namespace", help="Of the user's profile.")
 @click.option("--image", help="Image of notebook server and trainings.")
 @click.option("--gpus", type=click.IntRange(min=0), help="Of a training or trial.")

@@ -13,8 +13,11 @@ from ..plain_yaml import dump_yaml
 from ..run import RunFolder
 from .cluster import Connection, Resource, connect
 from .manifests import Cluster, Place
+from .manifests.pytorchjob import pytorch_job
 from .manifests.trainjob import train_command, train_job
 from .names import unique_name
+from .parameters import IMAGE
+from .releases import find_release
 
 __all__ = ["StudyOnCluster"]
 
@@ -27,8 +30,13 @@ class StudyOnCluster:
         _require_on_volume(study, run)
         self.connection: Connection = connect(study.cluster.namespace)
         self.connection.require_volume(study.cluster.volume)
-        # The same user as here: the pods of trainings must write into the folder that this process has made
-        self.cluster = Cluster.of(study.cluster, namespace=self.connection.namespace, user=os.getuid())
+        pod, given = self.connection.pod, study.cluster
+        self.cluster = Cluster.of(
+            given,
+            namespace=self.connection.namespace,
+            image=given.image or (pod.image if pod else os.environ.get(IMAGE)),
+            found=None if given.kubeflow else find_release(self.connection),
+        )
 
     def name(self, part: str) -> str:
         """The name of a resource: equal for the same part of the same run folder, and as Kubernetes wants names."""
@@ -43,14 +51,18 @@ class StudyOnCluster:
         write_text(path, dump_yaml(settings))
         return Place(str(path), str(folder.path))
 
-    def resource(self, manifest: dict[str, Any]) -> Resource:
+    def resource(self, manifest: dict[str, Any], *, adopt: bool = False) -> Resource:
         """A resource of this run."""
-        return Resource(self.connection, manifest, str(self.run.path))
+        return Resource(self.connection, manifest, str(self.run.path), adopt=adopt, study=self.study.model_dump_json())
+
+    def job(self, part: str, command: list[str], nodes: int = 1) -> Resource:
+        """A job that runs a command on pods of a training: a TrainJob, or a PyTorchJob where there is no Trainer."""
+        make = train_job if self.cluster.release.job == "TrainJob" else pytorch_job
+        return self.resource(make(self.name(part), command, self.cluster, nodes), adopt=True)
 
     def training(self, part: str, place: Place, model: str) -> Resource:
-        """The TrainJob of a model."""
-        cluster = self.cluster
-        return self.resource(train_job(self.name(part), train_command(place, model), cluster, cluster.nodes))
+        """The training of a model."""
+        return self.job(part, train_command(place, model), self.cluster.nodes)
 
 
 def _data_directory(cluster: ClusterSettings, study: Study) -> Path:

@@ -60,7 +60,7 @@ class FakeApi:
     roles
         What an account may do, by its token.
     logs
-        What a container of a pod has printed, by the pod's name.
+        What a container of a pod has printed, by the pod's name, or by "NAME before" before its last restart.
     away
         While it is true, connections end without an answer.
     """
@@ -415,7 +415,10 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif (plural, name) not in self.api.resources:
             self._answer(404, failure(404, f"{plural} {name!r} not found"))
+        elif part == "log" and query.get("previous") == ["true"] and f"{name} before" not in self.api.logs:
+            self._answer(400, failure(400, f"previous terminated container in pod {name!r} not found"))
         elif part == "log":
+            name = f"{name} before" if query.get("previous") == ["true"] else name
             lines = self.api.logs.get(name, "").splitlines(keepends=True)
             self._answer(200, "".join(lines[-int(query.get("tailLines", ["1000"])[0]) :]), "text/plain")
         else:

@@ -191,15 +191,15 @@ def test_a_training_that_fails_ends_with_the_pods_last_words(fake_api, tmp_path)
     assert not api.ours()
 
 
-def test_jobs_run_as_the_user_who_owns_the_folder_and_see_the_study_as_it_is(fake_api, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.getuid", lambda: 1234)
+def test_jobs_run_as_the_user_of_all_pods_and_see_the_study_as_it_is(fake_api, tmp_path):
     api = fake_api(trainjobs=lambda api, resource: None)
     study = load_study("smoke", {"cluster.mount": str(tmp_path), "cluster.timeout": 1, "tuning.trials": 7})
     with pytest.raises(ClusterError, match="not done after 1 s"):
         train_on_cluster(study, RunFolder(tmp_path / "run"))
     (job,) = api.made
     patch = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
-    assert patch["template"]["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 1234
+    who = patch["template"]["spec"]["template"]["spec"]["securityContext"]
+    assert (who["runAsUser"], who["runAsGroup"], who["fsGroup"]) == (1000, 100, 100)
     command = job["spec"]["trainer"]["command"]
     written = load_study(command[command.index("--study") + 1])
     assert written.tuning.trials == 7

@@ -202,7 +202,8 @@ def test_without_a_cluster_one_line_says_so(monkeypatch, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_cluster_that_does_not_answer_is_named(fake_api):
+def test_a_cluster_that_does_not_answer_is_named(fake_api, monkeypatch):
+    monkeypatch.setattr("jetcorr_utils.kubeflow.cluster.PATIENCE", 0.1)
     api = fake_api(trainjobs=idle)
     connection = connect()
     api.__exit__()

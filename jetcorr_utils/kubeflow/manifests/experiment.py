@@ -27,7 +27,7 @@ EPOCHS = "epochs"  # what hyperband gives more of to the better trials
 def experiment(
     study: Study,
     cluster: Cluster,
-    job: Literal["TrainJob", "PyTorchJob"] = "TrainJob",
+    job: Literal["TrainJob", "PyTorchJob"] | None = None,
     algorithm: str | None = None,
     *,
     name: str | None = None,
@@ -43,7 +43,7 @@ def experiment(
     cluster
         Names, images and sizes.
     job
-        What a trial is.
+        What a trial is; default: what the cluster's release has.
     algorithm
         "random", "tpe" or "hyperband"; default: `study.tuning.sampler`.
     name
@@ -53,6 +53,7 @@ def experiment(
     folder
         Folder of the search in the run's folder.
     """
+    job = job or cluster.release.job
     algorithm, place = algorithm or study.tuning.sampler, place or cluster.place(study.name)
     if algorithm not in ALGORITHMS:
         raise InputError(f"Katib algorithm {algorithm!r}: there are {', '.join(ALGORITHMS)}")
@@ -93,7 +94,9 @@ def _template(study: Study, cluster: Cluster, job: str, command: list[str]) -> m
     _check_words(command, study)
     make = train_job if job == "TrainJob" else pytorch_job
     spec = make("", command, cluster)
-    del spec["metadata"]  # Katib names the trials
+    spec["metadata"] = {"labels": cluster.labels}  # Katib names the trials
+    if not cluster.labels:
+        del spec["metadata"]
     names = [models.V1beta1TrialParameterSpec(name="trialName", reference="${trialSpec.Name}")]
     names += [models.V1beta1TrialParameterSpec(name=_placeholder(n), reference=n) for n in study.tuning.space]
     if "${trialParameters." + EPOCHS + "}" in command:
