@@ -415,10 +415,10 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif (plural, name) not in self.api.resources:
             self._answer(404, failure(404, f"{plural} {name!r} not found"))
-        elif part == "log" and query.get("previous") == ["true"] and f"{name} before" not in self.api.logs:
+        elif part == "log" and query.get("previous") in (["true"], ["True"]) and f"{name} before" not in self.api.logs:
             self._answer(400, failure(400, f"previous terminated container in pod {name!r} not found"))
         elif part == "log":
-            name = f"{name} before" if query.get("previous") == ["true"] else name
+            name = f"{name} before" if query.get("previous") in (["true"], ["True"]) else name
             lines = self.api.logs.get(name, "").splitlines(keepends=True)
             self._answer(200, "".join(lines[-int(query.get("tailLines", ["1000"])[0]) :]), "text/plain")
         else:

@@ -236,3 +236,131 @@ def test_no_resource_stays_behind_after_an_interrupt(fake_api, number):
         finally:
             process.kill()
     assert not api.ours()
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Look at the pods all the time."""
+    monkeypatch.setattr("jetcorr_utils.kubeflow.cluster.POLL", 0.2)
+
+
+def pod_with(**status):
+    """An operator whose pod never gets further than this."""
+
+    def work(api, resource):
+        name = resource["metadata"]["name"]
+        api.add_pod(f"{name}-node-0-0", {JOBSET: name}, owner=resource, phase="Pending", **status)
+        api.set_status("trainjobs", name, conditions=[condition("Created")])
+
+    return work
+
+
+BACK_OFF = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "registry/jetcorr:1"'}
+NO_CLAIM = 'persistentvolumeclaim "jetcorr" not found'
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (
+            {"containerStatuses": [{"name": "node", "image": "registry/jetcorr:1", "state": {"waiting": BACK_OFF}}]},
+            f"TrainJob job cannot start: pod job-node-0-0: ImagePullBackOff: {BACK_OFF['message']}",
+        ),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": NO_CLAIM}]},
+            f"TrainJob job cannot start: pod job-node-0-0: {NO_CLAIM}",
+        ),
+    ],
+)
+def test_a_pod_that_never_starts_ends_the_wait_at_once(fake_api, often, status, message):
+    api = fake_api(trainjobs=pod_with(**status))
+    with pytest.raises(ClusterError) as error, Resource(connect(), JOB, RUN_DIR) as job:
+        job.wait(600)
+    assert str(error.value) == message
+    assert not api.ours()
+
+
+def test_what_a_pod_waits_for_is_said_while_it_does(fake_api, often, capsys):
+    cpu = "0/3 nodes are available: 3 Insufficient cpu."
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": cpu}
+    fake_api(trainjobs=pod_with(conditions=[unschedulable]))
+    with pytest.raises(ClusterError, match="Insufficient cpu"), Resource(connect(), JOB, RUN_DIR) as job:
+        job.wait(2)
+    assert f"TrainJob job waits: pod job-node-0-0 is not scheduled: {cpu}" in capsys.readouterr().out
+
+
+def test_a_quota_that_refuses_the_pods_is_said(fake_api, often, capsys):
+    refusal = 'pods "job-node-0-0-x" is forbidden: exceeded quota: kf-resource-quota, requested: limits.cpu=4'
+
+    def work(api, resource):
+        api.add_event("Job", "job-node-0", "FailedCreate", refusal)
+        api.add_event("Job", "another-job-node-0", "FailedCreate", "not ours")
+
+    fake_api(trainjobs=work)
+    with pytest.raises(ClusterError, match="exceeded quota"), Resource(connect(), JOB, RUN_DIR) as job:
+        job.wait(2)
+    said = capsys.readouterr().out
+    assert f"TrainJob job waits: job job-node-0: FailedCreate: {refusal}" in said
+    assert "not ours" not in said
+
+
+def test_the_log_of_a_pod_that_is_gone_when_its_job_fails_is_in_the_error(fake_api, often):
+    """The Job controller restarts a pod some times, and deletes it as the job fails."""
+
+    def work(api, resource):
+        restarted = [{"name": "node", "restartCount": 1, "state": {"running": {}}}]
+        api.logs["job-node-0-0 before"] = "jetcorr: data/none.root: there is no such file\n"
+        api.add_pod("job-node-0-0", {JOBSET: "job"}, "starting\n", owner=resource, containerStatuses=restarted)
+        while not any("/log" in path for _, path, _ in list(api.requests)) and api.running:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        api.delete("pods", "job-node-0-0")
+        api.set_status("trainjobs", "job", conditions=[condition("Failed", reason="BackoffLimitExceeded")])
+
+    fake_api(trainjobs=work)
+    with pytest.raises(ClusterError) as error, Resource(connect(), JOB, RUN_DIR) as job:
+        job.wait(60)
+    assert str(error.value) == (
+        "TrainJob job failed: BackoffLimitExceeded\n  the last lines of pod job-node-0-0:\n"
+        "jetcorr: data/none.root: there is no such file"
+    )
+
+
+def test_a_resource_goes_with_the_pod_that_made_it_and_has_its_image(fake_api, monkeypatch):
+    api = fake_api(trainjobs=idle)
+    api.add_pod("step", {})
+    api.resources["pods", "step"]["spec"]["containers"] = [
+        {"name": "istio-proxy", "image": "istio"}, {"name": "main", "image": "registry/jetcorr:3"}
+    ]  # fmt: skip
+    monkeypatch.setenv("POD_NAME", "step")
+    connection = connect()
+    assert connection.pod.image == "registry/jetcorr:3"
+    Resource(connection, JOB, RUN_DIR).__enter__()  # and its process is killed
+    assert api.exists("trainjobs", "job")
+    api.delete("pods", "step")
+    assert not api.exists("trainjobs", "job")
+
+
+def test_what_a_killed_process_left_is_taken_over_where_the_same_is_asked_for(fake_api, monkeypatch):
+    api = fake_api(trainjobs=idle)
+    for name in ("old", "new"):
+        api.add_pod(name, {})
+        api.resources["pods", name]["spec"]["containers"] = [{"name": "main", "image": "i"}]
+    monkeypatch.setenv("POD_NAME", "old")
+    Resource(connect(), JOB, RUN_DIR, adopt=True, study="a").__enter__()
+    monkeypatch.setenv("POD_NAME", "new")
+    with Resource(connect(), JOB, RUN_DIR, adopt=True, study="a"):
+        assert len(api.made) == 1
+        api.delete("pods", "old")
+        assert api.exists("trainjobs", "job")  # it belongs to the new pod
+        with Resource(connect(), JOB, RUN_DIR, adopt=True, study="b"):
+            assert len(api.made) == 2
+    assert not api.ours()
+
+
+def test_annotations_of_a_manifest_stay(fake_api):
+    api = fake_api(inferenceservices=idle)
+    with Resource(connect(), SERVICE, RUN_DIR):
+        annotations = api.made[0]["metadata"]["annotations"]
+    assert annotations["sidecar.istio.io/inject"] == "false"
+    assert annotations["jetcorr/run-dir"] == RUN_DIR
