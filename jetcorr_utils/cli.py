@@ -22,6 +22,7 @@ from .config import load_study
 from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError
 from .kubeflow.cli import manifests, pipeline, trial
+from .kubeflow.sharing import share_with_group
 from .options import OutputPath
 from .run import RunFolder
 
@@ -93,6 +94,7 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 @click.version_option(__version__, prog_name="jetcorr")
 def main() -> None:
     """Jet energy corrections with graph neural networks."""
+    share_with_group()
     for_commands()
 
 

@@ -20,6 +20,7 @@ from ..notebooks import NOTEBOOKS
 from ..report import page, write_report
 from ..run import RunFolder
 from .parameters import check_parameters
+from .sharing import share_with_group
 
 __all__ = ["CALLER", "headline", "run_step"]
 
@@ -61,6 +62,7 @@ def run_step(
     NotebookError
         If the notebook stops at an error; it is kept in the run's folder.
     """
+    share_with_group()
     check_parameters(study, run_dir, data_dir, backend)
     before = _steps_before(after, run_dir)
     _end_with_caller()
