@@ -256,7 +256,10 @@ class ClusterSettings(Settings):
     parallel_trials: PositiveInt = Field(5, description="trials of an experiment at the same time")
     queue: str | None = Field(None, description="of Kueue, that trainings and trials wait in")
     runtime: str = Field("torch-distributed", description="the ClusterTrainingRuntime that TrainJobs refer to")
-    timeout: PositiveFloat = Field(86_400.0, description="seconds within which a training or a search must end")
+    timeout: PositiveFloat | None = Field(
+        None, description="seconds within which a training or a search must end; default: a day for a training, for "
+        "a search what follows from its trials and the time that the first one took",
+    )  # fmt: skip
     start_timeout: PositiveFloat = Field(900.0, description="seconds within which an inference service must be ready")
 
 

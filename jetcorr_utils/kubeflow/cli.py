@@ -124,16 +124,19 @@ def manifests(study: str, out: Path, **changes: str | int | None) -> None:
 @click.option("--name", required=True, help="The trial's name, which its folder gets.")
 @click.option("--metrics", type=OutputPath(dir_okay=False), required=True, help="For the collector.")
 @click.option("--set", "values", type=(str, str), multiple=True, metavar="NAME VALUE", help="A drawn parameter.")
+@click.option("--own", is_flag=True, help="With the study's own settings, in place of drawn ones.")
 @click.option("-p", "--parameter", "parameters", type=(str, str), multiple=True, metavar="KEY VALUE",
               help="A setting of the study by dotted name.")  # fmt: skip
-def trial(study: str, out: Path, name: str, metrics: Path, values: tuple, parameters: tuple) -> None:
+def trial(study: str, out: Path, name: str, metrics: Path, values: tuple, own: bool, parameters: tuple) -> None:
     """Run one trial of a Katib experiment and write its metrics where the collector reads them."""
     from ..config import load_study
     from ..data import load_clouds
     from ..tuning.cluster import parse_values, run_cluster_trial
+    from ..tuning.space import own_parameters
 
     settings = load_study(study, dict(parameters))
-    drawn = parse_values(dict(values), settings.tuning.space)
-    clouds = load_clouds(settings.data, settings.models[settings.tuning.model].features)
+    model, space = settings.models[settings.tuning.model], settings.tuning.space
+    drawn = own_parameters(model, space) if own else parse_values(dict(values), space)
+    clouds = load_clouds(settings.data, model.features)
     record = run_cluster_trial(settings, drawn, clouds.split("train"), clouds.split("validation"), out, name, metrics)
     click.echo(f"{name}: {record.state}, {metrics}")

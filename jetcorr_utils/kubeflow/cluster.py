@@ -30,7 +30,7 @@ from .releases import has_kind
 from .states import KINDS, progress
 from .trouble import Pod, cannot_start, hindrance, oldest_failure
 
-__all__ = ["Connection", "OwnPod", "Resource", "connect", "exit_when_terminated"]
+__all__ = ["Connection", "OwnPod", "RemovedError", "Resource", "connect", "exit_when_terminated"]
 
 T = TypeVar("T")
 
@@ -41,6 +41,10 @@ SIDECARS = {"istio-proxy", "wait"}
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PATIENCE = 120.0  # seconds to go on asking an API server that does not answer
 REQUEST_TIMEOUT = (5.0, 30.0)  # seconds to connect, and to wait for an answer
+
+
+class RemovedError(ClusterError):
+    """A resource was removed by someone else: a person, or the cluster with the pod that had made it."""
 
 
 @dataclass(frozen=True)
@@ -193,15 +197,16 @@ class Resource:
         The run's folder, which tells ours from those of others.
     adopt
         Go on with one that was left behind by this run if the same was asked for, rather than begin anew.
-    study
-        The study that its pods read: another one is not the same.
+    asked
+        What it is made for, such as the study that its pods read: what is made for another thing is not the same.
+        Default: its specification.
     """
 
     def __init__(
-        self, connection: Connection, manifest: dict[str, Any], run_dir: str, *, adopt: bool = False, study: str = ""
+        self, connection: Connection, manifest: dict[str, Any], run_dir: str, *, adopt: bool = False, asked: str = ""
     ) -> None:
         self.connection, self.run_dir, self.adopt = connection, run_dir, adopt
-        asked = json.dumps([manifest["spec"], study], sort_keys=True)
+        asked = asked or json.dumps(manifest["spec"], sort_keys=True)
         spec = hashlib.sha256(asked.encode()).hexdigest()[:16]
         annotations = (manifest["metadata"].get("annotations") or {}) | {OWNER: run_dir, SPEC: spec}
         metadata = {**manifest["metadata"], "namespace": connection.namespace, "annotations": annotations}
@@ -319,7 +324,7 @@ class Resource:
         while (left := deadline - time.monotonic()) > 0:
             resource = self._get()
             if resource is None:
-                raise ClusterError(f"{self} was removed by someone else")
+                raise RemovedError(f"{self} was removed by someone else")
             yield resource
             seconds = max(1, min(round(POLL), round(left)))
             try:

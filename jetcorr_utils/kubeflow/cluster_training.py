@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..data.dataset import CloudDataset
     from ..tuning import SearchResult
 
+DAY = 86_400.0  # seconds that a training may take
+
 __all__ = ["train_best_on", "train_best_on_cluster", "train_on", "train_on_cluster"]
 
 
@@ -62,7 +64,7 @@ def train_on_cluster(study: Study, run: RunFolder) -> dict[str, TrainingResult]:
         place = site.place(study, "training")
         jobs = [stack.enter_context(site.training(model, place, model)) for model in study.models]
         for job in jobs:
-            job.wait(study.cluster.timeout)
+            job.wait(study.cluster.timeout or DAY)
     return {model: load_result(run.model(model)) for model in study.models}
 
 
@@ -78,7 +80,7 @@ def train_best_on_cluster(study: Study, result: SearchResult, run: RunFolder) ->
     site, folder = StudyOnCluster(study, run), RunFolder(run.path / "kubeflow" / "best")
     tuned = study.model_copy(update={"models": study.models | {model: result.best_settings}, "seeds": {}})
     with exit_when_terminated(), site.training("best", site.place(tuned, "best", folder), model) as job:
-        job.wait(study.cluster.timeout)
+        job.wait(study.cluster.timeout or DAY)
     folder.model(model).rename(best)
     logs = run.tensorboard / "best"
     shutil.rmtree(logs, ignore_errors=True)

@@ -53,7 +53,7 @@ class StudyOnCluster:
 
     def resource(self, manifest: dict[str, Any], *, adopt: bool = False) -> Resource:
         """A resource of this run."""
-        return Resource(self.connection, manifest, str(self.run.path), adopt=adopt, study=self.study.model_dump_json())
+        return Resource(self.connection, manifest, str(self.run.path), adopt=adopt, asked=self.study.model_dump_json())
 
     def job(self, part: str, command: list[str], nodes: int = 1) -> Resource:
         """A job that runs a command on pods of a training: a TrainJob, or a PyTorchJob where there is no Trainer."""

@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ..config import Choice, Space, Study
 from ..data.dataset import CloudDataset
 from ..errors import InputError, TrainingError
-from ..files import write_json
+from ..files import read_json, write_json
 from ..metrics import trial_metrics
 from ..models.inputs import sample_rows
 from .search_result import SEARCH, describe_search
@@ -76,7 +77,7 @@ def run_cluster_trial(
     tuning, settings, place = study.tuning, study.models[study.tuning.model], folder / check_trial_name(name)
     check_space(settings, tuning.space)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SEARCH, describe_search(study, source="katib"))
+    _describe(folder / SEARCH, describe_search(study, source="katib"))
     training = training.select(sample_rows(len(training), tuning.max_jets or len(training), tuning.seed))
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
     record = run_trial(
@@ -87,6 +88,13 @@ def run_cluster_trial(
         raise TrainingError(f"trial {name} failed: {record.error}")
     _report(metrics_file, {metric: record.metrics[metric] for metric in trial_metrics() if metric in record.metrics})
     return record
+
+
+def _describe(path: Path, search: dict[str, Any]) -> None:
+    """Note what is searched, unless it is noted already: who has started the search knows more of it."""
+    known = read_json(path) if path.is_file() else {}
+    if {name: known.get(name) for name in search} != search:
+        write_json(path, search)
 
 
 def read_metrics(path: Path) -> dict[str, float]:

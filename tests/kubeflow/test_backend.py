@@ -26,15 +26,11 @@ from jetcorr_utils.run import RunFolder
 from jetcorr_utils.training import load_result, train
 from jetcorr_utils.tuning import load_search, search_plots
 from tests.kubeflow.fake_api import FakeApi, Resource
-from tests.kubeflow.operators import TrainJob, Trial, best_trial, run_experiment, served
+from tests.kubeflow.operators import TrainJob, Trial, best_trial, condition, run_experiment, served
 
 EPOCHS = 15  # enough to be killed on the way
 TRIALS = 3
 JOBSET = "jobset.sigs.k8s.io/jobset-name"  # the label that Trainer's pods have their job's name in
-
-
-def condition(kind: str, **more: str) -> dict:
-    return {"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "", **more}
 
 
 @dataclass
@@ -124,8 +120,9 @@ def cluster_run(smoke_run, fake_cluster, tmp_path_factory) -> ClusterRun:
 @pytest.mark.slow
 def test_every_resource_was_made_and_none_stays_behind(cluster_run):
     kinds = [resource["kind"] for resource in cluster_run.api.made]
-    tuned = kinds.count("TrainJob") == 2  # the winner's, unless the study's own settings have won
-    assert kinds == ["TrainJob", "Experiment", *["TrainJob"] * tuned, "ServingRuntime", "InferenceService"]
+    tuned = kinds.count("TrainJob") == 3  # the winner's, unless the study's own settings have won
+    assert kinds[:3] == ["TrainJob", "TrainJob", "Experiment"]  # the training, the study's own trial, the search
+    assert kinds[3:] == [*["TrainJob"] * tuned, "ServingRuntime", "InferenceService"]
     assert not cluster_run.api.ours()
 
 

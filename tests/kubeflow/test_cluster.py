@@ -19,15 +19,12 @@ from jetcorr_utils.kubeflow.manifests import Cluster
 from jetcorr_utils.kubeflow.manifests.experiment import experiment
 from jetcorr_utils.kubeflow.manifests.inference import inference_service, serving_runtime
 from jetcorr_utils.kubeflow.manifests.trainjob import train_job
+from tests.kubeflow.operators import condition
 
 RUN_DIR = "/mnt/jetcorr/results/smoke"
 JOB = train_job("job", ["true"], Cluster())
 JOBSET = "jobset.sigs.k8s.io/jobset-name"
 SERVICE = inference_service("service", "/mnt/jetcorr/models", Cluster())
-
-
-def condition(kind: str, **more: str) -> dict:
-    return {"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "", **more}
 
 
 def ends_with(plural: str, **status):
@@ -347,13 +344,13 @@ def test_what_a_killed_process_left_is_taken_over_where_the_same_is_asked_for(fa
         api.add_pod(name, {})
         api.resources["pods", name]["spec"]["containers"] = [{"name": "main", "image": "i"}]
     monkeypatch.setenv("POD_NAME", "old")
-    Resource(connect(), JOB, RUN_DIR, adopt=True, study="a").__enter__()
+    Resource(connect(), JOB, RUN_DIR, adopt=True, asked="a").__enter__()
     monkeypatch.setenv("POD_NAME", "new")
-    with Resource(connect(), JOB, RUN_DIR, adopt=True, study="a"):
+    with Resource(connect(), JOB, RUN_DIR, adopt=True, asked="a"):
         assert len(api.made) == 1
         api.delete("pods", "old")
         assert api.exists("trainjobs", "job")  # it belongs to the new pod
-        with Resource(connect(), JOB, RUN_DIR, adopt=True, study="b"):
+        with Resource(connect(), JOB, RUN_DIR, adopt=True, asked="b"):
             assert len(api.made) == 2
     assert not api.ours()
 

@@ -17,7 +17,7 @@ from .settings import Cluster, Place
 from .trainjob import CONTAINER as TRAINER_CONTAINER
 from .trainjob import train_job
 
-__all__ = ["experiment", "trial_command"]
+__all__ = ["experiment", "own_trial_command", "trial_command"]
 
 METRICS_FILE = "/tmp/jetcorr-metrics/metrics.log"  # its folder becomes a volume that the collector shares
 ALGORITHMS = ("random", "tpe", "hyperband")
@@ -33,6 +33,7 @@ def experiment(
     name: str | None = None,
     place: Place | None = None,
     folder: str = "katib",
+    trials: int | None = None,
 ) -> dict[str, Any]:
     """An Experiment over `study.tuning.space`.
 
@@ -52,17 +53,20 @@ def experiment(
         Where the trials find the study; default: in the image, by its name.
     folder
         Folder of the search in the run's folder.
+    trials
+        How many of the study's trials are left to be run; default: all. The draws are others than those before.
     """
+    trials = study.tuning.trials if trials is None else trials
     job = job or cluster.release.job
     algorithm, place = algorithm or study.tuning.sampler, place or cluster.place(study.name)
     if algorithm not in ALGORITHMS:
         raise InputError(f"Katib algorithm {algorithm!r}: there are {', '.join(ALGORITHMS)}")
     spec = models.V1beta1ExperimentSpec(
         objective=_objective(),
-        algorithm=_algorithm(study, algorithm),
+        algorithm=_algorithm(study, algorithm, study.tuning.seed + study.tuning.trials - trials),
         parallel_trial_count=cluster.parallel_trials,
-        max_trial_count=study.tuning.trials,
-        max_failed_trial_count=study.tuning.trials // 2 + 1,
+        max_trial_count=trials,
+        max_failed_trial_count=trials // 2 + 1,
         resume_policy="LongRunning",
         metrics_collector_spec=_collector(),
         parameters=_parameters(study, algorithm),
@@ -75,6 +79,12 @@ def experiment(
         api_version="kubeflow.org/v1beta1", kind="Experiment", metadata=metadata, spec=spec
     )
     return found.to_dict()
+
+
+def own_trial_command(place: Place, name: str, folder: str, metrics: str) -> list[str]:
+    """The command of the trial with the study's own settings, which no experiment draws."""
+    arguments = ["--study", place.study, "--out", f"{place.run_dir}/{folder}", "--name", name, "--metrics", metrics]
+    return ["jetcorr", "trial", "--own", *arguments, *place.arguments]
 
 
 def trial_command(study: Study, place: Place, algorithm: str = "random", folder: str = "katib") -> list[str]:
@@ -134,11 +144,11 @@ def _objective() -> models.V1beta1ObjectiveSpec:
     )
 
 
-def _algorithm(study: Study, name: str) -> models.V1beta1AlgorithmSpec:
+def _algorithm(study: Study, name: str, seed: int) -> models.V1beta1AlgorithmSpec:
     if name == "hyperband":
         settings = {"resource_name": EPOCHS, "r_l": str(study.tuning.epochs), "eta": "3"}
     else:
-        settings = {"random_state": str(study.tuning.seed)}
+        settings = {"random_state": str(seed)}
     pairs = [models.V1beta1AlgorithmSetting(name=key, value=value) for key, value in settings.items()]
     return models.V1beta1AlgorithmSpec(algorithm_name=name, algorithm_settings=pairs)
 
