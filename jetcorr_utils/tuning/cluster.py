@@ -19,10 +19,9 @@ from ..data.dataset import CloudDataset
 from ..errors import InputError, TrainingError
 from ..files import read_json, write_json
 from ..metrics import trial_metrics
-from ..models.inputs import sample_rows
 from .search_result import SEARCH, describe_search
 from .space import Parameters, check_space
-from .trial import TrialRecord, check_trial_name, run_trial, trial_settings
+from .trial import TrialRecord, check_trial_name, run_trial, trial_jets, trial_settings
 
 __all__ = ["parse_values", "read_metrics", "run_cluster_trial"]
 
@@ -78,7 +77,7 @@ def run_cluster_trial(
     check_space(settings, tuning.space)
     folder.mkdir(parents=True, exist_ok=True)
     _describe(folder / SEARCH, describe_search(study, source="katib"))
-    training = training.select(sample_rows(len(training), tuning.max_jets or len(training), tuning.seed))
+    training = trial_jets(training, tuning)
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
     record = run_trial(
         0, values, trial_settings(settings, values, tuning), training, validation, place,

@@ -19,11 +19,10 @@ from ..data.dataset import CloudDataset
 from ..extensions import source_files
 from ..files import atomic_path, known_shape, read_json, write_json
 from ..imported_code import code_key
-from ..models.inputs import sample_rows
 from ..training import TrainingResult, train
 from .search_result import SEARCH, SearchResult, describe_search, load_search
 from .space import check_space
-from .trial import RECORD
+from .trial import RECORD, trial_jets
 from .workers import Job, run_queue
 
 __all__ = ["open_search", "search", "train_best"]
@@ -72,8 +71,7 @@ def search(
     folder, settings = Path(folder), study.models[study.tuning.model]
     check_space(settings, study.tuning.space)
     open_search(study, folder, (training, validation))
-    # Selected here, so that the worker processes are given no more than they need.
-    training = training.select(sample_rows(len(training), study.tuning.max_jets or len(training), study.tuning.seed))
+    training = trial_jets(training, study.tuning)  # here, so that the worker processes are given no more than they need
     workers = workers or study.tuning.workers
     run_queue(Job(study, training, validation, folder, log_dir), workers, progress=progress, watch=watch)
     result = load_search(folder)

@@ -21,6 +21,7 @@ from ..config import ModelSettings, TuningSettings
 from ..data.dataset import CloudDataset
 from ..errors import InputError, JetcorrError
 from ..files import atomic_path, known_shape, read_json, write_json
+from ..models.inputs import sample_rows
 from ..training import load_model, predict, train
 from .space import Parameters, apply_parameters
 from .trial_metrics import constant_error, response_metrics
@@ -32,6 +33,7 @@ __all__ = [
     "check_trial_name",
     "read_trial",
     "run_trial",
+    "trial_jets",
     "trial_settings",
     "write_record",
 ]
@@ -83,6 +85,13 @@ def trial_settings(settings: ModelSettings, values: Parameters, tuning: TuningSe
     share = min(1.0, tuning.epochs / drawn.training.epochs)
     shortened = {"epochs": tuning.epochs, "max_jets": None, "warmup": share * drawn.training.warmup}
     return drawn.model_copy(update={"training": drawn.training.model_copy(update=shortened)})
+
+
+def trial_jets(training: CloudDataset, tuning: TuningSettings) -> CloudDataset:
+    """The jets that trials are trained on: all of them as they are, mapped from a cache, or a sample in memory."""
+    if tuning.max_jets is None or tuning.max_jets >= len(training):
+        return training
+    return training.select(sample_rows(len(training), tuning.max_jets, tuning.seed))
 
 
 def read_trial(folder: Path) -> TrialRecord | None:
