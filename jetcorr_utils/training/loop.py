@@ -10,9 +10,10 @@ import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..errors import InputError
@@ -104,7 +105,7 @@ def train(
         if amp is None:
             amp = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()
         run = TrainingState(settings, train, validation, device, amp, compile)
-        if resume and (known := from_first_process(lambda: finished_result(Path(folder), run.key))) is not None:
+        if resume and (known := _finished(Path(folder), run.key)) is not None:
             return known
         reports = Reports(Path(folder), run, log_dir, metrics_file, progress)
         state = from_first_process(lambda: reports.saved_state(run.key) if resume else None)
@@ -120,3 +121,14 @@ def train(
             result = run.result()
             reports.end(result)
     return result
+
+
+def _finished(folder: Path, key: str) -> TrainingResult | None:
+    """How the training went if it has ended before, in all processes."""
+
+    def plain() -> dict[str, Any] | None:
+        result = finished_result(folder, key)
+        return None if result is None else vars(result) | {"history": result.history.to_dict("list")}
+
+    known = from_first_process(plain)
+    return None if known is None else TrainingResult(**known | {"history": pd.DataFrame(known["history"])})
