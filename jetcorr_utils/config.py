@@ -225,7 +225,7 @@ def _release_name(value: Any) -> Any:
 
 
 class ClusterSettings(Settings):
-    """The Kubeflow cluster that runs the study where one does: names, images and sizes. No result depends on them."""
+    """The Kubeflow cluster that runs the study where one does: names, images, sizes. Results depend on `batch` alone."""
 
     namespace: str | None = Field(None, description="default: that of the pod or of the kubeconfig")
     kubeflow: Annotated[Literal["1.10", "1.11", "26.03"], BeforeValidator(_release_name)] | None = Field(
@@ -254,6 +254,10 @@ class ClusterSettings(Settings):
     gpus: NonNegativeInt = Field(0, description="of a pod that trains")
     nodes: PositiveInt = Field(2, description="pods of a distributed training")
     parallel_trials: PositiveInt = Field(5, description="trials of an experiment at the same time")
+    batch: Literal["split", "kept"] = Field(
+        "split", description="of a distributed training: the model's batch split among the processes, or kept by each, "
+        "with a learning rate that is larger by the square root of their number",
+    )  # fmt: skip
     queue: str | None = Field(None, description="of Kueue, that trainings and trials wait in")
     runtime: str = Field("torch-distributed", description="the ClusterTrainingRuntime that TrainJobs refer to")
     timeout: PositiveFloat | None = Field(

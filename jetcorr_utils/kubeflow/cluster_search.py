@@ -58,6 +58,7 @@ def search_on_cluster(study: Study, training: CloudDataset, validation: CloudDat
     site = StudyOnCluster(study, run)
     open_search(study, run.tuning, (training, validation), source="katib")
     with exit_when_terminated():
+        site.prepare_data(site.place(study, "search"), (training, validation))
         seconds = _own_trial(study, site)
         vain = 0
         while (left := study.tuning.trials - _ended(run.tuning)) > 0:
@@ -80,8 +81,8 @@ def _own_trial(study: Study, site: StudyOnCluster) -> float:
     """Run the trial of the study's own settings, if it has not been; the seconds that it took."""
     from ..tuning.search_result import OWN
     from ..tuning.trial import read_trial
-    from .cluster_training import DAY
     from .manifests.experiment import own_trial_command
+    from .study_on_cluster import DAY
 
     tuning = site.run.tuning
     if read_trial(tuning / OWN) is None:

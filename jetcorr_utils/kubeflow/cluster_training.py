@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..config import Study
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ..data.dataset import CloudDataset
     from ..tuning import SearchResult
 
-DAY = 86_400.0  # seconds that a training may take
-
 __all__ = ["train_best_on", "train_best_on_cluster", "train_on", "train_on_cluster"]
 
 
@@ -26,7 +24,7 @@ def train_on(
 ) -> dict[str, TrainingResult]:
     """Train all models of the study where `backend` says; `options` are those of `train_models`."""
     if on_cluster(backend):
-        return train_on_cluster(study, run)
+        return train_on_cluster(study, run, clouds.values())
     return train_models(study.models, clouds, run, **options)
 
 
@@ -46,8 +44,15 @@ def train_best_on(
     return train_best(study, result, *parts, run.tuning / "best", log_dir=log_dir)
 
 
-def train_on_cluster(study: Study, run: RunFolder) -> dict[str, TrainingResult]:
+def train_on_cluster(study: Study, run: RunFolder, clouds: Iterable[CloudDataset] = ()) -> dict[str, TrainingResult]:
     """Train all models of the study, each by a TrainJob, side by side.
+
+    Parameters
+    ----------
+    study, run
+        The study and its run's folder.
+    clouds
+        The data as they are here; where the pods cannot see these, a job without GPUs prepares them before.
 
     Raises
     ------
@@ -57,11 +62,12 @@ def train_on_cluster(study: Study, run: RunFolder) -> dict[str, TrainingResult]:
         If a training fails or takes longer than `cluster.timeout`; the message ends with the log of its pod.
     """
     from .cluster import exit_when_terminated
-    from .study_on_cluster import StudyOnCluster
+    from .study_on_cluster import DAY, StudyOnCluster
 
     site = StudyOnCluster(study, run)
     with exit_when_terminated(), contextlib.ExitStack() as stack:
         place = site.place(study, "training")
+        site.prepare_data(place, clouds)
         jobs = [stack.enter_context(site.training(model, place, model)) for model in study.models]
         for job in jobs:
             job.wait(study.cluster.timeout or DAY)
@@ -71,7 +77,7 @@ def train_on_cluster(study: Study, run: RunFolder) -> dict[str, TrainingResult]:
 def train_best_on_cluster(study: Study, result: SearchResult, run: RunFolder) -> TrainingResult | None:
     """Train the best trial's network at full length by a TrainJob; the counterpart of `tuning.train_best`."""
     from .cluster import exit_when_terminated
-    from .study_on_cluster import StudyOnCluster
+    from .study_on_cluster import DAY, StudyOnCluster
 
     best, model = run.tuning / "best", study.tuning.model
     shutil.rmtree(best, ignore_errors=True)

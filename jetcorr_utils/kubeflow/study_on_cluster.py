@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import ClusterSettings, Study, project_root
 from ..errors import InputError
@@ -19,7 +20,12 @@ from .names import unique_name
 from .parameters import IMAGE
 from .releases import find_release
 
-__all__ = ["StudyOnCluster"]
+if TYPE_CHECKING:
+    from ..data.dataset import CloudDataset
+
+__all__ = ["DAY", "StudyOnCluster"]
+
+DAY = 86_400.0  # seconds that a training may take
 
 
 class StudyOnCluster:
@@ -55,14 +61,24 @@ class StudyOnCluster:
         """A resource of this run."""
         return Resource(self.connection, manifest, str(self.run.path), adopt=adopt, asked=self.study.model_dump_json())
 
-    def job(self, part: str, command: list[str], nodes: int = 1) -> Resource:
+    def job(self, part: str, command: list[str], nodes: int = 1, *, gpus: bool = True) -> Resource:
         """A job that runs a command on pods of a training: a TrainJob, or a PyTorchJob where there is no Trainer."""
         make = train_job if self.cluster.release.job == "TrainJob" else pytorch_job
-        return self.resource(make(self.name(part), command, self.cluster, nodes), adopt=True)
+        cluster = self.cluster if gpus else self.cluster.model_copy(update={"gpus": 0})
+        return self.resource(make(self.name(part), command, cluster, nodes), adopt=True)
 
     def training(self, part: str, place: Place, model: str) -> Resource:
         """The training of a model."""
-        return self.job(part, train_command(place, model), self.cluster.nodes)
+        return self.job(part, train_command(place, model, self.cluster.batch), self.cluster.nodes)
+
+    def prepare_data(self, place: Place, clouds: Iterable[CloudDataset]) -> None:
+        """Have the data made ready by a pod without GPUs, unless they are: others would wait for it with theirs."""
+        directory = _data_directory(self.study.cluster, self.study)
+        if all(one.place and Path(one.place[0]).is_relative_to(directory) for one in clouds):
+            return
+        command = ["jetcorr", "prepare", "--study", place.study, *place.arguments]
+        with self.job("data", command, gpus=False) as job:
+            job.wait(self.study.cluster.timeout or DAY)
 
 
 def _data_directory(cluster: ClusterSettings, study: Study) -> Path:

@@ -5,6 +5,7 @@ The cluster is the fake API, with operators that do what Kubeflow Trainer, Katib
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -21,9 +22,13 @@ from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import ClusterError, InputError
 from jetcorr_utils.kubeflow.backends import on_cluster
 from jetcorr_utils.kubeflow.cluster_training import train_on_cluster
+from jetcorr_utils.kubeflow.manifests import Cluster
+from jetcorr_utils.kubeflow.manifests.pytorchjob import pytorch_job
+from jetcorr_utils.kubeflow.manifests.trainjob import train_command, train_job
 from jetcorr_utils.metrics import trial_metrics
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.training import load_result, train
+from jetcorr_utils.training.torchrun import with_kept_batch
 from jetcorr_utils.tuning import load_search, search_plots
 from tests.kubeflow.fake_api import FakeApi, Resource
 from tests.kubeflow.operators import TrainJob, Trial, best_trial, condition, run_experiment, served
@@ -206,6 +211,48 @@ def test_jobs_run_as_the_user_of_all_pods_and_see_the_study_as_it_is(fake_api, t
 def test_a_folder_outside_the_volume_is_refused_before_anything_is_made(tmp_path):
     with pytest.raises(InputError, match=rf"RUN_DIR {tmp_path}/run is not on the volume .* mounted at /mnt/jetcorr"):
         train_on_cluster(load_study("smoke"), RunFolder(tmp_path / "run"))
+
+
+def test_data_are_prepared_before_a_gpu_is_asked_for(fake_api, tmp_path, sample):
+    def complete(api, resource):
+        api.set_status("trainjobs", resource["metadata"]["name"], conditions=[condition("Complete")])
+
+    api = fake_api(trainjobs=complete)
+    study = load_study("smoke", {
+        "cluster.mount": str(tmp_path / "volume"), "cluster.gpus": 2, "data.files": str(sample),
+        "data.directory": str(tmp_path / "elsewhere"),
+    })  # fmt: skip
+    clouds = load_clouds(study.data, progress=False)
+    with pytest.raises(InputError, match="no training has ended here"):  # by these operators
+        train_on_cluster(study, RunFolder(tmp_path / "volume" / "run"), [clouds])
+    data, training = api.made
+    assert data["spec"]["trainer"]["command"][:2] == ["jetcorr", "prepare"]
+    assert "nvidia.com/gpu" not in data["spec"]["trainer"]["resourcesPerNode"]["limits"]
+    assert training["spec"]["trainer"]["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "2"
+    on_volume = study.data.model_copy(update={"directory": str(tmp_path / "volume" / "data")})
+    seen = load_clouds(on_volume, progress=False)
+    with pytest.raises(InputError, match="no training has ended here"):
+        train_on_cluster(study, RunFolder(tmp_path / "volume" / "run"), [seen])
+    assert len(api.made) == 3  # the pods see what is there already
+
+
+def test_threads_and_limits_follow_the_processors(fake_api, tmp_path):
+    for cpu, gpus, threads in (("4", 0, "4"), ("8", 2, "4"), ("500m", 0, "1"), ("2500m", 0, "2")):
+        for job in (train_job, pytorch_job):
+            text = json.dumps(job("job", ["true"], Cluster(cpu=cpu, gpus=gpus)))
+            assert f'{{"name": "OMP_NUM_THREADS", "value": "{threads}"}}' in text
+            assert text.count(f'"cpu": "{cpu}"') == 2  # asked for, and the limit
+
+
+def test_a_batch_that_each_process_keeps_has_the_rate_that_goes_with_it(monkeypatch):
+    monkeypatch.setattr("jetcorr_utils.training.torchrun.process_count", lambda: 4)
+    model = load_study("smoke").models["pfn"]
+    kept = with_kept_batch(model).training
+    assert kept.batch_size == 4 * model.training.batch_size
+    assert kept.learning_rate == 2 * model.training.learning_rate
+    place = Cluster().place("smoke")
+    assert train_command(place, batch="kept")[-4:-2] != train_command(place)[-4:-2]
+    assert "--batch" not in train_command(place)
 
 
 def test_an_unknown_backend_is_refused():

@@ -13,13 +13,14 @@ __all__ = ["train_command", "train_job"]
 CONTAINER = "node"  # what the runtimes of Kubeflow Trainer call the container that trains
 
 
-def train_command(place: Place, model: str | None = None) -> list[str]:
+def train_command(place: Place, model: str | None = None, batch: str = "split") -> list[str]:
     """The command of each pod of a distributed training; torchrun finds its peers by the PET_ variables.
 
-    It trains the study's models, or one of them. Started again, it goes on where it was.
+    It trains the study's models, or one of them, see `jetcorr train`. Started again, it goes on where it was.
     """
     script = ["--module", "jetcorr_utils.cli", "train", "--study", place.study, "--out", place.run_dir]
-    return ["torchrun", *script, *(["--model", model] if model else []), *place.arguments]
+    options = [*(["--model", model] if model else []), *(["--batch", batch] if batch != "split" else [])]
+    return ["torchrun", *script, *options, *place.arguments]
 
 
 def train_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def write_manifests(study: Study, out: str | Path, cluster: Cluster | None = Non
 
 def _trainings(study: Study, cluster: Cluster) -> dict[str, dict[str, Any]]:
     """A distributed training and a search by the job that the release has; by both where no release is named."""
-    command, name = train_command(cluster.place(study.name)), unique_name("jetcorr", study.name)
+    command, name = train_command(cluster.place(study.name), batch=cluster.batch), unique_name("jetcorr", study.name)
     newer = {
         "trainjob.yaml": train_job(name, command, cluster, cluster.nodes),
         "experiment.yaml": experiment(study, cluster, "TrainJob"),
