@@ -225,7 +225,7 @@ def _release_name(value: Any) -> Any:
 
 
 class ClusterSettings(Settings):
-    """The Kubeflow cluster that runs the study where one does: names, images, sizes. Results depend on `batch` alone."""
+    """The Kubeflow cluster that runs the study where one does. Of all its settings, `batch` alone changes a result."""
 
     namespace: str | None = Field(None, description="default: that of the pod or of the kubeconfig")
     kubeflow: Annotated[Literal["1.10", "1.11", "26.03"], BeforeValidator(_release_name)] | None = Field(

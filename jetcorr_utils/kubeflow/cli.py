@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -105,15 +106,26 @@ def submit_command(
 @click.option("--nodes", type=click.IntRange(min=1), help="Of a distributed training.")
 @click.option("--storage-class", help="Of the volume.")
 @click.option("--s3-endpoint", help="Address of the S3 server.")
-def manifests(study: str, out: Path, **changes: str | int | None) -> None:
+@click.option("--check", is_flag=True, help="Write nothing: say what the cluster has and lacks, on one page.")
+def manifests(study: str, out: Path, check: bool, **changes: str | int | None) -> None:
     """Write the cluster's resources for a study: Katib, Trainer, KServe, TensorBoard, notebook server, volume.
 
-    What is not given is as `cluster` in the study says.
+    What is not given is as `cluster` in the study says. With --check the exit code is 2 if anything is missing.
     """
     from ..config import load_study
     from .manifests import Cluster, write_manifests
 
     settings = load_study(study)
+    if check:
+        from .cluster import connect
+        from .cluster_check import check_cluster, page_of
+
+        connection = connect(settings.cluster.namespace or changes["namespace"])
+        own = {"image": connection.pod.image} if connection.pod and not settings.cluster.image else {}
+        given = {name: value for name, value in changes.items() if value is not None}
+        findings = check_cluster(connection, Cluster.of(settings.cluster, **own | given))
+        click.echo(page_of(findings, connection))
+        sys.exit(2 if any(one.state == "no" for one in findings) else 0)
     for path in write_manifests(settings, out, Cluster.of(settings.cluster, **changes)):
         click.echo(path)
 

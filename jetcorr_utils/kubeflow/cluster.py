@@ -71,8 +71,8 @@ class Connection:
     namespace: str
     pod: OwnPod | None = None
 
-    def get(self, path: str) -> dict[str, Any] | None:
-        """What the API server has at an address; None if nothing, or nothing that this account may see."""
+    def read(self, path: str) -> tuple[dict[str, Any] | None, int]:
+        """What the API server has at an address, and the status of its answer; None where it has or shows nothing."""
         try:
             answer = self.core.api_client.call_api(
                 path, "GET", response_type="object", auth_settings=["BearerToken"], _request_timeout=REQUEST_TIMEOUT,
@@ -80,19 +80,19 @@ class Connection:
             )  # fmt: skip
         except client.ApiException as error:
             if error.status in (401, 403, 404):
-                return None
+                return None, int(error.status)
             raise self.explain(error, "get", path) from None
         except HTTPError as error:
             raise self.explain(error, "get", path) from None
-        found = answer[0]
-        return found if isinstance(found, dict) else None
+        return answer[0], 200
 
     def schema(self, version: str, kind: str) -> Mapping[str, Any] | None:
         """The schema of a kind as the API server has it; None if it does not know the kind."""
-        listed = self.get(f"/apis/{version}") or {}
-        if not any(one.get("kind") == kind for one in listed.get("resources", ())):
+        listed, _ = self.read(f"/apis/{version}")
+        if not any(one.get("kind") == kind for one in (listed or {}).get("resources", ())):
             return None
-        return has_kind(self.get(f"/openapi/v3/apis/{version}") or {}, version, kind) or {}
+        document, _ = self.read(f"/openapi/v3/apis/{version}")
+        return has_kind(document or {}, version, kind) or {}
 
     def pods(self, selector: str = "") -> list[Pod]:
         """Pods of the namespace, as the API server writes them."""
