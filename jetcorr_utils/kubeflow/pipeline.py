@@ -72,6 +72,7 @@ def compile_pipeline(
     """
     if image is not None:
         check_image(image)
+    notebook, out = notebook.absolute(), out.absolute()  # Kale is run in another folder
     text = nbformat.writes(with_steps(nbformat.read(notebook, as_version=4))) + "\n"
     if text != notebook.read_text(encoding="utf-8"):
         write_text(notebook, text)

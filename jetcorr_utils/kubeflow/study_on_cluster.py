@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
+import logging
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +26,11 @@ from .releases import find_release
 if TYPE_CHECKING:
     from ..data.dataset import CloudDataset
 
-__all__ = ["DAY", "StudyOnCluster"]
+__all__ = ["DAY", "StudyOnCluster", "edited_code"]
 
+_log = logging.getLogger(__name__)
+
+PACKAGE = "jetcorr_utils"
 DAY = 86_400.0  # seconds that a training may take
 
 
@@ -34,6 +40,11 @@ class StudyOnCluster:
     def __init__(self, study: Study, run: RunFolder) -> None:
         self.study, self.run = study, run
         _require_on_volume(study, run)
+        if edited := edited_code(project_root(), Path(sys.prefix).parent):
+            _log.warning(
+                "the pods run the code of the image, where %s and %d more files are not as they are here: build the "
+                "image again, or undo the change", edited[0], len(edited) - 1,
+            )  # fmt: skip
         self.connection: Connection = connect(study.cluster.namespace)
         self.connection.require_volume(study.cluster.volume)
         pod, given = self.connection.pod, study.cluster
@@ -79,6 +90,17 @@ class StudyOnCluster:
         command = ["jetcorr", "prepare", "--study", place.study, *place.arguments]
         with self.job("data", command, gpus=False) as job:
             job.wait(self.study.cluster.timeout or DAY)
+
+
+def edited_code(workspace: Path, image: Path) -> list[str]:
+    """The package's files that are not the same in a workspace as in the image; empty outside of an image."""
+    theirs = image / PACKAGE
+    if workspace == image or not theirs.is_dir():
+        return []
+    names = {path.relative_to(image) for path in theirs.rglob("*.py")}
+    names |= {path.relative_to(workspace) for path in (workspace / PACKAGE).rglob("*.py")}
+    _, differ, missing = filecmp.cmpfiles(workspace, image, sorted(map(str, names)), shallow=False)
+    return sorted([*differ, *missing])
 
 
 def _data_directory(cluster: ClusterSettings, study: Study) -> Path:
