@@ -120,9 +120,9 @@ def manifests(study: str, out: Path, check: bool, **changes: str | int | None) -
         from .cluster import connect
         from .cluster_check import check_cluster, page_of
 
-        connection = connect(settings.cluster.namespace or changes["namespace"])
-        own = {"image": connection.pod.image} if connection.pod and not settings.cluster.image else {}
         given = {name: value for name, value in changes.items() if value is not None}
+        connection = connect(str(given.get("namespace") or settings.cluster.namespace or "") or None)
+        own = {"image": connection.pod.image} if connection.pod and not settings.cluster.image else {}
         findings = check_cluster(connection, Cluster.of(settings.cluster, **own | given))
         click.echo(page_of(findings, connection))
         sys.exit(2 if any(one.state == "no" for one in findings) else 0)
