@@ -40,8 +40,8 @@ def read_metrics(path: Path) -> dict[str, float]:
 
 def environment(**variables: object) -> dict[str, str]:
     """The variables of a pod: the programs of this environment first, a home that can be written."""
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    return {"PATH": path, "HOME": "/tmp", "OMP_NUM_THREADS": "1"} | {key: str(v) for key, v in variables.items()}
+    known = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(project_root())}
+    return known | {"HOME": "/tmp", "OMP_NUM_THREADS": "1"} | {key: str(v) for key, v in variables.items()}
 
 
 def condition(kind: str, **more: str) -> Resource:

@@ -52,8 +52,8 @@ class Operators:
         name = resource["metadata"]["name"]
         job = TrainJob(resource, self.folder)
         job.start()
-        if self.killed_at is None:
-            command = resource["spec"]["trainer"]["command"]
+        command = resource["spec"]["trainer"]["command"]
+        if self.killed_at is None and command[0] == "torchrun":
             state = Path(command[command.index("--out") + 1]) / "model" / "pfn" / "state.pt"
             while not state.is_file() or (epoch := torch.load(state, weights_only=True)["epoch"]) < 3:
                 time.sleep(0.02)
@@ -106,13 +106,14 @@ def cluster_run(smoke_run, fake_cluster, tmp_path_factory) -> ClusterRun:
     """The notebooks 02, 03 and 05 with BACKEND = "kubeflow", in a copy of the smoke run on a volume of the cluster."""
     volume = tmp_path_factory.mktemp("volume")
     shutil.copytree(smoke_run.folder.path, volume / "results" / "smoke")
+    shutil.copytree(smoke_run.folder.path.parent / "data", volume / "data")
     operators = Operators(volume)
     api = fake_cluster(
         trainjobs=operators.train_job, experiments=operators.experiment, servingruntimes=lambda api, resource: None,
         inferenceservices=operators.inference_service,
     )  # fmt: skip
     settings = {
-        "data.directory": str(smoke_run.folder.path.parent / "data"), "models.pfn.training.epochs": EPOCHS,
+        "data.directory": str(volume / "data"), "models.pfn.training.epochs": EPOCHS,
         "models.pfn.training.patience": EPOCHS, "tuning.trials": TRIALS, "cluster.mount": str(volume),
         "cluster.parallel_trials": 2,
     }  # fmt: skip
