@@ -80,7 +80,8 @@ reliability: environment  ## kills, full disks, broken files, load (hours): writ
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability
 
 lab: environment  ## JupyterLab on the notebooks, with the project's kernel
-	$(BIN)/jupyter lab notebooks
+	JUPYTER_CONFIG_PATH=pipelines/lab $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) \
+	  --LabApp.default_url=/lab/tree/notebooks/01_data_exploration.ipynb  # Kale's panel is for a cluster: off here
 
 environment: $(READY)  ## both environments
 

@@ -41,19 +41,23 @@ __all__ = [
 class TrainingSettings(Settings):
     """How one network is trained."""
 
-    epochs: PositiveInt = 15
-    batch_size: PositiveInt = 500
-    learning_rate: PositiveFloat = 2e-3
-    optimizer: Literal["adam", "adamw", "ranger", "rmsprop", "adagrad"] = "adamw"
-    weight_decay: NonNegativeFloat = 1e-4
-    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    epochs: PositiveInt = Field(15, description="passes over the training jets, at most")
+    batch_size: PositiveInt = Field(500, description="jets in a step")
+    learning_rate: PositiveFloat = Field(2e-3, description="the highest one, after the warm-up")
+    optimizer: Literal["adam", "adamw", "ranger", "rmsprop", "adagrad"] = Field(
+        "adamw", description="adam, adamw, ranger, rmsprop or adagrad"
+    )
+    weight_decay: NonNegativeFloat = Field(1e-4, description="of the optimiser")
+    schedule: Literal["cosine", "plateau", "constant"] = Field(
+        "cosine", description="of the learning rate: cosine, plateau or constant"
+    )
     warmup: NonNegativeFloat = Field(1.0, description="epochs of linear warm-up")
-    gradient_clip: PositiveFloat = 1.0
+    gradient_clip: PositiveFloat = Field(1.0, description="largest norm of a gradient")
     patience: PositiveInt = Field(6, description="epochs without a better validation loss before the training stops")
     flavour_balance: NonNegativeFloat = Field(0.0, description="weight λ of the flavour-neutral term")
     resolution_weight: NonNegativeFloat = Field(0.2, description="weight of the quantile loss of the second output")
     max_jets: PositiveInt | None = Field(None, description="train on at most this many jets")
-    seed: Seed = 1
+    seed: Seed = Field(1, description="of the initial weights and of the order of the jets")
 
 
 def _known_features(features: Features) -> Features:
@@ -74,7 +78,7 @@ class NetworkSettings(Settings):
         "the open data has), or rich (with the candidates' calorimeter fractions)",
     )
     fc_layers: PositiveInt = Field(2, description="layers of the head")
-    fc_dim: PositiveInt = 64
+    fc_dim: PositiveInt = Field(64, description="width of the layers of the head")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="in the head")
     training: TrainingSettings = TrainingSettings()
     variant_of: str | None = Field(
@@ -104,7 +108,7 @@ class ConvolutionSettings(NetworkSettings):
     """What both networks of the paper have; the names are those of the published search space."""
 
     conv_layers: PositiveInt = Field(3, description="layers of the per-particle network, or of each EdgeConv block")
-    conv_dim: PositiveInt = 64
+    conv_dim: PositiveInt = Field(64, description="width of these layers")
 
 
 class PfnSettings(ConvolutionSettings):

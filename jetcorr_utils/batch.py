@@ -27,10 +27,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .addresses import check_no_secrets
 from .config import DataSettings, Study, load_study, parse_parameter, project_root
-from .errors import InputError, JetcorrError
+from .errors import InputError, JetcorrError, Stopped
 from .extensions import source_files
 from .files import MARK, fingerprint, known_shape, locked, read_json, remove_leftovers, write_json, write_text
-from .imported_code import code_key
+from .imported_code import code_digests
 from .notebooks import NOTEBOOKS, Notebook, literal
 from .plain_yaml import dump_yaml
 from .report import write_report
@@ -68,6 +68,7 @@ class _State(BaseModel):
 
 # Folders and files that no stage owns: the record itself, what is merged from several stages, locks.
 SHARED = {"run.json", "study.yaml", "metrics.json", "report.html", ".lock"}
+NOT_RUN = "not run yet"
 VERSIONS = ("torch", "torch-geometric", "awkward", "uproot", "coffea", "hist", "onnxruntime", "optuna", "pythia8mc")
 
 
@@ -91,17 +92,41 @@ def _snapshot(run: RunFolder) -> dict[str, list[int]]:
 
 
 def _key(stage: Notebook, study: Study, run: RunFolder, parameters: Mapping[str, Any]) -> dict[str, str]:
-    """What a stage depends on, a checksum of each kind."""
+    """What a stage depends on, each by a name that people know, with its checksum."""
     settings = study.model_dump(mode="json", exclude=PLACES)
     inputs = {p for pattern in stage.reads for p in run.path.glob(pattern) if p.is_file()}
-    parts = {
-        "notebook": [[cell["cell_type"], cell["source"]] for cell in read_json(stage.path)["cells"]],  # no outputs
-        "code": code_key(stage.path, *source_files()),
-        "settings": {section: settings[section] for section in stage.settings},
-        "parameters": _known_to(stage, parameters),
-        "inputs": [(str(p.relative_to(run.path)), fingerprint(p)) for p in sorted(inputs)],
+    parts: dict[str, Any] = {
+        "the notebook": [[cell["cell_type"], cell["source"]] for cell in read_json(stage.path)["cells"]]  # no outputs
     }
-    return {name: _digest(part) for name, part in parts.items()}
+    parts |= {f"code {name}": digest for name, digest in code_digests(stage.path, *source_files()).items()}
+    for section in stage.settings:
+        parts |= {f"setting {name}": value for name, value in _leaves(section, settings[section])}
+    parts |= {f"parameter {name}": value for name, value in _known_to(stage, parameters).items()}
+    parts |= {f"file {p.relative_to(run.path)}": fingerprint(p) for p in sorted(inputs)}
+    return {name: _digest(part)[:16] for name, part in parts.items()}
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The single settings of a section, by dotted name."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(f"{name}.{key}", inner)
+    else:
+        yield name, value
+
+
+def _why_another_key(before: dict[str, str] | str, now: dict[str, str]) -> str | None:
+    """What of a stage's key is another than before, by name, or None."""
+    if isinstance(before, str) or "the notebook" not in before:
+        return "an earlier jetcorr made it"
+    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    if not names:
+        return None
+    news = [
+        f"{name} {'changed' if name in before and name in now else 'is new' if name in now else 'is gone'}"
+        for name in names[:3]
+    ]
+    return ", ".join(news) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _known_to(stage: Notebook, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +171,7 @@ def why_outdated(
     """Why a stage has to run, in a few words, or None if it is up to date."""
     record = _read_state(run)["stages"].get(stage.number)
     if record is None:
-        return "not run yet"
+        return NOT_RUN
     for name, checksum in record["outputs"].items():
         path = run.path / name
         if not path.is_file():
@@ -157,9 +182,7 @@ def why_outdated(
         return "its data files are missing"
     if (why := data.why_changed(record.get("data"))) is not None:
         return why
-    key, before = _key(stage, study, run, parameters), record["key"]
-    changed = [name for name in key if isinstance(before, str) or before.get(name) != key[name]]
-    return f"{' and '.join(changed)} changed" if changed else None
+    return _why_another_key(record["key"], _key(stage, study, run, parameters))
 
 
 def _read_state(run: RunFolder) -> dict[str, Any]:
@@ -199,18 +222,21 @@ def _describe_run(study: Study, run: RunFolder, parameters: Mapping[str, Any]) -
 def _execute(stage: Notebook, run: RunFolder, parameters: Mapping[str, Any]) -> None:
     import papermill
 
+    from .batch_output import ENGINE, showing
     from .own_kernel import own_kernel
 
     output = run.notebooks / stage.path.name
     run.notebooks.mkdir(exist_ok=True)
     output.unlink(missing_ok=True)  # papermill would write into the file of a link, or wait at a pipe
-    with own_kernel() as options:
+    with own_kernel() as options, showing(stage.name) as shown:
         try:
             papermill.execute_notebook(
                 literal(stage.path), literal(output), parameters=_known_to(stage, parameters),
-                cwd=str(stage.folder), **options,
+                cwd=str(stage.folder), engine_name=ENGINE, **options,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
+            if shown.interrupted:
+                raise Stopped(error.evalue) from None
             raise NotebookError(
                 f"notebook {stage.name} stopped at cell {error.exec_count}: {error.ename}: "
                 f"{error.evalue}\n  the executed notebook with the error: {output}"
@@ -269,6 +295,11 @@ def run_study(
     """Execute the numbered notebooks in order, from `first` on, skipping what is up to date; then write the report.
 
     Parameters are those of `run_notebook`. The run stops at the first notebook that fails.
+
+    Raises
+    ------
+    Stopped
+        At Ctrl-C; the message says what is finished and kept.
     """
     if first not in NOTEBOOKS:
         raise InputError(f"--from {first!r}: there are {', '.join(NOTEBOOKS)}")
@@ -278,12 +309,36 @@ def run_study(
         executed = []
         for stage in NOTEBOOKS.values():
             if stage.number >= first:
-                executed.append(_run_stage(stage, settings, run, own, data, force=force))
+                try:
+                    ran = _run_stage(stage, settings, run, own, data, force=force)
+                except KeyboardInterrupt as stop:
+                    raise Stopped(_where_stopped(stage, str(stop))) from None
+                executed += [stage.number] if ran else []
             elif reason := why_outdated(stage, settings, run, own, data):
-                print(f"{stage.name}: left as it is, from {first} on was asked for; {reason}", flush=True)
-        if any(executed) or not run.report.exists():
+                print(f"{stage.name}: left as it is, because the run starts from {first}; {reason}", flush=True)
+        if executed or not run.report.exists():
             write_report(run, settings.name)
+        if executed:
+            seconds = {number: _read_state(run)["stages"][number]["seconds"] for number in executed}
+            print("times: " + ", ".join(f"{n} {as_time(s)}" for n, s in seconds.items())
+                  + f"; together {as_time(sum(seconds.values()))}", flush=True)  # fmt: skip
     return run
+
+
+def _where_stopped(stage: Notebook, inside: str) -> str:
+    """What somebody who has pressed Ctrl-C wants to know."""
+    before = [number for number in NOTEBOOKS if number < stage.number]
+    kept = f"; {', '.join(before)} {'is' if len(before) == 1 else 'are'} finished and kept" if before else ""
+    within = f" ({inside.partition(';')[0]})" if inside else ""
+    return f"stopped in notebook {stage.name}{within}{kept}; the same command goes on from here"
+
+
+def as_time(seconds: float) -> str:
+    """A time as people say it: 12 s, 3 min 20 s, 1 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, Any]) -> tuple[RunFolder, Study, dict]:
@@ -329,9 +384,10 @@ def _run_stage(
     stage: Notebook, study: Study, run: RunFolder, own: Mapping[str, Any], data: _Data, *, force: bool
 ) -> bool:
     reason = "forced" if force else why_outdated(stage, study, run, own, data)
-    print(f"{stage.name}: {reason or 'up to date'}", flush=True)
     if reason is None:
+        print(f"{stage.name}: up to date", flush=True)
         return False
+    print(f"{stage.name}: running{'' if reason == NOT_RUN else f' again: {reason}'}", flush=True)
     write_text(run.study, dump_yaml(study.model_dump(mode="json")))
     state = _read_state(run)
     before, start = _snapshot(run), time.monotonic()

@@ -1,7 +1,7 @@
 """The command line, `jetcorr …`: what the notebooks do, for batch jobs and for files of one's own.
 
-Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 1 anything else. Heavy modules are imported by the
-command that needs them, so that `jetcorr --help` answers at once.
+Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 130 stopped by Ctrl-C, 1 anything else. Heavy modules
+are imported by the command that needs them, so that `jetcorr --help` answers at once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 from tqdm import tqdm
 
 from . import __version__, extensions
 from .addresses import check_no_secrets, direct_environment, without_secrets
-from .config import load_study
+from .config import load_study, project_root
 from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
 from .kubeflow.commands import manifests, pipeline, trial
@@ -32,20 +33,35 @@ from .terminal import harmless_terminal, printable
 
 __all__ = ["main"]
 
-STUDY = click.option("--study", default="quick", help="Name of a study, or a YAML file.")
+STUDY = click.option(
+    "--study", default="quick", help="Name of a study, or a YAML file.",
+    shell_complete=lambda context, option, begun: _studies(begun),
+)  # fmt: skip
 OUT = click.option("--out", type=OutputPath(), help="Run folder; default: results/<study>.")
 PARAMETER = click.option(
     "-p", "--parameter", "parameters", multiple=True, type=(str, str), metavar="KEY VALUE",
     help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
 )  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True)
+COLLECTION = click.option(
+    "--collection", default="Jet", show_default=True,
+    help="The jets, where a file has several collections: Jet, FatJet, … of NanoAOD.",
+)  # fmt: skip
 EXTENSION = click.option(
     "--extension", multiple=True, metavar="FILE|MODULE", expose_value=False,
     callback=lambda context, option, names: extensions.load(names),
     help="Python code of your own that adds columns or formats, as a study names it; may be repeated.",
 )  # fmt: skip
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 MOST_COLUMNS = 4
 """Models in the table of results before only the main ones are shown."""
+
+
+def _studies(begun: str) -> list[CompletionItem]:
+    """What a shell offers for a study that is half written: the project's own by name, and files."""
+    names = sorted(path.stem for path in (project_root() / "pipelines" / "studies").glob("*.yaml"))
+    return [CompletionItem(name) for name in names if name.startswith(begun)] + [CompletionItem(begun, type="file")]
 
 
 class Group(click.Group):
@@ -84,6 +100,8 @@ def _in_one_line(ctx: click.Context) -> Iterator[None]:
         if (error.name or "jetcorr_utils").startswith("jetcorr_utils"):
             raise
         message, code = f"this needs {error.name}, which is not installed: pip install 'jetcorr[all]'", 1
+    except KeyboardInterrupt as stop:
+        message, code = str(stop) or "stopped", INTERRUPTED
     except MemoryError:
         message, code = "the memory of this machine (or of its limit) is not enough", 1
     # On a line of its own, after a bar that is not at its end
@@ -143,12 +161,20 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
 
 
 @main.command()
-@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run_dir", metavar="RUN_DIR|FILE…", nargs=-1, required=True,
+                type=click.Path(path_type=Path, exists=True))  # fmt: skip
 @click.option("--model", "models", multiple=True, help="A column of the table (repeatable); default: the main ones.")
 @click.option("--eta", "etas", multiple=True, help="A range of abs(eta), like 0-2.5 (repeatable); default: all.")
-def results(run_dir: Path, models: tuple[str, ...], etas: tuple[str, ...]) -> None:
-    """Print the table of gains of a run."""
-    click.echo(_results(RunFolder(run_dir), models, etas))
+def results(run_dir: tuple[Path, ...], models: tuple[str, ...], etas: tuple[str, ...]) -> None:
+    """Print the table of gains of a run, or of CMS's own regressions in NanoAOD files that have them."""
+    if not any(path.is_dir() for path in run_dir):
+        from .physics.peers import peer_gains, peers_markdown
+
+        click.echo(peers_markdown(peer_gains(run_dir)))
+    elif len(run_dir) == 1:
+        click.echo(_results(RunFolder(run_dir[0]), models, etas))
+    else:
+        raise InputError(f"{run_dir[0]}: give one run's folder, or NanoAOD files only")
 
 
 @main.command()
@@ -168,21 +194,53 @@ def simulate(jets: int, seed: int, out: Path, workers: int | None) -> None:
 
 @main.command()
 @FILES
+@COLLECTION
 @EXTENSION
-def info(files: tuple[str, ...]) -> None:
+def info(files: tuple[str, ...], collection: str) -> None:
     """Say what is in ROOT files, whether they can be used, and if not, why."""
     from .data import describe
     from .data.locations import expand_patterns
+    from .data.looking import look_through
 
     files = tuple(expand_patterns(files))
-    descriptions = [describe(file) for file in files]
-    for description in descriptions:
+    descriptions = [describe(file, collection) for file in files]
+    for file, description in zip(files, descriptions, strict=True):
         if description.jets or description.usable:
             click.echo(description.text())
+        if description.usable:
+            click.echo(look_through(file, collection))
     useless = [f"{file}: {found.reason}" for file, found in zip(files, descriptions, strict=True) if not found.usable]
     if useless:
         more = f" (and {len(useless) - 1} more)" if len(useless) > 1 else ""
         raise InputError(useless[0] + more)
+
+
+@main.command("settings")
+@click.argument("path", default="")
+def list_settings(path: str) -> None:
+    """Print every setting of a study, or those below a dotted PATH such as `tuning`: name, default, meaning."""
+    from .settings_help import settings_text
+
+    click.echo(settings_text(path))
+
+
+@main.command()
+@click.argument("records", nargs=-1, required=True)
+@click.option("--portal", default="https://opendata.cern.ch", show_default=True, help="Address of the portal.")
+def opendata(records: tuple[str, ...], portal: str) -> None:
+    """Say which files of the CERN Open Data portal entries of data.files stand for, and how much they are.
+
+    An entry is like opendata:12100 or opendata:12100?files=1-10. Nothing is copied.
+    """
+    from .config import RemoteSettings
+    from .data.opendata import files_of_record, is_record
+
+    settings, files = RemoteSettings(portal=portal), []
+    for record in records:
+        files += files_of_record(record if is_record(record) else f"opendata:{record}", settings)
+    for file in files:
+        click.echo(f"{file.size / 1e6:10.1f} MB  {file.checksum}  {file.url}")
+    click.echo(f"{sum(file.size for file in files) / 1e9:.2f} GB in {len(files)} files")
 
 
 @main.command()
@@ -285,13 +343,15 @@ def export(study: str, out: Path | None, parameters: tuple, opset: int | None, t
 @click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001)
 def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     """Run a Triton server on a model repository until interrupted."""
+    from .inference.open_predictors import served_models
     from .serving import TritonServer
 
     if host not in ("127.0.0.1", "localhost", "::1"):
         click.echo(f"jetcorr: others can reach {host}, and stop this release of the server (see README)", err=True)
     with TritonServer(repository, host=host, http_port=http_port, grpc_port=grpc_port) as server:
-        urls = f"{server.http_url} (HTTP), {server.grpc_url} (gRPC)"
-        server.wait(lambda: click.echo(f"ready: {urls}; log {server.log}; stop with Ctrl-C"))
+        urls = f"http://{server.http_url} and grpc://{server.grpc_url}"
+        names = ", ".join(served_models(server.http_url, "http"))
+        server.wait(lambda: click.echo(f"ready: {names} at {urls}; log {server.log}; stop with Ctrl-C"))
 
 
 @main.command()
@@ -301,19 +361,35 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1024, help="Jets in a request.")
 @click.option("--outside", type=click.Choice(["correct", "keep"]), default="correct",
-              help="Correct jets beyond the range of the training jets, or keep their standard correction; flagged "
-              "they are.")  # fmt: skip
+              help="Correct jets beyond the range of the training jets, or keep their standard correction; both "
+              "are flagged.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), default=1,
               help="Processes that read and correct. The jets do not depend on it.")  # fmt: skip
 @click.option("--shared-memory", type=click.Choice(["auto", "on", "off"]), default="auto",
               help="Hand jets to a server on this machine through shared memory; auto: where it can be.")  # fmt: skip
 @click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official corrections; "
               "with some, jets are first corrected anew by these.")  # fmt: skip
-def correct(files: tuple[str, ...], model: str, out: Path, **options: Any) -> None:
-    """Correct the jets of JetNTuple or NanoAOD files."""
+@click.option("--corrections", "file", type=click.Path(), help="The same from CMS's jet_jerc.json.gz (correctionlib).")
+@click.option("--compound", default="L1L2L3Res", show_default=True,
+              help="A compound or a level of it, by its whole name or the middle of it.")  # fmt: skip
+@click.option("--uncertainties", multiple=True, metavar="all|NAME", help="Sources of uncertainty, JER for the "
+              "resolution (repeatable): each becomes columns of factors, up and down.")  # fmt: skip
+@COLLECTION
+@click.option("--tolerated", type=click.FloatRange(0, 1), default=0.01, show_default=True,
+              help="Share of a file's jets whose candidates may not sum up to them.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+def correct(
+    files: tuple[str, ...], model: str, out: Path, force: bool, file: str | None, compound: str,
+    uncertainties: tuple[str, ...], **options: Any,
+) -> None:  # fmt: skip
+    """Correct the jets of JetNTuple, NanoAOD or Delphes files."""
     from .correct import correct_files
+    from .jerc import CorrectionsChoice
 
-    click.echo(correct_files(files, model, out, **options).text())
+    if uncertainties and not file:
+        raise InputError("--uncertainties: name the file that has them with --corrections")
+    choice = CorrectionsChoice(file, compound, uncertainties) if file else None
+    click.echo(correct_files(files, model, out, corrections=choice, replace=force, **options).text())
 
 
 @main.command()

@@ -66,7 +66,7 @@ _NOT_MODELS = frozenset({
 class SliceSettings(Settings):
     """Further jets, from hard collisions only, as CMS's samples in slices of pthat have them."""
 
-    jets: PositiveInt
+    jets: PositiveInt = Field(description="how many to simulate")
     min_pthat: PositiveFloat = Field(description="smallest transverse momentum of the hard process, GeV")
     leading: PositiveInt | None = Field(None, description="jets of each event, those of highest pt; default: all")
 
@@ -74,11 +74,11 @@ class SliceSettings(Settings):
 class SimulationSettings(Settings):
     """The embedded default data: how many jets to simulate, and from which seed."""
 
-    jets: PositiveInt = 40_000
+    jets: PositiveInt = Field(40_000, description="how many to simulate")
     slices: tuple[SliceSettings, ...] = Field(
         (), description="further jets where the flat spectrum has few; each slice has a seed of its own, from seed + 10"
     )
-    seed: Seed = 1
+    seed: Seed = Field(1, description="of the random numbers; also the run number of the events")
     workers: PositiveInt | None = Field(
         None, description="processes; default: one a core. The jets do not depend on it"
     )
@@ -88,17 +88,17 @@ class SelectionSettings(Settings):
     """Which jets enter the study (paper: gen pt > 20 GeV, abs(gen eta) < 2.5, on top of the ntuple's own cuts)."""
 
     min_pt: NonNegativeFloat = Field(30.0, description="standard-corrected jet pt, GeV")
-    max_abs_eta: PositiveFloat = 2.5
+    max_abs_eta: PositiveFloat = Field(2.5, description="largest abs(eta) of the jet")
     min_gen_pt: NonNegativeFloat = Field(20.0, description="generator jet pt, GeV")
-    max_abs_gen_eta: PositiveFloat = 2.5
+    max_abs_gen_eta: PositiveFloat = Field(2.5, description="largest abs(eta) of the generator jet")
 
 
 class SplitSettings(Settings):
     """Shares of events (never of jets) held out; the rest trains. Decided by a hash of run, lumi and event."""
 
-    validation: Fraction = 0.1
-    test: Fraction = 0.4
-    seed: Seed = 0
+    validation: Fraction = Field(0.1, description="share of the events to choose epochs and settings by")
+    test: Fraction = Field(0.4, description="share of the events for the results")
+    seed: Seed = Field(0, description="another one deals the events out anew")
 
     @model_validator(mode="after")
     def _leaves_training_data(self) -> SplitSettings:
@@ -110,20 +110,31 @@ class SplitSettings(Settings):
 class RemoteSettings(Settings):
     """How long and how often to try to read files at a distance (``s3://``, ``root://``, ``https://``)."""
 
-    attempts: PositiveInt = 4
+    attempts: PositiveInt = Field(4, description="tries before a file has failed")
     wait: NonNegativeFloat = Field(1.0, description="seconds before the second attempt; twice as long after each")
     timeout: PositiveFloat = Field(60.0, description="seconds without an answer before an attempt has failed")
+    portal: str = Field("https://opendata.cern.ch", description="asked for the files of a record (``opendata:12100``)")
+    protocol: Literal["http", "root"] = Field("http", description="how files of a record are copied from the portal")
 
 
 class DataSettings(Settings):
     """Where the jets come from: `files` (paths, globs or URLs), or the simulation if there are none."""
 
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...] = Field((), description="paths, patterns or URLs of ROOT files; default: the simulation")
     simulation: SimulationSettings = SimulationSettings()
     selection: SelectionSettings = SelectionSettings()
     split: SplitSettings = SplitSettings()
     candidates: Literal["jet", "window"] = Field(
         "jet", description="the particles of a cloud: those clustered into the jet, or all that are stored around it"
+    )
+    collection: str = Field(
+        "Jet", min_length=1, description="the jets, where a file has several collections: Jet, FatJet, … of NanoAOD"
+    )
+    tolerated_strangers: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="largest share of jets of a file whose candidates, found by links, may not sum up",
     )
     remote: RemoteSettings = RemoteSettings()
     directory: str = Field(
@@ -134,15 +145,17 @@ class DataSettings(Settings):
 class Choice(Settings):
     """A parameter that takes one of some values."""
 
-    choices: Annotated[tuple[int | float | str, ...], Field(min_length=1)]
+    choices: Annotated[tuple[int | float | str, ...], Field(min_length=1)] = Field(
+        description="the values to draw from"
+    )
 
 
 class Interval(Settings):
     """A number between `min` and `max`; `log` samples its logarithm evenly; whole numbers if both ends are."""
 
-    min: int | float
-    max: int | float
-    log: bool = False
+    min: int | float = Field(description="lower end")
+    max: int | float = Field(description="upper end, included")
+    log: bool = Field(False, description="sample the logarithm evenly")
 
     @model_validator(mode="after")
     def _in_order(self) -> Interval:
@@ -167,14 +180,14 @@ class TuningSettings(Settings):
     """The search for better hyperparameters of one model of the study."""
 
     model: str = Field("pfn", description="the name of the model in `models` that the search starts from")
-    trials: Annotated[int, Field(ge=1, le=1000)] = 12
-    epochs: PositiveInt = 4
-    max_jets: PositiveInt | None = 8_000
-    sampler: Literal["random", "tpe"] = "random"
-    pruner: Literal["none", "halving"] = "none"
+    trials: Annotated[int, Field(ge=1, le=1000)] = Field(12, description="networks to train, the study's own included")
+    epochs: PositiveInt = Field(4, description="of each trial")
+    max_jets: PositiveInt | None = Field(8_000, description="train each trial on at most this many jets")
+    sampler: Literal["random", "tpe"] = Field("random", description="how to draw: random, or tpe, which learns")
+    pruner: Literal["none", "halving"] = Field("none", description="halving ends the worse trials early; or none")
     grace: PositiveInt = Field(2, description="epochs within which a trial must do better than a constant")
-    workers: PositiveInt = 1
-    seed: Seed = 1
+    workers: PositiveInt = Field(1, description="processes; the trials do not depend on it")
+    seed: Seed = Field(1, description="of the draws")
     space: dict[str, Space] = Field(
         default_factory=dict,
         description="by the names of the model's settings, `training.` before those of the training",
@@ -184,10 +197,10 @@ class TuningSettings(Settings):
 class ExportSettings(Settings):
     """How the models are written for the server."""
 
-    opset: PositiveInt = 18
+    opset: PositiveInt = Field(18, description="version of the ONNX operators")
     triton_release: str | None = Field(None, description="release of Triton that must run the models, like 24.10")
     tolerance: PositiveFloat = Field(1e-5, description="largest relative difference from PyTorch")
-    max_batch_size: PositiveInt = 4096
+    max_batch_size: PositiveInt = Field(4096, description="jets in a request, at most")
 
 
 def _on_or_off(value: Any) -> Any:
@@ -199,12 +212,12 @@ class ServingSettings(Settings):
     """How predictions are asked for."""
 
     url: str | None = Field(None, description="a Triton server that runs already; default: start one on loopback")
-    protocol: Literal["http", "grpc"] = "http"
+    protocol: Literal["http", "grpc"] = Field("http", description="of the requests: http or grpc")
     shared_memory: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         "auto", description="hand tensors to a server on this machine through shared memory; auto: where it can be"
     )
-    batch_sizes: tuple[PositiveInt, ...] = (1, 16, 256, 1024)
-    seconds_per_batch_size: PositiveFloat = 2.0
+    batch_sizes: tuple[PositiveInt, ...] = Field((1, 16, 256, 1024), description="jets in a request, to measure speed")
+    seconds_per_batch_size: PositiveFloat = Field(2.0, description="time to measure each, s")
 
 
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -267,7 +280,7 @@ class PhysicsSettings(Settings):
     """How the response is measured."""
 
     replicas: PositiveInt = Field(200, description="bootstrap replicas behind every statistical error")
-    seed: Seed = 1
+    seed: Seed = Field(1, description="of the bootstrap")
     min_jets: PositiveInt = Field(100, description="a bin with fewer jets has no value")
     min_flavour_jets: PositiveInt = Field(20, description="nor has a bin with fewer jets of any flavour")
     closure: bool = Field(False, description="derive a residual correction of each network on the validation jets")
@@ -296,7 +309,9 @@ def _further_seeds(name: str, model: dict[str, Any], number: int) -> dict[str, A
 class Study(Settings):
     """All settings of one analysis, from its data to its figures."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST_NAME)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST_NAME)] = Field(
+        description="of the study; default: that of its file"
+    )
     extensions: tuple[str, ...] = Field(
         (), description="modules of one's own that add columns, networks, metrics or formats, and that are run: Python "
         "files, relative to the study's file, or names of modules that can be imported",
@@ -440,6 +455,16 @@ def _path(settings: Any, location: Sequence[int | str]) -> str:
     return ".".join(names)
 
 
+def _mistake(settings: Any, found: Mapping[str, Any]) -> str:
+    """One mistake in a study: where it is, what is wrong, and which name may have been meant."""
+    from .settings_help import did_you_mean
+
+    where, what = " ".join(_path(settings, found["loc"]).split()), found["msg"].removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        what = f"there is no such setting{did_you_mean(where)}"
+    return what if not where or what.startswith(where) else f"{where}: {what}"
+
+
 def _load_extensions(settings: dict[str, Any], folder: Path) -> None:
     """Import the modules that the study names, and note them as this study in another folder can load them.
 
@@ -490,9 +515,7 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     try:
         study = Study.model_validate(settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = " ".join(_path(settings, first["loc"]).split()) or "study"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise StudyError(f"study {path}: {where}: {first['msg']}{more}") from None
+        mistakes = "; ".join(dict.fromkeys(_mistake(settings, found) for found in error.errors()))
+        raise StudyError(f"study {path}: {mistakes}") from None
     show_models(study.models)
     return study

@@ -5,11 +5,14 @@ The command line turns an `InputError` into exit code 2 and one line on stderr, 
 
 import contextlib
 import errno
-from collections.abc import Iterator
+import html
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 
 __all__ = [
     "MACHINE_FAULTS", "ClusterError", "InputError", "JetcorrError", "MissingStageError", "ParityError", "ServerError",
-    "StudyError", "TrainingError", "memory_errors",
+    "Stopped", "StudyError", "TrainingError", "memory_errors", "stopping",
 ]  # fmt: skip
 
 MACHINE_FAULTS = frozenset({
@@ -20,8 +23,26 @@ MACHINE_FAULTS = frozenset({
 folder, a file in the place of a folder or the other way round."""
 
 
-class JetcorrError(Exception):
+class _OneLine(BaseException):
+    """In a notebook the message alone is shown, and the traceback behind a click."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in the place of a traceback."""
+        if (ipython := sys.modules.get("IPython")) and hasattr(ipython.get_ipython(), "kernel"):
+            from IPython.display import display
+
+            text = html.escape("".join(traceback.format_exception(self)))
+            folded = f"<details><summary>where it came from</summary><pre>{text}</pre></details>"
+            display({"text/html": folded, "text/plain": ""}, raw=True)
+        return [f"{type(self).__name__}: {self}"]
+
+
+class JetcorrError(_OneLine, Exception):
     """Base of all errors that jetcorr raises on purpose; the message names the culprit and says what to do."""
+
+
+class Stopped(_OneLine, KeyboardInterrupt):
+    """Somebody has stopped the work; the message says how far it was, and how to go on."""
 
 
 class InputError(JetcorrError):
@@ -50,6 +71,15 @@ class ClusterError(JetcorrError):
 
 class ServerError(JetcorrError):
     """The inference server did not start, died, or did not answer; the message names it and its log."""
+
+
+@contextlib.contextmanager
+def stopping(how_far: Callable[[], str]) -> Iterator[None]:
+    """Say how far the work within was when somebody stopped it, and that it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(f"{how_far()}; run this again to go on") from None
 
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate memory", "bad_alloc")

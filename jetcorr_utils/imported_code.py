@@ -17,18 +17,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["code_key", "imported_files"]
+__all__ = ["code_digests", "code_key", "imported_files"]
 
 PACKAGE = Path(__file__).parent
 
 
 def code_key(*roots: Path, package: Path = PACKAGE) -> str:
     """A text that changes with the code of these files, or of any that they import; not with where they lie."""
+    known = code_digests(*roots, package=package)
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def code_digests(*roots: Path, package: Path = PACKAGE) -> dict[str, str]:
+    """For each of these files, and of those that they import, a text that changes with its code; by short names."""
     known = {}
     for file in imported_files(*roots, package=package):
         inside = file.is_relative_to(package)
         known[str(file.relative_to(package)) if inside else file.name] = _digest(file)
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    return known
 
 
 def imported_files(*roots: Path, package: Path = PACKAGE) -> set[Path]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["LiveHistory", "LiveTable"]
 
 SHARE = 0.05  # of the time that may go into drawing
+LONGEST = 2.0  # seconds between two drawings, if there is something new; also where drawing takes longer than its share
 
 
 class _Live:
@@ -45,7 +46,8 @@ class _Live:
         start = time.monotonic()
         if start >= self._next:
             self.show(draw())
-            self._next = start + (time.monotonic() - start) / SHARE
+            end = time.monotonic()
+            self._next = end + min((end - start) / SHARE, LONGEST)
 
 
 class LiveHistory(_Live):
@@ -57,14 +59,16 @@ class LiveHistory(_Live):
         The jets, training and validation: they say what the best constant gives.
     title, source
         What is trained, and what made its jets.
+    epochs
+        How many there may be: the figure has room for them from the start.
     """
 
-    def __init__(self, clouds: CloudDataset, title: str = "", source: str = "") -> None:
+    def __init__(self, clouds: CloudDataset, title: str = "", source: str = "", epochs: int | None = None) -> None:
         super().__init__()
         self._rows: list[dict[str, float]] = []
         constant = np.median(clouds.split("train").target)
         error = float(np.abs(clouds.split("validation").target - constant).mean())
-        self._draw = lambda: plot_history(pd.DataFrame(self._rows), error, title).complete(source)
+        self._draw = lambda: plot_history(pd.DataFrame(self._rows), error, title, epochs).complete(source)
 
     def __call__(self, epoch: int, row: dict[str, float]) -> None:
         self._rows.append(row)

@@ -15,6 +15,8 @@ from .files import known_shape, local_path, read_json, refuse_links, write_json
 from .notebooks import NOTEBOOKS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .style import StyledFigure
 
 __all__ = ["RunFolder", "open_run"]
@@ -63,6 +65,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.json"
         self.data = self.path / "data.json"
         self.report = self.path / "report.html"
+        self.study_name = ""
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -113,10 +116,25 @@ class RunFolder:
 
         display(self.save(figure, name))
 
-    def show_all(self, figures: Iterable[tuple[str, StyledFigure]]) -> None:
-        """Write and show figures that come with their names."""
-        for name, figure in figures:
-            self.show(figure, name)
+    def show_all(self, figures: Iterable[tuple[str, StyledFigure]], needs: str) -> None:
+        """Write and show figures that come with their names; if there are none, say which settings they need."""
+        shown = [self.show(figure, name) for name, figure in figures]
+        if not shown:
+            self._say_absent(needs)
+
+    def show_table(self, table: pd.DataFrame | None, needs: str) -> None:
+        """Show a table, without the numbers of its rows; if there is none, say which settings it needs."""
+        from IPython.display import display
+
+        if table is None or not len(table):
+            self._say_absent(needs)
+        else:
+            display(table.style.hide() if isinstance(table.index, pd.RangeIndex) else table)
+
+    def _say_absent(self, needs: str) -> None:
+        print(
+            f"not in study {self.study_name}; needs {needs}" if self.study_name else f"not in this study; needs {needs}"
+        )
 
     def record(self, notebook: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the metrics of a notebook and return those of the whole run, as they then stand in metrics.json.
@@ -135,4 +153,6 @@ class RunFolder:
 
 def open_run(study: str | Path, run_dir: str | Path) -> tuple[Study, RunFolder]:
     """The study and the run's folder that a notebook's parameters name."""
-    return load_study(study), RunFolder(run_dir)
+    settings, run = load_study(study), RunFolder(run_dir)
+    run.study_name = settings.name
+    return settings, run

@@ -78,8 +78,8 @@ class TensorBoard:
     def _repr_html_(self) -> str:
         """A link, and TensorBoard itself in the output of a cell."""
         return (
-            f'<a href="{self.address}" target="_blank">TensorBoard</a><br>'
-            f'<iframe src="{self.address}" width="100%" height="800" style="border: 0"></iframe>'
+            f'<a href="{self.address}#scalars" target="_blank">TensorBoard</a><br>'
+            f'<iframe src="{self.address}#scalars" width="100%" height="800" style="border: 0"></iframe>'
         )
 
     def stop(self) -> None:

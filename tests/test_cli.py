@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +18,8 @@ from tritonclient.http import InferenceServerClient
 
 from jetcorr_utils import __version__
 from jetcorr_utils.cli import main
-from jetcorr_utils.config import project_root
+from jetcorr_utils.config import load_study, project_root
+from jetcorr_utils.data import read_jets
 from jetcorr_utils.files import read_json
 
 
@@ -149,6 +153,44 @@ def test_info_says_why_a_file_cannot_be_used(cli, real_data):
     assert "Traceback" not in result.stderr
 
 
+def test_info_says_events_ranges_and_how_many_jets_pass(cli, sample):
+    text = cli("info", sample).stdout
+    with uproot.open(sample) as file:
+        jets = file["AK4jets/jetTree"].arrays(["run", "lumi", "event", "jetPt", "jetEta"], library="np")
+    events = len(set(zip(*(jets[name].tolist() for name in ("run", "lumi", "event")), strict=True)))
+    assert f"{events} events; pt {jets['jetPt'].min():.4g} to {jets['jetPt'].max():.4g} GeV" in text
+    passed = int(re.search(r"(\d+) of 2000 jets pass the default selection", text)[1])
+    out = sum(int(line.split(":")[0]) for line in text.splitlines() if line.startswith("  "))
+    assert passed + out == 2000
+    assert passed == len(read_jets(sample, load_study("smoke").data))
+
+
+def test_correct_replaces_no_file_without_force_and_looks_at_the_model_first(cli, sample, tmp_path):
+    out, model = tmp_path / "out.root", project_root() / "results" / "reference" / "model_repository" / "pfn"
+    wrong = cli("correct", "absent.root", "--model", "absent", "--out", out, check=False)
+    assert "absent: no model there" in _one_line(wrong)
+    assert "jets/s" in cli("correct", sample, "--model", model, "--out", out).stdout
+    before = out.stat().st_mtime_ns
+    again = cli("correct", sample, "--model", model, "--out", out, check=False)
+    assert again.returncode == 2
+    assert f"{out}: is there already; choose another name, or replace it with --force" in again.stderr
+    assert out.stat().st_mtime_ns == before
+    cli("correct", sample, "--model", model, "--out", out, "--force")
+    assert out.stat().st_mtime_ns > before
+
+
+def test_a_shell_is_offered_the_studies():
+    environment = os.environ | {
+        "_JETCORR_COMPLETE": "bash_complete",
+        "COMP_WORDS": "jetcorr run --study q",
+        "COMP_CWORD": "3",
+    }
+    command = Path(sys.executable).with_name("jetcorr")
+    done = subprocess.run([command], env=environment, capture_output=True, text=True, check=True)
+    assert "plain,quick" in done.stdout.splitlines()
+    assert "plain,smoke" not in done.stdout
+
+
 def test_compare_with_cms(cli, tmp_path):
     arguments = ("--study", "smoke", "-p", "data.directory", tmp_path, "--out", tmp_path / "out")
     text = cli("compare-cms", *arguments).stdout
@@ -191,7 +233,7 @@ def test_serve_until_interrupted(smoke_run):
     command = [sys.executable, "-m", "jetcorr_utils.cli", "serve", "--repository", smoke_run.folder.model_repository]
     ports = ["--http-port", "18000", "--grpc-port", "18001"]
     with subprocess.Popen([*map(str, command), *ports], stdout=subprocess.PIPE, text=True) as server:
-        assert "ready" in server.stdout.readline()
+        assert server.stdout.readline().startswith("ready: pfn")
         with InferenceServerClient("127.0.0.1:18000") as client:
             assert client.is_model_ready("pfn")
         server.send_signal(signal.SIGINT)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from jetcorr_utils.errors import InputError, MissingStageError
 from jetcorr_utils.files import read_json, write_json
 from jetcorr_utils.report import write_report
-from jetcorr_utils.run import RunFolder
+from jetcorr_utils.run import RunFolder, open_run
 from jetcorr_utils.style import save_figure
 
 
@@ -71,3 +71,14 @@ def test_the_run_folder_itself_may_be_a_link(tmp_path):
     (tmp_path / "run").symlink_to("large")
     run = RunFolder(tmp_path / "run")
     run.record("06", {})
+
+
+def test_a_section_without_content_says_what_it_needs(tmp_path, capsys):
+    _, run = open_run("smoke", tmp_path)
+    run.show_all(iter(()), "physics.limits: true")
+    run.show_table(None, "physics.variations")
+    RunFolder(tmp_path).show_all([], "more")
+    assert capsys.readouterr().out.splitlines() == [
+        "not in study smoke; needs physics.limits: true", "not in study smoke; needs physics.variations",
+        "not in this study; needs more",
+    ]  # fmt: skip

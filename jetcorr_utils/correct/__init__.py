@@ -2,7 +2,8 @@
 
 from .coffea_jets import JetCorrector
 from .jet_arrays import correct_jets
+from .met import correct_met
 from .predictions_writer import write_predictions
 from .root_files import CorrectionReport, correct_files
 
-__all__ = ["CorrectionReport", "JetCorrector", "correct_files", "correct_jets", "write_predictions"]
+__all__ = ["CorrectionReport", "JetCorrector", "correct_files", "correct_jets", "correct_met", "write_predictions"]

@@ -7,6 +7,7 @@ when it first needs to. It needs no coffea itself: what counts is that the array
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,23 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.belonging import refuse_strangers
-from ..data.nanoaod import NanoAOD, raw_share
+from ..data.belonging import TOLERATED, refuse_strangers
+from ..data.drift import DriftCheck
+from ..data.nanoaod import AK4, NanoAOD, raw_share
 from ..data.selection import EMPTY
 from ..errors import InputError
 from ..inference.open_predictors import open_predictor
 from ..inference.predictor import Predictor, check_batch_size
 from ..inference.triton_predictor import MemoryChoice
+from ..jerc import JER, Corrections, CorrectionsChoice, is_variation
 from ..jets.columns import features_of
-from .jet_arrays import Outside, check_outside, columns_needed, correct_chunk
+from .jet_arrays import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
+from .residual import load_residual, residual_factors
+from .root_files import drift_lines
 
 __all__ = ["JetCorrector"]
+
+log = logging.getLogger(__name__)
 
 
 class JetCorrector:
@@ -42,6 +49,21 @@ class JetCorrector:
         correction.
     shared_memory
         Of a server's predictor, see `TritonPredictor`.
+    collection
+        Which of the events' jets: ``"Jet"``, ``"FatJet"``, ….
+    tolerated
+        Share of jets whose candidates may not sum up to them.
+    corrections
+        CMS's official corrections, from which the jets' standard correction is made anew first, and the uncertainties
+        that are wanted, see `jerc`.
+    closure
+        A run's folder, or its closure.json: apply the residual correction of the model, too (`physics.closure`).
+
+    Raises
+    ------
+    InputError
+        If `model` is a path without a model, or `closure` has no residual correction of it. A server is first asked
+        when there are jets.
 
     Examples
     --------
@@ -53,6 +75,20 @@ class JetCorrector:
         def process(self, events):
             jets = self.corrector(events)
             good = jets[(jets.pt > 30) & (abs(jets.eta) < 2.5)]
+
+    With systematic variations, and the missing momentum that belongs to them::
+
+        choice = CorrectionsChoice("jet_jerc.json.gz", "L1L2L3Res", ("Total", "JER"))
+        corrector = JetCorrector(model, corrections=choice)
+        jets = corrector(events)
+        jets.JES_Total.up.pt, jets.JER.down.mass
+        met = correct_met(events.PuppiMET, jets)
+        met.JES_Total.up.pt
+    With the predicted resolution, simulated jets can be smeared until they are as wide as those of the data, which are
+    wider by a factor ``scale``::
+
+        width = jets.pt_resolution * (scale**2 - 1) ** 0.5
+        smeared = jets.pt * (1 + width * random_normal)  # not a number where a jet was not corrected
     """
 
     def __init__(
@@ -62,15 +98,25 @@ class JetCorrector:
         batch_size: int = 1024,
         outside: Outside = "correct",
         shared_memory: MemoryChoice = "auto",
+        collection: str = AK4,
+        tolerated: float = TOLERATED,
+        corrections: CorrectionsChoice | None = None,
+        closure: str | Path | None = None,
     ) -> None:
         check_outside(outside)
         check_batch_size(batch_size)
         self.model, self.batch_size, self.outside = str(model), batch_size, outside
         self.shared_memory: MemoryChoice = shared_memory
+        self.collection, self.tolerated, self.corrections = collection, tolerated, corrections
         self._predictor: Predictor | None = None
+        self._drift: DriftCheck | None = None  # of all jets so far, until it has been warned of
+        self._warned = False
+        self._residual = None if closure is None else load_residual(closure)
+        if "://" not in self.model:
+            self._check_residual(self.predictor.name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_predictor": None}
+        return self.__dict__ | {"_predictor": None, "_drift": None, "_warned": False}
 
     @property
     def predictor(self) -> Predictor:
@@ -97,6 +143,10 @@ class JetCorrector:
         ``in_training_range``. They have the order of the old ones; None stays None. A jet that cannot be corrected,
         such as a forward one, keeps the standard correction, has no resolution (not a number), and is not in range.
 
+        With `corrections`, jets have for each uncertainty a record ``JES_<source>`` or ``JER`` of the jets ``up`` and
+        ``down``, whose pt and mass are varied relative to the network's as the official correction is. With ``JER``, pt
+        and mass are smeared in all; the variations of the energy scale are those of the smeared jets.
+
         Raises
         ------
         InputError
@@ -105,17 +155,18 @@ class JetCorrector:
         ServerError
             If the server does not answer.
         """
-        if not isinstance(events, ak.Array) or "Jet" not in events.fields:
+        if not isinstance(events, ak.Array) or self.collection not in events.fields:
             raise InputError(
-                'the events are no array of NanoAOD events in memory: load them with mode="virtual" or mode="eager"'
+                f"the events are no array of NanoAOD events in memory with a {self.collection}: "
+                'load them with mode="virtual" or mode="eager"'
             )
-        jets = events["Jet"]
+        jets = events[self.collection]
         if {"pt_resolution", "in_training_range"} <= set(jets.fields):
             raise InputError("the events: their jets are corrected already: they have a pt_resolution")
         present = _present(events) & _present(jets)
         kept = _without_option(events if present.all() else events[present])
-        if kept["Jet"].layout.is_option:
-            kept = ak.with_field(kept, _without_option(kept["Jet"]), "Jet")
+        if kept[self.collection].layout.is_option:
+            kept = ak.with_field(kept, _without_option(kept[self.collection]), self.collection)
         jets = self._corrected(kept)
         if present.all():
             return jets
@@ -131,30 +182,106 @@ class JetCorrector:
 
     def _corrected(self, events: ak.Array) -> ak.Array:
         """The corrected jets of events of which none is missing."""
-        model, reader = self.predictor.name, NanoAOD.of_events(events)
+        model, reader = self.predictor.name, NanoAOD.of_events(events, self.collection)
         if missing := reader.lacks(features_of(self.predictor.metadata)):
             raise InputError(f"model {model}: takes {', '.join(missing)}, which NanoAOD does not have")
         if not reader.has_candidates:
             raise InputError(f"{reader.path}: their jets have no particle-flow candidates (those of PFNano type have)")
         needed = columns_needed({model: self.predictor})
-        flat = reader.convert(_without_missing(events, reader), needed["scalars"], needed["particles"])
+        scalars = [*needed["scalars"], *(["jetRawMass"] if self.corrections else [])]
+        flat = reader.convert(_without_missing(events, reader), scalars, needed["particles"])
+        if self.corrections:
+            flat = _officially_corrected(flat, self.corrections.load(simulation=reader.has_generator))
         chunk = correct_chunk(flat, {model: self.predictor}, self.batch_size, self.outside, reader.path)
-        refuse_strangers(chunk.tally, reader.path)
+        refuse_strangers(chunk.tally, reader.path, tolerated=self.tolerated)
         lowest = json.loads(self.predictor.metadata.get("selection", "{}")).get("min_pt", 0.0)
         if chunk.skipped[EMPTY] == len(flat) and ak.any(flat["jetPt"] >= lowest):
             raise InputError(f"{reader.path}: none of {len(flat)} jets has particle-flow candidates")
-        jets = events["Jet"]
-        factor, sigma, in_range = (
-            ak.unflatten(chunk.of_all(f"{model}_{name}", default), ak.num(jets["pt"]))
+        jets = events[self.collection]
+        self._watch_drift(chunk)
+        values = [
+            chunk.of_all(f"{model}_{name}", default)
             for name, default in (("factor", 1.0), ("sigma", np.nan), ("in_range", False))
-        )
+        ]
+        if self._residual is not None:
+            self._check_residual(model)
+            _close(self._residual, model, flat, *values[:2])
+        factor, sigma, in_range = (ak.unflatten(column, ak.num(jets["pt"])) for column in values)
+        raw, before = raw_share(jets), {name: jets[name] for name in ("pt", "mass")}
+        standard = before
+        if self.corrections:
+            factor = factor * ak.unflatten(flat[_SMEARED], ak.num(jets["pt"]))
+            standard = {name: ak.unflatten(flat[f"jet{name.capitalize()}"], ak.num(jets["pt"])) for name in before}
+            raw = raw * before["pt"] / standard["pt"]
         columns = {
-            "pt_orig": jets["pt"], "mass_orig": jets["mass"], "pt": jets["pt"] * factor, "mass": jets["mass"] * factor,
-            "rawFactor": 1 - raw_share(jets) / factor, "pt_resolution": sigma, "in_training_range": in_range,
+            **{f"{name}_orig": values for name, values in before.items()},
+            **{name: values * factor for name, values in standard.items()},
+            "rawFactor": 1 - raw / factor, "pt_resolution": sigma, "in_training_range": in_range,
         }  # fmt: skip
         for name, values in columns.items():
             jets = ak.with_field(jets, values, name)
-        return jets
+        return _with_variations(jets, flat) if self.corrections else jets
+
+
+_SMEARED = "smeared"
+
+
+def _officially_corrected(flat: ak.Array, corrections: Corrections) -> ak.Array:
+    """Flat jets with the official correction; one that has none keeps the file's, without variations.
+
+    Of the smearing, which no network was trained on, a column is made by itself.
+    """
+    new = corrections.apply(flat)
+    known = np.isfinite(ak.to_numpy(new["jetPt"]))
+    for name in ("jetPt", "jetMass"):
+        new = ak.with_field(new, ak.where(known, new[name], flat[name]), name)
+    for name in filter(is_variation, new.fields):
+        new = ak.with_field(new, ak.where(known, new[name], np.float32(1)), name)
+    return ak.with_field(new, new[JER] if JER in new.fields else np.ones(len(new), np.float32), _SMEARED)
+
+
+def _with_variations(jets: ak.Array, flat: ak.Array) -> ak.Array:
+    """Corrected jets with the jets up and down of each uncertainty, relative to the smeared ones."""
+    names = sorted({name.rpartition("_")[0] for name in flat.fields if is_variation(name) and name != JER})
+    varied = {}
+    for name in names:
+        sides = {}
+        for side in ("up", "down"):
+            factor = flat[f"{name}_{side}"] / (flat[_SMEARED] if name == JER else 1)
+            factor = ak.unflatten(factor, ak.num(jets["pt"]))
+            shifted = jets
+            for column in ("pt", "mass"):
+                shifted = ak.with_field(shifted, jets[column] * factor, column)
+            sides[side] = shifted
+        varied[name] = ak.zip(sides, depth_limit=2)
+    for name, values in varied.items():
+        jets = ak.with_field(jets, values, name)
+    return jets
+
+    def _check_residual(self, model: str) -> None:
+        if self._residual is not None and model not in list(self._residual):
+            raise InputError(f"closure: has no residual correction of {model}, but of {', '.join(self._residual)}")
+
+    def _watch_drift(self, chunk: CorrectedChunk) -> None:
+        """Warn, once in a process, if the jets so far are not like those of the training."""
+        for check in chunk.drift.values():
+            if self._drift is None:
+                self._drift = check
+            elif not self._warned:
+                self._drift.merge(check)
+            if not self._warned and (lines := drift_lines({self.predictor.name: self._drift})):
+                log.warning("%s", "\n".join(lines))
+                self._warned = True
+
+
+def _close(residual: Any, model: str, flat: ak.Array, factor: NDArray[Any], sigma: NDArray[Any]) -> None:
+    """Apply the residual correction to factors and resolutions `(B,)` of jets, where the model has corrected them."""
+    done = np.isfinite(sigma)
+    abs_eta, pt = (ak.to_numpy(flat[name]).astype(np.float64)[done] for name in ("jetEta", "jetPt"))
+    value, width = residual_factors(residual, model, np.abs(abs_eta), pt * factor[done])
+    factor[done] *= value
+    if width is not None:
+        sigma[done] *= width
 
 
 def _present(array: ak.Array) -> NDArray[np.bool_]:
@@ -178,11 +305,11 @@ def _without_missing(events: ak.Array, reader: NanoAOD) -> ak.Array:
     """
     jets = {}
     for (collection, *name), values in reader.columns_of(events).items():
-        if collection == "Jet":
+        if collection == reader.collection:
             if values.ndim != 2:
-                raise InputError(f"{reader.path}: Jet is not a list of the jets of each event")
+                raise InputError(f"{reader.path}: {collection} is not a list of the jets of each event")
             jets[name[0]] = ak.fill_none(values, -1, axis=1)
         elif any(ak.any(ak.is_none(values, axis=axis)) for axis in range(values.ndim)):
             column = ".".join((collection, *name))
             raise InputError(f"{reader.path}: {column} has missing values: mask jets or whole events only")
-    return ak.with_field(events, ak.zip(jets, depth_limit=2), "Jet")
+    return ak.with_field(events, ak.zip(jets, depth_limit=2), reader.collection)

@@ -17,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import SelectionSettings
-from ..data.belonging import STRANGERS, refuse_strangers, strangers
-from ..data.dataset import Clouds
+from ..data.belonging import STRANGERS, TOLERATED, refuse_strangers, strangers
+from ..data.dataset import Clouds, clouds_from_jets
 from ..data.drift import DriftCheck
-from ..data.features import TABLE_COLUMNS, jet_matrix, particle_matrix, table
+from ..data.features import TABLE_COLUMNS, table
 from ..data.ranges import factors_within, inputs_within
 from ..data.selection import own_particles, reasons
 from ..errors import InputError
 from ..inference.predictor import Predictor
-from ..jets.columns import Features, features_of, jet_columns, particle_columns
-from ..jets.ragged import offsets_of
+from ..jerc import is_variation
+from ..jets.columns import features_of, jet_columns, particle_columns
+from ..jets.regressions import regressed, regressions_in
 from .predictions_writer import IDENTIFIERS, corrected_columns
 
 __all__ = [
@@ -80,7 +81,12 @@ def check_outside(outside: str) -> None:
 
 
 def correct_jets(
-    jets: ak.Array, predictors: Mapping[str, Predictor], *, batch_size: int = 1024, outside: Outside = "correct"
+    jets: ak.Array,
+    predictors: Mapping[str, Predictor],
+    *,
+    batch_size: int = 1024,
+    outside: Outside = "correct",
+    tolerated: float = TOLERATED,
 ) -> ak.Array:
     """Correct jets in memory.
 
@@ -94,6 +100,8 @@ def correct_jets(
         Jets in a request.
     outside
         What to do with jets beyond the training range.
+    tolerated
+        Share of jets whose candidates may not sum up to them.
 
     Returns
     -------
@@ -108,7 +116,7 @@ def correct_jets(
     """
     check_outside(outside)
     chunk = correct_chunk(jets, predictors, batch_size, outside)
-    refuse_strangers(chunk.tally, "the jets")
+    refuse_strangers(chunk.tally, "the jets", tolerated=tolerated)
     pt, mass, raw = (ak.to_numpy(jets[name]).astype(np.float32) for name in ("jetPt", "jetMass", "jetRawPt"))
     defaults = {"pt": pt, "mass": mass, "factor": 1.0, "sigma": np.nan, "in_range": False}
     for name in predictors:
@@ -168,7 +176,11 @@ def correct_chunk(
         return chunk
     kept = jets[good]
     chunk.columns = {name: values for name, values in table(kept).items() if name in IDENTIFIERS}
+    chunk.columns |= {name: ak.to_numpy(kept[name]) for name in kept.fields if is_variation(name)}
     pt, mass = (ak.to_numpy(kept[name]) for name in ("jetPt", "jetMass"))
+    for name in regressions_in(kept.fields):
+        factor, sigma = regressed(kept, name)
+        chunk.columns |= corrected_columns(name, pt, mass, np.log(factor), sigma)
     for name, predictor in predictors.items():
         if summary := json.loads(predictor.metadata.get("training_summary", "{}")):
             chunk.drift[name] = DriftCheck(summary)
@@ -193,9 +205,3 @@ def _usable(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, NDAr
     for reason, hit in reasons(jets, settings).items():
         problems[hit] = reason
     return jets, problems
-
-
-def clouds_from_jets(jets: ak.Array, features: Features) -> Clouds:
-    """The model inputs of jets in the schema of JetNTuple, see `data.read_jets`."""
-    ptr = offsets_of(ak.to_numpy(ak.num(jets.particles)))
-    return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets, features), features)

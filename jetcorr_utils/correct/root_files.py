@@ -21,20 +21,23 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..data import Block, describe, list_blocks, read_block
-from ..data.belonging import refuse_strangers
-from ..data.drift import DriftCheck
+from ..data.belonging import TOLERATED, refuse_strangers
+from ..data.drift import Drift, DriftCheck
 from ..data.locations import expand_patterns
+from ..data.nanoaod import AK4
 from ..data.reading import EMPTY
 from ..errors import InputError
 from ..files import local_path
 from ..inference.open_predictors import open_predictors
 from ..inference.predictor import Predictor, check_batch_size, in_order
 from ..inference.triton_predictor import MemoryChoice
+from ..jerc import CorrectionsChoice
+from ..jets.regressions import REGRESSIONS
 from ..processes import cores, worker_processes
 from .jet_arrays import CorrectedChunk, Outside, check_outside, columns_needed, correct_chunk
 from .predictions_writer import predictions_file
 
-__all__ = ["CorrectionReport", "correct_files"]
+__all__ = ["CorrectionReport", "correct_files", "drift_lines"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ class CorrectionReport:
         Number of jets in the file beyond the training range, by model.
     seconds
         Wall time.
+    correcting
+        That of reading, correcting and writing, without the start, s.
     drift
         The comparison with the training jets, by model, where the model describes them.
     empty
@@ -76,6 +81,7 @@ class CorrectionReport:
     skipped: Counter[str] = field(default_factory=Counter)
     outside: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    correcting: float = 0.0
     drift: dict[str, DriftCheck] = field(default_factory=dict)
     empty: tuple[str, ...] = ()
 
@@ -92,20 +98,31 @@ class CorrectionReport:
 
     def text(self) -> str:
         """The report in a few lines."""
-        rate = self.corrected / self.seconds if self.seconds else 0.0
+        rate = f" ({self.corrected / self.correcting:.0f} jets/s)" if self.correcting else ""
         lines = [
-            f"{self.corrected} jets corrected with {', '.join(self.models)}: {self.out} ({rate:.0f} jets/s)",
+            f"{self.corrected} jets corrected with {', '.join(self.models)}: {self.out}{rate}",
             f"{self.skipped.total()} jets not corrected",
             *(f"  {count}: {reason}" for reason, count in self.skipped.items()),
         ]
         lines += [f"{path}: has no jets" for path in self.empty]
         lines += [f"{count} jets beyond the training range of {name}, flagged" for name, count in self.outside.items()]
-        for name, check in self.drift.items():
-            drifts = check.drifts()
-            if drifts:
-                lines.append(f"the jets are not like those that {name} was trained on; {len(drifts)} features differ:")
-                lines += [f"  {drift.text()}" for drift in drifts[:MOST_DRIFTS]]
-        return "\n".join(lines)
+        return "\n".join(lines + drift_lines(self.drift))
+
+
+def drift_lines(checks: Mapping[str, DriftCheck]) -> list[str]:
+    """What differs from the training jets of some models, each feature once, the worst first; nothing if none does."""
+    worst: dict[str, Drift] = {}
+    models = [name for name, check in checks.items() if check.drifts()]
+    for drift in (drift for name in models for drift in checks[name].drifts()):
+        if drift.feature not in worst or drift.distance > worst[drift.feature].distance:
+            worst[drift.feature] = drift
+    if not worst:
+        return []
+    shown = sorted(worst.values(), key=lambda drift: -drift.distance)[:MOST_DRIFTS]
+    differ = f"{len(worst)} feature{'s differ' if len(worst) > 1 else ' differs'}"
+    return [f"the jets are not like those that {', '.join(models)} was trained on; {differ}:"] + [
+        f"  {drift.text()}" for drift in shown
+    ]
 
 
 def correct_files(
@@ -119,6 +136,10 @@ def correct_files(
     shared_memory: MemoryChoice = "auto",
     step_size: int | str = CHUNK,
     official: Sequence[str | Path] = (),
+    corrections: CorrectionsChoice | None = None,
+    collection: str = AK4,
+    tolerated: float = TOLERATED,
+    replace: bool = True,
     progress: bool = True,
 ) -> CorrectionReport:
     """Correct the jets of files and write them to one file.
@@ -126,12 +147,13 @@ def correct_files(
     Parameters
     ----------
     inputs
-        JetNTuple files, or NanoAOD files with particle-flow candidates; or patterns of them.
+        JetNTuple files, or NanoAOD or Delphes files with particle-flow candidates; or patterns of them.
     model
         What `open_predictors` takes, or predictors by name.
     out
         The ROOT file to write: tree `jets`, see `predictions`; ``<model>_in_range`` tells whether a jet is within the
-        range of the model's training jets.
+        range of the model's training jets. Where all files have CMS's own regressions, these (`REGRESSIONS`, without
+        neutrinos) are in it like models.
     batch_size
         Jets in a request.
     outside
@@ -144,6 +166,15 @@ def correct_files(
         How much to read at a time: a number of jets, or an amount of memory.
     official
         Text files of an official CMS correction: the jets are corrected anew by these first, from their raw pt.
+    corrections
+        The same from a file of correctionlib, instead of text files; the variations that it names become columns of the
+        output, factors of any corrected pt and mass: ``JES_<source>_up``, ``JES_<source>_down``, ``JER``, ….
+    collection
+        Which of the files' jets, where they have several collections.
+    tolerated
+        Share of a file's jets whose candidates may not sum up to them; more of them, and the file is refused.
+    replace
+        Whether `out` may be a file that is there.
     progress
         Whether to show a progress bar.
 
@@ -162,28 +193,28 @@ def correct_files(
     """
     check_outside(outside)
     check_batch_size(batch_size)
+    if corrections and official:
+        raise InputError("official corrections: give text files or a file of correctionlib, not both")
     start = time.monotonic()
-    paths = _each_once(inputs)
-    _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])])
-    jets: dict[str, int] = {}
-    for path in paths:
-        info = describe(path)
-        if not info.usable and info.reason != EMPTY:
-            raise InputError(f"{path}: {info.reason}")
-        jets[path] = info.jets
-    blocks = list_blocks(paths, step_size)
     with ExitStack() as stack:
-        names, chunks = stack.enter_context(
-            _corrected(
-                blocks,
-                model,
-                workers,
-                tuple(map(str, official)),
-                batch_size=batch_size,
-                outside=outside,
-                shared_memory=shared_memory,
-            )
-        )
+        predictors = stack.enter_context(_opened(model, workers, shared_memory))
+        paths = _each_once(inputs)
+        _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])], replace)
+        jets: dict[str, int] = {}
+        regressions = tuple(REGRESSIONS)
+        for path in paths:
+            info = describe(path, collection)
+            if not info.usable and info.reason != EMPTY:
+                raise InputError(f"{path}: {info.reason}")
+            jets[path] = info.jets
+            regressions = tuple(name for name in regressions if name in info.regressions)
+        blocks = list_blocks(paths, step_size, collection)
+        options = {"batch_size": batch_size, "outside": outside}
+        standard = {"official": tuple(map(str, official)), "corrections": corrections, "regressions": regressions}
+        needed = columns_needed(predictors) | standard
+        begun = time.monotonic()
+        chunks = stack.enter_context(_corrected(blocks, model, predictors, workers, shared_memory, needed, options))
+        names = tuple(predictors)
         report = CorrectionReport(Path(out), names, empty=tuple(path for path, number in jets.items() if not number))
         writer = stack.enter_context(predictions_file(out))
         bar = stack.enter_context(tqdm(total=sum(jets.values()), unit="jet", desc="correcting", disable=not progress))
@@ -191,16 +222,17 @@ def correct_files(
             tally: Counter[str] = Counter()
             for _, chunk in of_file:
                 tally += chunk.tally
-                refuse_strangers(tally, path, jets[path])  # before the whole file has been read
+                refuse_strangers(tally, path, jets[path], tolerated)  # before the whole file has been read
                 if chunk.columns:
                     writer.append(chunk.columns)
                 report.add(chunk)
                 bar.update(len(chunk.good))
-            refuse_strangers(tally, path)
+            refuse_strangers(tally, path, tolerated=tolerated)
         if not writer.jets:
             reasons = "; ".join(f"{count}: {reason}" for reason, count in report.skipped.items()) or "there are none"
             raise InputError(f"{', '.join(paths)}: no jet can be corrected ({reasons})")
-    report.seconds = time.monotonic() - start
+    end = time.monotonic()
+    report.seconds, report.correcting = end - start, end - begun
     return report
 
 
@@ -218,9 +250,9 @@ def _each_once(inputs: Sequence[str | Path]) -> list[str]:
     return list(found.values())
 
 
-def _refuse_to_replace(out: str | Path, used: Sequence[str | Path]) -> None:
+def _refuse_to_replace(out: str | Path, used: Sequence[str | Path], replace: bool) -> None:
     """Raise if the output is a file that is read, by whatever name (another path, a symbolic or a hard link), part of
-    the model, or something else than a ROOT file.
+    the model, or something else than a ROOT file; or any file that is there, where it is not to be replaced.
     """
     out = local_path(out)
     if len(os.fsencode(out.name)) > _LONGEST_NAME:
@@ -236,40 +268,50 @@ def _refuse_to_replace(out: str | Path, used: Sequence[str | Path]) -> None:
     with open(out, "rb") as file:
         if file.read(4) not in (b"root", b""):
             raise InputError(f"{out}: is there, and no ROOT file; choose another name, or remove it")
+    if not replace:
+        raise InputError(f"{out}: is there already; choose another name, or replace it with --force")
+
+
+@contextmanager
+def _opened(
+    model: str | Path | Mapping[str, Predictor], workers: int, shared_memory: MemoryChoice
+) -> Iterator[dict[str, Predictor]]:
+    """The predictors that `model` means, closed at the end unless they are the caller's."""
+    if isinstance(model, Mapping):
+        if workers > 1:
+            raise InputError("several workers open the model themselves: give its path or its URL")
+        yield dict(model)
+        return
+    with ExitStack() as stack:
+        predictors = open_predictors(model, shared_memory=shared_memory)
+        for predictor in predictors.values():
+            stack.callback(predictor.close)
+        yield predictors
 
 
 @contextmanager
 def _corrected(
     blocks: Sequence[Block],
     model: str | Path | Mapping[str, Predictor],
+    predictors: Mapping[str, Predictor],
     workers: int,
-    official: tuple[str, ...],
-    *,
     shared_memory: MemoryChoice,
-    **options: Any,
-) -> Iterator[tuple[tuple[str, ...], Iterator[CorrectedChunk]]]:
-    """The names of the models, and the corrected blocks in their order."""
+    needed: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Iterator[Iterator[CorrectedChunk]]:
+    """The corrected blocks in their order."""
     with ExitStack() as stack:
-        if isinstance(model, Mapping):
-            if workers > 1:
-                raise InputError("several workers open the model themselves: give its path or its URL")
-            predictors = dict(model)
-        else:
-            predictors = open_predictors(model, shared_memory=shared_memory)
-            for predictor in predictors.values():
-                stack.callback(predictor.close)
-        names, needed = tuple(predictors), columns_needed(predictors) | {"official": official}
         if workers == 1:
             reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="reader"))
             read = in_order(reader, lambda block: (block, read_block(block, **needed)), blocks, ahead=2)
-            yield names, (correct_chunk(jets, predictors, where=block.path, **options) for block, jets in read)
+            yield (correct_chunk(jets, predictors, where=block.path, **options) for block, jets in read)
         else:
             # Cores are shared; a worker's threads would only compete with those of the others
             threads = max(1, cores() // workers)
             notes = {name: predictor.metadata for name, predictor in predictors.items()}
-            arguments = (str(model), notes, threads, shared_memory, needed, options)
+            arguments = (str(model), notes, threads, shared_memory, dict(needed), dict(options))
             pool = stack.enter_context(worker_processes(workers, _start_worker, *arguments))
-            yield names, in_order(pool, _correct_block, blocks, ahead=workers + 1)
+            yield in_order(pool, _correct_block, blocks, ahead=workers + 1)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .dataset import Clouds
 
-__all__ = ["STRANGERS", "candidate_sums", "refuse_strangers", "strangers"]
+__all__ = ["STRANGERS", "TOLERATED", "candidate_sums", "refuse_strangers", "strangers"]
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +95,8 @@ def strangers(
         `(b,)`, which they are.
     tally
         Numbers of jets, to be added up over all that belong together: ``jets`` with candidates, of which ``strange``
-        ones, those of them that lie ``away``, those that are ``off`` by more than `TYPICAL`, and those whose pt is the
-        ``raw`` one.
+        ones, those of them that lie ``away``, those that are ``off`` by more than `TYPICAL`, by how many ``permille``
+        of the raw pt these are together, and those whose pt is the ``raw`` one.
 
     Raises
     ------
@@ -113,6 +113,7 @@ def strangers(
     raw = judged & (ak.to_numpy(jets["jetPt"])[rows] == clouds.jet("jetRawPt"))
     counted = {"jets": judged, "strange": strange, "away": away, "off": off, "raw": raw}
     tally = Counter({name: int(mask.sum()) for name, mask in counted.items()})
+    tally["permille"] = int(np.rint(1000 * np.minimum(difference[off], 10)).sum())
     if any(_of_another(jets, rows[i], d_eta[i], d_phi[i]) for i in np.flatnonzero(away)):
         raise _refusal(tally, where)
     if strange.any():
@@ -120,7 +121,7 @@ def strangers(
     return strange, tally
 
 
-def refuse_strangers(tally: Counter[str], where: str, jets: int = 0) -> None:
+def refuse_strangers(tally: Counter[str], where: str, jets: int = 0, tolerated: float = TOLERATED) -> None:
     """Refuse jets if too many of them do not sum up, however they were divided for `strangers`.
 
     Parameters
@@ -131,6 +132,8 @@ def refuse_strangers(tally: Counter[str], where: str, jets: int = 0) -> None:
         What the jets come from, for the message.
     jets
         How many there are in all, if more of them are to come.
+    tolerated
+        Share of jets that may differ; with 1, jets that do not sum up are left out, however many there are.
 
     Raises
     ------
@@ -139,9 +142,10 @@ def refuse_strangers(tally: Counter[str], where: str, jets: int = 0) -> None:
         are raw: networks correct what has the standard corrections.
     """
     number = max(tally["jets"], jets)
-    expected = TOLERATED * number
+    expected = tolerated * number
     # One jet besides, and what chance adds once in a thousand times
-    if tally["strange"] > 1 + expected + 3 * np.sqrt(expected) or tally["off"] > max(1, number / 2):
+    most = max(0.5, tolerated) * number
+    if tally["strange"] > 1 + expected + 3 * np.sqrt(expected) or tally["off"] > max(1, most):
         raise _refusal(tally, where)
     if MANY <= tally["jets"] == tally["raw"]:
         raise InputError(
@@ -151,10 +155,12 @@ def refuse_strangers(tally: Counter[str], where: str, jets: int = 0) -> None:
 
 
 def _refusal(tally: Counter[str], where: str) -> InputError:
+    far = tally["permille"] / (10 * max(1, tally["off"]))
     return InputError(
         f"{where}: the candidates do not belong to the jets: for {tally['strange']} of {tally['jets']} they sum up to "
         f"another direction or to a pt that is more than {DIFFERENCE:.0%} from the raw one, for {tally['off']} by more "
-        f"than {TYPICAL:.0%}; {_ORDER if tally['away'] > tally['strange'] / 2 else _MOMENTUM}"
+        f"than {TYPICAL:.0%} ({tally['off'] / max(1, tally['jets']):.0%} of the jets, which differ by {far:.1f}% on "
+        f"average); {_ORDER if tally['away'] > tally['strange'] / 2 else _MOMENTUM}"
     )
 
 

@@ -16,16 +16,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from ..config import DataSettings
 from ..errors import InputError
 from ..files import atomic_folder, locked
 from ..jets.columns import Features, jet_columns, particle_columns
-from .dataset import CloudDataset
+from .belonging import STRANGERS, refuse_strangers, strangers
+from .dataset import CloudDataset, clouds_from_jets
 from .features import TABLE_COLUMNS
 from .fingerprints import Fingerprints
 from .locations import data_directory, ensure_files
+from .nanoaod import AK4
 from .reader import JetReader
 from .reading import STEP, iterate_jets, open_jets
 from .selection import MISMATCHED, UNUSABLE, reasons
@@ -114,6 +117,7 @@ def _recipe(settings: DataSettings, features: Features) -> dict:
         "columns": [*columns(features), *particle_columns(features), *jet_columns(features)],
         "selection": settings.selection.model_dump(mode="json"), "split": settings.split.model_dump(mode="json"),
         "candidates": settings.candidates,
+        **({} if settings.collection == AK4 else {"collection": settings.collection}),
     }  # fmt: skip
 
 
@@ -135,7 +139,7 @@ def _build(
     """Make the parts that are missing, each of a file, and join them."""
     total, reported = 0, set()
     for file in sources.values():
-        with open_jets(file) as source:
+        with open_jets(file, settings.collection) as source:
             _check_trainable(file, source, features)
             total += source.jets
     with tqdm(total=total, unit=" jets", desc="particle clouds", disable=not progress) as bar:
@@ -175,16 +179,26 @@ def _make_part(
     lost, read = Counter(), 0
     scalars = dict.fromkeys((*jet_columns(features), *TABLE_COLUMNS, "jetPhi"))
     options = {"scalars": list(scalars), "particles": particle_columns(features)}
-    options |= {"candidates": settings.candidates, "reported": reported}
+    options |= {"candidates": settings.candidates, "collection": settings.collection, "reported": reported}
+    with open_jets(file, settings.collection) as source:
+        attached = source.attached
+    tally: Counter[str] = Counter()
     with atomic_folder(part) as temporary, PartWriter(temporary, features) as writer:
         for jets in iterate_jets(file, STEP, **options):
             codes = split_of(jets["run"], jets["lumi"], jets["event"], settings.split)
             for reason, mask in reasons(jets, settings.selection).items():
                 codes[mask] = LEFT_OUT  # cheaper than to cut the particles of these jets out of the chunk
                 lost[reason] += int(mask.sum())
+            if attached:
+                own = np.flatnonzero(codes != LEFT_OUT)
+                strange, found = strangers(clouds_from_jets(jets[own], features), jets, codes != LEFT_OUT, file)
+                codes[own[strange]] = LEFT_OUT
+                lost[STRANGERS] += int(strange.sum())
+                tally += found
             writer.append(jets, codes)
             read += len(jets)
             bar.update(len(jets))
+        refuse_strangers(tally, file, tolerated=settings.tolerated_strangers)
         for reason in (UNUSABLE, MISMATCHED):
             if lost[reason] > TOLERATED * read:
                 raise InputError(f"{file}: {lost[reason]} of {read} jets have {reason}; is the file corrupted?")

@@ -11,18 +11,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import awkward as ak
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..files import read_json
 from ..jets.columns import Features, jet_columns, particle_columns
-from ..jets.ragged import rows_of
-from .features import TABLE_COLUMNS
+from ..jets.ragged import offsets_of, rows_of
+from .features import TABLE_COLUMNS, jet_matrix, particle_matrix
 from .split import SPLITS
 from .store import META
 
-__all__ = ["CloudDataset", "Clouds"]
+__all__ = ["CloudDataset", "Clouds", "clouds_from_jets"]
 
 
 _ORIGIN = ("selection", "split", "candidates")
@@ -200,3 +201,9 @@ class CloudDataset(Clouds):
         if index[-1] - index[0] + 1 == len(index):
             return self.slice(int(index[0]), int(index[-1]) + 1)
         return self.select(index)
+
+
+def clouds_from_jets(jets: ak.Array, features: Features) -> Clouds:
+    """The model inputs of jets in the schema of JetNTuple, see `data.read_jets`."""
+    ptr = offsets_of(ak.to_numpy(ak.num(jets.particles)))
+    return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets, features), features)

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import InputError
 from ..jets.columns import TREE
-from . import nanoaod
+from . import delphes, nanoaod
+from .delphes import Delphes
 from .jetntuple import JetNTuple
 from .nanoaod import NanoAOD
 from .reader import JetReader
@@ -48,15 +48,22 @@ class Format:
         The tree that a ROOT file of this kind has.
     magic
         What files of this kind begin with.
+    collections
+        Whether a file may have several collections of jets; the reader is given the name of one, too.
     """
 
     name: str
-    reader: Callable[[str, Any], JetReader]
+    reader: Callable[..., JetReader]
     tree: str = ""
     magic: bytes = ROOT
+    collections: bool = False
 
 
-FORMATS = {"JetNTuple": Format("JetNTuple", JetNTuple, TREE), "NanoAOD": Format("NanoAOD", NanoAOD, nanoaod.TREE)}
+FORMATS = {
+    "JetNTuple": Format("JetNTuple", JetNTuple, TREE),
+    "NanoAOD": Format("NanoAOD", NanoAOD, nanoaod.TREE, collections=True),
+    "Delphes": Format("Delphes", Delphes, delphes.TREE, collections=True),
+}
 """The formats by name; a file is of the first whose tree it has, or whose magic it begins with."""
 
 

@@ -1,7 +1,11 @@
-"""Reader of JetNTuple files: one entry a jet, its candidates in arrays counted by nPF."""
+"""Reader of JetNTuple files: one entry a jet, its candidates in arrays counted by nPF.
+
+Files that ROOT's RDataFrame has written again are read, too: with the arrays as vectors, or as an RNTuple.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import awkward as ak
@@ -19,6 +23,7 @@ __all__ = ["SIMULATED", "JetNTuple"]
 _COUNTER = "nPF"
 SIMULATED = "jetcorr simulation"
 """What made the jets, where it was `jetcorr simulate`."""
+_VECTOR = re.compile(r"(?:std::|ROOT::)?(?:VecOps::)?R?[vV]ec(?:tor)?<(?P<of>.+)>")
 _MAKERS = {"Jets (JetNTuple)": SIMULATED, "jetTree": "CMS open simulation"}
 """Who gives the tree which title: our simulation, and CMS's tool."""
 
@@ -45,19 +50,20 @@ class JetNTuple(JetReader):
         self.path, self.tree, self.entries = path, tree, tree.num_entries
         known = {**JETS, **PARTICLES}
         self.branches = {name: column.sources.get(self.format, name) for name, column in known.items()}
-        types = {name: tree[branch].typename for name, branch in self.branches.items() if branch in tree}
+        there = set(tree.keys())
+        types = {name: _plain(tree[branch].typename) for name, branch in self.branches.items() if branch in there}
         missing = [name for name in necessary(known) if name not in types]
         if missing:
             raise InputError(f"{path}: tree {TREE} lacks the necessary branches {', '.join(missing)}")
         for name, found in types.items():
             _check_type(path, self.branches[name], found, known[name].dtype, array=name in PARTICLES)
         self.columns = frozenset(types)
-        self.counter = [_COUNTER] if _COUNTER in tree else []
+        self.counter = [_COUNTER] if _COUNTER in there else []
 
     @property
     def made_by(self) -> str:
         """What made the jets, for figures."""
-        return _MAKERS.get(self.tree.title, self.format)
+        return _MAKERS.get(getattr(self.tree, "title", ""), self.format)  # an RNTuple has none
 
     def entries_of(self, step: int | str) -> int:
         """The number of jets of a size such as "50 MB"."""
@@ -68,6 +74,9 @@ class JetNTuple(JetReader):
         stop: int,
     ) -> Iterator[tuple[dict[str, NDArray], ak.Array]]:  # fmt: skip
         """See `JetReader.chunks`; in one pass over the baskets."""
+        if not isinstance(self.tree, uproot.TTree):
+            yield from super().chunks(step, names, particles, candidates, start, stop)
+            return
         arrays = dict.fromkeys((*particles, "PF_fromAK4Jet") if candidates == "jet" else particles)
         plain = {name: self.tree[self.branches[name]].interpretation for name in names}
         jagged = {name: _as_pieces(self.tree[self.branches[name]].interpretation) for name in arrays}
@@ -78,6 +87,10 @@ class JetNTuple(JetReader):
             record = {name: chunk[self.branches[name]].astype(JETS[name].dtype, copy=False) for name in names}
             found = {name: chunk[self.branches[name]] for name in arrays}
             yield record, self._cloud(found, chunk, particles, candidates) if arrays else None
+
+    def read(self, start: int, stop: int, names: Sequence[str]) -> dict[str, ak.Array | NDArray]:
+        """See `JetReader.read`; of an RNTuple."""
+        return {name: self.tree[self.branches[name]].array(entry_start=start, entry_stop=stop) for name in names}
 
     def _cloud(
         self, arrays: dict[str, Jagged], chunk: dict[str, NDArray], names: Sequence[str], candidates: Candidates
@@ -117,7 +130,14 @@ def _first_difference(a: NDArray, b: NDArray) -> int:
 
 def _as_pieces(interpretation: uproot.AsJagged) -> AsPieces:
     """The same branch, with its bytes left as they are in the file."""
-    return AsPieces(uproot.AsDtype(interpretation.content.from_dtype, interpretation.content.from_dtype))
+    content = uproot.AsDtype(interpretation.content.from_dtype, interpretation.content.from_dtype)
+    return AsPieces(content, header_bytes=interpretation.header_bytes)  # those of vectors
+
+
+def _plain(found: str) -> str:
+    """A type as a branch with a counter has it: ``std::vector<float>`` is ``float[]``."""
+    vector = _VECTOR.fullmatch(found)
+    return f"{vector['of']}[]".replace("std::", "") if vector else found.replace("std::", "")
 
 
 def _check_type(path: str, name: str, found: str, expected: str, *, array: bool) -> None:

@@ -13,6 +13,8 @@ from ..config import DataSettings, RemoteSettings, project_root
 from ..errors import InputError
 from ..files import at_home, fingerprint, local_path, refuse_links, write_json
 from .fingerprints import Fingerprints
+from .nanoaod import AK4
+from .opendata import fetch_record, files_of_record, is_record
 from .reading import open_jets
 from .remote import expand, fetch, is_remote, origin
 
@@ -44,7 +46,8 @@ def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:
     """The local files of a study, in order; simulated first where the study names none, copied where they are remote.
 
     Relative paths and globs are looked for from the current folder, then from the project's. An entry that ends with
-    ``.txt`` is a list of further entries, one a line; lines that begin with ``#`` are comments.
+    ``.txt`` is a list of further entries, one a line; lines that begin with ``#`` are comments. Entries such as
+    ``opendata:12100?files=1-10`` are files of a record of the CERN Open Data portal, see `opendata`.
 
     Raises
     ------
@@ -56,7 +59,9 @@ def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:
     copies = data_directory(settings) / "cache" / "remote"
     found: list[str] = []
     for entry in _entries(settings.files):
-        if is_remote(entry):
+        if is_record(entry):
+            found += map(str, fetch_record(entry, copies, settings.remote, progress))
+        elif is_remote(entry):
             urls = expand(entry, settings.remote)
             found += [str(fetch(url, copies, settings.remote, progress)) for url in urls]
         else:
@@ -74,7 +79,9 @@ def expand_patterns(names: Sequence[str | Path]) -> list[str]:
     """
     found: list[str] = []
     for name in map(str, names):
-        if is_remote(name):
+        if is_record(name):
+            found += [file.url for file in files_of_record(name, RemoteSettings())]
+        elif is_remote(name):
             found += expand(name, RemoteSettings())
         elif glob.has_magic(name) and not os.path.lexists(_path(name)):
             matches = sorted(glob.glob(str(_path(name)), recursive=True))
@@ -108,7 +115,9 @@ def anchored(settings: DataSettings) -> DataSettings:
     entries = list(settings.files)
     with contextlib.suppress(InputError):
         entries = _entries(entries)
-    return settings.model_copy(update={"files": tuple(e if is_remote(e) else _absolute(e) for e in entries)})
+    return settings.model_copy(
+        update={"files": tuple(e if is_record(e) or is_remote(e) else _absolute(e) for e in entries)}
+    )
 
 
 def _absolute(entry: str) -> str:
@@ -198,14 +207,14 @@ def _samples(settings: DataSettings) -> Iterator[tuple[Path, int, int, Parameter
         yield base / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}", jets, seed, parameters
 
 
-def record_files(files: Sequence[str | Path], path: str | Path) -> None:
+def record_files(files: Sequence[str | Path], path: str | Path, collection: str = AK4) -> None:
     """Write which files a run used: ``{"made_by": …, "files": [{"path", "jets", "bytes", "sha256"}, …]}``.
 
     ``made_by`` is what figures say made the jets. The path of a local copy is the URL that it came from.
     """
     rows, makers = [], []
     for file in files:
-        with open_jets(file) as source:
+        with open_jets(file, collection) as source:
             makers.append(source.made_by)
             rows.append(
                 {

@@ -1,13 +1,17 @@
-"""Reader of CMS NanoAOD with particle-flow candidates (PFNano, BTVNano, JMENano): one entry an event.
+"""Reader of CMS NanoAOD with particle-flow candidates (PFNano, BTVNano, JMENano, CMSSW's own): one entry an event.
 
-Candidates are attached to their jets by the stored indices.
-The names of Run 2 and of Run 3 are known. Jets of Run 2 are clustered after charged-hadron subtraction, those of Run 3
-from candidates scaled by their PUPPI weight; with this, the candidates of a jet sum up to its raw momentum. What a
-branch gives as it is stands in the table of columns, as their source of the format NanoAOD.
+Candidates are attached to their jets by the stored indices. The tree is a TTree or an RNTuple.
+The names of Run 2 and of Run 3 are known. Jets of Run 2 are clustered after charged-hadron subtraction, those of Run 3,
+and those of radius 0.8, from candidates scaled by their PUPPI weight; with this, the candidates of a jet sum up to its
+raw momentum. What a branch gives as it is stands in the table of columns, as their source of the format NanoAOD.
+
+What only some forms have is optional: the association of the candidates to vertices (CMSSW's form has none), their
+PUPPI weights (there, they are in the momenta already), and what the generator knows.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -17,20 +21,27 @@ import uproot
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..jets.columns import GENERATOR, JETS, PARTICLES, Candidates, necessary, particle_columns
+from ..jets.columns import GENERATOR, JETS, PARTICLES, Candidates, Column, necessary, particle_columns
 from ..jets.ragged import offsets_of, owners
 from .reader import JetReader
 
-__all__ = ["TREE", "NanoAOD", "raw_share"]
+__all__ = ["AK4", "AK8", "TREE", "NanoAOD", "raw_share"]
 
 TREE = "Events"
+AK4, AK8 = "Jet", "FatJet"
+"""Collections of jets; files of the JME group have more."""
 
-_GENERATOR = ("GenJet_pt", "GenJet_eta", "GenJet_phi", "GenJet_mass", "Jet_genJetIdx", "Jet_hadronFlavour",
-              "Jet_partonFlavour")  # fmt: skip
+_GEN_JETS = {AK8: ("GenJetAK8", "genJetAK8Idx")}
+"""The table of generator jets and the index of a jet's own, where it is not that of the AK4 jets."""
 _RHO = ("fixedGridRhoFastjetAll", "Rho_fixedGridRhoFastjetAll")
-_LINKS = (("JetPFCands", "PFCands", "pFCandsIdx"), ("JetPFCand", "PFCand", "pfCandIdx"))
-"""Tables that link jets to candidates, the tables of candidates, and the index of the candidate: PFNano, newer."""
-_CANDIDATE = ("pt", "eta", "phi", "mass", "pdgId")
+_LINKS = (("{}PFCands", "PFCands"), ("{}PFCand", "PFCand"))
+"""Tables that link jets to candidates, and the tables of candidates: PFNano and BTVNano, CMSSW."""
+_LINKS_BEFORE = {AK4: ("JetPFCandsAK4", "PFCands"), AK8: ("JetPFCandsAK8", "PFCands")}
+"""Those of the first versions of PFNano."""
+_INDEX = re.compile(r"(pf)?cands?idx", re.IGNORECASE)
+"""The index of the candidate in the tables of links: pFCandsIdx, pfCandIdx, pfCandsIdx, candIdx."""
+_MOMENTUM = ("pt", "eta", "phi", "mass")
+_CANDIDATE = (*_MOMENTUM, "pdgId")
 _CANDIDATES = particle_columns("open")
 _COMPUTED = ("jetRawPt", "jetRawMass", "rhoAll", "jetPtOrder")
 _JETS_AN_EVENT = 5
@@ -45,6 +56,8 @@ class NanoAOD(JetReader):
         For messages.
     tree
         Its tree `TREE`.
+    collection
+        Which of its jets: `AK4`, `AK8`, or another of the file's.
 
     Raises
     ------
@@ -54,12 +67,12 @@ class NanoAOD(JetReader):
 
     format = "NanoAOD"
 
-    def __init__(self, path: str, tree: uproot.TTree) -> None:
-        self.path, self.tree, self.entries = path, tree, tree.num_entries
+    def __init__(self, path: str, tree: uproot.TTree, collection: str = AK4) -> None:
+        self.path, self.tree, self.entries, self.collection = path, tree, tree.num_entries, collection
         self._look_for(set(tree.keys(recursive=False)))
 
     @classmethod
-    def of_events(cls, events: ak.Array) -> NanoAOD:
+    def of_events(cls, events: ak.Array, collection: str = AK4) -> NanoAOD:
         """A reader of events that coffea has loaded already, for `convert`; it has no file.
 
         Raises
@@ -68,60 +81,104 @@ class NanoAOD(JetReader):
             If a necessary column is missing.
         """
         self = cls.__new__(cls)
-        self.path, self.tree, self.entries = "the events", None, len(events)
+        self.path, self.tree, self.entries, self.collection = "the events", None, len(events), collection
         names = set(events.fields)
         sources = {column.sources.get(cls.format, "").partition("_")[0] for column in JETS.values()}
-        for name in names & {"GenJet", "Rho", *_LINKS[0][:2], *_LINKS[1][:2], *sources}:
+        tables = [table for link in self._links() for table in link]
+        for name in names & {self._generator_jets()[0], "Rho", collection, *tables, *sources}:
             columns = ak.fields(events[name])
             names |= {f"n{name}"} | {f"{name}_{column}" for column in columns}
         self._look_for(names)
         return self
 
+    def _links(self) -> list[tuple[str, str]]:
+        """Where the candidates of the jets may be: tables of links and of candidates."""
+        links = [(link.format(self.collection), table) for link, table in _LINKS]
+        return links + [before for name, before in _LINKS_BEFORE.items() if name == self.collection]
+
+    def _generator_jets(self) -> tuple[str, str]:
+        return _GEN_JETS.get(self.collection, ("GenJet", "genJetIdx"))
+
+    def _source(self, column: Column) -> str:
+        """The branch that gives a column of the jets as it is; the table of columns names those of `AK4`."""
+        source = column.sources.get(self.format, "")
+        return f"{self.collection}_{source.removeprefix(f'{AK4}_')}" if source.startswith(f"{AK4}_") else source
+
     def _look_for(self, names: set[str]) -> None:
         """Find out from the branches which of the known forms this is."""
+        jet = self.collection
         rho = [name for name in _RHO if name in names]
-        present = names | ({"Jet_rawFactor"} if "Jet_pt_raw" in names else set())
-        needed = [source for name in necessary(JETS) if (source := JETS[name].sources.get(self.format))]
-        needed += ["nJet", "Jet_rawFactor"]
+        present = names | ({f"{jet}_rawFactor"} if f"{jet}_pt_raw" in names else set())
+        needed = [source for name in necessary(JETS) if (source := self._source(JETS[name]))]
+        needed += [f"n{jet}", f"{jet}_rawFactor"]
         missing = [name for name in needed if name not in present] + ([] if rho else [" or ".join(_RHO)])
         if missing:
             raise InputError(f"{self.path}: tree {TREE} lacks the necessary branches {', '.join(missing)}")
         self.rho = rho[0]
-        self.link = next((link for link in _LINKS if f"{link[0]}_jetIdx" in names), None)
-        with_generator = set(_GENERATOR) <= names
+        self.link = self._find_link(names)
+        table, index = self._generator_jets()
+        generator = [f"{jet}_{index}", *(f"{table}_{name}" for name in _MOMENTUM)]
+        with_generator = set(generator) <= names
         self.sources = {
             name: source
             for name, column in JETS.items()
-            if (source := column.sources.get(self.format)) in names and (with_generator or name not in GENERATOR)
+            if (source := self._source(column)) in names and (with_generator or name not in GENERATOR)
         }
         self.particle_sources: dict[str, str] = {}
-        columns = {*self.sources, *_COMPUTED, *_CANDIDATES, *(GENERATOR if with_generator else ())}
+        columns = {*self.sources, *_COMPUTED, *_CANDIDATES}
+        columns |= {f"genJet{name.capitalize()}" for name in _MOMENTUM} if with_generator else set()
+        self.vertex, self.weighted = "", False
+        candidate = (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight")
+        self.branches = names & {*needed, *generator, *self.sources.values(), f"{jet}_pt_raw", f"n{table}", self.rho}
         if self.link is not None:
+            link, table, index = self.link
             self._check_candidates(names)
+            if not self.vertex:
+                columns.remove("PF_fromPV")
             self.particle_sources = {
                 name: source
                 for name, column in PARTICLES.items()
-                if f"{self.link[1]}_{(source := column.sources.get(self.format))}" in names
+                if f"{table}_{(source := column.sources.get(self.format))}" in names
             }
+            candidate += tuple(self.particle_sources.values())
+            self.branches |= names & {
+                f"n{link}", f"n{table}", f"{link}_jetIdx", f"{link}_{index}", *(f"{table}_{name}" for name in candidate)
+            }  # fmt: skip
         self.columns = frozenset(columns | set(self.particle_sources))
-        link, table, index = self.link or _LINKS[0]
-        candidate = (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight", *self.particle_sources.values())
-        self.branches = names & {
-            *needed, *_GENERATOR, *self.sources.values(), "Jet_pt_raw", "nGenJet", self.rho, f"n{link}",
-            f"n{table}", f"{link}_jetIdx", f"{link}_{index}", *(f"{table}_{name}" for name in candidate),
-        }  # fmt: skip
+
+    def _find_link(self, names: set[str]) -> tuple[str, str, str] | None:
+        """The table that links jets to candidates, the table of these, and the index of a candidate."""
+        for link, table in self._links():
+            if f"{link}_jetIdx" in names:
+                columns = [name.removeprefix(f"{link}_") for name in names if name.startswith(f"{link}_")]
+                found = [name for name in columns if _INDEX.fullmatch(name)]
+                if not found:
+                    raise InputError(f"{self.path}: has {link}_jetIdx, but not the index of the candidates, pfCandIdx")
+                return link, table, min(found)
+        return None
 
     def _check_candidates(self, names: set[str]) -> None:
-        link, table, index = self.link
-        needed = [f"n{link}", f"{link}_{index}", *(f"{table}_{name}" for name in _CANDIDATE)]
-        missing = [name for name in needed if name not in names]
-        if not {f"{table}_fromPV", f"{table}_pvAssocQuality"} & names:
-            missing.append(f"{table}_fromPV or {table}_pvAssocQuality")
+        link, table, _ = self.link
+        missing = [name for name in (f"n{link}", *(f"{table}_{name}" for name in _CANDIDATE)) if name not in names]
         if missing:
             raise InputError(f"{self.path}: has {link}_jetIdx, but lacks the necessary branches {', '.join(missing)}")
-        self.from_pv = f"{table}_fromPV" in names
+        self.vertex = next((name for name in ("fromPV", "pvAssocQuality") if f"{table}_{name}" in names), "")
         # Run 3 names go with PUPPI jets; files without the weight have it in the candidates' pt and mass already
-        self.puppi = self.rho == _RHO[1] and f"{table}_puppiWeight" in names
+        lower = self.collection.lower()
+        self.puppi_jets = "chs" not in lower and (self.rho == _RHO[1] or self.collection == AK8 or "puppi" in lower)
+        self.weighted = self.puppi_jets and f"{table}_puppiWeight" in names
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """That the momenta are taken to have the PUPPI weights in them, where the file has none."""
+        if self.link is None or self.weighted or not self.puppi_jets:
+            return ()
+        return ("puppiWeight not in the file: the candidates' pt and mass are taken to have it in them",)
+
+    @property
+    def attached(self) -> bool:
+        """The candidates are attached to the jets by indices."""
+        return True
 
     def columns_of(self, events: ak.Array) -> dict[tuple[str, ...], ak.Array]:
         """The columns that `convert` reads, by collection and name, those of the event by their name."""
@@ -142,7 +199,7 @@ class NanoAOD(JetReader):
     @cached_property
     def jets(self) -> int:
         """The number of jets."""
-        return int(np.sum(self.tree["nJet"].array(library="np"), dtype=np.int64))
+        return int(np.sum(self.tree[f"n{self.collection}"].array(library="np"), dtype=np.int64))
 
     @property
     def has_candidates(self) -> bool:
@@ -176,7 +233,7 @@ class NanoAOD(JetReader):
         events = self.tree.arrays(names, entry_start=start, entry_stop=stop)
         fields: dict[str, ak.Array] = {}
         collections: dict[str, dict[str, ak.Array]] = {}
-        for branch in events.fields:
+        for branch in names:  # an RNTuple's arrays come in records that have names of their own besides
             collection, mark, name = branch.partition("_")
             if mark:
                 collections.setdefault(collection, {})[name] = events[branch]
@@ -186,12 +243,12 @@ class NanoAOD(JetReader):
 
     def _record(self, events: ak.Array) -> tuple[dict[str, NDArray], ak.Array]:
         """The columns of the jets, flat over the events, and their candidates."""
-        jets = events["Jet"]
+        jets = events[self.collection]
         event = owners(offsets_of(ak.to_numpy(ak.num(jets["pt"]))))
 
         def column(branch: str) -> NDArray:
             collection, _, name = branch.partition("_")
-            if collection == "Jet":
+            if collection == self.collection:
                 return _flat(jets[name])
             return ak.to_numpy(events[branch] if branch in events.fields else events[collection][name])[event]
 
@@ -207,16 +264,17 @@ class NanoAOD(JetReader):
 
     def _generator(self, events: ak.Array, jets: ak.Array) -> dict[str, NDArray]:
         """The matched generator jets; zeros without a match, as in a JetNTuple."""
-        gen = events["GenJet"]
+        table, own = self._generator_jets()
+        gen = events[table]
         counts = ak.to_numpy(ak.num(gen["pt"]))
         first = np.repeat(np.cumsum(counts) - counts, ak.to_numpy(ak.num(jets["pt"])))
-        index = _flat(jets["genJetIdx"]).astype(np.int64)
+        index = _flat(jets[own]).astype(np.int64)
         limit = np.repeat(counts, ak.to_numpy(ak.num(jets["pt"])))
         matched = (index >= 0) & (index < limit)  # a generator jet below the file's threshold is not stored
         place = np.where(matched, first + index, -1)
         return {
             f"genJet{name.capitalize()}": np.where(matched, np.append(_flat(gen[name]), 0)[place], 0)
-            for name in ("pt", "eta", "phi", "mass")
+            for name in _MOMENTUM
         }
 
     def _particles(self, events: ak.Array, record: dict[str, NDArray]) -> ak.Array:
@@ -237,30 +295,32 @@ class NanoAOD(JetReader):
         """The jet and the candidate of each link, `(n,)`, counted over all events of the chunk, sorted by jet."""
         link, table, index = self.link
         counts = {name: ak.to_numpy(ak.num(events[name][column])) for name, column in
-                  (("Jet", "pt"), (table, "pt"), (link, "jetIdx"))}  # fmt: skip
+                  ((self.collection, "pt"), (table, "pt"), (link, "jetIdx"))}  # fmt: skip
         event = np.repeat(np.arange(len(events)), counts[link])
         place = {}
-        for name, column in (("Jet", "jetIdx"), (table, index)):
+        for name, column in ((self.collection, "jetIdx"), (table, index)):
             local = _flat(events[link][column]).astype(np.int64)
             if (local >= counts[name][event]).any():
                 hint = "" if self.tree else "; give all jets of an event in the order of its file"
                 raise InputError(f"{self.path}: {link}_{column} points beyond the last entry of {name}{hint}")
             place[name] = np.where(local < 0, -1, local + (np.cumsum(counts[name]) - counts[name])[event])
-        linked = (place["Jet"] >= 0) & (place[table] >= 0)
-        owner, rows = place["Jet"][linked], place[table][linked]
+        linked = (place[self.collection] >= 0) & (place[table] >= 0)
+        owner, rows = place[self.collection][linked], place[table][linked]
         order = np.argsort(owner, kind="stable")
         return owner[order], rows[order]
 
     def _columns(self, table: ak.Array, owner: NDArray, rows: NDArray, record: dict[str, NDArray]) -> dict:
         candidate = {name: _flat(table[name])[rows] for name in _CANDIDATE}
-        weight = _flat(table["puppiWeight"])[rows] if self.puppi else np.ones(len(rows), dtype=np.float32)
+        weight = _flat(table["puppiWeight"])[rows] if self.weighted else np.ones(len(rows), dtype=np.float32)
         phi = candidate["phi"] - record["jetPhi"][owner]
-        quality = None if self.from_pv else _flat(table["pvAssocQuality"])[rows]
+        vertex = {self.vertex: _flat(table[self.vertex])[rows]} if self.vertex else {}
+        if "pvAssocQuality" in vertex:
+            vertex = {"fromPV": _from_pv(vertex["pvAssocQuality"], candidate["pdgId"])}
         return {
             "PF_pT": candidate["pt"] * weight, "PF_dEta": candidate["eta"] - record["jetEta"][owner],
             "PF_dPhi": (phi + np.pi) % (2 * np.pi) - np.pi, "PF_mass": candidate["mass"] * weight,
             "PF_id": candidate["pdgId"],
-            "PF_fromPV": _flat(table["fromPV"])[rows] if self.from_pv else _from_pv(quality, candidate["pdgId"]),
+            **{f"PF_{name}": values for name, values in vertex.items()},
             "PF_fromAK4Jet": np.ones(len(rows)),
             **{name: _flat(table[source])[rows] for name, source in self.particle_sources.items()},
         }  # fmt: skip

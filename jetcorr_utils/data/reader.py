@@ -58,8 +58,19 @@ class JetReader:
 
     @property
     def filled(self) -> tuple[str, ...]:
-        """The core columns that the file lacks."""
-        return tuple(name for name in core() if name not in self.columns)
+        """The core columns that the file lacks, and those of the particles that can be filled."""
+        particles = [column.name for column in PARTICLES.values() if column.fill] if self.has_candidates else []
+        return tuple(name for name in (*core(), *particles) if name not in self.columns)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What else is taken to be so, for lack of a branch that would tell, in words."""
+        return ()
+
+    @property
+    def attached(self) -> bool:
+        """Whether particles are attached to jets by indices, which may be those of other jets, or weights differ."""
+        return False
 
     @property
     def has_generator(self) -> bool:
@@ -165,13 +176,17 @@ class JetReader:
         )
 
     def _filled(self, names: Iterable[str]) -> list[Column]:
-        """Those of some columns that the file lacks."""
-        absent = [name for name in names if name not in self.columns]
-        if lost := [name for name in absent if name not in {**JETS, **PARTICLES} or not _column(name).fill]:
-            raise InputError(
-                f"{self.path}: column {lost[0]} is not one of this file: {', '.join(sorted(self.columns))}"
-            )
-        return [_column(name) for name in absent]
+        """Those of some columns that the file lacks, and before each those that it is made of."""
+        found: dict[str, Column] = {}
+        for name in names:
+            if name in self.columns or name in found:
+                continue
+            if name not in {**JETS, **PARTICLES} or not _column(name).fill:
+                raise InputError(
+                    f"{self.path}: column {name} is not one of this file: {', '.join(sorted(self.columns))}"
+                )
+            found |= {column.name: column for column in self._filled(_column(name).fill.needs)} | {name: _column(name)}
+        return list(found.values())
 
 
 class EventOrder:

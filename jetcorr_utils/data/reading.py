@@ -18,9 +18,12 @@ from ..config import DataSettings, RemoteSettings
 from ..errors import InputError
 from ..files import refuse_special
 from ..jec import correct_jets, load_official
-from ..jets.columns import FEATURE_SETS, JETS, Candidates
+from ..jerc import CorrectionsChoice
+from ..jets.columns import FEATURE_SETS, JETS, PARTICLES, Candidates
+from ..jets.regressions import REGRESSIONS, regressions_in
 from .belonging import MANY
 from .formats import FORMATS, ROOT, format_of
+from .nanoaod import AK4
 from .reader import JetReader
 from .remote import client_options, explain, is_remote, reason_of
 from .selection import select_jets
@@ -51,6 +54,7 @@ class FileInfo:
     usable: bool
     reason: str
     notes: tuple[str, ...] = ()
+    regressions: tuple[str, ...] = ()
 
     def text(self) -> str:
         """A few lines for the terminal."""
@@ -81,8 +85,15 @@ def _reading(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_jets(path: str | Path) -> Iterator[JetReader]:
+def open_jets(path: str | Path, collection: str = AK4) -> Iterator[JetReader]:
     """Open a file of jets; the format is found out from what the file begins with, and from its trees.
+
+    Parameters
+    ----------
+    path
+        The file.
+    collection
+        Which of its jets, for formats that have several collections, such as ``Jet`` and ``FatJet`` of NanoAOD.
 
     Raises
     ------
@@ -114,18 +125,20 @@ def open_jets(path: str | Path) -> Iterator[JetReader]:
         file = stack.enter_context(uproot.open({path: None}, **how))  # a colon belongs to the name
         kinds = file.classnames(cycle=False)
         known = format_of(path, sorted(key for key, kind in kinds.items() if kind in ("TTree", "ROOT::RNTuple")))
-        source = known.reader(path, file[known.tree])
+        if collection != AK4 and not known.collections:
+            raise InputError(f"{path}: a file of {known.name} has one collection of jets, not {collection}")
+        source = known.reader(path, file[known.tree], *([collection] if known.collections else []))
         size = file.file.source.num_bytes
         if source.jets > _MOST * size:
             raise InputError(f"{path}: damaged: it says that it has {source.jets} jets, and has {size} bytes")
         yield source
 
 
-def describe(path: str | Path) -> FileInfo:
+def describe(path: str | Path, collection: str = AK4) -> FileInfo:
     """What a file holds and whether it can be used; a file that cannot be opened is described too."""
     path = str(path)
     try:
-        with open_jets(path) as source:
+        with open_jets(path, collection) as source:
             reason, usable = "", True
             if not source.has_candidates:
                 reason, usable = "its jets have no particle-flow candidates (a file of PFNano type has)", False
@@ -136,8 +149,11 @@ def describe(path: str | Path) -> FileInfo:
             lost = {name: source.lacks(name) for name in FEATURE_SETS}
             notes = [f"features: {' and '.join(name for name in lost if not lost[name])}"]
             notes += [f"not {name}: no {', '.join(lacks)}" for name, lacks in lost.items() if lacks]
-            notes += _notes(source.filled) + _notes_on_pt(source)
-            return FileInfo(path, source.format, source.jets, usable, reason, tuple(notes) if usable else ())
+            notes += [*_notes(source.filled), *source.remarks, *_notes_on_pt(source)]
+            found = regressions_in(source.columns)
+            if found:
+                notes.append(f"has CMS's own regressions: {', '.join(found)}")
+            return FileInfo(path, source.format, source.jets, usable, reason, tuple(notes) if usable else (), found)
     except InputError as error:
         return FileInfo(path, "unknown", 0, False, str(error).removeprefix(f"{path}: "))
 
@@ -146,7 +162,7 @@ def _notes(filled: Iterable[str]) -> list[str]:
     """One line a rule by which absent branches are filled."""
     by_rule: dict[str, list[str]] = {}
     for name in filled:
-        by_rule.setdefault(JETS[name].fill.rule, []).append(name)
+        by_rule.setdefault({**JETS, **PARTICLES}[name].fill.rule, []).append(name)
     return [f"{', '.join(names)} not in the file, filled: {rule}" for rule, names in by_rule.items()]
 
 
@@ -170,6 +186,7 @@ def iterate_jets(
     scalars: Sequence[str] | None = None,
     particles: Sequence[str] | None = None,
     candidates: Candidates = "window",
+    collection: str = AK4,
     reported: set[str] | None = None,
 ) -> Iterator[ak.Array]:
     """Yield all jets of some files in their order, a chunk at a time; nothing is selected.
@@ -184,6 +201,8 @@ def iterate_jets(
         Columns; default: all.
     candidates
         All that are stored with a jet, or only those that were clustered into it, which is faster.
+    collection
+        Which of the files' jets, see `open_jets`.
     reported
         Remarks that need not be made again; new ones are added.
 
@@ -194,14 +213,14 @@ def iterate_jets(
     """
     reported = set() if reported is None else reported
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        with open_jets(path) as source:
+        with open_jets(path, collection) as source:
             _report(source, reported)
             yield from source.iterate(step_size, scalars, particles, candidates)
 
 
 def _report(source: JetReader, reported: set[str]) -> None:
     """Log how absent branches are filled, each rule once."""
-    for note in [*_notes(source.filled), *_notes_on_pt(source)]:
+    for note in [*_notes(source.filled), *source.remarks, *_notes_on_pt(source)]:
         if note not in reported:
             reported.add(note)
             log.warning("%s: %s", source.path, note)
@@ -217,14 +236,17 @@ class Block:
         The file.
     start, stop
         Range of its entries.
+    collection
+        Which of its jets.
     """
 
     path: str
     start: int
     stop: int
+    collection: str = AK4
 
 
-def list_blocks(paths: Sequence[str | Path], step_size: int | str = STEP) -> list[Block]:
+def list_blocks(paths: Sequence[str | Path], step_size: int | str = STEP, collection: str = AK4) -> list[Block]:
     """Parts of about `step_size` jets that together are all jets of some files, in their order.
 
     How absent branches are filled is logged.
@@ -232,9 +254,9 @@ def list_blocks(paths: Sequence[str | Path], step_size: int | str = STEP) -> lis
     blocks: list[ak.Array] = []
     reported: set[str] = set()
     for path in map(str, paths):
-        with open_jets(path) as source:
+        with open_jets(path, collection) as source:
             _report(source, reported)
-            blocks += [Block(path, start, stop) for start, stop in source.ranges(step_size)]
+            blocks += [Block(path, start, stop, collection) for start, stop in source.ranges(step_size)]
     return blocks
 
 
@@ -245,14 +267,22 @@ def read_block(
     particles: Sequence[str] | None = None,
     candidates: Candidates = "window",
     official: tuple[str, ...] = (),
+    corrections: CorrectionsChoice | None = None,
+    regressions: tuple[str, ...] = (),
 ) -> ak.Array:
     """The jets of a part of a file; columns and candidates as in `iterate_jets`.
 
-    With the text files of an `official` correction, jetPt and jetMass are made anew from the raw ones, see `jec`.
+    With the text files of an `official` correction, jetPt and jetMass are made anew from the raw ones, see `jec`; with
+    `corrections` too, which also add the variations that were asked for, see `jerc`. The columns of some of CMS's
+    `regressions` are read as well.
     """
-    with open_jets(block.path) as source:
-        scalars = [*scalars, "jetRawMass"] if scalars is not None and official else scalars
+    with open_jets(block.path, block.collection) as source:
+        scalars = [*scalars, "jetRawMass"] if scalars is not None and (official or corrections) else scalars
+        if scalars is not None:
+            scalars = [*scalars, *(column for name in regressions for column in REGRESSIONS[name].columns)]
         jets = next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
+        if corrections:
+            return corrections.load(simulation=source.has_generator).apply(jets)
         return correct_jets(jets, _official(official)) if official else jets
 
 
@@ -275,7 +305,7 @@ def read_jets(
     Record array `(B,)`.
     """
     chunks, count = [], 0
-    for chunk in iterate_jets(paths):
+    for chunk in iterate_jets(paths, collection=settings.collection if settings else AK4):
         if settings is not None:
             chunk, _ = select_jets(chunk, settings.selection, settings.candidates)
         chunks.append(chunk)

@@ -39,7 +39,7 @@ from .fingerprints import Fingerprints
 
 SCHEMES = ("s3", "s3a", "root", "http", "https")
 
-__all__ = ["client_options", "expand", "explain", "fetch", "is_remote", "origin", "reason_of"]
+__all__ = ["client_options", "expand", "explain", "fetch", "fetch_bytes", "is_remote", "origin", "reason_of"]
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,23 @@ def fetch(url: str, folder: Path, settings: RemoteSettings, progress: bool = Tru
                 "it if the file is another by now", url, target,
             )  # fmt: skip
     return target
+
+
+def fetch_bytes(url: str, settings: RemoteSettings) -> bytes:
+    """A short answer, as it is now; it is not kept.
+
+    Raises
+    ------
+    InputError
+        If it cannot be had.
+    """
+    refuse_secrets(url)
+    return bytes(_Remote(url, settings).ask(_content))
+
+
+def _content(remote: _Remote) -> bytes:
+    filesystem, path = remote.connect()
+    return bytes(filesystem.cat_file(path))
 
 
 def _copy(remote: _Remote, partial: Path, version: dict[str, str], progress: bool) -> dict[str, str]:

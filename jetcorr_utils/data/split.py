@@ -11,16 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..config import SplitSettings
 from ..errors import InputError
-from ..jets.splitmix import GOLDEN, finalise
+from ..jets.splitmix import event_hash
 
 __all__ = ["SPLITS", "require_unseen", "split_of"]
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 """The code of each part."""
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return finalise(x + GOLDEN)
 
 
 def split_of(run: ArrayLike, lumi: ArrayLike, event: ArrayLike, settings: SplitSettings) -> NDArray[np.uint8]:
@@ -38,10 +34,7 @@ def split_of(run: ArrayLike, lumi: ArrayLike, event: ArrayLike, settings: SplitS
     -------
     `(B,)`: 0 train, 1 validation, 2 test.
     """
-    state = _mix(np.full(np.shape(event), settings.seed, dtype=np.int64).view(np.uint64))
-    for number in (run, lumi, event):
-        state = _mix(state ^ np.asarray(number).astype(np.uint64))
-    uniform = (state >> np.uint64(11)) * 2.0**-53
+    uniform = (event_hash(run, lumi, event, settings.seed) >> np.uint64(11)) * 2.0**-53
     split = np.full(uniform.shape, SPLITS["train"], dtype=np.uint8)
     split[uniform < settings.test + settings.validation] = SPLITS["validation"]
     split[uniform < settings.test] = SPLITS["test"]

@@ -16,7 +16,7 @@ from .repository_layout import latest_version, repository_models
 from .triton_connection import Connection
 from .triton_predictor import MemoryChoice, TritonPredictor
 
-__all__ = ["open_predictor", "open_predictors"]
+__all__ = ["open_predictor", "open_predictors", "served_models"]
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +97,11 @@ def _open_url(text: str, shared_memory: MemoryChoice) -> dict[str, Predictor]:
     url, _, name = rest.partition("/")
     if protocol not in ("http", "grpc") or ":" not in url:
         raise InputError(f"{text}: expected http://host:port/model or grpc://host:port/model")
-    names = [name] if name else _served(url, protocol)
+    names = [name] if name else served_models(url, protocol)
     return {name: TritonPredictor(url, name, protocol, shared_memory=shared_memory) for name in names}
 
 
-def _served(url: str, protocol: str) -> list[str]:
+def served_models(url: str, protocol: str) -> list[str]:
     """Names of the models that a server has ready."""
     connection = Connection(url, protocol)
     try:

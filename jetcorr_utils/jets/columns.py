@@ -25,6 +25,7 @@ from ..errors import InputError
 from .particle_classes import CLASSES
 from .quark_gluon import quark_gluon
 from .ragged import owners
+from .regressions import REGRESSIONS
 
 __all__ = [
     "ANY", "BRANCHES", "FEATURE_SETS", "GENERATOR", "JETS", "PARTICLES", "POINTS", "TREE",
@@ -175,6 +176,11 @@ def _has_vertex_code(code: int) -> Callable[[Values], Any]:
     return lambda c: c["PF_fromPV"] == code
 
 
+_OF_THE_VERTEX = Fill(
+    "3, the primary vertex, as CMS has it for neutral candidates and most that charged-hadron subtraction leaves",
+    lambda c: {"PF_fromPV": c["PF_id"] * 0 + 3}, ("PF_id",),
+)  # fmt: skip
+
 _PARTICLES = (
     Column("PF_pT", group="kinematics", title="pt", unit="GeV", necessary=True, limits=_ENERGY,
            features={"log_pt": lambda c: log(c["PF_pT"]),
@@ -192,7 +198,7 @@ _PARTICLES = (
                                   for name, (number,) in CLASSES.items()},
                                "forward": lambda c: c["PF_id"].abs() <= 2}),
     # 3: used in the fit of the primary vertex … 0: used in another vertex
-    Column("PF_fromPV", "int32", group="vertex", title="vertex", necessary=True,
+    Column("PF_fromPV", "int32", group="vertex", title="vertex", fill=_OF_THE_VERTEX,
            features={}, flags={f"from_pv_{code}": _has_vertex_code(code) for code in range(4)}),
     Column("PF_fromAK4Jet", "int32", group="clustering", title="in the jet", necessary=True, drift=False,
            features={}, flags={"from_jet": lambda c: c["PF_fromAK4Jet"] > 0}),
@@ -297,6 +303,12 @@ BRANCHES = {
 }  # fmt: skip
 """The branches of a JetNTuple and their types, arrays counted by nPF and nGenJetPF: what the simulation writes.
 PF_caloFraction and PF_hcalFraction are not in the open data; CMS stores them in MiniAOD."""
+
+JETS |= {
+    name: Column(name, sources=_nano(f"Jet_{name}"))
+    for name in (*(name for known in REGRESSIONS.values() for name in known.columns), "chEmEF", "muEF")
+}
+"""Columns of NanoAOD alone: CMS's own regressions, and the shares of electrons and muons."""
 
 _TABLES = {"particle": PARTICLES, "jet": JETS}
 

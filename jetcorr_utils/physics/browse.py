@@ -26,7 +26,7 @@ def browse_jets(jets: ak.Array, width: int = 760) -> ipywidgets.VBox:
     order = {name: _by_pt(pt, mask) for name, mask in groups.items() if mask.any()}
     flavour = ipywidgets.Dropdown(options=list(order), description="Flavour")
     place = ipywidgets.IntSlider(
-        value=0, min=0, max=max(len(jets) - 1, 0), description="Jet", continuous_update=False, readout=False,
+        value=0, min=0, max=max(len(jets) - 1, 0), description="Jet", continuous_update=False,
         layout=ipywidgets.Layout(width="60%"),
     )  # fmt: skip
     image = ipywidgets.Image(format="png", width=width)

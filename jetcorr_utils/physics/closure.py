@@ -19,6 +19,7 @@ import pandas as pd
 from correctionlib import schemav2
 from numpy.typing import NDArray
 
+from ..correct.residual import residual_factors
 from ..errors import InputError
 from ..files import write_text
 from .binning import PT_EDGES_ABOVE_CUT
@@ -117,24 +118,18 @@ def load_closure(path: str | Path) -> schemav2.CorrectionSet:
 
 
 def apply_closure(predictions: pd.DataFrame, corrections: schemav2.CorrectionSet) -> pd.DataFrame:
-    """The predictions with ``<name>_closed_pt``, ``_factor`` and, for models, ``_sigma`` for each correction.
-
-    The predicted resolution also follows the slope of the correction: where it stretches pt, it stretches sigma.
-    """
+    """The predictions with ``<name>_closed_pt``, ``_factor`` and, for models, ``_sigma`` for each correction."""
     evaluator = correctionlib.CorrectionSet.from_string(corrections.model_dump_json(exclude_unset=True))
     abs_eta = predictions["jetEta"].abs().to_numpy(dtype=np.float64)
-    columns, names = {}, list(evaluator)
-    for name in (key for key in names if not key.endswith("_sigma")):
-        pt, factor = corrected_pt(predictions, name), evaluator[name]
-        value = np.asarray(factor.evaluate(abs_eta, pt))
+    columns = {}
+    for name in (key for key in evaluator if not key.endswith("_sigma")):
+        pt = corrected_pt(predictions, name)
+        value, width = residual_factors(evaluator, name, abs_eta, pt)
         closed = name + CLOSED
         columns[pt_branch(closed)] = pt * value
         columns[f"{closed}_factor"] = pt * value / predictions["jetPt"].to_numpy(dtype=np.float64)
-        if f"{name}_sigma" in names:
-            above, below = factor.evaluate(abs_eta, pt * 1.01), factor.evaluate(abs_eta, pt / 1.01)
-            stretch = 1 + np.log(above / below) / (2 * np.log(1.01))
-            width = evaluator[f"{name}_sigma"].evaluate(abs_eta, pt)
-            columns[f"{closed}_sigma"] = predictions[f"{name}_sigma"].to_numpy(dtype=np.float64) * width * stretch
+        if width is not None:
+            columns[f"{closed}_sigma"] = predictions[f"{name}_sigma"].to_numpy(dtype=np.float64) * width
     return predictions.assign(**columns)
 
 

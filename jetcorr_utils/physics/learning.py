@@ -58,7 +58,7 @@ def plot_learning_rate(curve: pd.DataFrame, suggested: float, chosen: float, tit
 
 
 @styled
-def plot_history(history: pd.DataFrame, constant_mae: float, title: str = "") -> Figure:
+def plot_history(history: pd.DataFrame, constant_mae: float, title: str = "", epochs: int | None = None) -> Figure:
     """Mean absolute error of log(pt_gen/pt) and learning rate against the epoch.
 
     Parameters
@@ -69,6 +69,8 @@ def plot_history(history: pd.DataFrame, constant_mae: float, title: str = "") ->
         The error of the best constant, which a network has to beat.
     title
         What was trained, for the upper left corner.
+    epochs
+        Where the axis ends; default: at the last epoch there is.
     """
     figure, main, lower = figure_with_ratio()
     for column, label, color, marker in (
@@ -87,6 +89,7 @@ def plot_history(history: pd.DataFrame, constant_mae: float, title: str = "") ->
     lower.set(xlabel="Epoch", ylabel="Learning rate", ylim=(0, None))
     lower.ticklabel_format(axis="y", style="sci", scilimits=(-3, -3))
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lower.set_xlim(0, 1.02 * (epochs or history["epoch"].max()))
     experiment_label(main)
     return figure
 

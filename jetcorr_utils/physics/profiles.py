@@ -21,6 +21,9 @@ __all__ = ["flavour_medians", "flavour_profile", "profile"]
 #: what tells where a row of a profile belongs
 BIN_COLUMNS = ("correction", "low", "high", "center", "jets")
 
+#: widths of the standard correction beyond which a response is in the tails
+TAIL = 2.5
+
 #: what a profile measures, see `profile`
 SHAPES = ("median", "resolution", "ratio", "effective_sigma", "tail")
 
@@ -63,8 +66,9 @@ def profile(
     DataFrame with a row for each correction and bin: ``correction, low, high, center`` (the median of the variable),
     ``jets`` and, each with its ``_error``, ``median``, ``resolution`` (IQR / median), ``ratio`` (to the standard
     correction's resolution, paired), ``effective_sigma`` (half the shortest interval with 68 % of the jets, over the
-    median) and ``tail`` (share of jets further than 2.5 Gaussian widths, IQR / 1.349, from the median: 1.2 % for a
-    Gaussian).
+    median) and ``tail``: the share of jets whose response is further from one than 2.5 Gaussian widths of the
+    *standard* correction (IQR / 1.349 over its median). It is the same distance for all: a narrower core has no larger
+    tails.
     """
     settings = settings or PhysicsSettings()
     edges = PT_EDGES if edges is None else np.asarray(edges, dtype=np.float64)
@@ -157,7 +161,7 @@ def _shape(
     """Bootstrapped numbers (1 + R,) that describe the distribution of ``values[rows]``."""
     low, median, high = bootstrap.quantiles(values, rows, (0.25, 0.5, 0.75)).T
     resolution = (high - low) / median
-    far = np.abs(values - median[0]) > 2.5 * (high - low)[0] / 1.349
+    far = np.abs(values - 1) > TAIL * reference[0] / 1.349
     return {
         "median": median, "resolution": resolution, "ratio": resolution / reference,
         "effective_sigma": bootstrap.effective_sigma(values, rows) / median, "tail": bootstrap.mean(far, rows),

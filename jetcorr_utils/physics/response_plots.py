@@ -32,7 +32,7 @@ from ..style import (
 from .binning import ETA_BINS, PT_BINS, PT_EDGES_ABOVE_CUT, Bin, selection_text
 from .gains_table import measured_models
 from .predictions import response
-from .profiles import profile
+from .profiles import TAIL, profile
 
 __all__ = [
     "draw_profile", "plot_gain", "plot_median_response", "plot_resolution", "plot_response_distribution",
@@ -114,13 +114,15 @@ def plot_width_and_tails(
     eta_bin: Bin = ETA_BINS[2],
     settings: PhysicsSettings | None = None,
 ) -> Figure:
-    """Effective Gaussian width of the response against gen pt, and the share of jets beyond 2.5 widths of it."""
+    """Effective Gaussian width of the response against gen pt, and the share of jets in the tails, see `profile`."""
     figure, main, lower = figure_with_ratio()
     table = profile(predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin, min_jets=100)
     draw_profile(main, table, "effective_sigma", corrections)
     percent = table.assign(tail=100 * table["tail"], tail_error=100 * table["tail_error"])
     draw_profile(lower, percent, "tail", corrections)
     lower.axhline(1.24, color="0.5", linestyle="--", linewidth=1, zorder=0)
+    lower.text(0.02, 0.06, f"|R − 1| > {TAIL:g} σ, with σ = IQR / 1.349 of L1 + L2L3; dashed: a Gaussian of this σ",
+               transform=lower.transAxes, fontsize=11)  # fmt: skip
     log_pt_axis(lower, *pt_range(table))
     main.set_xlabel("")
     main.set_ylabel(r"$\sigma_\mathrm{eff}$ / median of the response")

@@ -69,9 +69,16 @@ Mean absolute error of log(pt_gen/pt) on the validation jets: {result.validation
 
 ## Use
 
+In the folder of the run:
+
 ```python
+from jetcorr_utils.config import load_study
+from jetcorr_utils.data import load_clouds
 from jetcorr_utils.training import load_model, predict
-log_factor, sigma = predict(load_model("{path.parent.name}"), clouds)  # clouds: jetcorr_utils.data.load_clouds(…)
+
+model = load_model("{path.parent.parent.name}/{path.parent.name}")
+clouds = load_clouds(load_study("study.yaml").data, model.settings.features)  # or a study with jets of your own
+log_factor, sigma = predict(model, clouds.split("test"))
 ```
 
 Files of jets are corrected by `jetcorr correct FILE --model RUN --out OUT.root`, once the run's network is exported.

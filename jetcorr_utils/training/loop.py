@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..errors import InputError, memory_errors
+from ..errors import InputError, TrainingError, memory_errors, stopping
 from ..files import locked
 from ..models.allocator import keep_memory as keep_freed_memory
 from ..models.denormals import denormals_as_zero
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _log = logging.getLogger(__name__)
+
+RUINED = 10.0
+"""So many times the error of a constant is no network that learns too slowly, but one whose weights have exploded."""
 
 
 def train(
@@ -65,7 +68,8 @@ def train(
     metrics_file
         File for Katib's collector, see `records.MetricsFile`.
     callback
-        Called after each epoch with its number, from 1, and its row of the history; what it raises ends the training.
+        Called after each epoch with its number, from 1, and its row of the history, and before the first one with those
+        of a training that goes on; what it raises ends the training.
     resume
         Go on from state.pt in `folder` if it belongs to the same settings, data and code; and where this training has
         ended before, only say how it went.
@@ -83,8 +87,11 @@ def train(
     InputError
         If there are no jets to train or to validate on, some of them have no generator jet, or another process trains
         in `folder`.
+    Stopped
+        At Ctrl-C; the message says after which epoch.
     TrainingError
-        If a loss or a gradient is not finite; the batch is saved beside the checkpoint.
+        If a loss or a gradient is not finite, and then the batch is saved beside the checkpoint; or if the network is
+        far worse than a constant in the end.
     MemoryError
         If the memory of the machine or of the GPU is not enough.
     """
@@ -118,15 +125,29 @@ def train(
         if state is not None:
             run.load_state(state)
             _log.info("resumed the training in %s after epoch %d", folder, run.epoch)
-        with reports:
+            for row in run.rows if callback is not None and reports.first else ():
+                callback(int(row["epoch"]), row)
+        saved = run.epoch
+        with reports, stopping(lambda: f"stopped after epoch {saved} of {options.epochs}"):
             while not run.finished:
                 row = run.run_epoch(reports.folder)
                 reports.epoch(row)
+                saved = run.epoch
                 if callback is not None and reports.first:
                     callback(run.epoch, row)
             result = run.result()
+            _refuse_useless(result)
             reports.end(result)
     return result
+
+
+def _refuse_useless(result: TrainingResult) -> None:
+    """Raise if the training has ruined the network, and say so if it knows no more of a jet than a constant."""
+    compared = f"its best validation error is {result.validation_mae:.3g}, that of a constant {result.constant_mae:.3g}"
+    if result.validation_mae > RUINED * result.constant_mae:
+        raise TrainingError(f"the training has ruined the network: {compared}; lower training.learning_rate")
+    if result.validation_mae >= result.constant_mae:
+        _log.warning("the network has learned nothing: %s; look at training.learning_rate", compared)
 
 
 def _ended(folder: Path, key: str) -> dict[str, Any] | None:

@@ -47,12 +47,20 @@ class Reports:
 
     def __enter__(self) -> Self:
         options = self._run.options
-        self._bar = tqdm(total=options.epochs, initial=self._run.epoch, unit="epoch", disable=not self._progress)
+        self._bar = tqdm(
+            total=options.epochs, initial=self._run.epoch, unit="epoch", desc=self.folder.name,
+            disable=not self._progress,
+        )  # fmt: skip
         self._board = TensorBoardLog(self._log_dir if self.first else None, first_epoch=self._run.epoch + 1)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._board.close()
+        if self._run.finished and self._run.epoch < self._run.options.epochs:  # a bar that is not full ends red
+            epochs = self._run.options.epochs
+            self._bar.set_description(f"{self.folder.name}, stopped early at {self._run.epoch} of {epochs}", False)
+            self._bar.total = self._run.epoch
+            self._bar.refresh()
         self._bar.close()
 
     def saved_state(self, key: str) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..architectures import NetworkSettings, expected_cost
-from ..errors import JetcorrError
+from ..errors import JetcorrError, stopping
 from ..models.process_sums import process_count
 from ..models.threads import one_thread
 from ..processes import check_main_guard, end_with_parent, server_context, start_process
@@ -89,17 +89,43 @@ def train_models(
         check_main_guard()
     shares = _shares(job, workers) if workers > 1 else [list(models)]
     results: dict[str, TrainingResult] = {}
-    with one_thread() if job.on_processors and len(models) > 1 else contextlib.nullcontext():
-        callbacks = {name: watch(name) if watch else None for name in models}
+    callbacks = {name: _Follower(watch(name) if watch else None) for name in models}
+    with (
+        one_thread() if job.on_processors and len(models) > 1 else contextlib.nullcontext(),
+        stopping(lambda: _how_far(models, callbacks)),
+    ):
         with _Beside(job, shares[1:], callbacks, progress) as beside:
             for name in shares[0]:
                 results[name] = job.train(name, progress, beside.relaying(callbacks[name]))
+                callbacks[name].ended = True
                 beside.ended()
             beside.wait()
         for name in models:  # those of the others: done, which is found at once; or left, and then done here
             if name not in results:
                 results[name] = job.train(name, progress, callbacks[name])
     return {name: results[name] for name in models}
+
+
+class _Follower:
+    """A callback that knows how far its training is."""
+
+    def __init__(self, callback: Callback | None) -> None:
+        self._callback, self.epoch, self.ended = callback, 0, False
+
+    def __call__(self, epoch: int, row: Row) -> None:
+        self.epoch = epoch
+        if self._callback is not None:
+            self._callback(epoch, row)
+
+
+def _how_far(models: Mapping[str, NetworkSettings], followers: Mapping[str, _Follower]) -> str:
+    """What is done of some trainings, for somebody who has stopped them."""
+    parts = []
+    for name, follower in followers.items():
+        epochs = models[name].training.epochs
+        done = "at its end" if follower.ended else f"after epoch {follower.epoch} of {epochs}"
+        parts.append(f"{name} {done if follower.ended or follower.epoch else 'before its first epoch'}")
+    return f"stopped: {', '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -147,9 +173,7 @@ class _Beside:
     models to this process, which then meets the same error, if it was one.
     """
 
-    def __init__(
-        self, job: _Job, shares: list[list[str]], callbacks: Mapping[str, Callback | None], progress: bool
-    ) -> None:
+    def __init__(self, job: _Job, shares: list[list[str]], callbacks: Mapping[str, _Follower], progress: bool) -> None:
         self._job, self._shares, self._callbacks = job, shares, callbacks
         self._processes: list[tuple[BaseProcess, Connection]] = []
         self._bar = tqdm(total=len(job.models), desc="networks", disable=not (progress and shares))
@@ -175,12 +199,11 @@ class _Beside:
         """One more network is trained."""
         self._bar.update()
 
-    def relaying(self, callback: Callback | None) -> Callback:
+    def relaying(self, callback: Callback) -> Callback:
         """A callback that also passes on what the other processes have told meanwhile."""
 
         def both(epoch: int, row: Row) -> None:
-            if callback is not None:
-                callback(epoch, row)
+            callback(epoch, row)
             self._relay()
 
         return both
@@ -201,9 +224,10 @@ class _Beside:
                 while news.poll():
                     name, epoch, row = news.recv()
                     if row is None:
+                        self._callbacks[name].ended = True
                         self.ended()
-                    elif (callback := self._callbacks[name]) is not None:
-                        callback(epoch, row)
+                    else:
+                        self._callbacks[name](epoch, row)
 
 
 def _train_share(job: _Job, names: list[str], teller: Connection) -> None:

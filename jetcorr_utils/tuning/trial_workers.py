@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from tqdm.auto import tqdm
 from ..architectures import expected_cost
 from ..config import Study
 from ..data.dataset import CloudDataset
+from ..errors import stopping
 from ..files import has_locks
 from ..models.threads import one_thread
 from ..processes import check_main_guard, server_context, start_process
@@ -81,7 +83,8 @@ def run_queue(
     own = inside(own_parameters(settings, job.study.tuning.space), job.study.tuning.space)
     queue.fill(own, job.cost)
     bar = tqdm(total=total, desc=f"trials of {job.study.tuning.model}", disable=not progress)
-    with bar, _Crew(job, queue, min(workers, queue.waiting()) - 1) as crew:
+    so_far = stopping(lambda: f"stopped: {len(queue.ended())} of {total} trials have ended")
+    with so_far, bar, _Crew(job, queue, min(workers, queue.waiting()) - 1) as crew:
         follow = _follow(job, queue, bar, watch)
         while len(queue.ended()) < total:
             _work(job, queue, follow, crew.tend)
@@ -190,6 +193,7 @@ class _Crew:
 
 def _worker(job: Job) -> None:
     """The main function of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends this process
     try:
         _work(job, job.queue())
     except MemoryError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import awkward as ak
 import numpy as np
 import pytest
@@ -239,3 +241,14 @@ def test_of_raw_jets_it_is_said(ntuple, caplog):
     assert not [note for note in describe(ntuple("b.root")).notes if "raw" in note]
     list(iterate_jets(path))
     assert "no standard corrections" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["vectors", "rntuple"])
+def test_files_that_rdataframe_wrote_again(name, sample):
+    """ROOT 6.40: ``RDataFrame(sample).Range(4)``, arrays redefined as vectors, ``Snapshot`` as TTree and RNTuple."""
+    path = Path(__file__).parent / "rdataframe" / f"{name}.root"
+    written, ours = read_jets(path), read_jets(sample, max_jets=4)
+    assert ak.array_equal(written, ours)
+    assert ak.array_equal(next(iterate_jets(path, candidates="jet")), next(iterate_jets(sample, candidates="jet"))[:4])
+    assert ak.array_equal(ak.concatenate(list(iterate_jets(path, 3))), ours)
+    assert describe(path).usable

@@ -151,7 +151,7 @@ def test_an_index_beyond_the_end_is_named(tmp_path, name, values):
         read_jets(path)
 
 
-@pytest.mark.parametrize("name", ["Jet_area", "run", "PV_npvsGood", "PFCand_pdgId", "PFCand_fromPV"])
+@pytest.mark.parametrize("name", ["Jet_area", "run", "PV_npvsGood", "PFCand_pdgId"])
 def test_a_missing_necessary_branch_is_named(tmp_path, name):
     with pytest.raises(InputError, match=f"lacks the necessary branches.*{name}"):
         read_jets(run3(tmp_path / "nano.root", **{name: None}))
@@ -162,3 +162,116 @@ def test_vertex_association_as_in_cms():
     quality = np.array([7, 6, 5, 4, 1, 0, 0])
     pdg = np.array([211, 211, -211, 211, 211, 211, -13])
     assert _from_pv(quality, pdg).tolist() == [3, 2, 2, 2, 1, 1, 2]
+
+
+def same(one, other, *, apart=()):
+    """Whether jets are equal but for some columns of their particles."""
+    kept = [name for name in other["particles"].fields if name not in apart]
+    return ak.array_equal(one[one.fields[:-1]], other[one.fields[:-1]]) and ak.array_equal(
+        one["particles"][kept], other["particles"][kept]
+    )
+
+
+def test_the_same_events_as_an_rntuple(pfnano, real_data):
+    path = real_data / "pfnano_rntuple.root"
+    assert same(read_jets(path), read_jets(pfnano))
+    assert ak.array_equal(ak.concatenate(list(iterate_jets(path, 15))), read_jets(path))
+    assert describe(path).usable
+    assert describe(path).jets == 64
+
+
+def test_the_form_of_cmssw(pfnano, real_data, caplog):
+    """SaveAK4JetConstituents: neither the association to vertices nor PUPPI weights."""
+    path = real_data / "v15_ak4_names.root"
+    info = describe(path)
+    assert info.usable
+    assert "PF_fromPV not in the file, filled: 3, the primary vertex" in info.text()
+    assert "puppiWeight not in the file: the candidates' pt and mass are taken to have it in them" in info.text()
+    jets, official = read_jets([path, path]), read_jets(pfnano)
+    assert caplog.text.count("PF_fromPV not in the file") == caplog.text.count("puppiWeight not in the file") == 1
+    # what the vertices of the candidates decide is another thing: which charged ones QG_mult counts, and all of QG_*
+    names = [name for name in jets.fields if not name.startswith("QG_")]
+    assert same(jets[:64][names], official[names], apart=["PF_fromPV"])
+    assert ak.all(jets["particles", "PF_fromPV"] == 3)
+    neutral = np.isin(np.abs(ak.to_numpy(ak.flatten(official["particles", "PF_id"]))), (22, 130))
+    assert ak.all(ak.flatten(official["particles", "PF_fromPV"])[neutral] == 3)
+    assert len(load_clouds(DataSettings(files=[str(path)], directory=str(path.parent / "none")), progress=False))
+
+
+@pytest.mark.parametrize("link", ["FatJetPFCands_pFCandsIdx", "FatJetPFCand_pfCandIdx", "JetPFCandsAK8_candIdx"])
+def test_jets_of_radius_08(tmp_path, link):
+    """The same jets under the names of AK8 jets are the same, scaled by PUPPI weights whatever the era."""
+    table, _, index = link.partition("_")
+    candidates = "PFCand" if table.endswith("Cand") else "PFCands"
+    path = tmp_path / "ak8.root"
+    with uproot.open(run3(tmp_path / "ak4.root")) as file:
+        branches = {name: file["Events"][name].array() for name in file["Events"].keys() if name[0] != "n"}  # noqa: SIM118
+    new = {}
+    for name, values in branches.items():
+        collection, _, column = name.partition("_")
+        names = {"Jet": "FatJet", "PFCand": candidates, "JetPFCand": table}
+        column = index if column == "pfCandIdx" else column
+        name = f"{names.get(collection, collection)}_{column}".rstrip("_")
+        new["fixedGridRhoFastjetAll" if collection == "Rho" else name] = values
+    new["FatJet_genJetAK8Idx"] = ak.values_astype(ak.Array([[0, -1], [1]]), "int32")
+    new |= {f"GenJetAK8_{name}": ak.values_astype(ak.Array([[95.0], [70.0, 85.0]]), "float32")
+            for name in ("pt", "eta", "phi", "mass")}  # fmt: skip
+    with uproot.recreate(path) as file:
+        tree = file.mktree("Events", {name: ak.type(ak.Array(values)).content for name, values in new.items()},
+                           counter_name=lambda name: "n" + name.split("_")[0])  # fmt: skip
+        tree.extend(new)
+    jets = next(iterate_jets(path, collection="FatJet"))
+    expected = read_jets(tmp_path / "ak4.root")
+    assert ak.array_equal(jets["particles"], expected["particles"])
+    assert ak.array_equal(jets["jetRawPt"], expected["jetRawPt"])
+    assert jets["genJetPt"].tolist() == [95, 0, 85]
+    (block,) = list_blocks([path], collection="FatJet")
+    assert ak.array_equal(read_block(block), jets)
+    assert describe(path, "FatJet").usable
+    assert "lacks the necessary branches Jet_pt" in describe(path).reason
+
+
+def test_a_collection_that_is_not_there_is_named(pfnano, sample):
+    assert "lacks the necessary branches CaloJet_pt" in describe(pfnano, "CaloJet").reason
+    assert describe(sample, "FatJet").reason == "a file of JetNTuple has one collection of jets, not FatJet"
+
+
+def test_flavours_and_generator_jets_are_optional_apart(tmp_path):
+    values = ak.values_astype(ak.Array([[95.0], [85.0]]), "float32")
+    gen = {f"GenJet_{name}": values for name in ("pt", "eta", "phi", "mass")}
+    gen["Jet_genJetIdx"] = ak.values_astype(ak.Array([[0, -1], [0]]), "int32")
+    jets = read_jets(run3(tmp_path / "nano.root", **gen))
+    assert jets["genJetPt"].tolist() == [95, 0, 85]
+    assert jets["hadronFlav"].tolist() == [0, 0, 0]
+
+
+def with_weights(real_data, path, weights):
+    """The file of CMSSW's form with PUPPI weights, of which its momenta need none."""
+    with uproot.open(real_data / "v15_ak4_names.root") as file:
+        branches = {name: file["Events"][name].array() for name in file["Events"].keys() if name[0] != "n"}  # noqa: SIM118
+    branches["PFCand_puppiWeight"] = ak.values_astype(weights(branches["PFCand_pt"]), "float32")
+    with uproot.recreate(path) as file:
+        tree = file.mktree("Events", {name: ak.type(values).content for name, values in branches.items()},
+                           counter_name=lambda name: "n" + name.split("_")[0])  # fmt: skip
+        tree.extend(branches)
+    return path
+
+
+def test_planted_wrong_puppi_weights_are_found_and_named(real_data, tmp_path, caplog):
+    """As in NanoAOD that was made anew with the weights of another PUPPI tune (cms-sw/cmssw issue 49137)."""
+
+    def load(path, **more):
+        settings = DataSettings(files=[str(path)], directory=str(tmp_path / path.stem), **more)
+        return load_clouds(settings, progress=False)
+
+    right = with_weights(real_data, tmp_path / "right.root", ak.ones_like)
+    clouds = load(right)
+    wrong = with_weights(real_data, tmp_path / "wrong.root", lambda pt: ak.where(pt > 5, 0.7, 1.0))
+    with pytest.raises(InputError, match=r"wrong\.root: the candidates do not .* \(97% of the jets, which differ by "
+                       r"2\d\.\d% on average\); the raw pt .* PUPPI weights"):  # fmt: skip
+        load(wrong)
+    one = with_weights(real_data, tmp_path / "one.root", lambda pt: ak.where(pt == ak.max(pt), 0.5, 1.0))
+    assert len(load(one)) == len(clouds) - 1
+    assert "1 of 36 jets have candidates that do not sum up to the jet" in caplog.text
+    with pytest.raises(InputError, match="no jets are left"):
+        load(wrong, tolerated_strangers=1)

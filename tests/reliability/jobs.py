@@ -88,7 +88,7 @@ JOBS = {
     "tune": Job((*CLI, "tune", *SMALL, "-p", "tuning.trials", "4", "-p", "tuning.epochs", "4", *_RUN), before="train"),
     "export": Job((*CLI, "export", *SMALL, *_RUN), before="train"),
     "correct": Job(
-        (*CLI, "correct", *[SAMPLE] * 12, "--model", "{work}/out", "--out", "{work}/out/corrected.root"),
+        (*CLI, "correct", *[SAMPLE] * 12, "--model", "{work}/out", "--force", "--out", "{work}/out/corrected.root"),
         before="export",
     ),
     "run": Job((*CLI, "run", *SMALL, *_RUN), kills=4),

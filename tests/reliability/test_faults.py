@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_written_is_named_and_the_earlier_one_is_kept(samp
     correct_files([sample], exported("pfn"), out, progress=False)
     before = arrays_of(out)
     command = [sys.executable, "-W", "ignore", "-m", "jetcorr_utils.cli", "correct", str(sample), "--model",
-               str(exported("pfn")), "--out", str(out)]  # fmt: skip
+               str(exported("pfn")), "--force", "--out", str(out)]  # fmt: skip
     result = subprocess.run(command, preexec_fn=_limit_size_of_files, capture_output=True, text=True)
     assert result.returncode == 1
     assert f"jetcorr: {out}: File too large" in result.stderr

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import awkward as ak
 import numpy as np
+import pandas as pd
 import pytest
 import uproot
 from coffea import processor
@@ -13,8 +15,12 @@ from coffea.nanoevents import NanoAODSchema, NanoEventsFactory, PFNanoAODSchema
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from jetcorr_utils.correct import JetCorrector, correct_files
+from jetcorr_utils.correct import JetCorrector, correct_files, correct_jets, correct_met
+from jetcorr_utils.data import read_jets
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.inference.open_predictors import open_predictors
+from jetcorr_utils.jerc import CorrectionsChoice, is_variation
+from jetcorr_utils.physics import derive_closure, save_closure
 
 # coffea's schema looks for more than this file has
 pytestmark = pytest.mark.filterwarnings("ignore:Missing cross-reference", "ignore:Branch Photon_")
@@ -161,6 +167,52 @@ def assert_same(found, expected, rtol=1e-6):
             assert ak.to_list(ak.is_none(found[name], axis=1)) == ak.to_list(ak.is_none(expected[name], axis=1))
             flat = (ak.to_numpy(ak.drop_none(ak.flatten(jets[name], axis=None))) for jets in (found, expected))
             np.testing.assert_allclose(*flat, rtol=rtol)
+
+
+def test_a_path_without_a_model_is_refused_at_once(tmp_path):
+    with pytest.raises(InputError, match=r"absent: no model there"):
+        JetCorrector(tmp_path / "absent")
+    with pytest.raises(InputError, match=r"closure .*closure.json: .*; notebook 06 makes it"):
+        JetCorrector("grpc://nowhere:1/pfn", closure=tmp_path)
+
+
+def _closure(path, names=("pfn",)):
+    """A residual correction of 3 % at all pt, and of 10 % on sigma."""
+    rng = np.random.default_rng(1)
+    gen = rng.uniform(60, 2000, 4000)
+    table = pd.DataFrame({"jetEta": rng.uniform(-2.4, 2.4, len(gen)), "genJetPt": gen, "jetPt": gen})
+    for name in names:
+        table[f"{name}_pt"], table[f"{name}_sigma"] = gen / 1.03, 0.1
+    save_closure(derive_closure(table, names, min_jets=500), path)
+
+
+@pytest.mark.parametrize("given", ["file", "run"])
+def test_the_residual_correction_of_a_run_is_applied(eager, files, corrected, tmp_path, given):
+    _closure(tmp_path / "closure.json")
+    where = tmp_path / "closure.json" if given == "file" else tmp_path
+    found = pickle.loads(pickle.dumps(JetCorrector(files["pfn"], closure=where)))(eager)
+    done = ak.flatten(np.isfinite(corrected.pt_resolution))
+    ratio = ak.to_numpy(ak.flatten(found.pt / corrected.pt))
+    np.testing.assert_allclose(ratio[done], 1.03, rtol=1e-5)
+    assert (ratio[~done] == 1).all()
+    raw = [ak.flatten(jets.pt * (1 - jets.rawFactor)) for jets in (found, corrected)]
+    np.testing.assert_allclose(*raw, rtol=1e-5)
+
+
+def test_a_residual_correction_of_another_model_is_refused(files, tmp_path):
+    _closure(tmp_path / "closure.json", names=("other",))
+    with pytest.raises(InputError, match="closure: has no residual correction of pfn, but of other, other_sigma"):
+        JetCorrector(files["pfn"], closure=tmp_path)
+
+
+def test_drift_is_warned_of_once(eager, files, caplog):
+    corrector = JetCorrector(files["pfn"])
+    summary = {"jetPt": {"edges": [1.0, 2.0], "below": [0.5, 1.0], "mean": 1.5, "jets": 1000}}
+    corrector.predictor.metadata["training_summary"] = json.dumps(summary)
+    for _ in range(3):
+        corrector(eager)
+    (record,) = [record for record in caplog.records if "not like those" in record.getMessage()]
+    assert "1 feature differs:\n  jetPt: mean" in record.getMessage()
 
 
 @pytest.mark.parametrize("key", ["eta", "phi", "mass", "btagDeepB"])
@@ -350,3 +402,99 @@ def test_soft_jets_may_have_no_candidates(eager, corrector):
     assert_same(corrector(events), corrector(eager))
     some = events[ak.max(events.Jet.pt, axis=1) < 30]
     assert ak.all(corrector(some).pt == some.Jet.pt)
+
+
+@pytest.fixture(scope="module")
+def choice(real_data):
+    return CorrectionsChoice(str(real_data / "jet_jerc_2018UL_NanoV15.json.gz"), uncertainties=("Total", "JER"))
+
+
+class Varied(processor.ProcessorABC):
+    """A processor that keeps the corrected jets, their variations, and the MET of both."""
+
+    def __init__(self, corrector):
+        self.corrector = corrector
+
+    def process(self, events):
+        jets = self.corrector(events)
+        met = correct_met(events.MET, jets)
+        found = {"pt": ak.flatten(jets.pt), "met": met.pt}
+        for name in ("JES_Total", "JER"):
+            for side in ("up", "down"):
+                found |= {f"{name} {side}": ak.flatten(jets[name][side].pt), f"met {name} {side}": met[name][side].pt}
+        order = ak.flatten(ak.broadcast_arrays(events.event, jets.pt)[0])
+        found |= {"event": order, "met event": events.event}
+        return {name: processor.column_accumulator(ak.to_numpy(values)) for name, values in found.items()}
+
+    def postprocess(self, accumulator):
+        return accumulator
+
+
+def _varied(path, corrector, executor):
+    run = processor.Runner(executor, schema=PFNanoAODSchema, chunksize=5)
+    found = {name: column.value for name, column in run({"dy": [str(path)]}, Varied(corrector), "Events").items()}
+    for key in ("event", "met event"):  # executors give chunks in any order
+        order = np.argsort(found[key], kind="stable")
+        names = [name for name in found if name.startswith("met") == key.startswith("met")]
+        found |= {name: found[name][order] for name in names}
+    return found
+
+
+@pytest.fixture(scope="module")
+def varied(path, files, choice):
+    corrector = JetCorrector(files["pfn"], corrections=choice)
+    return _varied(path, corrector, processor.IterativeExecutor(status=False))
+
+
+def test_variations_are_those_of_the_official_correction(path, files, choice, varied):
+    jets = read_jets(path)
+    official = choice.load().apply(jets)
+    (name, predictor), *_ = open_predictors(files["pfn"]).items()
+    predicted = correct_jets(official, {name: predictor})
+    order = np.argsort(jets["event"], kind="stable")
+    network = ak.to_numpy(predicted[f"{name}_pt"])[order]
+    factor = {column: ak.to_numpy(official[column])[order] for column in official.fields if is_variation(column)}
+    np.testing.assert_allclose(varied["pt"], network * factor["JER"], rtol=1e-5)
+    np.testing.assert_allclose(varied["JER up"], network * factor["JER_up"], rtol=1e-5)
+    for side in ("up", "down"):
+        np.testing.assert_allclose(varied[f"JES_Total {side}"], varied["pt"] * factor[f"JES_Total_{side}"], rtol=1e-5)
+    assert (varied["JES_Total up"] > varied["pt"]).all()
+    assert (varied["met JES_Total up"] != varied["met"]).any()
+
+
+@pytest.mark.parametrize("executor", ["futures", "dask", "server"])
+def test_variations_are_equal_by_any_executor_and_by_a_server(executor, server, path, files, choice, varied):
+    model = f"http://{server.http_url}/pfn" if executor == "server" else files["pfn"]
+    corrector = JetCorrector(model, corrections=choice)
+    if executor == "dask":
+        distributed = pytest.importorskip("distributed")
+        cluster = distributed.LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None)
+        with cluster, distributed.Client(cluster) as client:
+            found = _varied(path, corrector, processor.DaskExecutor(client=client, status=False))
+    elif executor == "futures":
+        found = _varied(path, corrector, processor.FuturesExecutor(workers=2, status=False))
+    else:
+        found = _varied(path, corrector, processor.IterativeExecutor(status=False))
+    corrector.close()
+    for name, values in varied.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5)
+
+
+def test_missing_momentum_by_hand():
+    """Of three events: a jet that gains 10 GeV, one that is soft, and one of photons that MET does not follow."""
+    met = ak.zip({"pt": [50.0, 50.0, 50.0], "phi": [0.0, 0.0, 0.0]})
+    jets = ak.zip({
+        "pt": [[110.0, 40.0], [12.0], [120.0]], "pt_orig": [[100.0, 40.0], [10.0], [100.0]],
+        "phi": [[np.pi / 2, 1.0], [1.0], [2.0]], "neEmEF": [[0.2, 0.2], [0.0], [0.95]],
+        "chEmEF": [[0.0, 0.0], [0.0], [0.0]],
+    })  # fmt: skip
+    sides = {side: ak.with_field(jets, jets.pt * factor, "pt") for side, factor in (("up", 1.1), ("down", 0.9))}
+    found = correct_met(met, ak.with_field(jets, ak.zip(sides, depth_limit=2), "JES_Total"))
+    np.testing.assert_allclose(found.pt, [np.hypot(50, 10), 50, 50], rtol=1e-6)
+    np.testing.assert_allclose(found.phi, [-np.arctan2(10, 50), 0, 0], rtol=1e-6)
+    assert found.pt_orig.tolist() == [50, 50, 50]
+    x, y = 50 - 4 * np.cos(1.0), -21 - 4 * np.sin(1.0)  # the jets gain 21 GeV along y and 4 along 1 radian
+    np.testing.assert_allclose(found.JES_Total.up.pt[0], np.hypot(x, y), rtol=1e-6)
+    np.testing.assert_allclose(found.JES_Total.up.phi[0], np.arctan2(y, x), rtol=1e-6)
+    with pytest.raises(InputError, match="have no pt_orig"):
+        correct_met(met, jets[["pt", "phi"]])

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings, TrainingSettings
 from jetcorr_utils.data.ranges import jet_range
-from jetcorr_utils.errors import InputError, TrainingError
+from jetcorr_utils.errors import InputError, Stopped, TrainingError
 from jetcorr_utils.models import build_model
 from jetcorr_utils.models.denormals import denormals_as_zero
 from jetcorr_utils.models.losses import CorrectionLoss
@@ -263,6 +263,29 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_batch(tmp_pat
         train(settings(learning_rate=1e30, warmup=0), data, VALIDATION, tmp_path, progress=False)
     batch = torch.load(tmp_path / "bad_batch.pt", weights_only=True)
     np.testing.assert_array_equal(batch["target"], data.target[batch["index"]])
+
+
+def test_a_learning_rate_that_ruins_the_network_is_found_in_training(tmp_path, caplog):
+    with pytest.raises(TrainingError, match=r"has ruined the network: .* that of a constant .*; lower training"):
+        train(settings(learning_rate=1e4, warmup=0, epochs=1), random_clouds(60), VALIDATION, tmp_path, progress=False)
+    assert not (tmp_path / "result.json").exists()
+    train(settings(learning_rate=1e-9, epochs=1), random_clouds(60), VALIDATION, tmp_path / "slow", progress=False)
+    assert "the network has learned nothing: its best validation error" in caplog.text
+
+
+def test_a_stopped_training_says_after_which_epoch_and_goes_on_with_its_history(tmp_path):
+    def stop(epoch, row):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    data = random_clouds(60)
+    with pytest.raises(Stopped, match="stopped after epoch 2 of 3; run this again to go on") as stopped:
+        train(settings(), data, VALIDATION, tmp_path, progress=False, callback=stop)
+    assert stopped.value._render_traceback_() == [f"Stopped: {stopped.value}"]
+    seen = []
+    result = train(settings(), data, VALIDATION, tmp_path, progress=False, callback=lambda epoch, row: seen.append(row))
+    assert [row["epoch"] for row in seen] == [1, 2, 3]
+    pd.testing.assert_frame_equal(pd.DataFrame(seen), result.history, check_dtype=False)
 
 
 def test_a_gradient_that_is_not_finite_ends_the_training_and_keeps_the_batch(tmp_path, monkeypatch):

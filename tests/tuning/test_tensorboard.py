@@ -57,7 +57,7 @@ def test_scalars_and_hparams_of_a_search(place, study, clouds, tmp_path, request
     short = study.model_copy(update={"tuning": study.tuning.model_copy(update={"trials": 2, "max_jets": 200})})
     result = search(short, *clouds, tmp_path / "tuning", log_dir=logs, progress=False)
     with TensorBoard(logs, reload_interval=1, address="/proxy/{port}/") as board:
-        assert re.search(rf'<iframe src="/proxy/{board.port}/[0-9a-f]{{32}}/"', board._repr_html_())
+        assert re.search(rf'<iframe src="/proxy/{board.port}/[0-9a-f]{{32}}/#scalars"', board._repr_html_())
         tags = {}
         while not {"000", "001"} <= {
             run for run, found in tags.items() if {"validation/mae", "trial/mae"} <= found.keys()
