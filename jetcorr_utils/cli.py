@@ -25,6 +25,7 @@ from .config import load_study, project_root
 from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
 from .kubeflow.commands import manifests, pipeline, trial
+from .kubeflow.sharing import share_with_group
 from .options import OutputPath
 from .run import RunFolder
 from .settings import MAX_SEED
@@ -119,6 +120,7 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 @click.version_option(__version__, prog_name="jetcorr")
 def main() -> None:
     """Jet energy corrections with graph neural networks."""
+    share_with_group()
     for_commands()
 
 
@@ -246,21 +248,39 @@ def opendata(records: tuple[str, ...], portal: str) -> None:
 @OUT
 @PARAMETER
 @click.option("--model", "name", help="A model of the study; default: all.")
-def train(study: str, out: Path | None, parameters: tuple, name: str | None) -> None:
+@click.option("--batch", type=click.Choice(["split", "kept"]), default="split",
+              help="Under torchrun: the study's batch split among the processes, or kept by each of them, with the "
+              "learning rate times the square root of their number.")  # fmt: skip
+def train(study: str, out: Path | None, parameters: tuple, name: str | None, batch: str) -> None:
     """Train the models of a study (also under torchrun)."""
     from .data import load_clouds
     from .training import process_group, train_models
-    from .training.torchrun import rank
+    from .training.torchrun import rank, with_kept_batch
 
     settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
     if name is not None and name not in settings.models:
         raise InputError(f"--model {name!r}: the study has {', '.join(settings.models)}")
     models = {name: settings.models[name]} if name else settings.models
     with process_group() as device:
+        if batch == "kept":
+            models = {model: with_kept_batch(settings) for model, settings in models.items()}
         clouds = {model: load_clouds(settings.data, models[model].features) for model in models}
         for model, result in train_models(models, clouds, folder, device=device).items():
             if rank() == 0:
                 click.echo(f"{model}: validation MAE {result.validation_mae:.5f} (constant {result.constant_mae:.5f})")
+
+
+@main.command()
+@STUDY
+@PARAMETER
+def prepare(study: str, parameters: tuple) -> None:
+    """Get or simulate a study's data and build the caches of its models, before anything asks for a GPU."""
+    from .data import load_clouds
+
+    settings = load_study(study, dict(parameters))
+    for features in dict.fromkeys(model.features for model in settings.models.values()):
+        clouds = load_clouds(settings.data, features)
+        click.echo(f"{len(clouds)} jets: {clouds.place[0] if clouds.place else 'in memory'}")
 
 
 @main.command()

@@ -43,7 +43,7 @@ from .plain_yaml import as_text, is_plain, parse_yaml, plain
 from .settings import Seed, Settings
 
 __all__ = [
-    "ClusterSettings", "DataSettings", "ExportSettings", "Label", "ModelSettings", "NetworkSettings",
+    "ClusterSettings", "DataSettings", "ExportSettings", "Image", "Label", "ModelSettings", "NetworkSettings",
     "ParticleNetSettings", "PfnSettings", "PhysicsSettings", "RemoteSettings", "ServingSettings",
     "SimulationSettings", "SliceSettings", "Study", "TrainingSettings", "TuningSettings", "load_study",
     "parse_parameter", "parse_value", "project_root",
@@ -221,19 +221,31 @@ class ServingSettings(Settings):
 
 
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 _Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([mkMGTPE]|[KMGTPE]i)?$")]
-_Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")]
 _Folder = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")]
-"""What Kubernetes takes for a namespace, another name, an amount, an image, and the place of a volume."""
+"""What Kubernetes takes for a namespace, an image, another name, an amount, and the place of a volume."""
+
+
+def _release_name(value: Any) -> Any:
+    """The name of a release as a text: YAML reads 1.10 as a number."""
+    return f"{value:.2f}" if isinstance(value, float) else value
 
 
 class ClusterSettings(Settings):
-    """The Kubeflow cluster that runs the study where one does: names, images and sizes. No result depends on them."""
+    """The Kubeflow cluster that runs the study where one does. Of all its settings, `batch` alone changes a result."""
 
     namespace: Label | None = Field(None, description="default: that of the pod or of the kubeconfig")
-    image: _Image = Field("jetcorr:latest", description="of the notebook server, the steps and the trainings")
-    triton_image: _Image = Field(
+    kubeflow: Annotated[Literal["1.10", "1.11", "26.03"], BeforeValidator(_release_name)] | None = Field(
+        None, description="release; default: what the API server says that it has"
+    )
+    image: Image | None = Field(
+        None, description="of the notebook server, the steps and the trainings; default: that of the pod that starts "
+        "them, else jetcorr:latest",
+    )  # fmt: skip
+    image_pull_secrets: tuple[_Name, ...] = Field((), description="secrets with the registry's credentials")
+    triton_image: Image = Field(
         "nvcr.io/nvidia/tritonserver:26.08-py3",
         description="NVIDIA's server; releases before 25.07 can be taken over by a request (CVE-2025-23310, -23319). "
         "Its ONNX Runtime must know the opset of the exported models (`jetcorr export --triton-release`)",
@@ -251,8 +263,16 @@ class ClusterSettings(Settings):
     gpus: NonNegativeInt = Field(0, description="of a pod that trains")
     nodes: PositiveInt = Field(2, description="pods of a distributed training")
     parallel_trials: PositiveInt = Field(5, description="trials of an experiment at the same time")
+    batch: Literal["split", "kept"] = Field(
+        "split", description="of a distributed training: the model's batch split among the processes, or kept by each, "
+        "with a learning rate that is larger by the square root of their number",
+    )  # fmt: skip
+    queue: Label | None = Field(None, description="of Kueue, that trainings and trials wait in")
     runtime: _Name = Field("torch-distributed", description="the ClusterTrainingRuntime that TrainJobs refer to")
-    timeout: PositiveFloat = Field(86_400.0, description="seconds within which a training or a search must end")
+    timeout: PositiveFloat | None = Field(
+        None, description="seconds within which a training or a search must end; default: a day for a training, for "
+        "a search what follows from its trials and the time that the first one took",
+    )  # fmt: skip
     start_timeout: PositiveFloat = Field(900.0, description="seconds within which an inference service must be ready")
 
 

@@ -34,7 +34,8 @@ settings.load_profile("jetcorr")
 
 
 LONGEST = (
-    "test_batch.py", "tuning/test_search.py", "kubeflow/test_backend.py", "kubeflow/test_pipeline.py",
+    "test_batch.py", "tuning/test_search.py", "kubeflow/test_search.py", "kubeflow/test_backend.py",
+    "kubeflow/test_pipeline.py", "kubeflow/test_guide.py", "kubeflow/test_memory.py",
     "browser/test_jupyterlab.py", "reliability/test_faults.py", "tuning/test_resume.py", "serving/test_server.py",
     "test_notebooks.py", "test_addresses.py", "serving/test_served.py", "simulation/test_production.py",
     "training/test_training.py", "browser/test_lab_access.py", "browser/test_tensorboard.py",

@@ -1,18 +1,22 @@
 """A Kubernetes cluster, and the resources that are ours for a while: made, followed to their end, removed.
 
-A resource lives as long as its `with` block, however that ends: done, failed, too late, or interrupted. One that a
-process left behind because it was killed is replaced by the next one of the same run folder.
+A resource lives as long as its `with` block, however that ends: done, failed, too late, or interrupted. In a pod it
+belongs to that pod, and the cluster removes it with the pod. One that a process left behind because it was killed is
+taken over, or replaced, by the next one of the same run folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -22,26 +26,82 @@ from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError
 
 from ..errors import ClusterError, InputError, JetcorrError
+from .releases import has_kind
 from .states import KINDS, progress
+from .trouble import Pod, cannot_start, hindrance, oldest_failure
 
-__all__ = ["Connection", "Resource", "connect", "exit_when_terminated"]
+__all__ = ["Connection", "OwnPod", "RemovedError", "Resource", "connect", "exit_when_terminated"]
 
 T = TypeVar("T")
 
 OWNER = "jetcorr/run-dir"
+SPEC = "jetcorr/spec"  # a hash of what was asked for, by which a resource that is left behind is known again
+POLL = 5.0  # seconds between two looks at the pods of a resource
+SIDECARS = {"istio-proxy", "wait"}
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PATIENCE = 120.0  # seconds to go on asking an API server that does not answer
 REQUEST_TIMEOUT = (5.0, 30.0)  # seconds to connect, and to wait for an answer
 
 
+class RemovedError(ClusterError):
+    """A resource was removed by someone else: a person, or the cluster with the pod that had made it."""
+
+
+@dataclass(frozen=True)
+class OwnPod:
+    """The pod that this process runs in: whom its resources belong to, and the image that they have, too."""
+
+    name: str
+    uid: str
+    image: str
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """As an owner of other resources."""
+        return {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": self.uid}
+
+
 @dataclass(frozen=True)
 class Connection:
-    """A cluster's API, and the namespace to work in."""
+    """A cluster's API, and the namespace to work in; `pod` is None outside of the cluster."""
 
     custom: client.CustomObjectsApi
     core: client.CoreV1Api
     host: str
     namespace: str
+    pod: OwnPod | None = None
+
+    def read(self, path: str) -> tuple[dict[str, Any] | None, int]:
+        """What the API server has at an address, and the status of its answer; None where it has or shows nothing."""
+        try:
+            answer = self.core.api_client.call_api(
+                path, "GET", response_type="object", auth_settings=["BearerToken"], _request_timeout=REQUEST_TIMEOUT,
+                header_params={"Accept": "application/json"},
+            )  # fmt: skip
+        except client.ApiException as error:
+            if error.status in (401, 403, 404):
+                return None, int(error.status)
+            raise self.explain(error, "get", path) from None
+        except HTTPError as error:
+            raise self.explain(error, "get", path) from None
+        return answer[0], 200
+
+    def schema(self, version: str, kind: str) -> Mapping[str, Any] | None:
+        """The schema of a kind as the API server has it; None if it does not know the kind."""
+        listed, _ = self.read(f"/apis/{version}")
+        if not any(one.get("kind") == kind for one in (listed or {}).get("resources", ())):
+            return None
+        document, _ = self.read(f"/openapi/v3/apis/{version}")
+        return has_kind(document or {}, version, kind) or {}
+
+    def pods(self, selector: str = "") -> list[Pod]:
+        """Pods of the namespace, as the API server writes them."""
+        return _items(self.core.list_namespaced_pod, self.namespace, label_selector=selector)
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """The namespace's events of the last hour that are warnings, the latest last."""
+        events = _items(self.core.list_namespaced_event, self.namespace, field_selector="type=Warning")
+        return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     def require_volume(self, name: str) -> None:
         """Raise an `InputError` if there is no such volume claim, without which every pod would wait for ever."""
@@ -95,7 +155,33 @@ def connect(namespace: str | None = None) -> Connection:
                 "in a Kubeflow notebook server, or use BACKEND = 'local'"
             ) from None
     api = client.ApiClient(settings)
-    return Connection(client.CustomObjectsApi(api), client.CoreV1Api(api), settings.host, namespace or own)
+    custom, core = client.CustomObjectsApi(api), client.CoreV1Api(api)
+    return Connection(custom, core, settings.host, namespace or own, _own_pod(core, own))
+
+
+def _own_pod(core: client.CoreV1Api, namespace: str) -> OwnPod | None:
+    """The pod that this process runs in; None outside of the cluster, or where this account may not look."""
+    name = os.environ.get("POD_NAME") or os.environ.get("KFP_POD_NAME")
+    if not name and NAMESPACE_FILE.is_file():
+        name = socket.gethostname()
+    if not name:
+        return None
+    try:
+        pod = core.read_namespaced_pod(name, namespace, _request_timeout=REQUEST_TIMEOUT)
+    except (client.ApiException, HTTPError):
+        return None
+    images = [one.image for one in pod.spec.containers if one.name not in SIDECARS]
+    return OwnPod(name, pod.metadata.uid, images[0]) if images else None
+
+
+def _items(call: Callable[..., Any], namespace: str, **options: Any) -> list[dict[str, Any]]:
+    """The items of a list as plain dictionaries; none where this account may not look or the server is away."""
+    try:
+        answer = call(namespace, _preload_content=False, _request_timeout=REQUEST_TIMEOUT, **options)
+        items: list[dict[str, Any]] = json.loads(answer.data)["items"]
+    except (client.ApiException, HTTPError, ValueError):
+        return []
+    return items
 
 
 class Resource:
@@ -109,13 +195,26 @@ class Resource:
         What to make.
     run_dir
         The run's folder, which tells ours from those of others.
+    adopt
+        Go on with one that was left behind by this run if the same was asked for, rather than begin anew.
+    asked
+        What it is made for, such as the study that its pods read: what is made for another thing is not the same.
+        Default: its specification.
     """
 
-    def __init__(self, connection: Connection, manifest: dict[str, Any], run_dir: str) -> None:
-        self.connection, self.run_dir = connection, run_dir
-        metadata = {**manifest["metadata"], "namespace": connection.namespace, "annotations": {OWNER: run_dir}}
+    def __init__(
+        self, connection: Connection, manifest: dict[str, Any], run_dir: str, *, adopt: bool = False, asked: str = ""
+    ) -> None:
+        self.connection, self.run_dir, self.adopt = connection, run_dir, adopt
+        asked = asked or json.dumps(manifest["spec"], sort_keys=True)
+        spec = hashlib.sha256(asked.encode()).hexdigest()[:16]
+        annotations = (manifest["metadata"].get("annotations") or {}) | {OWNER: run_dir, SPEC: spec}
+        metadata = {**manifest["metadata"], "namespace": connection.namespace, "annotations": annotations}
+        if connection.pod is not None:
+            metadata["ownerReferences"] = [connection.pod.reference]
         self.manifest = {**manifest, "metadata": metadata}
         self.name, self.kind = metadata["name"], KINDS[manifest["kind"]]
+        self._log = ""  # of a pod that failed: the cluster may have removed it by the time that the job has failed, too
         self._place = (*manifest["apiVersion"].split("/"), connection.namespace, self.kind.plural)
 
     def __str__(self) -> str:
@@ -124,7 +223,7 @@ class Resource:
     def __enter__(self) -> Self:
         """Make it, in place of one that an earlier run of this folder has left behind."""
         try:
-            if self._create() is None:
+            if self._create() is None and not self._adopt():
                 self._remove()
                 self._wait_until_gone()
                 if self._create() is None:
@@ -145,24 +244,37 @@ class Resource:
         ClusterError
             If it fails, is not done within `timeout` seconds, or is removed by someone else.
         """
-        state = "no status yet"
+        state, trouble, looked = "no status yet", None, 0.0
         with tqdm(desc=str(self), bar_format="{desc}{postfix} [{elapsed}]") as bar:
             for resource in self._versions(time.monotonic() + timeout):
                 status = resource.get("status") or {}
                 why = self.kind.why_failed(status)
                 if why is not None:
-                    raise ClusterError(f"{self} failed: {why}{self._last_words()}")
+                    self._look_at_pods()
+                    raise ClusterError(f"{self} failed: {why}{self._log}")
                 state = progress(self.kind, status)
                 bar.set_postfix_str(state)
                 if self.kind.is_done(status):
                     return resource
-        raise ClusterError(f"{self} is not done after {timeout:g} s ({state}){self._last_words()}; it is removed")
+                if time.monotonic() - looked >= POLL:
+                    before, trouble = trouble, self._look_at_pods()
+                    looked = time.monotonic()
+                    if trouble not in (None, before):
+                        bar.write(f"{self} waits: {trouble}")
+        why = f"{state}{f'; {trouble}' if trouble else ''}"
+        raise ClusterError(f"{self} is not done after {timeout:g} s ({why}){self._log}; it is removed")
 
     def _create(self) -> dict[str, Any] | None:
         """The new resource; None if the name is taken."""
         api, product = self.connection.custom, self.kind.product
         try:
-            return api.create_namespaced_custom_object(*self._place, self.manifest, _request_timeout=REQUEST_TIMEOUT)
+            # Strict: the server would leave out a field that it does not know, without a word
+            return self._patiently(
+                lambda: api.create_namespaced_custom_object(
+                    *self._place, self.manifest, field_validation="Strict", field_manager="jetcorr",
+                    _request_timeout=REQUEST_TIMEOUT,
+                )
+            )  # fmt: skip
         except client.ApiException as error:
             if error.status == 409:
                 return None
@@ -174,8 +286,26 @@ class Resource:
             if error.status in (400, 422):
                 raise InputError(f"the cluster refuses {self}: {_message(error)}") from None
             raise self.connection.explain(error, "create", self.kind.plural) from None
-        except HTTPError as error:
-            raise self.connection.explain(error, "create", self.kind.plural) from None
+
+    def _adopt(self) -> bool:
+        """Take over what a process of this run that was killed has left behind, if it is to be and is the same."""
+        known = self._get() if self.adopt else None
+        metadata, ours = (known or {}).get("metadata", {}), self.manifest["metadata"]
+        noted = metadata.get("annotations") or {}
+        same = all(noted.get(key) == ours["annotations"][key] for key in (OWNER, SPEC))
+        if known is None or not same or metadata.get("deletionTimestamp"):
+            return False
+        if self.kind.why_failed(known.get("status") or {}) is not None:
+            return False
+        try:
+            # Before the cluster removes it with the pod that made it
+            self.connection.custom.patch_namespaced_custom_object(
+                *self._place, self.name, {"metadata": {"ownerReferences": ours.get("ownerReferences")}},
+                field_manager="jetcorr", _request_timeout=REQUEST_TIMEOUT,
+            )  # fmt: skip
+        except (client.ApiException, HTTPError):
+            return False
+        return True
 
     def _get(self) -> dict[str, Any] | None:
         """The resource as it is; None if there is none."""
@@ -194,9 +324,9 @@ class Resource:
         while (left := deadline - time.monotonic()) > 0:
             resource = self._get()
             if resource is None:
-                raise ClusterError(f"{self} was removed by someone else")
+                raise RemovedError(f"{self} was removed by someone else")
             yield resource
-            seconds = max(1, min(60, round(left)))
+            seconds = max(1, min(round(POLL), round(left)))
             try:
                 for event in watch.Watch().stream(
                     self.connection.custom.list_namespaced_custom_object, *self._place,
@@ -242,18 +372,40 @@ class Resource:
             time.sleep(pause)
             pause = min(2 * pause, 10.0)
 
-    def _last_words(self, lines: int = 5) -> str:
-        """The end of the log of one of its pods, of one that failed if there is such; empty if there is none."""
+    def _pods(self) -> list[Pod]:
+        """The pods that work for it."""
         if self.kind.pods is None:
-            return ""
-        (label, container), core, place = self.kind.pods, self.connection.core, self.connection.namespace
-        options = {"container": container, "tail_lines": lines, "_request_timeout": REQUEST_TIMEOUT}
-        with contextlib.suppress(client.ApiException, HTTPError):
-            pods = core.list_namespaced_pod(place, label_selector=f"{label}={self.name}").items
-            for pod in sorted(pods, key=lambda pod: pod.status.phase != "Failed")[:1]:
-                log = core.read_namespaced_pod_log(pod.metadata.name, place, **options)
-                return f"\n  the last lines of pod {pod.metadata.name}:\n{log.rstrip()}" if log else ""
-        return ""
+            return [pod for pod in self.connection.pods() if pod["metadata"]["name"].startswith(f"{self.name}-")]
+        return self.connection.pods(f"{self.kind.pods[0]}={self.name}")
+
+    def _look_at_pods(self) -> str | None:
+        """What keeps its pods from starting, in a line; keep the end of the log of one that has failed.
+
+        Raises
+        ------
+        ClusterError
+            If one of them will never start.
+        """
+        pods = self._pods()
+        why = cannot_start(pods)
+        if why is not None:
+            raise ClusterError(f"{self} cannot start: {why}")
+        self._keep_log(pods)
+        return hindrance(self.name, pods, self.connection.warnings())
+
+    def _keep_log(self, pods: list[Pod], lines: int = 5) -> None:
+        """Keep the last lines of a pod that failed or was restarted, else of any."""
+        pod = oldest_failure(pods)
+        if pod is None or self.kind.pods is None:
+            return
+        name, core = pod["metadata"]["name"], self.connection.core
+        options = {"container": self.kind.pods[1], "tail_lines": lines, "_request_timeout": REQUEST_TIMEOUT}
+        for previous in (True, False):  # a container that was restarted says why in the log before
+            with contextlib.suppress(client.ApiException, HTTPError):
+                log = core.read_namespaced_pod_log(name, self.connection.namespace, previous=previous, **options)
+                if log:
+                    self._log = f"\n  the last lines of pod {name}:\n{log.rstrip()}"
+                    return
 
 
 @contextlib.contextmanager

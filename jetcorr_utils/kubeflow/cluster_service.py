@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from pathlib import Path
 from typing import Any
 
 from ..config import Study
 from ..errors import ClusterError
+from ..files import write_text
 from ..inference.predictor import Predictor
 from ..run import RunFolder
 from ..serving.prediction_service import Service, open_service
 from .backends import on_cluster
 
-__all__ = ["ClusterService", "address", "serve_on", "serve_on_cluster"]
+__all__ = ["ClusterService", "address", "serve_on", "serve_on_cluster", "write_gpu_configs"]
 
 
 def serve_on(backend: str, study: Study, run: RunFolder, url: str | None = None) -> Service:
@@ -42,6 +44,8 @@ def serve_on_cluster(study: Study, run: RunFolder) -> Service:
 
     site = StudyOnCluster(study, run)
     name = site.name("server")
+    if site.cluster.gpus:
+        write_gpu_configs(run.model_repository)
     manifest = inference_service(name, str(run.model_repository), site.cluster, runtime=name)
     with contextlib.ExitStack() as stack:
         stack.enter_context(exit_when_terminated())
@@ -49,6 +53,19 @@ def serve_on_cluster(study: Study, run: RunFolder) -> Service:
         server = stack.enter_context(site.resource(manifest)).wait(study.cluster.start_timeout)
         predictors, text = open_predictors(address(server)), f"KServe InferenceService {name} at {address(server)}"
         return ClusterService(predictors, text, stack.pop_all())
+
+
+def write_gpu_configs(repository: Path) -> list[Path]:
+    """Beside each model's configuration one that runs it on GPUs, for a server that is told to use it."""
+    from .manifests.inference import GPU_CONFIG
+
+    return [
+        write_text(
+            config.parent / "configs" / f"{GPU_CONFIG}.pbtxt",
+            config.read_text(encoding="utf-8").replace("KIND_CPU", "KIND_GPU"),
+        )
+        for config in sorted(repository.glob("*/config.pbtxt"))
+    ]
 
 
 class ClusterService(Service):

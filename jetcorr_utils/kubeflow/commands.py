@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -16,6 +17,9 @@ COMPILED = click.option(
     help="Compiled pipeline; default: the one that comes with the project.",
 )  # fmt: skip
 STUDY = click.option("--study", default=DEFAULTS["study"], help="Name of a study, or a YAML file.")
+KUBEFLOW = click.option(
+    "--kubeflow", type=click.Choice(("1.10", "1.11", "26.03")), help="Release; default: what the cluster says it has."
+)
 BACKEND = click.option(
     "--backend", default=DEFAULTS["backend"],
     help="Where trainings, search and server run: local (in the steps), kubeflow (TrainJobs, Katib, KServe).",
@@ -30,12 +34,18 @@ def pipeline() -> None:
 @pipeline.command("compile")
 @click.option("--out", type=OutputPath(dir_okay=False), help="Default: pipelines/jetcorr.pipeline.yaml.")
 @click.option("--image", help="Container image of the steps; default: that of the notebook's metadata.")
+@KUBEFLOW
 @click.option("--gpus", type=click.IntRange(min=0), default=0, help="For each step that trains.")
-def compile_command(out: Path | None, image: str | None, gpus: int) -> None:
+def compile_command(out: Path | None, image: str | None, kubeflow: str | None, gpus: int) -> None:
     """Compile pipelines/jetcorr_pipeline.ipynb with Kale."""
-    from .pipeline import PIPELINE, compile_pipeline
+    from ..files import write_text
+    from .pipeline import PIPELINE, adapt_pipeline, compile_pipeline
+    from .releases import RELEASES
 
-    click.echo(compile_pipeline(out=out or PIPELINE, image=image, gpus=gpus))
+    path = compile_pipeline(out=out or PIPELINE, image=image, gpus=gpus)
+    if kubeflow:
+        write_text(path, adapt_pipeline(path.read_text(encoding="utf-8"), RELEASES[kubeflow].pipelines))
+    click.echo(path)
 
 
 @pipeline.command("run")
@@ -63,38 +73,59 @@ def run_command(
 @click.option("--data-dir", default=DEFAULTS["data_dir"], help="Folder on the cluster's volume.")
 @BACKEND
 @click.option("--host", help="Address of Kubeflow Pipelines; not needed in a notebook server of the cluster.")
+@click.option("--existing-token", help="Token for it; default: that of the pod's service account, if there is one.")
+@click.option("--cookies", help="Cookies for it, as a browser that is logged in has them.")
+@click.option("--image", help="Image of the steps; default: that of the notebook server, else as compiled.")
+@KUBEFLOW
 @click.option("--namespace", help="The user's namespace.")
 @click.option("--wait/--no-wait", default=True, help="Follow the run to its end.")
 def submit_command(
     compiled: Path | None, study: str, run_dir: str | None, data_dir: str, backend: str, host: str | None,
-    namespace: str | None, wait: bool,
+    existing_token: str | None, cookies: str | None, image: str | None, kubeflow: str | None, namespace: str | None,
+    wait: bool,
 ) -> None:  # fmt: skip
     """Start the compiled pipeline on a cluster and follow it."""
     from .pipeline import PIPELINE
+    from .releases import RELEASES
     from .submit import submit
 
     folder = run_dir or f"/mnt/jetcorr/results/{Path(study).stem}"
-    submit(compiled or PIPELINE, study, folder, data_dir, backend, host=host, namespace=namespace, wait=wait)
+    submit(
+        compiled or PIPELINE, study, folder, data_dir, backend, host=host, namespace=namespace, token=existing_token,
+        cookies=cookies, image=image, release=RELEASES[kubeflow] if kubeflow else None, wait=wait,
+    )  # fmt: skip
 
 
 @click.command()
 @click.option("--study", default="default", help="Name of a study, or a YAML file.")
 @click.option("--out", type=OutputPath(file_okay=False), default="pipelines/manifests/base")
+@KUBEFLOW
 @click.option("--namespace", help="Of the user's profile.")
 @click.option("--image", help="Image of notebook server and trainings.")
 @click.option("--gpus", type=click.IntRange(min=0), help="Of a training or trial.")
 @click.option("--nodes", type=click.IntRange(min=1), help="Of a distributed training.")
 @click.option("--storage-class", help="Of the volume.")
 @click.option("--s3-endpoint", help="Address of the S3 server.")
-def manifests(study: str, out: Path, **changes: str | int | None) -> None:
+@click.option("--check", is_flag=True, help="Write nothing: say what the cluster has and lacks, on one page.")
+def manifests(study: str, out: Path, check: bool, namespace: str | None, **others: str | int | None) -> None:
     """Write the cluster's resources for a study: Katib, Trainer, KServe, TensorBoard, notebook server, volume.
 
-    What is not given is as `cluster` in the study says.
+    What is not given is as `cluster` in the study says. With --check the exit code is 2 if anything is missing.
     """
     from ..config import load_study
     from .manifests import Cluster, write_manifests
 
-    settings = load_study(study)
+    settings, changes = load_study(study), {"namespace": namespace, **others}
+    if check:
+        from .cluster import connect
+        from .cluster_check import check_cluster, page_of
+
+        connection = connect(namespace or settings.cluster.namespace)
+        own = {"image": connection.pod.image} if connection.pod and not settings.cluster.image else {}
+        given = {name: value for name, value in changes.items() if value is not None}
+        findings = check_cluster(connection, Cluster.of(settings.cluster, **own | given))
+        click.echo(page_of(findings, connection))
+        sys.exit(2 if any(one.state == "no" for one in findings) else 0)
     for path in write_manifests(settings, out, Cluster.of(settings.cluster, **changes)):
         click.echo(path)
 
@@ -105,16 +136,19 @@ def manifests(study: str, out: Path, **changes: str | int | None) -> None:
 @click.option("--name", required=True, help="The trial's name, which its folder gets.")
 @click.option("--metrics", type=OutputPath(dir_okay=False), required=True, help="For the collector.")
 @click.option("--set", "values", type=(str, str), multiple=True, metavar="NAME VALUE", help="A drawn parameter.")
+@click.option("--own", is_flag=True, help="With the study's own settings, in place of drawn ones.")
 @click.option("-p", "--parameter", "parameters", type=(str, str), multiple=True, metavar="KEY VALUE",
               help="A setting of the study by dotted name.")  # fmt: skip
-def trial(study: str, out: Path, name: str, metrics: Path, values: tuple, parameters: tuple) -> None:
+def trial(study: str, out: Path, name: str, metrics: Path, values: tuple, own: bool, parameters: tuple) -> None:
     """Run one trial of a Katib experiment and write its metrics where the collector reads them."""
     from ..config import load_study
     from ..data import load_clouds
     from ..tuning.katib_trial import parse_values, run_cluster_trial
+    from ..tuning.space import own_parameters
 
     settings = load_study(study, dict(parameters))
-    drawn = parse_values(dict(values), settings.tuning.space)
-    clouds = load_clouds(settings.data, settings.models[settings.tuning.model].features)
+    model, space = settings.models[settings.tuning.model], settings.tuning.space
+    drawn = own_parameters(model, space) if own else parse_values(dict(values), space)
+    clouds = load_clouds(settings.data, model.features)
     record = run_cluster_trial(settings, drawn, clouds.split("train"), clouds.split("validation"), out, name, metrics)
     click.echo(f"{name}: {record.state}, {metrics}")

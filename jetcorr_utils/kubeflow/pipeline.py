@@ -1,7 +1,7 @@
 """From the notebook pipelines/jetcorr_pipeline.ipynb to the compiled Kubeflow pipeline, by Kale.
 
 The notebook has a step for each entry of the table of notebooks. Kale turns the tagged notebook into Python code for
-the Kubeflow Pipelines SDK. Before that is compiled, four things are changed in it, each of which must be found exactly
+the Kubeflow Pipelines SDK. Before that is compiled, five things are changed in it, each of which must be found exactly
 as often as there are steps, so that a new version of Kale cannot slip through:
 
 - The steps install nothing. Kale's install packages from a public index whenever they start; our image has the locked
@@ -12,6 +12,9 @@ as often as there are steps, so that a new version of Kale cannot slip through:
   read, and takes it through a folder and a file in /tmp with fixed names, which another account could make first.
 - Each step asks for memory and processors, is tried again if its pod is lost, and gets the S3 secret if there is one;
   of all this Kale renders GPU limits only.
+- Steps run as the image's user, 1000 in group 100, as all other pods that write to the volume; Kale's run as 65534:0.
+
+The compiled file is for the newest Pipelines. `adapt_pipeline` leaves out what an older one refuses.
 """
 
 from __future__ import annotations
@@ -20,20 +23,23 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
+import yaml
 
 from ..config import project_root
 from ..errors import InputError, JetcorrError
 from ..files import write_text
 from ..notebooks import NOTEBOOKS, Notebook
+from .releases import LATEST, Version
 
-__all__ = ["NOTEBOOK", "PIPELINE", "compile_pipeline", "with_steps"]
+__all__ = ["NOTEBOOK", "PIPELINE", "adapt_pipeline", "check_image", "compile_pipeline", "with_steps"]
 
 NOTEBOOK = project_root() / "pipelines" / "jetcorr_pipeline.ipynb"
 PIPELINE = project_root() / "pipelines" / "jetcorr.pipeline.yaml"
+USER, GROUP = 1000, 100  # of the image, see manifests.Cluster
 S3_SECRET = "jetcorr-s3"
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 
@@ -64,8 +70,9 @@ def compile_pipeline(
     InputError
         If the image's name could be anything else: Kale's code has it between quotes.
     """
-    if image is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", image):
-        raise InputError(f"--image {image!r}: an image is named by letters, digits and the characters . _ - / : @ only")
+    if image is not None:
+        check_image(image)
+    notebook, out = notebook.absolute(), out.absolute()  # Kale is run in another folder
     text = nbformat.writes(with_steps(nbformat.read(notebook, as_version=4))) + "\n"
     if text != notebook.read_text(encoding="utf-8"):
         write_text(notebook, text)
@@ -82,6 +89,52 @@ def compile_pipeline(
         code.write_text(_adapt(code.read_text(encoding="utf-8"), steps, gpus), encoding="utf-8")
         compiled = Path(kfputils.compile_pipeline(str(code), pipeline.config.pipeline_name))
         return write_text(out, compiled.read_text(encoding="utf-8"))
+
+
+def check_image(image: str) -> str:
+    """The name of an image, which cannot be anything else.
+
+    Raises
+    ------
+    InputError
+        If it could be.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", image):
+        raise InputError(f"--image {image!r}: an image is named by letters, digits and the characters . _ - / : @ only")
+    return image
+
+
+def adapt_pipeline(
+    compiled: str, pipelines: Version = LATEST.pipelines, *, image: str | None = None,
+    pull_secrets: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """The compiled pipeline for an installed version of Kubeflow Pipelines.
+
+    Parameters
+    ----------
+    compiled
+        What `compile_pipeline` wrote.
+    pipelines
+        The version. Before 2.16 a step's user is not known, and it runs as the image's; before 2.15 a secret cannot be
+        optional, and is left out, and a volume has its name in one field only.
+    image
+        Image of the steps; default: as compiled.
+    pull_secrets
+        Secrets with the credentials of its registry.
+    """
+    pipeline, platform = yaml.safe_load_all(compiled)
+    for executor in pipeline["deploymentSpec"]["executors"].values():
+        executor["container"]["image"] = check_image(image) if image else executor["container"]["image"]
+    for settings in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+        if pull_secrets:
+            settings["imagePullSecret"] = [{"secretName": name} for name in pull_secrets]
+        if pipelines < (2, 16):
+            settings.pop("securityContext", None)
+        if pipelines < (2, 15):
+            settings.pop("secretAsEnv", None)
+            for mount in settings.get("pvcMount", ()):
+                mount.pop("pvcNameParameter", None)
+    return yaml.safe_dump_all([pipeline, platform], sort_keys=False)
 
 
 def with_steps(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -108,12 +161,14 @@ def with_steps(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _adapt(code: str, steps: list[str], gpus: int) -> str:
-    """Kale's code with the four changes that the module's docstring explains."""
+    """Kale's code with the five changes that the module's docstring explains."""
     code = _replace(
         code, r"packages_to_install=\[[^\]]*\],\s*pip_index_urls=\[[^\]]*\],\s*pip_trusted_hosts=\[[^\]]*\]",
         "install_kfp_package=False", len(steps),
     )  # fmt: skip
     code = _replace(code, r"= '\{ (\w+) \}'", r"= {\1!r}", len(steps) * len(_parameters(code)))
+    user = rf"run_as_user={USER}, run_as_group={GROUP},"
+    code = _replace(code, r"run_as_user=65534,\s*run_as_group=0,", user, len(steps))
     code = _hand_on_json(code, len(steps))
     for step in steps:
         code = _replace(code, rf"^    {step}_task\.set_display_name\(.*\)$", rf"\g<0>\n{_requests(step, gpus)}", 1)

@@ -11,7 +11,10 @@ import re
 from ..errors import InputError
 from .backends import BACKENDS
 
-__all__ = ["DEFAULTS", "check_parameters"]
+__all__ = ["DEFAULTS", "IMAGE", "check_parameters"]
+
+IMAGE = "KALE_DEFAULT_BASE_IMAGE"
+"""Environment variable with the image of the notebook server, which what it starts has, too."""
 
 #: the parameters of the compiled pipeline and their defaults; the folders lie on the volume that each step mounts
 DEFAULTS = {

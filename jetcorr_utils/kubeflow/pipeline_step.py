@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..batch import run_notebook
+from ..config import load_study
+from ..data import load_clouds
 from ..errors import InputError
 from ..files import Lock, read_json
 from ..metrics import gains_in
@@ -21,6 +23,7 @@ from ..notebooks import NOTEBOOKS
 from ..report import page, write_report
 from ..run import RunFolder
 from .pipeline_parameters import check_parameters
+from .sharing import share_with_group
 
 __all__ = ["CALLER", "headline", "run_step"]
 
@@ -62,6 +65,7 @@ def run_step(
     NotebookError
         If the notebook stops at an error; it is kept in the run's folder.
     """
+    share_with_group()
     check_parameters(study, run_dir, data_dir, backend)
     before = _steps_before(after, run_dir)
     _end_with_caller()
@@ -69,6 +73,8 @@ def run_step(
     parameters = {"data.directory": data_dir} if data_dir else {}
     executed = run_notebook(number, study, run_dir, parameters | ({"BACKEND": backend} if backend != "local" else {}))
     run = RunFolder(run_dir)
+    if number == min(NOTEBOOKS):
+        _prepare_data(study, parameters)
     if number == max(NOTEBOOKS):
         _show(write_report(run, Path(study).stem).read_text(encoding="utf-8"))
     else:
@@ -78,6 +84,13 @@ def run_step(
         "run_dir": run_dir, "steps": [*before, number], "executed": executed,
         "metrics": read_json(recorded) if recorded.is_file() else {},
     }  # fmt: skip
+
+
+def _prepare_data(study: str, parameters: dict[str, str]) -> None:
+    """Build the caches of all models in the first step, which has no GPU that would have to wait for them."""
+    settings = load_study(study, parameters)
+    for features in dict.fromkeys(model.features for model in settings.models.values()):
+        load_clouds(settings.data, features, progress=False)
 
 
 def _steps_before(after: Any, run_dir: str) -> list[str]:

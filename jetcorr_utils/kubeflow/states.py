@@ -72,6 +72,11 @@ def _training(status: Status) -> str:
     return ", ".join(f"{sum(job[part] for job in jobs)} {part}" for part in ("active", "ready", "failed") if jobs)
 
 
+def _replicas(status: Status) -> str:
+    replicas = (status.get("replicaStatuses") or {}).values()
+    return ", ".join(f"{sum(r.get(part, 0) for r in replicas)} {part}" for part in ("active", "failed") if replicas)
+
+
 def _search(status: Status) -> str:
     words = {"trialsSucceeded": "done", "trialsRunning": "running", "trialsFailed": "failed"}
     parts = ", ".join(f"{status.get(key, 0)} {word}" for key, word in words.items())
@@ -86,6 +91,10 @@ def _server(status: Status) -> str:
 KINDS = {
     "TrainJob": Kind(
         "trainjobs", "Kubeflow Trainer", "Complete", "Failed", _training, ("jobset.sigs.k8s.io/jobset-name", "node")
+    ),
+    "PyTorchJob": Kind(
+        "pytorchjobs", "the training operator", "Succeeded", "Failed", _replicas,
+        ("training.kubeflow.org/job-name", "pytorch"),
     ),
     "Experiment": Kind("experiments", "Katib", "Succeeded", "Failed", _search),
     "InferenceService": Kind(

@@ -3,7 +3,8 @@
 `torchrun --nproc-per-node 2 -m jetcorr_utils.cli train …` starts the processes and tells each its place in its
 environment; Kubeflow's TrainJob and PyTorchJob do the same. Each process takes its share of every batch, gradients are
 averaged by PyTorch's DistributedDataParallel, and batch normalisation and losses see the whole batch: the training is
-that of one process with the same batch size.
+that of one process with the same batch size. With many processes a share may be too small to keep one busy: see
+`with_kept_batch`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed, nn
@@ -21,7 +22,10 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import InputError
 from ..models.process_sums import process_count
 
-__all__ = ["from_first_process", "in_parallel", "process_group", "rank", "share_of"]
+if TYPE_CHECKING:
+    from ..config import ModelSettings
+
+__all__ = ["from_first_process", "in_parallel", "process_group", "rank", "share_of", "with_kept_batch"]
 
 
 @contextlib.contextmanager
@@ -65,6 +69,17 @@ def _started_by_torchrun() -> bool:
     if not given["MASTER_PORT"].isdecimal():
         raise InputError(f"MASTER_PORT {given['MASTER_PORT']!r} is no port: {advice}")
     return True
+
+
+def with_kept_batch(settings: ModelSettings) -> ModelSettings:
+    """The settings with which each process keeps the batch that the study gives, in place of a share of it.
+
+    A step then takes as many jets as there are processes times the batch. The learning rate grows as the square root of
+    that, the rule for adaptive optimizers, which all of ours are (arXiv:2205.10287).
+    """
+    number, options = process_count(), settings.training
+    larger = {"batch_size": number * options.batch_size, "learning_rate": number**0.5 * options.learning_rate}
+    return settings.model_copy(update={"training": options.model_copy(update=larger)})
 
 
 def rank() -> int:

@@ -11,16 +11,16 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ..config import Choice, Space, Study
 from ..data.dataset import CloudDataset
 from ..errors import InputError, TrainingError
-from ..files import open_own, write_json
+from ..files import open_own, read_json, write_json
 from ..metrics import OBJECTIVE, trial_metrics
-from ..models.inputs import sample_rows
 from .search_result import SEARCH, describe_search
 from .space import Parameters, check_space
-from .trial import TrialRecord, check_trial_name, run_trial, trial_settings
+from .trial import TrialRecord, check_trial_name, run_trial, trial_jets, trial_settings
 
 __all__ = ["parse_values", "run_cluster_trial"]
 
@@ -72,8 +72,8 @@ def run_cluster_trial(
     tuning, settings, place = study.tuning, study.models[study.tuning.model], folder / check_trial_name(name)
     check_space(settings, tuning.space)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SEARCH, describe_search(study, source="katib"))
-    training = training.select(sample_rows(len(training), tuning.max_jets or len(training), tuning.seed))
+    _describe(folder / SEARCH, describe_search(study, source="katib"))
+    training = trial_jets(training, tuning)
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
     record = run_trial(
         0, values, trial_settings(settings, values, tuning), training, validation, place,
@@ -83,6 +83,13 @@ def run_cluster_trial(
         raise TrainingError(f"trial {name} failed: {record.error}")
     _report(metrics_file, {metric: record.metrics[metric] for metric in trial_metrics() if metric in record.metrics})
     return record
+
+
+def _describe(path: Path, search: dict[str, Any]) -> None:
+    """Note what is searched, unless it is noted already: who has started the search knows more of it."""
+    known = read_json(path) if path.is_file() else {}
+    if {name: known.get(name) for name in search} != search:
+        write_json(path, search)
 
 
 def _report(path: Path, metrics: Mapping[str, float]) -> None:

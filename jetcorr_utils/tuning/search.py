@@ -12,19 +12,20 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 from ..config import Study
 from ..data.dataset import CloudDataset
 from ..extensions import source_files
 from ..files import atomic_path, known_shape, read_json, write_json
 from ..imported_code import code_key
-from ..models.inputs import sample_rows
 from ..training import TrainingResult, train
 from .search_result import SEARCH, SearchResult, describe_search, load_search
 from .space import check_space
+from .trial import RECORD, trial_jets
 from .trial_workers import Job, run_queue
 
-__all__ = ["search", "train_best"]
+__all__ = ["open_search", "search", "train_best"]
 
 
 def search(
@@ -69,9 +70,8 @@ def search(
     """
     folder, settings = Path(folder), study.models[study.tuning.model]
     check_space(settings, study.tuning.space)
-    _open_folder(study, folder, (training, validation))
-    # Selected here, so that the worker processes are given no more than they need.
-    training = training.select(sample_rows(len(training), study.tuning.max_jets or len(training), study.tuning.seed))
+    open_search(study, folder, (training, validation))
+    training = trial_jets(training, study.tuning)  # here, so that the worker processes are given no more than they need
     workers = workers or study.tuning.workers
     run_queue(Job(study, training, validation, folder, log_dir), workers, progress=progress, watch=watch)
     result = load_search(folder)
@@ -106,22 +106,31 @@ def train_best(
     return train(result.best_settings, training, validation, folder, log_dir=log_dir, progress=progress)
 
 
-def _open_folder(study: Study, folder: Path, datasets: tuple[CloudDataset, ...]) -> None:
+def open_search(
+    study: Study, folder: Path, datasets: tuple[CloudDataset, ...], source: Literal["local", "katib"] = "local"
+) -> None:
     """Make the folder ready: go on with the search that is in it if it is the same, else remove that one's trials."""
     tuning = study.tuning.model_dump(mode="json", exclude={"trials", "workers"})
     settings = study.models[study.tuning.model].model_dump(mode="json")
     code = code_key(Path(__file__).with_name("trial.py"), *source_files())
-    identity = {"tuning": tuning, "settings": settings, "data": [[d.key, len(d)] for d in datasets], "code": code}
+    identity: dict[str, Any] = {
+        "tuning": tuning,
+        "settings": settings,
+        "data": [[d.key, len(d)] for d in datasets],
+        "code": code,
+    }
+    if source != "local":
+        identity["source"] = source
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     known = _key_of(folder / SEARCH)
     if known not in (None, key):
         print(f"{folder}: holds another search, which is removed: study, data or code have changed", flush=True)
-        for path in folder.glob("[0-9][0-9][0-9]"):
-            shutil.rmtree(path)
+        for record in [*folder.glob("[0-9][0-9][0-9]"), *(path.parent for path in folder.glob(f"*/{RECORD}"))]:
+            shutil.rmtree(record, ignore_errors=True)
         for path in (*folder.glob("journal.jsonl*"), folder / "trials.csv"):
             path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SEARCH, {"key": key, **describe_search(study)})
+    write_json(folder / SEARCH, {"key": key, **describe_search(study, source)})
 
 
 def _key_of(file: Path) -> str | None:

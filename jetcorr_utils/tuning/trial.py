@@ -22,6 +22,7 @@ from ..data.dataset import CloudDataset
 from ..errors import InputError, JetcorrError
 from ..files import atomic_path, known_shape, read_json, write_json
 from ..metrics import OBJECTIVE
+from ..models.inputs import sample_rows
 from ..training import load_model, predict, read_history, train
 from .space import Parameters, apply_parameters
 from .trial_metrics import constant_error, response_metrics
@@ -29,7 +30,8 @@ from .trial_metrics import constant_error, response_metrics
 State = Literal["complete", "pruned", "constant", "failed"]
 
 __all__ = [
-    "RECORD", "PrunedTrial", "TrialRecord", "check_trial_name", "read_trial", "run_trial", "trial_settings",
+    "RECORD", "PrunedTrial", "TrialRecord", "check_trial_name", "read_trial", "run_trial", "trial_jets",
+    "trial_settings",
     "write_record",
 ]  # fmt: skip
 
@@ -80,6 +82,13 @@ def trial_settings(settings: ModelSettings, values: Parameters, tuning: TuningSe
     share = min(1.0, tuning.epochs / drawn.training.epochs)
     shortened = {"epochs": tuning.epochs, "max_jets": None, "warmup": share * drawn.training.warmup}
     return drawn.model_copy(update={"training": drawn.training.model_copy(update=shortened)})
+
+
+def trial_jets(training: CloudDataset, tuning: TuningSettings) -> CloudDataset:
+    """The jets that trials are trained on: all of them as they are, mapped from a cache, or a sample in memory."""
+    if tuning.max_jets is None or tuning.max_jets >= len(training):
+        return training
+    return training.select(sample_rows(len(training), tuning.max_jets, tuning.seed))
 
 
 def read_trial(folder: Path) -> TrialRecord | None:

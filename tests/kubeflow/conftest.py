@@ -52,9 +52,10 @@ def _fake(validator: ModuleType | None, folder: Path) -> Iterator[Callable[..., 
     """A function that starts a server, which ends with the context; the client of this process then talks to it."""
     with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as monkeypatch:
 
-        def start(**operators) -> FakeApi:
-            api = stack.enter_context(FakeApi(operators, validator.schemas() if validator else None))
-            path = str(api.kubeconfig(folder / "kubeconfig"))
+        def start(trainer: str = "2.3", account: str = "default-editor", **operators) -> FakeApi:
+            katib = validator.schemas()["kubeflow.org/v1beta1", "Experiment"] if validator else None
+            api = stack.enter_context(FakeApi(operators, katib, trainer))
+            path = str(api.kubeconfig(folder / "kubeconfig", account))
             monkeypatch.setenv("KUBECONFIG", path)
             monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", path)
             return api

@@ -40,8 +40,13 @@ def read_metrics(path: Path) -> dict[str, float]:
 
 def environment(**variables: object) -> dict[str, str]:
     """The variables of a pod: the programs of this environment first, a home that can be written."""
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    return {"PATH": path, "HOME": "/tmp", "OMP_NUM_THREADS": "1"} | {key: str(v) for key, v in variables.items()}
+    known = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(project_root())}
+    return known | {"HOME": "/tmp", "OMP_NUM_THREADS": "1"} | {key: str(v) for key, v in variables.items()}
+
+
+def condition(kind: str, **more: str) -> Resource:
+    """A condition of a status that holds."""
+    return {"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "", **more}
 
 
 def free_port() -> int:
@@ -106,7 +111,7 @@ def run_experiment(experiment: Resource, folder: Path, on_trial: Callable[[Trial
     """Run an experiment: random draws, as many trials at a time as it says, metrics read by the collector's rule."""
     spec, name = experiment["spec"], experiment["metadata"]["name"]
     generator = random.Random(spec["algorithm"]["algorithmSettings"][0]["value"])
-    draws = [{p["name"]: _draw(generator, p) for p in spec["parameters"]} for _ in range(spec["maxTrialCount"])]
+    draws = [{p["name"]: draw(generator, p) for p in spec["parameters"]} for _ in range(spec["maxTrialCount"])]
 
     def run(number: int) -> Trial:
         trial = _run_trial(spec["trialTemplate"], f"{name}-{number:02d}", draws[number], folder)
@@ -124,7 +129,7 @@ def best_trial(experiment: Resource, trials: list[Trial]) -> Trial:
     return min(trials, key=lambda trial: sign * trial.metrics[objective["objectiveMetricName"]])
 
 
-def _draw(generator: random.Random, parameter: Resource) -> str:
+def draw(generator: random.Random, parameter: Resource) -> str:
     """One value by the parameter's published type and range, as Katib's random suggestion service draws it."""
     space = parameter["feasibleSpace"]
     if "list" in space:

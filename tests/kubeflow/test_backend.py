@@ -5,6 +5,7 @@ The cluster is the fake API, with operators that do what Kubeflow Trainer, Katib
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -21,19 +22,20 @@ from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import ClusterError, InputError
 from jetcorr_utils.kubeflow.backends import on_cluster
 from jetcorr_utils.kubeflow.cluster_training import train_on_cluster
+from jetcorr_utils.kubeflow.manifests import Cluster
+from jetcorr_utils.kubeflow.manifests.pytorchjob import pytorch_job
+from jetcorr_utils.kubeflow.manifests.trainjob import train_command, train_job
 from jetcorr_utils.metrics import trial_metrics
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.training import load_result, train
+from jetcorr_utils.training.torchrun import with_kept_batch
 from jetcorr_utils.tuning import load_search, search_plots
 from tests.kubeflow.fake_api import FakeApi, Resource
-from tests.kubeflow.operators import TrainJob, Trial, best_trial, run_experiment, served
+from tests.kubeflow.operators import TrainJob, Trial, best_trial, condition, run_experiment, served
 
 EPOCHS = 15  # enough to be killed on the way
 TRIALS = 3
-
-
-def condition(kind: str, **more: str) -> dict:
-    return {"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "", **more}
+JOBSET = "jobset.sigs.k8s.io/jobset-name"  # the label that Trainer's pods have their job's name in
 
 
 @dataclass
@@ -50,8 +52,8 @@ class Operators:
         name = resource["metadata"]["name"]
         job = TrainJob(resource, self.folder)
         job.start()
-        if self.killed_at is None:
-            command = resource["spec"]["trainer"]["command"]
+        command = resource["spec"]["trainer"]["command"]
+        if self.killed_at is None and command[0] == "torchrun":
             state = Path(command[command.index("--out") + 1]) / "model" / "pfn" / "state.pt"
             while not state.is_file() or (epoch := torch.load(state, weights_only=True)["epoch"]) < 3:
                 time.sleep(0.02)
@@ -60,7 +62,8 @@ class Operators:
             job.start()
         failed = any(job.wait())
         kind = condition("Failed", reason="JobFailed") if failed else condition("Complete", reason="JobsCompleted")
-        api.pods = {f"{name}-node-0": (name, "Failed", (self.folder / "node-0.log").read_text()[-3000:])}
+        log = (self.folder / "node-0.log").read_text()[-3000:]
+        api.add_pod(f"{name}-node-0", {JOBSET: name}, log, owner=resource, phase="Failed")
         api.set_status("trainjobs", name, conditions=[kind])
 
     def experiment(self, api: FakeApi, resource: Resource) -> None:
@@ -103,13 +106,14 @@ def cluster_run(smoke_run, fake_cluster, tmp_path_factory) -> ClusterRun:
     """The notebooks 02, 03 and 05 with BACKEND = "kubeflow", in a copy of the smoke run on a volume of the cluster."""
     volume = tmp_path_factory.mktemp("volume")
     shutil.copytree(smoke_run.folder.path, volume / "results" / "smoke")
+    shutil.copytree(smoke_run.folder.path.parent / "data", volume / "data")
     operators = Operators(volume)
     api = fake_cluster(
         trainjobs=operators.train_job, experiments=operators.experiment, servingruntimes=lambda api, resource: None,
         inferenceservices=operators.inference_service,
     )  # fmt: skip
     settings = {
-        "data.directory": str(smoke_run.folder.path.parent / "data"), "models.pfn.training.epochs": EPOCHS,
+        "data.directory": str(volume / "data"), "models.pfn.training.epochs": EPOCHS,
         "models.pfn.training.patience": EPOCHS, "tuning.trials": TRIALS, "cluster.mount": str(volume),
         "cluster.parallel_trials": 2,
     }  # fmt: skip
@@ -122,9 +126,10 @@ def cluster_run(smoke_run, fake_cluster, tmp_path_factory) -> ClusterRun:
 @pytest.mark.slow
 def test_every_resource_was_made_and_none_stays_behind(cluster_run):
     kinds = [resource["kind"] for resource in cluster_run.api.made]
-    tuned = kinds.count("TrainJob") == 2  # the winner's, unless the study's own settings have won
-    assert kinds == ["TrainJob", "Experiment", *["TrainJob"] * tuned, "ServingRuntime", "InferenceService"]
-    assert not cluster_run.api.resources
+    tuned = kinds.count("TrainJob") == 3  # the winner's, unless the study's own settings have won
+    assert kinds[:3] == ["TrainJob", "TrainJob", "Experiment"]  # the training, the study's own trial, the search
+    assert kinds[3:] == [*["TrainJob"] * tuned, "ServingRuntime", "InferenceService"]
+    assert not cluster_run.api.ours()
 
 
 @pytest.mark.slow
@@ -178,25 +183,26 @@ def test_the_inference_service_gives_the_predictions_of_the_local_server(cluster
 def test_a_training_that_fails_ends_with_the_pods_last_words(fake_api, tmp_path):
     def fail(api, resource):
         name = resource["metadata"]["name"]
-        api.pods = {f"{name}-node-0-0": (name, "Failed", "jetcorr: data/none.root: there is no such file\n")}
+        log = "jetcorr: data/none.root: there is no such file\n"
+        api.add_pod(f"{name}-node-0-0", {JOBSET: name}, log, owner=resource, phase="Failed")
         api.set_status("trainjobs", name, conditions=[condition("Failed", reason="JobFailed")])
 
     api = fake_api(trainjobs=fail)
     study = load_study("smoke", {"cluster.mount": str(tmp_path)})
-    with pytest.raises(ClusterError, match=r"TrainJob jetcorr-smoke-pfn-\w+ failed: JobFailed\n.*\n.*no such file$"):
+    with pytest.raises(ClusterError, match=r"TrainJob smoke-pfn-\w+ failed: JobFailed\n.*\n.*no such file$"):
         train_on_cluster(study, RunFolder(tmp_path / "run"))
-    assert not api.resources
+    assert not api.ours()
 
 
-def test_jobs_run_as_the_user_who_owns_the_folder_and_see_the_study_as_it_is(fake_api, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.getuid", lambda: 1234)
+def test_jobs_run_as_the_user_of_all_pods_and_see_the_study_as_it_is(fake_api, tmp_path):
     api = fake_api(trainjobs=lambda api, resource: None)
     study = load_study("smoke", {"cluster.mount": str(tmp_path), "cluster.timeout": 1, "tuning.trials": 7})
     with pytest.raises(ClusterError, match="not done after 1 s"):
         train_on_cluster(study, RunFolder(tmp_path / "run"))
     (job,) = api.made
     patch = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
-    assert patch["template"]["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 1234
+    who = patch["template"]["spec"]["template"]["spec"]["securityContext"]
+    assert (who["runAsUser"], who["runAsGroup"], who["fsGroup"]) == (1000, 100, 100)
     command = job["spec"]["trainer"]["command"]
     written = load_study(command[command.index("--study") + 1])
     assert written.tuning.trials == 7
@@ -206,6 +212,48 @@ def test_jobs_run_as_the_user_who_owns_the_folder_and_see_the_study_as_it_is(fak
 def test_a_folder_outside_the_volume_is_refused_before_anything_is_made(tmp_path):
     with pytest.raises(InputError, match=rf"RUN_DIR {tmp_path}/run is not on the volume .* mounted at /mnt/jetcorr"):
         train_on_cluster(load_study("smoke"), RunFolder(tmp_path / "run"))
+
+
+def test_data_are_prepared_before_a_gpu_is_asked_for(fake_api, tmp_path, sample):
+    def complete(api, resource):
+        api.set_status("trainjobs", resource["metadata"]["name"], conditions=[condition("Complete")])
+
+    api = fake_api(trainjobs=complete)
+    study = load_study("smoke", {
+        "cluster.mount": str(tmp_path / "volume"), "cluster.gpus": 2, "data.files": str(sample),
+        "data.directory": str(tmp_path / "elsewhere"),
+    })  # fmt: skip
+    clouds = load_clouds(study.data, progress=False)
+    with pytest.raises(InputError, match="no training has ended here"):  # by these operators
+        train_on_cluster(study, RunFolder(tmp_path / "volume" / "run"), [clouds])
+    data, training = api.made
+    assert data["spec"]["trainer"]["command"][:2] == ["jetcorr", "prepare"]
+    assert "nvidia.com/gpu" not in data["spec"]["trainer"]["resourcesPerNode"]["limits"]
+    assert training["spec"]["trainer"]["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "2"
+    on_volume = study.data.model_copy(update={"directory": str(tmp_path / "volume" / "data")})
+    seen = load_clouds(on_volume, progress=False)
+    with pytest.raises(InputError, match="no training has ended here"):
+        train_on_cluster(study, RunFolder(tmp_path / "volume" / "run"), [seen])
+    assert len(api.made) == 3  # the pods see what is there already
+
+
+def test_threads_and_limits_follow_the_processors(fake_api, tmp_path):
+    for cpu, gpus, threads in (("4", 0, "4"), ("8", 2, "4"), ("500m", 0, "1"), ("2500m", 0, "2")):
+        for job in (train_job, pytorch_job):
+            text = json.dumps(job("job", ["true"], Cluster(cpu=cpu, gpus=gpus)))
+            assert f'{{"name": "OMP_NUM_THREADS", "value": "{threads}"}}' in text
+            assert text.count(f'"cpu": "{cpu}"') == 2  # asked for, and the limit
+
+
+def test_a_batch_that_each_process_keeps_has_the_rate_that_goes_with_it(monkeypatch):
+    monkeypatch.setattr("jetcorr_utils.training.torchrun.process_count", lambda: 4)
+    model = load_study("smoke").models["pfn"]
+    kept = with_kept_batch(model).training
+    assert kept.batch_size == 4 * model.training.batch_size
+    assert kept.learning_rate == 2 * model.training.learning_rate
+    place = Cluster().place("smoke")
+    assert train_command(place, batch="kept")[-4:-2] != train_command(place)[-4:-2]
+    assert "--batch" not in train_command(place)
 
 
 def test_an_unknown_backend_is_refused():

@@ -10,13 +10,14 @@ from kubeflow_katib_api import models
 from ...config import Choice, Interval, Space, Study
 from ...errors import InputError
 from ...metrics import trial_metrics
+from ..names import unique_name
 from .pytorchjob import CONTAINER as PYTORCH_CONTAINER
 from .pytorchjob import pytorch_job
 from .target import Cluster, Place
 from .trainjob import CONTAINER as TRAINER_CONTAINER
 from .trainjob import train_job
 
-__all__ = ["experiment", "trial_command"]
+__all__ = ["experiment", "own_trial_command", "trial_command"]
 
 METRICS_FILE = "/tmp/jetcorr-metrics/metrics.log"  # its folder becomes a volume that the collector shares
 ALGORITHMS = ("random", "tpe", "hyperband")
@@ -26,12 +27,13 @@ EPOCHS = "epochs"  # what hyperband gives more of to the better trials
 def experiment(
     study: Study,
     cluster: Cluster,
-    job: Literal["TrainJob", "PyTorchJob"] = "TrainJob",
+    job: Literal["TrainJob", "PyTorchJob"] | None = None,
     algorithm: str | None = None,
     *,
     name: str | None = None,
     place: Place | None = None,
     folder: str = "katib",
+    trials: int | None = None,
 ) -> dict[str, Any]:
     """An Experiment over `study.tuning.space`.
 
@@ -42,7 +44,7 @@ def experiment(
     cluster
         Names, images and sizes.
     job
-        What a trial is.
+        What a trial is; default: what the cluster's release has.
     algorithm
         "random", "tpe" or "hyperband"; default: `study.tuning.sampler`.
     name
@@ -51,24 +53,34 @@ def experiment(
         Where the trials find the study; default: in the image, by its name.
     folder
         Folder of the search in the run's folder.
+    trials
+        How many of the study's trials are left to be run; default: all. The draws are others than those before.
     """
+    trials = study.tuning.trials if trials is None else trials
+    job = job or cluster.release.job
     algorithm, place = algorithm or study.tuning.sampler, place or cluster.place(study.name)
     if algorithm not in ALGORITHMS:
         raise InputError(f"Katib algorithm {algorithm!r}: there are {', '.join(ALGORITHMS)}")
     spec = models.V1beta1ExperimentSpec(
-        objective=_objective(), algorithm=_algorithm(study, algorithm), parallel_trial_count=cluster.parallel_trials,
-        max_trial_count=study.tuning.trials, max_failed_trial_count=study.tuning.trials // 2 + 1,
+        objective=_objective(),
+        algorithm=_algorithm(study, algorithm, study.tuning.seed + study.tuning.trials - trials),
+        parallel_trial_count=cluster.parallel_trials, max_trial_count=trials, max_failed_trial_count=trials // 2 + 1,
         resume_policy="LongRunning", metrics_collector_spec=_collector(), parameters=_parameters(study, algorithm),
         trial_template=_template(study, cluster, job, trial_command(study, place, algorithm, folder)),
     )  # fmt: skip
-    variant = "" if job == "TrainJob" else "-pytorchjob"
-    metadata = models.IoK8sApimachineryPkgApisMetaV1ObjectMeta(
-        name=name or f"jetcorr-{study.name}{variant}", namespace=cluster.namespace
-    )
+    variant = () if job == "TrainJob" else ("pytorchjob",)
+    name = name or unique_name("jetcorr", study.name, *variant)
+    metadata = models.IoK8sApimachineryPkgApisMetaV1ObjectMeta(name=name, namespace=cluster.namespace)
     found = models.V1beta1Experiment(
         api_version="kubeflow.org/v1beta1", kind="Experiment", metadata=metadata, spec=spec
     )
     return found.to_dict()
+
+
+def own_trial_command(place: Place, name: str, folder: str, metrics: str) -> list[str]:
+    """The command of the trial with the study's own settings, which no experiment draws."""
+    arguments = ["--study", place.study, "--out", f"{place.run_dir}/{folder}", "--name", name, "--metrics", metrics]
+    return ["jetcorr", "trial", "--own", *arguments, *place.arguments]
 
 
 def trial_command(study: Study, place: Place, algorithm: str = "random", folder: str = "katib") -> list[str]:
@@ -88,7 +100,9 @@ def _template(study: Study, cluster: Cluster, job: str, command: list[str]) -> m
     _check_words(command, study)
     make = train_job if job == "TrainJob" else pytorch_job
     spec = make("", command, cluster)
-    del spec["metadata"]  # Katib names the trials
+    spec["metadata"] = {"labels": cluster.labels}  # Katib names the trials
+    if not cluster.labels:
+        del spec["metadata"]
     names = [models.V1beta1TrialParameterSpec(name="trialName", reference="${trialSpec.Name}")]
     names += [models.V1beta1TrialParameterSpec(name=_placeholder(n), reference=n) for n in study.tuning.space]
     if "${trialParameters." + EPOCHS + "}" in command:
@@ -123,11 +137,11 @@ def _objective() -> models.V1beta1ObjectiveSpec:
     )  # fmt: skip
 
 
-def _algorithm(study: Study, name: str) -> models.V1beta1AlgorithmSpec:
+def _algorithm(study: Study, name: str, seed: int) -> models.V1beta1AlgorithmSpec:
     if name == "hyperband":
         settings = {"resource_name": EPOCHS, "r_l": str(study.tuning.epochs), "eta": "3"}
     else:
-        settings = {"random_state": str(study.tuning.seed)}
+        settings = {"random_state": str(seed)}
     pairs = [models.V1beta1AlgorithmSetting(name=key, value=value) for key, value in settings.items()]
     return models.V1beta1AlgorithmSpec(algorithm_name=name, algorithm_settings=pairs)
 

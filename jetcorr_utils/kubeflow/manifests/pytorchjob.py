@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .target import Cluster
+from .target import NO_SIDECAR, Cluster
 
 __all__ = ["pytorch_job"]
 
@@ -22,9 +22,13 @@ def pytorch_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1)
     )  # fmt: skip
 
     def replicas(number: int) -> models.KubeflowOrgV1ReplicaSpec:
-        # Without the sidecar of a service mesh, which would keep the pod alive after the training.
-        metadata = V1ObjectMeta(annotations={"sidecar.istio.io/inject": "false"})
-        spec = V1PodSpec(containers=[container], volumes=cluster.volumes(), security_context=cluster.pod_security())
+        metadata = V1ObjectMeta(annotations=NO_SIDECAR)
+        spec = V1PodSpec(
+            containers=[container],
+            volumes=cluster.volumes(),
+            security_context=cluster.pod_security(),
+            image_pull_secrets=cluster.pull_secrets or None,
+        )
         pod = V1PodTemplateSpec(metadata=metadata, spec=spec)
         return models.KubeflowOrgV1ReplicaSpec(replicas=number, restart_policy="OnFailure", template=pod)
 
@@ -32,7 +36,7 @@ def pytorch_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1)
     job = models.KubeflowOrgV1PyTorchJob(
         api_version="kubeflow.org/v1",
         kind="PyTorchJob",
-        metadata=V1ObjectMeta(name=name, namespace=cluster.namespace),
+        metadata=V1ObjectMeta(name=name, namespace=cluster.namespace, labels=cluster.labels or None),
         spec=models.KubeflowOrgV1PyTorchJobSpec(
             pytorch_replica_specs=roles,
             nproc_per_node=str(max(cluster.gpus, 1)),

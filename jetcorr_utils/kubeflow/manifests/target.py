@@ -7,11 +7,14 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from ...config import ClusterSettings, Label
+from ...config import ClusterSettings, Image, Label
 from ...errors import InputError
+from ..releases import LATEST, RELEASES, Release
 
-__all__ = ["Cluster", "Place"]
+__all__ = ["NO_SIDECAR", "Cluster", "Place"]
 
+#: pods that talk to each other, or that end, do so without the proxy of a service mesh
+NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 
 
@@ -42,11 +45,19 @@ class Place:
 class Cluster(ClusterSettings):
     """The study's settings of the cluster, and the parts of a pod that follow from them.
 
-    `user` is the number of the user that trainings run as, where it is not for the image to say.
+    Attributes
+    ----------
+    user, group
+        Whom all pods run as: the image's own user, so that each can write what another has made.
+    found
+        The release that the API server was found to have, where the settings name none.
     """
 
     namespace: Label = "jetcorr"
-    user: int | None = None
+    image: Image = "jetcorr:latest"
+    user: int = 1000
+    group: int = 100
+    found: Release | None = None
 
     @classmethod
     def of(cls, settings: ClusterSettings, **changes: Any) -> Self:
@@ -66,10 +77,33 @@ class Cluster(ClusterSettings):
             raise InputError(f"{name} {changed.get(str(name))!r}: {first['msg']}") from None
 
     @property
+    def release(self) -> Release:
+        """The release of Kubeflow that resources are made for."""
+        return RELEASES[self.kubeflow] if self.kubeflow else self.found or LATEST
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of what asks for processors or GPUs: the queue of Kueue."""
+        return {"kueue.x-k8s.io/queue-name": self.queue} if self.queue else {}
+
+    @property
+    def pull_secrets(self) -> list[dict[str, str]]:
+        """The credentials of the image's registry, as a pod refers to them."""
+        return [{"name": name} for name in self.image_pull_secrets]
+
+    @property
     def resources(self) -> dict[str, dict[str, str]]:
-        """Requests and limits of a training's container; the processor has no limit, which would only throttle it."""
+        """Requests and limits of a training's container: equal, as a quota on limits wants them, and a node, too."""
         gpus = {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {}
-        return {"requests": {"cpu": self.cpu, "memory": self.memory} | gpus, "limits": {"memory": self.memory} | gpus}
+        amounts = {"cpu": self.cpu, "memory": self.memory} | gpus
+        return {"requests": dict(amounts), "limits": dict(amounts)}
+
+    @property
+    def threads(self) -> int:
+        """Threads of each process of a pod: its processors, shared by as many processes as there are GPUs."""
+        from kubernetes.utils import parse_quantity
+
+        return max(1, int(parse_quantity(self.cpu) / max(self.gpus, 1)))
 
     def environment(self) -> list[dict]:
         """Environment variables of every container of ours: the S3 secret, and a home that any user can write."""
@@ -77,7 +111,8 @@ class Cluster(ClusterSettings):
         s3 = {key: {"name": key, "valueFrom": {"secretKeyRef": {**source, "key": key}}} for key in KEYS}
         if self.s3_endpoint:
             s3["AWS_ENDPOINT_URL"] = {"name": "AWS_ENDPOINT_URL", "value": self.s3_endpoint}
-        return [{"name": "HOME", "value": "/tmp"}, *s3.values()]
+        threads = {"name": "OMP_NUM_THREADS", "value": str(self.threads)}
+        return [{"name": "HOME", "value": "/tmp"}, threads, *s3.values()]
 
     def volumes(self) -> list[dict]:
         """The volume of a pod."""
@@ -88,9 +123,9 @@ class Cluster(ClusterSettings):
         return [{"name": "jetcorr", "mountPath": self.mount}]
 
     def pod_security(self) -> dict[str, Any]:
-        """A pod of ours is nobody in particular; what it writes on the volume belongs to the group of all our pods."""
-        user = {"runAsUser": self.user} if self.user else {}
-        return {"runAsNonRoot": True, **user, "fsGroup": 100, "seccompProfile": {"type": "RuntimeDefault"}}
+        """Whom a pod of ours runs as, sidecars included; what it writes on the volume belongs to the group of all."""
+        who = {"runAsUser": self.user, "runAsGroup": self.group, "fsGroup": self.group}
+        return {"runAsNonRoot": True, **who, "seccompProfile": {"type": "RuntimeDefault"}}
 
     def container_security(self) -> dict[str, Any]:
         """Nor can a container of ours become more than that."""

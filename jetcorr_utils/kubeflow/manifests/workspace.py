@@ -6,6 +6,8 @@ from typing import Any
 
 from .target import KEYS, Cluster
 
+ACCOUNT = "default-editor"  # of each Kubeflow profile, with the role kubeflow-edit; pods have another by default
+
 __all__ = ["notebook_server", "pod_default", "s3_secret_template", "tensorboard", "volume_claim"]
 
 
@@ -54,17 +56,25 @@ def notebook_server(cluster: Cluster) -> dict[str, Any]:
         "env": [{"name": name, "value": value} for name, value in environment.items()], "resources": cluster.resources,
         "volumeMounts": cluster.mounts(), "securityContext": cluster.container_security(),
     }  # fmt: skip
-    pod = {"containers": [container], "volumes": cluster.volumes(), "securityContext": cluster.pod_security()}
+    pod = {
+        "serviceAccountName": ACCOUNT, "containers": [container], "volumes": cluster.volumes(),
+        "securityContext": cluster.pod_security(),
+    }  # fmt: skip
+    if cluster.pull_secrets:
+        pod["imagePullSecrets"] = cluster.pull_secrets
     found = _resource("kubeflow.org/v1", "Notebook", "jetcorr", cluster, {"template": {"spec": pod}})
     found["metadata"]["labels"] = {"access-jetcorr": "true"}
     return found
 
 
-def tensorboard(study: str, cluster: Cluster, logs: str | None = None) -> dict[str, Any]:
-    """TensorBoard on the run's logs: `logs` is a ``pvc://`` or ``s3://`` folder; default: that of the run."""
-    run = cluster.on_volume(cluster.place(study).run_dir)
-    spec = {"logspath": logs or f"pvc://{cluster.volume}/{run}/tensorboard"}
-    return _resource("tensorboard.kubeflow.org/v1alpha1", "Tensorboard", f"jetcorr-{study}", cluster, spec)
+def tensorboard(cluster: Cluster) -> dict[str, Any]:
+    """TensorBoard on the logs of all runs on the volume.
+
+    To be started when there is a run: Kubernetes would make the folder as root if it is missing. Logs on S3 it cannot
+    read: its pod gets no credentials, since the controller gives it no label that a PodDefault could select.
+    """
+    spec = {"logspath": f"pvc://{cluster.volume}/results"}
+    return _resource("tensorboard.kubeflow.org/v1alpha1", "Tensorboard", "jetcorr-logs", cluster, spec)
 
 
 def _resource(version: str, kind: str, name: str, cluster: Cluster, spec: dict[str, Any]) -> dict[str, Any]:

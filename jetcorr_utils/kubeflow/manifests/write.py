@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from ...config import Study
-from ...errors import InputError
 from ...files import write_text
+from ..names import unique_name
 from .experiment import experiment
 from .inference import inference_service, serving_runtime
 from .pytorchjob import pytorch_job
@@ -20,8 +20,8 @@ from .workspace import notebook_server, pod_default, s3_secret_template, tensorb
 
 __all__ = ["write_manifests"]
 
-#: what `kubectl apply -k` makes: the workspace. Trainings, searches and servers are started one by one.
-WORKSPACE = ("volume.yaml", "poddefault.yaml", "notebook.yaml", "tensorboard.yaml", "servingruntime.yaml")
+#: what `kubectl apply -k` makes: the workspace. Trainings, searches, servers and TensorBoard are started one by one.
+WORKSPACE = ("volume.yaml", "poddefault.yaml", "notebook.yaml", "servingruntime.yaml")
 
 
 def write_manifests(study: Study, out: str | Path, cluster: Cluster | None = None) -> list[Path]:
@@ -40,26 +40,16 @@ def write_manifests(study: Study, out: str | Path, cluster: Cluster | None = Non
     -------
     list of Path
         The files, one a resource, and `kustomization.yaml`, which applies the workspace.
-
-    Raises
-    ------
-    InputError
-        If the study's name cannot be part of a resource's name.
     """
     cluster = cluster or Cluster.of(study.cluster)
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?", study.name):
-        raise InputError(f"study {study.name!r}: resources need a name of lower-case letters, digits and '-' only")
-    place, name = cluster.place(study.name), f"jetcorr-{study.name}"
+    place, name = cluster.place(study.name), unique_name("jetcorr", study.name)
     resources: dict[str, dict[str, Any]] = {
         "volume.yaml": volume_claim(cluster),
         "poddefault.yaml": pod_default(cluster),
         "secret.template.yaml": s3_secret_template(cluster),
         "notebook.yaml": notebook_server(cluster),
-        "tensorboard.yaml": tensorboard(study.name, cluster),
-        "trainjob.yaml": train_job(name, train_command(place), cluster, cluster.nodes),
-        "pytorchjob.yaml": pytorch_job(name, train_command(place), cluster, cluster.nodes),
-        "experiment.yaml": experiment(study, cluster),
-        "experiment-pytorchjob.yaml": experiment(study, cluster, "PyTorchJob"),
+        "tensorboard.yaml": tensorboard(cluster),
+        **_trainings(study, cluster),
         "servingruntime.yaml": serving_runtime(cluster),
         "inferenceservice.yaml": inference_service(name, f"{place.run_dir}/model_repository", cluster),
         "kustomization.yaml": {
@@ -70,6 +60,22 @@ def write_manifests(study: Study, out: str | Path, cluster: Cluster | None = Non
         },
     }
     return [write_text(Path(out) / name, _yaml(resource)) for name, resource in resources.items()]
+
+
+def _trainings(study: Study, cluster: Cluster) -> dict[str, dict[str, Any]]:
+    """A distributed training and a search by the job that the release has; by both where no release is named."""
+    command, name = train_command(cluster.place(study.name), batch=cluster.batch), unique_name("jetcorr", study.name)
+    newer = {
+        "trainjob.yaml": train_job(name, command, cluster, cluster.nodes),
+        "experiment.yaml": experiment(study, cluster, "TrainJob"),
+    }
+    older = {
+        "pytorchjob.yaml": pytorch_job(name, command, cluster, cluster.nodes),
+        "experiment-pytorchjob.yaml": experiment(study, cluster, "PyTorchJob"),
+    }
+    if not cluster.kubeflow:
+        return newer | older
+    return newer if cluster.release.job == "TrainJob" else older
 
 
 class _Dumper(yaml.SafeDumper):
