@@ -118,8 +118,11 @@ class RunFolder:
 
     def show_all(self, figures: Iterable[tuple[str, StyledFigure]], needs: str) -> None:
         """Write and show figures that come with their names; if there are none, say which settings they need."""
-        shown = [self.show(figure, name) for name, figure in figures]
-        if not shown:
+        absent = True
+        for name, figure in figures:
+            self.show(figure, name)
+            absent = False
+        if absent:
             self._say_absent(needs)
 
     def show_table(self, table: pd.DataFrame | None, needs: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 
 from jetcorr_utils.environment import for_kernels, socket_parent
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.own_kernel import own_kernel
 from jetcorr_utils.processes import server_context
 from jetcorr_utils.style import save_figure, styled, subplots
 from jetcorr_utils.training import process_group
@@ -130,6 +132,16 @@ def test_sockets_lie_elsewhere_if_the_path_of_tmpdir_is_too_long(tmp_path, monke
     monkeypatch.setattr(tempfile, "tempdir", str(_long_folder(tmp_path)))
     assert str(socket_parent("s")) in ("/tmp", "/var/tmp")
     assert socket_parent("s" * 200) is None
+
+
+def test_a_kernel_of_a_batch_run_talks_over_sockets_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with own_kernel() as options:
+        manager = options["kernel_manager_class"](config=options["config"])
+        assert manager.transport == "ipc"
+        (folder,) = tmp_path.iterdir()
+        assert Path(manager.ip).parent == folder
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_processes_start_also_with_a_long_tmpdir(tmp_path, monkeypatch):

@@ -136,6 +136,5 @@ def _show(html_page: str) -> None:
     from IPython.display import HTML, display
 
     how = 'sandbox="allow-scripts" style="width:100%;height:95vh;border:0"'
-    how = 'sandbox="allow-scripts" style="width:100%;height:95vh;border:0"'
     frame = f'<iframe {how} srcdoc="{html.escape(html_page)}"></iframe>'
     display(HTML(frame))

@@ -90,7 +90,7 @@ def areas(
 
 
 @compiled
-def _ghosts(pt, eta, phi, offsets, place):
+def _ghosts(pt: NDArray, eta: NDArray, phi: NDArray, offsets: NDArray, place: NDArray) -> NDArray:
     """Number of ghosts in each jet (j,); `place` (E, rows, columns, 2) is where they lie in their cells."""
     rows, columns = place.shape[1], place.shape[2]
     width = 2 * np.pi / columns
@@ -115,7 +115,7 @@ def _ghosts(pt, eta, phi, offsets, place):
 
 
 @compiled
-def _joins(x, y, rivals):
+def _joins(x: float, y: float, rivals: NDArray) -> bool:
     """Whether a ghost at (x, y) from a jet joins it, and not one of `rivals`: x, y, squared ratio of pt."""
     own = x * x + y * y
     free = own < RADIUS * RADIUS

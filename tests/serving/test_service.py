@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import urllib.error
+
 import numpy as np
 import pytest
 
+from jetcorr_utils.addresses import open_directly
 from jetcorr_utils.errors import InputError, ServerError
 from jetcorr_utils.serving import open_service
 from jetcorr_utils.serving.server_environment import ENVIRONMENT_VARIABLE
@@ -19,6 +22,13 @@ def test_a_server_of_its_own_counts_and_stops(make_repository):
         service.predictors["pfn"].predict(some_clouds(30))
         wait_for(lambda: service.usage().loc["pfn", "jets"] >= 30, seconds=10)  # Triton answers first, then counts
     assert not server.running
+
+
+def test_a_server_of_its_own_answers_who_has_its_key_only(make_repository):
+    with open_service(make_repository("pfn")) as service:
+        url = f"http://{service.server.http_url}/v2/models/pfn/config"
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            open_directly(url, timeout=10)
 
 
 def test_metrics_of_a_server_that_died_name_its_log(make_repository, tmp_path):
