@@ -58,7 +58,7 @@ Of the jet: {", ".join(train.jet_columns)}.
 ## Training
 
 Loss: {_loss(training)}. {training.optimizer} with learning rate {training.learning_rate:g} ({training.schedule}
-schedule, warm-up of {training.warmup:g} epochs), batch size {training.batch_size}, gradients clipped at
+schedule, warm-up of {training.warmup:g} epoch{"" if training.warmup == 1 else "s"}), batch size {training.batch_size}, gradients clipped at
 {training.gradient_clip:g}, seed {training.seed}. Best epoch {result.best_epoch} of {len(result.history)}.
 
 ## Quality
