@@ -218,7 +218,7 @@ def plot_gain(
 
 
 def _mark_reach(ax: Axes, reach: Mapping[str, Any], metric: Metric, pt_bins: Sequence[str]) -> None:
-    """A grey line in each bin at the gain of a correction without flavour dependence: what noise alone makes of equal medians."""
+    """A grey line in each bin at the gain of a correction without flavour dependence, whose medians differ by noise."""
     known = [
         (place, reach[pt]["value"]) for place, pt in enumerate(pt_bins) if reach.get(pt, {}).get("value") is not None
     ]
