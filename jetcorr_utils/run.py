@@ -118,7 +118,9 @@ class RunFolder:
 
     def show_all(self, figures: Iterable[tuple[str, StyledFigure]], needs: str) -> None:
         """Write and show figures that come with their names; if there are none, say which settings they need."""
-        shown = [self.show(figure, name) for name, figure in figures]
+        shown = 0
+        for shown, (name, figure) in enumerate(figures, 1):
+            self.show(figure, name)
         if not shown:
             self._say_absent(needs)
 

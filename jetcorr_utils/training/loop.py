@@ -125,8 +125,9 @@ def train(
         if state is not None:
             run.load_state(state)
             _log.info("resumed the training in %s after epoch %d", folder, run.epoch)
-            for row in run.rows if callback is not None and reports.first else ():
-                callback(int(row["epoch"]), row)
+            if callback is not None and reports.first:
+                for row in run.rows:
+                    callback(int(row["epoch"]), row)
         saved = run.epoch
         with reports, stopping(lambda: f"stopped after epoch {saved} of {options.epochs}"):
             while not run.finished:
