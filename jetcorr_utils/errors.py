@@ -26,9 +26,13 @@ folder, a file in the place of a folder or the other way round."""
 class _OneLine(BaseException):
     """In a notebook the message alone is shown, and the traceback behind a click."""
 
+    _folded = False
+
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in the place of a traceback."""
-        if (ipython := sys.modules.get("IPython")) and hasattr(ipython.get_ipython(), "kernel"):
+        in_notebook = (ipython := sys.modules.get("IPython")) and hasattr(ipython.get_ipython(), "kernel")
+        if in_notebook and not self._folded:  # IPython asks more than once
+            self._folded = True
             from IPython.display import display
 
             text = html.escape("".join(traceback.format_exception(self)))

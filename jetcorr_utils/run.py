@@ -118,21 +118,25 @@ class RunFolder:
 
     def show_all(self, figures: Iterable[tuple[str, StyledFigure]], needs: str) -> None:
         """Write and show figures that come with their names; if there are none, say which settings they need."""
-        absent = True
+        shown = False
         for name, figure in figures:
             self.show(figure, name)
-            absent = False
-        if absent:
+            shown = True
+        if not shown:
             self._say_absent(needs)
 
     def show_table(self, table: pd.DataFrame | None, needs: str) -> None:
-        """Show a table, without the numbers of its rows; if there is none, say which settings it needs."""
+        """Show a table, its numbers with four digits and its rows without theirs.
+
+        If there is none, say which settings it needs.
+        """
         from IPython.display import display
 
         if table is None or not len(table):
             self._say_absent(needs)
         else:
-            display(table.style.hide() if isinstance(table.index, pd.RangeIndex) else table)
+            how: Any = {"index": False, "float_format": "{:.4g}".format, "na_rep": ""}
+            display({"text/html": table.to_html(**how), "text/plain": table.to_string(**how)}, raw=True)
 
     def _say_absent(self, needs: str) -> None:
         print(

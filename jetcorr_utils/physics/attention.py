@@ -66,7 +66,7 @@ def plot_class_dependence(clouds: CloudDataset, prediction: ArrayLike, title: st
         ax.axhline(0, color="0.5", linewidth=1, zorder=0)
         ax.set_xlabel(f"Share of {name}")
         ax.xaxis.set_major_locator(MaxNLocator(4))
-    axes[0].set_ylabel(r"Median $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$")
+    axes[0].set_ylabel(r"Median $\ln(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$")
     finish(axes[0], title, room=0.3, key=axes[-1], right="")
     axes[-1].set_title("13 TeV", loc="right", fontsize=15)
     return figure

@@ -155,7 +155,9 @@ def draw_particle_cloud(ax: Axes, jet: ak.Record) -> None:
         ax.scatter(x[~clustered], y[~clustered], s=area[~clustered], edgecolors=color, facecolors="none", marker=marker)
         ax.scatter([], [], s=60, color=color, marker=marker, label=name)
     ax.add_patch(Circle((0, 0), RADIUS, fill=False, color="0.4", linestyle="--"))
-    ax.set(xlim=(-0.75, 0.75), ylim=(-0.75, 0.75), xlabel=r"$\Delta\eta$", ylabel=r"$\Delta\phi$")
+    far = max([0.0, *(float(np.abs(ak.to_numpy(particles[name])).max(initial=0)) for name in ("PF_dEta", "PF_dPhi"))])
+    edge = min(max(1.1 * RADIUS, 1.1 * far), 0.75)  # no wider than what there is to be seen
+    ax.set(xlim=(-edge, edge), ylim=(-edge, edge), xlabel=r"$\Delta\eta$", ylabel=r"$\Delta\phi$")
     ax.set_aspect("equal", adjustable="box")
     flavour = flavour_name(int(paper_flavour(jet["hadronFlav"], jet["partonFlav"])))
     facts = {

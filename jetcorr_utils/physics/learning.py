@@ -124,8 +124,8 @@ def plot_prediction(target: ArrayLike, prediction: ArrayLike, title: str = "") -
     ax.errorbar(centers, medians, errors, fmt="o", color=COLOURS[1], label="Median prediction")
     ax.plot([bottom, top], [bottom, top], color="0.4", linestyle="--", linewidth=1, label="Prediction = truth")
     ax.set(
-        xlabel=r"True $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$",
-        ylabel=r"Predicted $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$", xlim=(low, high), ylim=(bottom, top),
+        xlabel=r"True $\ln(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$",
+        ylabel=r"Predicted $\ln(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$", xlim=(low, high), ylim=(bottom, top),
     )  # fmt: skip
     finish(ax, title)
     return figure

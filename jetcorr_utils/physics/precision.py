@@ -85,7 +85,7 @@ def plot_precision_cost(costs: Mapping[str, pd.DataFrame]) -> Figure:
         By model, as `precision_cost` returns them.
     """
     names = list(costs)
-    figure, axes = subplots(1, len(_PANELS), figsize=(20, 7))
+    figure, axes = subplots(1, len(_PANELS), figsize=(14.5, 6.0))
     for ax, (quantity, unit, label) in zip(axes, _PANELS, strict=True):
         for number, (model, table) in enumerate(costs.items()):
             variants = table.iloc[1:]
@@ -93,7 +93,7 @@ def plot_precision_cost(costs: Mapping[str, pd.DataFrame]) -> Figure:
             change, error = (unit * variants[f"{quantity}_{part}"] for part in ("change", "change_error"))
             draw_points(ax, model, names, x, change, error, capsize=4)
         ax.axhline(0, color="grey", linewidth=1)
-        ax.set_xticks(range(len(variants)), variants["variant"])
+        ax.set_xticks(range(len(variants)), variants["variant"], rotation=20)
         ax.set(xlim=(-0.6, len(variants) - 0.4), ylabel=label)
         ax.minorticks_off()
         low, high = ax.get_ylim()

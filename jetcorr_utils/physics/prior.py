@@ -124,7 +124,7 @@ def plot_prior_dependence(
 ) -> Figure:
     """Median response at a given corrected pt, for each spectrum; one panel for each correction."""
     figure, axes = subplots(
-        1, len(corrections), sharey=True, figsize=(1.2 + 5.2 * len(corrections), 6.0), squeeze=False
+        1, len(corrections), sharey=True, figsize=(1.2 + 4.0 * len(corrections), 5.4), squeeze=False
     )
     for ax, correction in zip(axes[0], corrections, strict=True):
         table = prior_profile(predictions, correction, powers, settings, eta_bin=eta_bin)

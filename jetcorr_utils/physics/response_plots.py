@@ -218,12 +218,12 @@ def plot_gain(
 
 
 def _mark_reach(ax: Axes, reach: Mapping[str, Any], metric: Metric, pt_bins: Sequence[str]) -> None:
-    """A grey line in each bin at the gain that a correction without flavour dependence would score."""
+    """A grey line in each bin at the gain of a correction without flavour dependence, whose medians differ by noise."""
     known = [
         (place, reach[pt]["value"]) for place, pt in enumerate(pt_bins) if reach.get(pt, {}).get("value") is not None
     ]
     for number, (place, value) in enumerate(known):
-        label = "If no dependence were left (noise alone)" if number == 0 else None
+        label = "Noise alone" if number == 0 else None
         ax.plot([place - 0.32, place + 0.32], [metric.scale * value] * 2, color="0.55", linewidth=2, label=label)
 
 

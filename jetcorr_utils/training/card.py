@@ -58,7 +58,7 @@ Of the jet: {", ".join(train.jet_columns)}.
 ## Training
 
 Loss: {_loss(training)}. {training.optimizer} with learning rate {training.learning_rate:g} ({training.schedule}
-schedule, warm-up of {training.warmup:g} epochs), batch size {training.batch_size}, gradients clipped at
+schedule, warm-up of {_epochs(training.warmup)}), batch size {training.batch_size}, gradients clipped at
 {training.gradient_clip:g}, seed {training.seed}. Best epoch {result.best_epoch} of {len(result.history)}.
 
 ## Quality
@@ -103,6 +103,10 @@ def _table(rows: dict[str, object], first: str = "setting", second: str = "value
 def _loss(training: TrainingSettings) -> str:
     loss = f"mean absolute error + {training.resolution_weight:g} × quantile loss"
     return loss + (f" + {training.flavour_balance:g} × flavour balance" if training.flavour_balance else "")
+
+
+def _epochs(number: float) -> str:
+    return f"{number:g} epoch{'' if number == 1 else 's'}"
 
 
 def _selection(dataset: CloudDataset) -> str:

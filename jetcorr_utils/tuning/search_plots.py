@@ -95,7 +95,7 @@ def plot_parallel_coordinates(result: SearchResult, metrics: Sequence[str] | Non
     """
     table = result.complete
     columns = [*result.space, *_measured(table, metrics)]
-    figure, ax = subplots(figsize=(1.7 * len(columns) + 1.5, 6.6))
+    figure, ax = subplots(figsize=(1.35 * len(columns) + 1.5, 6.0))
     scaled = pd.DataFrame({name: _axis(ax, i, table[name], result) for i, name in enumerate(columns)})
     norm = Normalize(table[OBJECTIVE].min(), table[OBJECTIVE].max())
     colours = ScalarMappable(norm, MAP)
@@ -287,7 +287,7 @@ def _axis(ax: Axes, position: int, column: pd.Series, result: SearchResult) -> p
     ax.axvline(position, color="black", linewidth=1, zorder=0)
     for label, place in ticks.items():
         ax.annotate(
-            str(label), (position, (place - low) / width), (5, 4), textcoords="offset points", size=12,
+            str(label), (position, (place - low) / width), (5, 4), textcoords="offset points", size=14,
             bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75}, zorder=4,
         )  # fmt: skip
     return (numbers - low) / width
