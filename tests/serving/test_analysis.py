@@ -383,7 +383,9 @@ class Varied(processor.ProcessorABC):
 
 def _varied(path, corrector, executor):
     run = processor.Runner(executor, schema=PFNanoAODSchema, chunksize=5)
-    found = {name: column.value for name, column in run({"dy": [str(path)]}, Varied(corrector), "Events").items()}
+    found = {
+        name: column.value for name, column in run({"dy": [str(path)]}, Varied(corrector), treename="Events").items()
+    }
     for key in ("event", "met event"):  # executors give chunks in any order
         order = np.argsort(found[key], kind="stable")
         names = [name for name in found if name.startswith("met") == key.startswith("met")]
