@@ -67,6 +67,7 @@ def test_factors_by_hand():
 def test_the_command_prints_the_table(path, real_data):
     answer = CliRunner().invoke(main, ["results", str(path)])
     assert answer.exit_code == 0
+    assert "it has CMS's own regressions pnet and upart" in describe(path).reason
     assert "| UParT of CMS | without | 30-inf | all | 896 |" in answer.output
     assert "generator jets, which have no neutrinos" in answer.output
     with pytest.raises(InputError, match=r"pfnano\.root: has none of CMS's regressions"):
