@@ -277,5 +277,4 @@ def test_planted_wrong_puppi_weights_are_found_and_named(real_data, tmp_path, ca
     one = with_weights(real_data, tmp_path / "one.root", lambda pt: ak.where(pt == ak.max(pt), 0.5, 1.0))
     assert len(load(one)) == len(clouds) - 1
     assert "1 of 36 jets have candidates that do not sum up to the jet" in caplog.text
-    with pytest.raises(InputError, match="no jets are left"):
-        load(wrong, tolerated_strangers=1)
+    assert len(load(wrong, tolerated_strangers=1)) == 1  # the others are left out
