@@ -357,7 +357,8 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @main.command()
 @FILES
 @EXTENSION
-@click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL.")
+@click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL; "
+              "or regressions, for those of CMS alone.")  # fmt: skip
 @click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1024, help="Jets in a request.")
 @click.option("--outside", type=click.Choice(["correct", "keep"]), default="correct",

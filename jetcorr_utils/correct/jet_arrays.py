@@ -22,7 +22,7 @@ from ..data.dataset import Clouds, clouds_from_jets
 from ..data.drift import DriftCheck
 from ..data.features import TABLE_COLUMNS, table
 from ..data.ranges import factors_within, inputs_within
-from ..data.selection import own_particles, reasons
+from ..data.selection import EMPTY, own_particles, reasons
 from ..errors import InputError
 from ..inference.predictor import Predictor
 from ..jerc import is_variation
@@ -130,7 +130,7 @@ def columns_needed(predictors: Mapping[str, Predictor]) -> dict[str, Any]:
     """What `data.read_block` has to read for `correct_chunk`: columns of jets and particles, and which particles."""
     metadata = [predictor.metadata for predictor in predictors.values()]
     features = [features_of(entry) for entry in metadata]
-    particles = [*(name for each in features for name in particle_columns(each)), "PF_fromAK4Jet"]
+    particles = [*(name for each in features for name in particle_columns(each)), "PF_fromAK4Jet", "PF_pT"]
     scalars = [*(name for each in features for name in jet_columns(each)), *TABLE_COLUMNS, "jetMass", "jetPhi"]
     own = all(entry.get("candidates", "jet") == "jet" for entry in metadata)
     return {
@@ -149,12 +149,17 @@ def correct_chunk(
 ) -> CorrectedChunk:
     """Correct those jets that all models can correct; parameters as in `correct_jets`, and what they come from.
 
+    Without predictors, jets need no candidates: what is known of them is written, CMS's own regressions among it.
+
     Raises
     ------
     InputError
         If candidates are those of another jet; whether too many are strange is for the caller to say, of all chunks.
     """
     taken, problems = {}, np.full(len(jets), "", dtype=object)
+    if not predictors:
+        for reason, hit in reasons(jets).items():
+            problems[hit] = "" if reason == EMPTY else reason
     for name, predictor in predictors.items():
         taken[name], found = _usable(jets, predictor.metadata)
         problems = np.where(problems == "", found, problems)
@@ -165,11 +170,12 @@ def correct_chunk(
             for name, predictor in predictors.items()
         }
 
-    inputs, first = clouds(), next(iter(predictors))
-    strange, tally = strangers(inputs[first], taken[first], problems == "", where)
-    if strange.any():
-        problems[np.flatnonzero(problems == "")[strange]] = STRANGERS
-        inputs = clouds()
+    inputs, tally = clouds(), Counter[str]()
+    for first in list(predictors)[:1]:
+        strange, tally = strangers(inputs[first], taken[first], problems == "", where)
+        if strange.any():
+            problems[np.flatnonzero(problems == "")[strange]] = STRANGERS
+            inputs = clouds()
     good = problems == ""
     chunk = CorrectedChunk({}, good, Counter(problems[~good].tolist()), tally=tally)
     if not good.any():

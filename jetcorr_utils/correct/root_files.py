@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 255  # bytes of a file's name, on all the usual file systems
 
+REGRESSIONS_ONLY = "regressions"
+"""In place of a model: CMS's own regressions alone, of files whose jets need no candidates."""
 CHUNK = 20_000
 """Jets that are read, corrected and written at a time."""
 MOST_DRIFTS = 5
@@ -149,7 +151,7 @@ def correct_files(
     inputs
         JetNTuple files, or NanoAOD or Delphes files with particle-flow candidates; or patterns of them.
     model
-        What `open_predictors` takes, or predictors by name.
+        What `open_predictors` takes, or predictors by name; `REGRESSIONS_ONLY` for no network.
     out
         The ROOT file to write: tree `jets`, see `predictions`; ``<model>_in_range`` tells whether a jet is within the
         range of the model's training jets. Where all files have CMS's own regressions, these (`REGRESSIONS`, without
@@ -204,17 +206,21 @@ def correct_files(
         regressions = tuple(REGRESSIONS)
         for path in paths:
             info = describe(path, collection)
-            if not info.usable and info.reason != EMPTY:
+            without = model == REGRESSIONS_ONLY and info.regressions
+            if not info.usable and info.reason != EMPTY and not without:
                 raise InputError(f"{path}: {info.reason}")
             jets[path] = info.jets
             regressions = tuple(name for name in regressions if name in info.regressions)
+        if model == REGRESSIONS_ONLY and not regressions:
+            known = ", ".join(known.columns[0] for known in REGRESSIONS.values())
+            raise InputError(f"--model {REGRESSIONS_ONLY}: the files have none of CMS's own in common (Jet_{known})")
         blocks = list_blocks(paths, step_size, collection)
         options = {"batch_size": batch_size, "outside": outside}
         standard = {"official": tuple(map(str, official)), "corrections": corrections, "regressions": regressions}
         needed = columns_needed(predictors) | standard
         begun = time.monotonic()
         chunks = stack.enter_context(_corrected(blocks, model, predictors, workers, shared_memory, needed, options))
-        names = tuple(predictors)
+        names = tuple(predictors) or regressions
         report = CorrectionReport(Path(out), names, empty=tuple(path for path, number in jets.items() if not number))
         writer = stack.enter_context(predictions_file(out))
         bar = stack.enter_context(tqdm(total=sum(jets.values()), unit="jet", desc="correcting", disable=not progress))
@@ -283,7 +289,7 @@ def _opened(
         yield dict(model)
         return
     with ExitStack() as stack:
-        predictors = open_predictors(model, shared_memory=shared_memory)
+        predictors = _open(model, shared_memory=shared_memory)
         for predictor in predictors.values():
             stack.callback(predictor.close)
         yield predictors
@@ -314,6 +320,11 @@ def _corrected(
             yield in_order(pool, _correct_block, blocks, ahead=workers + 1)
 
 
+def _open(model: str | Path, **options: Any) -> dict[str, Predictor]:
+    """The predictors of a model; none where only CMS's regressions are asked for."""
+    return {} if model == REGRESSIONS_ONLY else open_predictors(model, **options)
+
+
 @dataclass
 class _Worker:
     """What a worker process keeps from one block to the next."""
@@ -333,7 +344,7 @@ def _start_worker(
     options: dict[str, Any],
 ) -> None:  # fmt: skip
     global _worker
-    predictors = open_predictors(model, threads=threads, shared_memory=shared_memory)
+    predictors = _open(model, threads=threads, shared_memory=shared_memory)
     _worker = _Worker(predictors, needed, options)
     _worker.same = {name: predictor.metadata for name, predictor in predictors.items()} == notes
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import numpy as np
 import uproot
 
 from ..addresses import refuse_secrets
@@ -19,9 +20,10 @@ from ..errors import InputError
 from ..files import refuse_special
 from ..jec import correct_jets, load_official
 from ..jerc import CorrectionsChoice
-from ..jets.columns import FEATURE_SETS, JETS, PARTICLES, Candidates
+from ..jets.columns import FEATURE_SETS, JETS, PARTICLES, Candidates, jet_columns, particle_columns
 from ..jets.regressions import REGRESSIONS, regressions_in
-from .belonging import MANY
+from .belonging import DISTANCE, MANY, TYPICAL, candidate_sums
+from .dataset import clouds_from_jets
 from .formats import FORMATS, ROOT, format_of
 from .nanoaod import AK4
 from .reader import JetReader
@@ -149,10 +151,11 @@ def describe(path: str | Path, collection: str = AK4) -> FileInfo:
             lost = {name: source.lacks(name) for name in FEATURE_SETS}
             notes = [f"features: {' and '.join(name for name in lost if not lost[name])}"]
             notes += [f"not {name}: no {', '.join(lacks)}" for name, lacks in lost.items() if lacks]
-            notes += [*_notes(source.filled), *source.remarks, *_notes_on_pt(source)]
+            notes += [*_notes(source.filled), *source.remarks, *_notes_on_pt(source), *_notes_on_sums(source)]
             found = regressions_in(source.columns)
             if found:
-                notes.append(f"has CMS's own regressions: {', '.join(found)}")
+                own = f"has CMS's own regressions {' and '.join(found)}, which `jetcorr results` measures"
+                notes, reason = [*notes, own], reason if usable else f"{reason}; it {own}"
             return FileInfo(path, source.format, source.jets, usable, reason, tuple(notes) if usable else (), found)
     except InputError as error:
         return FileInfo(path, "unknown", 0, False, str(error).removeprefix(f"{path}: "))
@@ -177,6 +180,26 @@ def _notes_on_pt(source: JetReader) -> list[str]:
         if len(jets) >= MANY
     ]
     return ["its jets have no standard corrections: jetPt is the raw pt"] if any(raw) else []
+
+
+def _notes_on_sums(source: JetReader) -> list[str]:
+    """How far the candidates of the first jets sum up to other momenta than theirs, where links say whose they are."""
+    stop = min(source.entries, source.entries_of(1000))
+    if not (source.attached and source.has_candidates and stop):
+        return []
+    jets = next(source.iterate(_ALL, jet_columns("open"), particle_columns("open"), "jet", stop=stop))
+    ratio, d_eta, d_phi = candidate_sums(clouds_from_jets(jets, "open"))
+    judged = ~np.isnan(ratio)
+    if not judged.any():
+        return []
+    difference = np.abs(ratio[judged] - 1)
+    away = np.hypot(d_eta, d_phi)[judged] >= DISTANCE
+    share = np.mean((difference > TYPICAL) | away)
+    note = (
+        f"the candidates of the first {judged.sum()} jets sum up to a pt that differs from the raw one by "
+        f"{np.median(difference):.1%} (median); for {share:.0%} of the jets by more than {TYPICAL:.0%}, or in direction"
+    )
+    return [note]
 
 
 def iterate_jets(

@@ -13,6 +13,7 @@ from jetcorr_utils.cli import main
 from jetcorr_utils.correct import correct_files
 from jetcorr_utils.data import describe, read_jets
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.jerc import CorrectionsChoice
 from jetcorr_utils.jets.regressions import REGRESSIONS, regressed
 from jetcorr_utils.physics.peers import peer_gains
 from tests.networks import exported
@@ -67,6 +68,7 @@ def test_factors_by_hand():
 def test_the_command_prints_the_table(path, real_data):
     answer = CliRunner().invoke(main, ["results", str(path)])
     assert answer.exit_code == 0
+    assert "it has CMS's own regressions pnet and upart" in describe(path).reason
     assert "| UParT of CMS | without | 30-inf | all | 896 |" in answer.output
     assert "generator jets, which have no neutrinos" in answer.output
     with pytest.raises(InputError, match=r"pfnano\.root: has none of CMS's regressions"):
@@ -96,3 +98,29 @@ def test_regressions_are_models_in_corrected_files(real_data, tmp_path):
     correct_files([path, source], exported("pfn"), tmp_path / "both.root", progress=False)
     with uproot.open(tmp_path / "both.root") as file:
         assert "pnet_pt" not in file["jets"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_regressions_alone_need_no_candidates(path, real_data, tmp_path, workers):
+    """NanoAODv15 as it is: the official correction, its uncertainty, and both regressions relative to it."""
+    choice = CorrectionsChoice(str(real_data / "jet_jerc_2018UL_NanoV15.json.gz"), uncertainties=("Total",))
+    options = {"corrections": choice, "workers": workers, "step_size": 1000, "progress": False}
+    report = correct_files([path], "regressions", tmp_path / "out.root", **options)
+    assert report.models == ("pnet", "upart")
+    with uproot.open(tmp_path / "out.root") as file:
+        table = file["jets"].arrays(library="np")
+    jets = read_jets(path)
+    official = choice.load().apply(jets)
+    good = np.isfinite(ak.to_numpy(official["jetPt"]))
+    np.testing.assert_allclose(table["jetPt"], official["jetPt"][good], rtol=1e-6)
+    np.testing.assert_allclose(table["JES_Total_up"], official["JES_Total_up"][good], rtol=1e-6)
+    corr = ak.to_numpy(jets["PNetRegPtRawCorr"])[good]
+    there = corr > 0
+    np.testing.assert_allclose(table["pnet_pt"][there], (corr * table["jetRawPt"])[there], rtol=1e-5)
+    np.testing.assert_allclose(table["pnet_pt"][~there], table["jetPt"][~there], rtol=1e-6)
+    assert report.corrected == good.sum() > 1600
+
+
+def test_a_file_without_regressions_is_refused_for_these(real_data, tmp_path):
+    with pytest.raises(InputError, match="--model regressions: the files have none of CMS's own in common"):
+        correct_files([real_data / "pfnano.root"], "regressions", tmp_path / "out.root", progress=False)

@@ -57,8 +57,8 @@ ALLOWED = {
     "export/__init__.py": {"importlib.import_module: runs a module by name"},
     "architectures.py": {"pkgutil.resolve_name: runs a module by name"},
 }
-"""Between a process and its workers: by a pipe that nobody else can write to. What a study's owner names, and modules of
-ours by tables of ours.
+"""Between a process and its workers: by a pipe that nobody else can write to. What a study's owner names, and modules
+of ours by tables of ours.
 """
 SHELL = {
     r"\beval\b|\bsource <|(ba|da)?sh -c\b": "runs text",
