@@ -26,11 +26,12 @@ from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError
 
 from ..errors import ClusterError, InputError, JetcorrError
+from .pipeline_parameters import IMAGE
 from .releases import has_kind
 from .states import KINDS, progress
 from .trouble import Pod, cannot_start, hindrance, oldest_failure
 
-__all__ = ["Connection", "OwnPod", "RemovedError", "Resource", "connect", "exit_when_terminated"]
+__all__ = ["Connection", "OwnPod", "RemovedError", "Resource", "connect", "exit_when_terminated", "own_image"]
 
 T = TypeVar("T")
 
@@ -172,6 +173,14 @@ def _own_pod(core: client.CoreV1Api, namespace: str) -> OwnPod | None:
         return None
     images = [one.image for one in pod.spec.containers if one.name not in SIDECARS]
     return OwnPod(name, pod.metadata.uid, images[0]) if images else None
+
+
+def own_image() -> str | None:
+    """The image of the pod that this process runs in, as the cluster says, or else the server's environment."""
+    with contextlib.suppress(InputError):
+        if (pod := connect().pod) is not None:
+            return pod.image
+    return os.environ.get(IMAGE)
 
 
 def _items(call: Callable[..., Any], namespace: str, **options: Any) -> list[dict[str, Any]]:

@@ -16,9 +16,10 @@ from tqdm.auto import tqdm
 from ..errors import InputError
 from ..files import write_text
 from ..notebooks import NOTEBOOKS
+from .cluster import own_image
 from .local import PipelineError
 from .pipeline import adapt_pipeline
-from .pipeline_parameters import DEFAULTS, IMAGE, check_parameters
+from .pipeline_parameters import DEFAULTS, check_parameters
 from .releases import LATEST, Release, Version, parse_version
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def submit(
     check_parameters(study, run_dir, data_dir, backend)
     client = connect(host, token=token, cookies=cookies)
     version = release.pipelines if release else _version(client)
-    image = image or os.environ.get(IMAGE)
+    image = image or own_image()
     compiled = adapt_pipeline(pipeline.read_text(encoding="utf-8"), version or LATEST.pipelines, image=image)
     arguments = {"study": study, "run_dir": run_dir, "data_dir": data_dir, "backend": backend}
     with tempfile.TemporaryDirectory() as folder:

@@ -31,8 +31,7 @@ State = Literal["complete", "pruned", "constant", "failed"]
 
 __all__ = [
     "RECORD", "PrunedTrial", "TrialRecord", "check_trial_name", "read_trial", "run_trial", "trial_jets",
-    "trial_settings",
-    "write_record",
+    "trial_settings", "write_record",
 ]  # fmt: skip
 
 RECORD = "trial.json"

@@ -14,7 +14,7 @@ import pytest
 
 from jetcorr_utils.config import load_study, project_root
 from jetcorr_utils.errors import ClusterError, InputError
-from jetcorr_utils.kubeflow.cluster import Resource, connect
+from jetcorr_utils.kubeflow.cluster import Resource, connect, own_image
 from jetcorr_utils.kubeflow.manifests import Cluster
 from jetcorr_utils.kubeflow.manifests.experiment import experiment
 from jetcorr_utils.kubeflow.manifests.inference import inference_service, serving_runtime
@@ -330,12 +330,15 @@ def test_a_resource_goes_with_the_pod_that_made_it_and_has_its_image(fake_api, m
         {"name": "istio-proxy", "image": "istio"}, {"name": "main", "image": "registry/jetcorr:3"}
     ]  # fmt: skip
     monkeypatch.setenv("POD_NAME", "step")
+    monkeypatch.setenv("KALE_DEFAULT_BASE_IMAGE", "jetcorr:latest")  # what the image says of itself
     connection = connect()
-    assert connection.pod.image == "registry/jetcorr:3"
+    assert connection.pod.image == own_image() == "registry/jetcorr:3"
     Resource(connection, JOB, RUN_DIR).__enter__()  # and its process is killed
     assert api.exists("trainjobs", "job")
     api.delete("pods", "step")
     assert not api.exists("trainjobs", "job")
+    monkeypatch.delenv("POD_NAME")
+    assert own_image() == "jetcorr:latest"
 
 
 def test_what_a_killed_process_left_is_taken_over_where_the_same_is_asked_for(fake_api, monkeypatch):
