@@ -461,7 +461,7 @@ def _mistake(settings: Any, found: Mapping[str, Any]) -> str:
 
     where, what = " ".join(_path(settings, found["loc"]).split()), found["msg"].removeprefix("Value error, ")
     if found["type"] == "extra_forbidden":
-        what = f"there is no such setting{did_you_mean(where)}"
+        what = f"there is no such setting{did_you_mean(Study, where)}"
     return what if not where or what.startswith(where) else f"{where}: {what}"
 
 
