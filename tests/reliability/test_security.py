@@ -216,14 +216,14 @@ def test_no_script_splits_a_path_or_runs_a_part_of_it():
     assert result.returncode == 0, result.stdout
 
 
-def test_every_step_of_the_pipeline_starts_by_the_same_command_as_nobody():
+def test_every_step_of_the_pipeline_starts_by_the_same_command_as_a_normal_user():
     """The command takes no parameter: these come as JSON, in an argument of their own."""
     pipeline, platform = yaml.safe_load_all(PIPELINE.read_text(encoding="utf-8"))
     containers = [executor["container"] for executor in pipeline["deploymentSpec"]["executors"].values()]
     assert len({tuple(container["command"][:-1]) for container in containers}) == 1
     assert {argument for container in containers for argument in container["args"] if "{" in argument} == {"{{$}}"}
     for settings in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
-        assert settings["securityContext"] == {"runAsUser": "65534", "runAsGroup": "0", "runAsNonRoot": True}
+        assert settings["securityContext"] == {"runAsUser": "1000", "runAsGroup": "100", "runAsNonRoot": True}
 
 
 def test_servers_listen_on_this_machine_only():
