@@ -219,9 +219,10 @@ def info(files: tuple[str, ...], collection: str) -> None:
 @click.argument("path", default="")
 def list_settings(path: str) -> None:
     """Print every setting of a study, or those below a dotted PATH such as `tuning`: name, default, meaning."""
+    from .config import Study
     from .settings_help import settings_text
 
-    click.echo(settings_text(path))
+    click.echo(settings_text(Study, path))
 
 
 @main.command()

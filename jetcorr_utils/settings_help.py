@@ -10,7 +10,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from .architectures import ARCHITECTURES, NetworkSettings
-from .config import Study
 from .errors import InputError
 from .settings import Settings
 
@@ -35,12 +34,12 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def known_settings() -> Iterator[Setting]:
-    """All settings, in the order of the study; those of the networks for each architecture that has them."""
-    yield from _of_class(Study, "", None)
+def known_settings(study: type[Settings]) -> Iterator[Setting]:
+    """All settings, in the order of the class `config.Study`; those of the networks for each architecture."""
+    yield from _of_class(study, "", None)
 
 
-def settings_text(path: str = "") -> str:
+def settings_text(study: type[Settings], path: str = "") -> str:
     """The settings at or below a dotted path, such as ``models.pfn.training``, as a table for a terminal.
 
     Raises
@@ -49,25 +48,25 @@ def settings_text(path: str = "") -> str:
         If there is none.
     """
     wanted = path.strip(".").split(".") if path else []
-    found = [setting for setting in known_settings() if _is_below(setting.name, wanted)]
+    found = [setting for setting in known_settings(study) if _is_below(setting.name, wanted)]
     if not found:
-        raise InputError(f"settings {path}: there is none of this name{did_you_mean(path)}")
+        raise InputError(f"settings {path}: there is none of this name{did_you_mean(study, path)}")
     widths = [max(len(setting[column]) for setting in found) for column in (0, 1)]
     rows = (f"{setting.name:{widths[0]}}  {setting.default:{widths[1]}}  {setting.meaning}" for setting in found)
     return "\n".join(row.rstrip() for row in rows)
 
 
-def did_you_mean(path: str) -> str:
+def did_you_mean(study: type[Settings], path: str) -> str:
     """A part of a sentence that names the setting nearest to one that does not exist; empty if none is near."""
     *parents, last = path.split(".")
     beside = {
         setting.name.split(".")[len(parents)]: None
-        for setting in known_settings()
+        for setting in known_settings(study)
         if _is_below(setting.name, parents) and setting.name.count(".") >= len(parents)
     }
     if near := difflib.get_close_matches(last, beside, 1, 0.6):
         return f"; did you mean {'.'.join([*parents, near[0]])}?"
-    elsewhere = [setting.name for setting in known_settings() if setting.name.split(".")[-1] == last]
+    elsewhere = [setting.name for setting in known_settings(study) if setting.name.split(".")[-1] == last]
     return f"; did you mean {elsewhere[0]}?" if elsewhere else ""
 
 

@@ -6,13 +6,13 @@ import pytest
 from click.testing import CliRunner
 
 from jetcorr_utils.cli import main
-from jetcorr_utils.config import load_study
+from jetcorr_utils.config import Study, load_study
 from jetcorr_utils.errors import InputError, StudyError
 from jetcorr_utils.settings_help import known_settings, settings_text
 
 
 def test_every_setting_has_a_meaning_and_every_setting_of_a_study_is_listed():
-    settings = {setting.name: setting for setting in known_settings()}
+    settings = {setting.name: setting for setting in known_settings(Study)}
     assert not [name for name, setting in settings.items() if not setting.meaning]
     dumped = load_study("smoke").model_dump(mode="json")
     for section in ("data", "tuning", "export", "serving", "physics", "cluster"):
@@ -23,13 +23,13 @@ def test_every_setting_has_a_meaning_and_every_setting_of_a_study_is_listed():
 
 
 def test_the_settings_below_a_path():
-    lines = settings_text("models.pfn.training").splitlines()
+    lines = settings_text(Study, "models.pfn.training").splitlines()
     assert lines[0].split()[:2] == ["models.<name>.training.epochs", "15"]
     assert all(line.startswith("models.<name>.training.") for line in lines)
-    assert "30.0" in settings_text("data.selection.min_pt")
-    assert "GeV" in settings_text("data.selection.min_pt")
+    assert "30.0" in settings_text(Study, "data.selection.min_pt")
+    assert "GeV" in settings_text(Study, "data.selection.min_pt")
     with pytest.raises(InputError, match=r"settings tunning: there is none of this name; did you mean tuning\?"):
-        settings_text("tunning")
+        settings_text(Study, "tunning")
 
 
 def test_the_command_prints_them():
