@@ -41,6 +41,7 @@ from .errors import InputError, StudyError
 from .looks import show_models
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
 from .settings import Seed, Settings
+from .settings_help import did_you_mean
 
 __all__ = [
     "ClusterSettings", "DataSettings", "ExportSettings", "Image", "Label", "ModelSettings", "NetworkSettings",
@@ -457,7 +458,6 @@ def _path(settings: Any, location: Sequence[int | str]) -> str:
 
 def _mistake(settings: Any, found: Mapping[str, Any]) -> str:
     """One mistake in a study: where it is, what is wrong, and which name may have been meant."""
-    from .settings_help import did_you_mean
 
     where, what = " ".join(_path(settings, found["loc"]).split()), found["msg"].removeprefix("Value error, ")
     if found["type"] == "extra_forbidden":

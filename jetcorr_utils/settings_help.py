@@ -35,7 +35,7 @@ class Setting(NamedTuple):
 
 
 def known_settings(study: type[Settings]) -> Iterator[Setting]:
-    """All settings, in the order of `Study`; those of the networks for each architecture that has them."""
+    """All settings, in the order of the class `config.Study`; those of the networks for each architecture."""
     yield from _of_class(study, "", None)
 
 
