@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from . import __version__, extensions
 from .addresses import check_no_secrets, direct_environment, without_secrets
-from .config import Study, load_study, project_root
+from .config import load_study, project_root
 from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
 from .kubeflow.commands import manifests, pipeline, trial
@@ -219,6 +219,7 @@ def info(files: tuple[str, ...], collection: str) -> None:
 @click.argument("path", default="")
 def list_settings(path: str) -> None:
     """Print every setting of a study, or those below a dotted PATH such as `tuning`: name, default, meaning."""
+    from .config import Study
     from .settings_help import settings_text
 
     click.echo(settings_text(Study, path))

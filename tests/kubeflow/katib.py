@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from jetcorr_utils.kubeflow.manifests.experiment import METRICS_FILE
+from jetcorr_utils.tuning.trial import RECORD
 from tests.kubeflow.fake_api import FakeApi, Resource
 from tests.kubeflow.operators import condition, draw
 
@@ -64,8 +65,10 @@ class Katib:
             if self.evict.is_set() and running:
                 name, process = next(iter(running.items()))
                 process.kill()
-                self.evicted.append(name)
-                self.evict.clear()
+                process.join()
+                if not any(self.folder.rglob(f"{name}/{RECORD}")):  # one that has left its record has ended
+                    self.evicted.append(name)
+                    self.evict.clear()
             for name, process in list(running.items()):
                 if not process.is_alive():
                     process.join()
