@@ -64,9 +64,11 @@ def did_you_mean(study: type[Settings], path: str) -> str:
         for setting in known_settings(study)
         if _is_below(setting.name, parents) and setting.name.count(".") >= len(parents)
     }
+    beside.pop(last, None)  # of another architecture
     if near := difflib.get_close_matches(last, beside, 1, 0.6):
         return f"; did you mean {'.'.join([*parents, near[0]])}?"
     elsewhere = [setting.name for setting in known_settings(study) if setting.name.split(".")[-1] == last]
+    elsewhere = [name for name in elsewhere if not _is_below(name, parents)]
     return f"; did you mean {elsewhere[0]}?" if elsewhere else ""
 
 

@@ -134,7 +134,9 @@ def test_a_network_is_not_exported_with_notes_of_other_data(copied_run, cli, tmp
     change = ("-p", "data.files", json.dumps(str(tmp_path / "fewer.root")), "--from", "04")
     result = cli(*arguments, *change, check=False)
     assert result.returncode == 1
-    assert "02_gnn_training: left as it is, because the run starts from 04; data file fewer.root is new" in result.stdout
+    assert (
+        "02_gnn_training: left as it is, because the run starts from 04; data file fewer.root is new" in result.stdout
+    )
     assert "this network was trained on jets of other files than the study has now" in result.stderr
 
 

@@ -75,7 +75,7 @@ def test_the_settings_of_its_class_are_those_of_the_study(study, folder):
     assert study.models["edge_gat2"].k == 4
     with pytest.raises(StudyError, match=r"models.deep_sets.pooling: Input should be 'sum' or 'mean'"):
         load_study(folder / "study.yaml", {"models.deep_sets.pooling": "max"})
-    with pytest.raises(StudyError, match=r"models.deep_sets.conv_dim: Extra inputs"):
+    with pytest.raises(StudyError, match=r"models.deep_sets.conv_dim: there is no such setting"):
         load_study(folder / "study.yaml", {"models.deep_sets.conv_dim": 3})
 
 

@@ -550,7 +550,7 @@ def test_other_kinds_of_addresses_are_refused_before_anything_is_asked(address, 
     for use in (
         lambda: ensure_files(settings),
         lambda: ensure_files(DataSettings(files=(str(listing),), directory=str(tmp_path))),
-        lambda: correct_files([address], tmp_path, tmp_path / "out.root"),
+        lambda: correct_files([address], {}, tmp_path / "out.root"),
     ):
         with pytest.raises(InputError, match=r"is not read; known are|does not belong in an address"):
             use()

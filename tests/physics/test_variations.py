@@ -3,7 +3,7 @@
 import pytest
 
 from jetcorr_utils import physics
-from jetcorr_utils.config import Study
+from jetcorr_utils.config import Study, load_study, project_root
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.physics.variations import varied_parameters
@@ -13,11 +13,19 @@ from jetcorr_utils.training import train_models
 
 
 def test_parameters_by_dotted_name():
-    varied = varied_parameters({"generator.tune": 21, "detector.hadron_response": (0.7, 0.7)})
-    assert (varied.generator.tune, varied.detector.hadron_response) == (21, (0.7, 0.7))
+    varied = varied_parameters({"generator.tune": 21, "detector.hadron_response": (1.0, 0.4, 0.6)})
+    assert (varied.generator.tune, varied.detector.hadron_response) == (21, (1.0, 0.4, 0.6))
     assert varied.pileup == Parameters().pileup
     with pytest.raises(InputError, match=r"no parameter 'generator\.tunes'"):
         varied_parameters({"generator.tunes": 21})
+
+
+@pytest.mark.parametrize(
+    "path", sorted((project_root() / "pipelines" / "studies").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_studies_vary_what_the_simulation_has(path):
+    for changes in load_study(path).physics.variations.values():
+        assert varied_parameters(changes) != Parameters()
 
 
 def test_a_network_is_measured_on_the_jets_of_another_simulation(sample, tmp_path):

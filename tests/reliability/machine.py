@@ -118,8 +118,11 @@ def read_only(name: str, seed: int, sandbox: Sandbox) -> Row:
     return row
 
 
-def no_permission(name: str, seed: int, sandbox: Sandbox) -> Row:
-    """The finished results may be read and not written, and the command is run again by a user who must heed that."""
+def no_permission(name: str, seed: int, sandbox: Sandbox, *changes: str) -> Row:
+    """The finished results may be read and not written, and the command is run again by a user who must heed that.
+
+    `changes` are further arguments then, which make it begin anew.
+    """
     job, before = JOBS[name], prepare(name, sandbox)
     expected, _, _ = undisturbed(name, sandbox, before)
     row = Row("missing permission", name, tries=1, seed=seed)
@@ -127,7 +130,7 @@ def no_permission(name: str, seed: int, sandbox: Sandbox) -> Row:
     modes = {path: path.stat().st_mode for path in places}
     for path in places:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    process = sandbox.run(job.arguments(sandbox.work), prefix=HEED_PERMISSIONS if _is_root() else ())
+    process = sandbox.run([*job.arguments(sandbox.work), *changes], prefix=HEED_PERMISSIONS if _is_root() else ())
     missing, different, _ = differences(expected, snapshot(sandbox.work))
     for path, mode in modes.items():
         path.chmod(mode)

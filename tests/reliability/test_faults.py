@@ -54,11 +54,17 @@ def test_a_killed_search_of_a_batch_run_keeps_the_record_of_what_it_had_done(smo
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("job", "says"), {"cache": "exit code 0", "train": "exit code 0", "correct": "exit code 1: jetcorr: …/"}.items()
-)
-def test_where_nothing_may_be_written_what_is_done_is_found_and_a_correction_says_why_it_cannot(job, says, tmp_path):
+    ("job", "changes", "says"),
+    [
+        ("cache", (), "exit code 0"), ("train", (), "exit code 0"),
+        ("train", ("-p", "models.pfn.training.seed", "5"), "exit code 1: jetcorr: …/"),
+    ],
+)  # fmt: skip
+def test_where_nothing_may_be_written_what_is_done_is_found_and_a_training_says_why_it_cannot(
+    job, changes, says, tmp_path
+):
     """As on a volume that a cluster mounts read-only."""
-    row = no_permission(job, 1, Sandbox(tmp_path))
+    row = no_permission(job, 1, Sandbox(tmp_path), *changes)
     assert row.good, row.problems
     assert row.note.startswith(says)
 

@@ -134,7 +134,7 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_recorded(study, clouds, tm
     assert list(trials.index) == list(range(8))
     failed = trials[trials["state"] == "failed"]
     assert list(failed["error"]) == ["the worker process ended with exit code -9"]
-    assert set(trials["state"].drop(failed.index)) == {"complete"}
+    assert set(trials["state"].drop(failed.index)) <= {"complete", "constant"}
 
 
 def kill_a_worker_in_its_trial(folder: Path) -> None:
