@@ -174,13 +174,13 @@ def _set_parameters(path: Path) -> None:
 
 def _press(button, shown) -> None:
     """Press until something shows: Kale can drop a press while it still asks for its server; a user presses again."""
-    from playwright.sync_api import TimeoutError
+    from playwright.sync_api import TimeoutError as NotShown
 
     for last in (False, False, False, False, True):
         button.click()
         try:
             return shown.wait_for(timeout=20_000)
-        except TimeoutError:
+        except NotShown:
             if last:
                 raise
 
