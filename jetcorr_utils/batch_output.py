@@ -6,6 +6,7 @@ half a minute. The bars are those that the notebook itself draws: their texts co
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import signal
@@ -125,7 +126,7 @@ class _Client(PapermillNotebookClient):
             children = [name.removeprefix("IPY_MODEL_") for name in state.get("children", [])]
             if part in children and len(children) == 3:
                 ends = (str(self.widget_state.get(children[end], {}).get("value", "")) for end in (0, 2))
-                return " ".join(" ".join(ends).replace("\u2007", " ").split())
+                return " ".join(html.unescape(" ".join(ends)).replace("\u2007", " ").split())
         return ""
 
 

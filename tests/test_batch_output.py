@@ -67,6 +67,7 @@ def test_the_sections_and_the_bars_of_a_notebook_are_shown(tmp_path):
     text = terminal.getvalue()
     assert "02_gnn_training  2 · Training" in text
     assert "pfn: 100% 3/3" in text
+    assert "&lt;" not in text  # the bars of notebooks are HTML
     assert nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].metadata.papermill.status == "completed"
 
 
