@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from . import __version__, extensions
 from .addresses import check_no_secrets, direct_environment, without_secrets
-from .config import load_study, project_root
+from .config import RemoteSettings, load_study, project_root
 from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
 from .kubeflow.commands import manifests, pipeline, trial
@@ -44,7 +44,7 @@ PARAMETER = click.option(
 )  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True)
 COLLECTION = click.option(
-    "--collection", default="Jet", show_default=True,
+    "--collection", default="Jet",
     help="The jets, where a file has several collections: Jet, FatJet, … of NanoAOD.",
 )  # fmt: skip
 EXTENSION = click.option(
@@ -179,7 +179,7 @@ def results(run_dir: tuple[Path, ...], models: tuple[str, ...], etas: tuple[str,
 
 @main.command()
 @click.option("--jets", type=click.IntRange(min=1), required=True, help="How many jets.")
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1)
 @click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of the files.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes; default: one a core. The jets do not depend on it."
@@ -227,13 +227,12 @@ def list_settings(path: str) -> None:
 
 @main.command()
 @click.argument("records", nargs=-1, required=True)
-@click.option("--portal", default="https://opendata.cern.ch", show_default=True, help="Address of the portal.")
+@click.option("--portal", default=RemoteSettings().portal, help="Address of the portal.")
 def opendata(records: tuple[str, ...], portal: str) -> None:
     """Say which files of the CERN Open Data portal entries of data.files stand for, and how much they are.
 
     An entry is like opendata:12100 or opendata:12100?files=1-10. Nothing is copied.
     """
-    from .config import RemoteSettings
     from .data.opendata import files_of_record, is_record
 
     settings, files = RemoteSettings(portal=portal), []
@@ -372,12 +371,12 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official corrections; "
               "with some, jets are first corrected anew by these.")  # fmt: skip
 @click.option("--corrections", "file", type=click.Path(), help="The same from CMS's jet_jerc.json.gz (correctionlib).")
-@click.option("--compound", default="L1L2L3Res", show_default=True,
+@click.option("--compound", default="L1L2L3Res",
               help="A compound or a level of it, by its whole name or the middle of it.")  # fmt: skip
 @click.option("--uncertainties", multiple=True, metavar="all|NAME", help="Sources of uncertainty, JER for the "
               "resolution (repeatable): each becomes columns of factors, up and down.")  # fmt: skip
 @COLLECTION
-@click.option("--tolerated", type=click.FloatRange(0, 1), default=0.01, show_default=True,
+@click.option("--tolerated", type=click.FloatRange(0, 1), default=0.01,
               help="Share of a file's jets whose candidates may not sum up to them.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 def correct(

@@ -116,6 +116,16 @@ print(f"import jetcorr_utils.correct takes {seconds:.2f} s of the processor")
 """
 
 
+def test_the_former_names_of_the_corrector_are_known():
+    import jetcorr_utils
+    from jetcorr_utils import serving
+
+    for name in ("JetCorrector", "correct_files"):
+        assert getattr(serving, name) is getattr(jetcorr_utils, name)
+    with pytest.raises(AttributeError, match="has no attribute 'correct_jet'"):
+        _ = serving.correct_jet
+
+
 def test_a_light_install_has_nothing_of_the_training_and_the_notebooks():
     assert not NOT_LIGHT & closure(*PROJECT["dependencies"])
 

@@ -84,6 +84,7 @@ class JetCorrector:
         jets.JES_Total.up.pt, jets.JER.down.mass
         met = correct_met(events.PuppiMET, jets)
         met.JES_Total.up.pt
+
     With the predicted resolution, simulated jets can be smeared until they are as wide as those of the data, which are
     wider by a factor ``scale``::
 
