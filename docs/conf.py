@@ -49,7 +49,10 @@ myst_heading_anchors = 4
 nb_execution_mode = "off"
 nb_ipywidgets_js: dict[str, Any] = {}
 nb_merge_streams = True
-suppress_warnings = ["mystnb.unknown_mime_type"]  # bars of progress and sliders, which need a kernel
+suppress_warnings = [
+    "mystnb.unknown_mime_type",  # bars of progress and sliders, which need a kernel
+    "myst.header",  # a part of another page, under a title of its own
+]
 
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
