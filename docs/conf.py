@@ -54,7 +54,8 @@ suppress_warnings = [
     "myst.header",  # a part of another page, under a title of its own
 ]
 
-autodoc_typehints = "signature"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
@@ -65,7 +66,7 @@ html_theme = "furo"
 html_title = "jetcorr"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_favicon = None
+html_favicon = "images/icon.svg"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False

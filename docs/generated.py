@@ -207,6 +207,8 @@ def _notebooks(root: Path, folder: Path, run: Path | None) -> None:
         source = (run / "notebooks" if run else root / "notebooks") / notebook.path.name
         content = nbformat.read(source, as_version=4)
         content.metadata.pop("widgets", None)
+        injected = "injected-parameters"  # by papermill: paths of the machine that ran it
+        content.cells = [cell for cell in content.cells if injected not in cell.metadata.get("tags", [])]
         _write(folder / notebook.path.name, nbformat.writes(content) + "\n")
 
 
@@ -239,7 +241,8 @@ def _api(name: str) -> Iterator[str]:
             yield from (f"`{public}` is described in :doc:`{home}`.", "")
         elif inspect.isclass(value):
             members = [] if issubclass(value, pydantic.BaseModel) else ["   :members:", "   :special-members: __call__"]
-            yield from (f".. autoclass:: {name}.{public}", *members, "   :show-inheritance:", "")
+            bases = [] if value.__bases__ == (object,) else ["   :show-inheritance:"]
+            yield from (f".. autoclass:: {name}.{public}", *members, *bases, "")
         elif inspect.isfunction(value):
             yield from (f".. autofunction:: {name}.{public}", "")
         else:
