@@ -78,6 +78,8 @@ def results_overview() -> str:
     ]
     rows = []
     for model, title in MODELS.items():
+        if model not in metrics:
+            continue  # of a study that had no such model
         cells = (metrics[model][gain][eta]["30-inf"] for gain, eta in shown)
         rows.append([title, *(f"{100 * cell['value']:.1f} ± {100 * cell['error']:.1f} %" for cell in cells)])
     rows.append(["*published for CMS jets*", *(f"*{published_text(gain, eta, '30-inf')}*" for gain, eta in shown)])
@@ -86,7 +88,8 @@ def results_overview() -> str:
 
 def results_in_bins() -> str:
     """The table of `jetcorr results` for the main models."""
-    return results_markdown(_metrics(), MAIN)
+    metrics = _metrics()
+    return results_markdown(metrics, [name for name in MAIN if name in metrics])
 
 
 def settings_table() -> str:
