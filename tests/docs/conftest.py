@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,18 +43,16 @@ class Block:
 
 def blocks(*languages: str) -> list[Block]:
     """The blocks of all pages in these languages, in their order."""
+    fence = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
     found = []
     for page in PAGES:
-        for language, text in re.findall(
-            r"^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-        ):
-            if language in languages:
-                found.append(Block(str(page.relative_to(ROOT)), language, text))
-    return found
+        name = str(page.relative_to(ROOT))
+        found += [Block(name, *fields) for fields in fence.findall(page.read_text(encoding="utf-8"))]
+    return [block for block in found if block.language in languages]
 
 
 @pytest.fixture(scope="session")
-def site(smoke_run, tmp_path_factory) -> Iterator[Path]:
+def site(smoke_run, tmp_path_factory) -> Path:
     """The site with the notebooks of the run that tests share, built from a copy of the pages."""
     program = ROOT / ".venv-docs" / "bin" / "python"
     if not program.exists():
@@ -78,4 +75,4 @@ def site(smoke_run, tmp_path_factory) -> Iterator[Path]:
             command = [program, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "docs", "html"]
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
-    yield folder / "html"
+    return folder / "html"

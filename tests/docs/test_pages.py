@@ -94,14 +94,10 @@ def place(tmp_path, sample, monkeypatch) -> Path:
 
 SHELL = [block for block in blocks("console", "bash") if block.page != TESTED_ELSEWHERE]
 KNOWN = (
-    "git clone",
-    "make ",
-    "pip install .",
-    "python3 -m venv",
-    "export AWS_",
-    "kubectl get trials",
+    "git clone", "make ", "pip install .", "python3 -m venv", "export AWS_", "kubectl get trials",
     ".venv-tools/bin/pre-commit",
-)
+)  # fmt: skip
+"""What other lines begin with."""
 
 
 @pytest.mark.parametrize("block", SHELL, ids=_id)
