@@ -129,15 +129,14 @@ def draw_cloud() -> Figure:
     jet = _example()
     fonts = {"font.family": "DejaVu Sans", "font.size": 11, "axes.titlesize": 12.5, "axes.titleweight": "bold"}
     with plt.style.context(["default", fonts]):
-        ratios = {"width_ratios": [1.35, 1, 1]}
-        figure, axes = plt.subplots(1, 3, figsize=(19, 5.4), gridspec_kw=ratios, layout="constrained")
-        draw_particle_cloud(axes[0], jet)
-        axes[0].set_title(
-            f"A jet is a cloud of particles: factor to learn {jet['genJetPt'] / jet['jetPt']:.3f}", loc="left"
-        )
+        figure = plt.figure(figsize=(10.5, 9.2), layout="constrained")
+        parts = figure.subplot_mosaic([["cloud", "cloud"], ["pfn", "particlenet"]], height_ratios=[1.05, 1])
+        draw_particle_cloud(parts["cloud"], jet)
+        title = f"A jet is a cloud of particles: factor to learn {jet['genJetPt'] / jet['jetPt']:.3f}"
+        parts["cloud"].set_title(title, loc="left")
         cloud = _Cloud.of(jet)
-        _draw_pfn(axes[1], cloud, _said(jet, "pfn"))
-        _draw_particlenet(axes[2], cloud, _said(jet, "particlenet"))
+        _draw_pfn(parts["pfn"], cloud, _said(jet, "pfn"))
+        _draw_particlenet(parts["particlenet"], cloud, _said(jet, "particlenet"))
     plt.close(figure)
     return figure
 
