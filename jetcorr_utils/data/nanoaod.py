@@ -230,10 +230,13 @@ class NanoAOD(JetReader):
     def _load(self, start: int, stop: int) -> ak.Array:
         """Events with their collections, as coffea's NanoEvents gives them."""
         names = [name for name in sorted(self.branches) if not name.startswith("n")]
-        events = self.tree.arrays(names, entry_start=start, entry_stop=stop)
+        if isinstance(self.tree, uproot.behaviors.RNTuple.RNTuple):  # together they take seconds to be found
+            events = {name: self.tree[name].array(entry_start=start, entry_stop=stop) for name in names}
+        else:
+            events = self.tree.arrays(names, entry_start=start, entry_stop=stop)
         fields: dict[str, ak.Array] = {}
         collections: dict[str, dict[str, ak.Array]] = {}
-        for branch in names:  # an RNTuple's arrays come in records that have names of their own besides
+        for branch in names:
             collection, mark, name = branch.partition("_")
             if mark:
                 collections.setdefault(collection, {})[name] = events[branch]
