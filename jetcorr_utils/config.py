@@ -38,6 +38,7 @@ from .architectures import (
     load_architectures,
 )
 from .errors import InputError, StudyError
+from .files import refuse_special
 from .looks import show_models
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
 from .settings import Seed, Settings
@@ -311,7 +312,7 @@ class Study(Settings):
     """All settings of one analysis, from its data to its figures."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST_NAME)] = Field(
-        description="of the study; default: that of its file"
+        description="of the study; default: that of its file, with - for what a name may not have"
     )
     extensions: tuple[str, ...] = Field(
         (), description="modules of one's own that add columns, networks, metrics or formats, and that are run: Python "
@@ -377,12 +378,18 @@ def _study_path(name: str | Path) -> Path:
     folder = project_root() / "pipelines" / "studies"
     if path.is_file():
         return path
+    refuse_special(path)  # a pipe, a device, or a folder
     if path.suffix in {".yaml", ".yml"}:
         raise StudyError(f"study {str(name)!r}: there is no such file")
     if path.name != str(name) or not (folder / f"{name}.yaml").is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise StudyError(f"study {str(name)!r}: neither a file nor one of {known}")
     return folder / f"{name}.yaml"
+
+
+def _name_of(path: Path) -> str:
+    """The name of a study that does not say one: that of its file, which may be of any characters."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("_.-")[:LONGEST_NAME] or "study"
 
 
 def parse_value(name: str, value: Any) -> Any:
@@ -504,7 +511,7 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         raise StudyError(f"study {path}: not YAML: {_one_line(error)}") from None
     if not isinstance(settings, dict):
         raise StudyError(f"study {path}: expected settings by name, found {type(settings).__name__}")
-    settings.setdefault("name", path.stem)
+    settings.setdefault("name", _name_of(path))
     for dotted, value in (overrides or {}).items():
         _override(settings, dotted, value)
     try:

@@ -40,8 +40,8 @@ from .terminal import printable
 
 __all__ = [
     "MARK", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape", "local_path",
-    "locked", "open_own", "read_json", "refuse_links", "refuse_special", "remove_leftovers", "scratch_folder",
-    "where_writable", "write_json", "write_text",
+    "locked", "open_own", "read_json", "readable_file", "refuse_links", "refuse_special", "remove_leftovers",
+    "scratch_folder", "where_writable", "write_json", "write_text",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -350,6 +350,23 @@ def refuse_special(path: Path) -> None:
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a device or a socket"
         raise InputError(f"{path}: is {what}, not a file")
+
+
+def readable_file(path: str | Path, what: str) -> Path:
+    """The path of a file that is there; ``~`` is a user's home.
+
+    Raises
+    ------
+    InputError
+        If it is not there, has no name, or is something else than a file; the message begins with `what` it is.
+    """
+    if not str(path):
+        raise InputError(f"{what}: a file with an empty name: is a variable not set?")
+    found = at_home(path)
+    if not found.exists():
+        raise InputError(f"{what} {path}: there is no such file")
+    refuse_special(found)
+    return found
 
 
 def open_own(path: str | Path, mode: str = "ab") -> IO[Any]:

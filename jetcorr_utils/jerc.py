@@ -12,7 +12,6 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
+from .files import readable_file
 from .jets.splitmix import event_hash, mix
 
 __all__ = ["JER", "Corrections", "CorrectionsChoice", "is_variation", "smearing", "standard_normal"]
@@ -96,9 +96,7 @@ class Corrections:
     def __init__(self, choice: CorrectionsChoice, *, simulation: bool = True) -> None:
         import correctionlib  # half a second that other commands need not take
 
-        path = Path(choice.path)
-        if not path.is_file():
-            raise InputError(f"corrections {path}: there is no such file")
+        path = readable_file(choice.path, "corrections")
         try:
             self._set = correctionlib.CorrectionSet.from_file(str(path))
         except Exception as error:  # of whatever type its parser raises
@@ -113,7 +111,7 @@ class Corrections:
         self._parts = parts.groupdict() if parts else {}
         there = self._sources(known)
         wanted = list(dict.fromkeys(choice.uncertainties))
-        if wanted == ["all"]:
+        if "all" in wanted:
             wanted = list(there)
         if missing := [source for source in wanted if source not in there]:
             what = f"no uncertainty {missing[0]} for {self.name}"
