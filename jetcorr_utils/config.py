@@ -38,7 +38,7 @@ from .architectures import (
     load_architectures,
 )
 from .errors import InputError, StudyError
-from .files import refuse_special
+from .files import at_home
 from .looks import show_models
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
 from .settings import Seed, Settings
@@ -374,17 +374,19 @@ def project_root() -> Path:
 
 
 def _study_path(name: str | Path) -> Path:
-    path = Path(name)
+    path = at_home(name)
     folder = project_root() / "pipelines" / "studies"
     if path.is_file():
         return path
-    refuse_special(path)  # a pipe, a device, or a folder
+    if path.name == str(name) and (folder / f"{name}.yaml").is_file():  # whatever else lies here under this name
+        return folder / f"{name}.yaml"
+    if str(name) and path.exists():
+        what = "a folder" if path.is_dir() else "a pipe, a device or a socket"
+        raise StudyError(f"study {str(name)!r}: is {what}, not a file")
     if path.suffix in {".yaml", ".yml"}:
         raise StudyError(f"study {str(name)!r}: there is no such file")
-    if path.name != str(name) or not (folder / f"{name}.yaml").is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise StudyError(f"study {str(name)!r}: neither a file nor one of {known}")
-    return folder / f"{name}.yaml"
+    known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+    raise StudyError(f"study {str(name)!r}: neither a file nor one of {known}")
 
 
 def _name_of(path: Path) -> str:
@@ -443,6 +445,8 @@ def _one_line(error: Exception) -> str:
 def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
     """Set `settings["a"]["b"]` for the dotted name `a.b`; a text value is read as YAML, as on a command line."""
     *parents, last = dotted.split(".")
+    if not all([*parents, last]):
+        raise StudyError(f"parameter {dotted!r}: is no name of a setting, such as models.pfn.training.epochs")
     place = settings
     for parent in parents:
         place = place.setdefault(parent, {})

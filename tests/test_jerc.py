@@ -113,6 +113,10 @@ def test_all_equals_coffeas_stack(file, columns, corrections):
         np.testing.assert_allclose((1 - shift) * smeared["jetPt"], built[f"JES_{source}"].down.pt, rtol=1e-6)
 
 
+def test_all_with_another_name_is_all(file, corrections):
+    assert CorrectionsChoice(str(file), uncertainties=("Total", "all", JER)).load().sources == corrections.sources
+
+
 def test_the_correction_is_near_the_files_own(columns, corrections):
     """nano_tt_v15.root has the corrections of another campaign: equal within a few percent, but not the same."""
     high = (columns["jetPt"] > 30) & (np.abs(columns["jetEta"]) < 2.5)

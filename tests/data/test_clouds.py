@@ -188,6 +188,8 @@ def test_globs_lists_and_relative_paths(ntuple, study, tmp_path, monkeypatch):
     assert ensure_files(study(f"file://{files[0]}")) == [str(files[0])]
     monkeypatch.chdir(tmp_path)
     assert ensure_files(study("a.root")) == ["a.root"]
+    (tmp_path / "link.root").symlink_to(files[0])  # by whatever name: its jets would be there twice
+    assert ensure_files(study(files[0], tmp_path / "link.root", "a.root")) == [str(files[0])]
     assert len(ensure_files(study("data/sample/jets.root"))) == 1  # from the project's folder
 
 
