@@ -39,9 +39,9 @@ from .processes import check_main_guard, in_worker
 from .terminal import printable
 
 __all__ = [
-    "MARK", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape", "local_path",
-    "locked", "open_own", "read_json", "readable_file", "refuse_links", "refuse_special", "remove_leftovers",
-    "scratch_folder", "where_writable", "write_json", "write_text",
+    "MARK", "NO_NAME", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape",
+    "local_path", "locked", "open_own", "read_json", "readable_file", "refuse_links", "refuse_special",
+    "remove_leftovers", "scratch_folder", "where_writable", "write_json", "write_text",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,8 @@ MARK = ".jetcorr-"
 """How the names of temporary files and folders begin."""
 LOCK = ".lock"
 """The name of the file by which a folder is locked."""
+NO_NAME = "a file with an empty name: is a variable not set?"
+"""What is said of one."""
 PATIENCE = 5.0
 """Seconds after which a process that waits at a lock says for whom."""
 _SAFE = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # no wait at a pipe, no way through a symbolic link
@@ -361,7 +363,7 @@ def readable_file(path: str | Path, what: str) -> Path:
         If it is not there, has no name, or is something else than a file; the message begins with `what` it is.
     """
     if not str(path):
-        raise InputError(f"{what}: a file with an empty name: is a variable not set?")
+        raise InputError(f"{what}: {NO_NAME}")
     found = at_home(path)
     if not found.exists():
         raise InputError(f"{what} {path}: there is no such file")
@@ -502,11 +504,13 @@ def local_path(path: str | Path) -> Path:
     Raises
     ------
     InputError
-        If it is empty, or an address (s3://…, root://…), also one of whose slashes `Path` has left one. We write local
-        files only, and it would become a folder of that name.
+        If it is empty or has a zero byte, or is an address (s3://…, root://…), also one of whose slashes `Path` has
+        left one. We write local files only, and it would become a folder of that name.
     """
     if not isinstance(path, Path) and not path.strip():
         raise InputError("an empty text stands where a path is wanted; the current folder is '.'")
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r}: a path cannot have a zero byte in it")
     if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)):  # not printed: some hold passwords
         raise InputError(
             f"an address of the kind {address[1]}:// cannot be written to; give a path on this machine, and copy "

@@ -53,6 +53,8 @@ def test_a_folder_that_cannot_be_one_is_named(tmp_path):
         load_study("smoke", {"data.directory": "''"})
     with pytest.raises(InputError, match="an empty text stands where a path"):
         local_path("")
+    with pytest.raises(InputError, match="a path cannot have a zero byte"):
+        data_directory(load_study("smoke", {"data.directory": '"a\\0b"'}).data)
     (tmp_path / "file").touch()
     settings = load_study("smoke", {"data.directory": str(tmp_path / "file")}).data
     with pytest.raises(InputError, match=r"data\.directory .*file: is a file, not a folder"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import DataSettings, RemoteSettings, project_root
 from ..errors import InputError
-from ..files import at_home, fingerprint, local_path, refuse_links, write_json
+from ..files import NO_NAME, at_home, fingerprint, local_path, refuse_links, refuse_special, write_json
 from .fingerprints import Fingerprints
 from .nanoaod import AK4
 from .opendata import fetch_record, files_of_record, is_record
@@ -116,7 +116,7 @@ def expand_patterns(names: Sequence[str | Path]) -> list[str]:
         elif is_remote(name):
             found += expand(name, RemoteSettings())
         elif not name:
-            raise InputError("a file with an empty name: is a variable not set?")
+            raise InputError(NO_NAME)
         elif glob.has_magic(name) and not os.path.lexists(_path(name)):
             matches = sorted(glob.glob(str(_path(name)), recursive=True))
             if not matches:
@@ -172,6 +172,8 @@ def _path(entry: str) -> Path:
 
 def _found(entry: str) -> tuple[Path, list[str]]:
     """The folder that one entry counts from, and the files behind it."""
+    if not entry.removeprefix("file://"):
+        raise InputError(NO_NAME)
     path = _path(entry)
     for base in (Path(), project_root()):
         if (base / path).is_file():
@@ -184,6 +186,7 @@ def _found(entry: str) -> tuple[Path, list[str]]:
             return base, found
     if path.is_dir():
         raise InputError(f"{entry}: is a folder; give the files in it, for example '{entry}/*.root'")
+    refuse_special(path)
     raise InputError(f"{entry}: {'no file matches' if glob.has_magic(entry) else 'there is no such file'}")
 
 

@@ -17,7 +17,7 @@ import uproot
 from ..addresses import refuse_secrets
 from ..config import DataSettings, RemoteSettings
 from ..errors import InputError
-from ..files import refuse_special
+from ..files import NO_NAME, refuse_special
 from ..jec import correct_jets, load_official
 from ..jerc import CorrectionsChoice
 from ..jets.columns import FEATURE_SETS, JETS, PARTICLES, Candidates, jet_columns, particle_columns
@@ -104,7 +104,7 @@ def open_jets(path: str | Path, collection: str = AK4) -> Iterator[JetReader]:
     """
     path = str(path)
     if not path.removeprefix("file://"):
-        raise InputError("a file with an empty name: is a variable not set?")
+        raise InputError(NO_NAME)
     if not is_remote(path):
         path = path.removeprefix("file://")
     with _reading(path), contextlib.ExitStack() as stack:

@@ -202,6 +202,13 @@ def test_entries_that_match_nothing_are_named(study, entry, message, tmp_path):
         ensure_files(study(tmp_path / entry))
 
 
+def test_a_name_of_nothing_and_what_is_no_file_are_said(study, tmp_path):
+    os.mkfifo(tmp_path / "pipe.root")
+    for entry, message in (("", "a file with an empty name"), (tmp_path / "pipe.root", r"pipe\.root: is a pipe")):
+        with pytest.raises(InputError, match=message):
+            ensure_files(study(entry))
+
+
 def test_the_same_content_twice_is_refused(ntuple, study, tmp_path):
     path = ntuple("a.root")
     twin = tmp_path / "twin.root"
