@@ -158,7 +158,7 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
             trained = trained or [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
             alone = variants(trained, metrics)
             models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone, metrics))
-        return results_markdown(metrics, models, etas=etas or ETAS)
+        return results_markdown(metrics, models, etas=etas or ETAS, where=str(folder.metrics))
 
 
 @main.command()

@@ -92,12 +92,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Let an error of the system name what does not fit on a full disk, not a temporary name or none."""
+def _named(path: Path, *, nameless: bool = True) -> Iterator[None]:
+    """Let an error of the system name what does not fit on a full disk, not a temporary name or (`nameless`) none."""
     try:
         yield
     except OSError as error:
-        if error.filename is None or MARK in str(error.filename):
+        if (nameless and error.filename is None) or MARK in str(error.filename):
             error.filename = str(path)
         raise
 
@@ -105,7 +105,8 @@ def _named(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def scratch_folder(parent: str | Path | None = None) -> Iterator[Path]:
     """Yield an empty folder for this user only in `parent`, or where temporary files go; it is removed in the end."""
-    with _temporary(Path(parent or tempfile.gettempdir()), _make_folder(0o700)) as temporary:
+    place = Path(parent or tempfile.gettempdir())
+    with _named(place, nameless=False), _temporary(place, _make_folder(0o700)) as temporary:
         yield temporary
 
 

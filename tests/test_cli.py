@@ -83,6 +83,14 @@ def test_corrections_that_are_asked_for_are_never_left_out(sample, tmp_path, opt
     assert not (tmp_path / "out.root").exists()
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pfn": {}}', '{"pfn": {"resolution_gain": {"0-1.3": []}}}'])
+def test_metrics_of_another_shape_are_named_by_their_path(tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    answer = CliRunner().invoke(main, ["results", str(tmp_path)])
+    assert answer.exit_code == 2
+    assert f"{tmp_path / 'metrics.json'}: " in answer.stderr
+
+
 @pytest.mark.parametrize("arguments", [["simulate"], ["simulate", "--jets", "0", "--out", "x"], ["nonsense"]])
 def test_bad_usage_is_exit_code_2(cli, arguments):
     assert cli(*arguments, check=False).returncode == 2
