@@ -41,7 +41,7 @@ from .terminal import printable
 __all__ = [
     "MARK", "NO_NAME", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape",
     "local_path", "locked", "open_own", "read_json", "readable_file", "refuse_links", "refuse_special",
-    "remove_leftovers", "scratch_folder", "where_writable", "write_json", "write_text",
+    "remove_leftovers", "scratch_folder", "version_of", "where_writable", "write_json", "write_text",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -370,6 +370,15 @@ def readable_file(path: str | Path, what: str) -> Path:
         raise InputError(f"{what} {path}: there is no such file")
     refuse_special(found)
     return found
+
+
+def version_of(path: str | Path) -> tuple[int, ...]:
+    """What tells whether a file is still the one that was read before; nothing where there is none."""
+    try:
+        found = at_home(path).stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def open_own(path: str | Path, mode: str = "ab") -> IO[Any]:
