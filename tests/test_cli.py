@@ -83,6 +83,13 @@ def test_corrections_that_are_asked_for_are_never_left_out(sample, tmp_path, opt
     assert not (tmp_path / "out.root").exists()
 
 
+def test_no_name_of_a_model_is_not_the_current_folder(monkeypatch, sample, tmp_path):
+    monkeypatch.chdir(project_root() / "results" / "reference")
+    answer = CliRunner().invoke(main, ["correct", str(sample), "--model", "", "--out", str(tmp_path / "out.root")])
+    assert answer.exit_code == 2
+    assert "model: a file with an empty name" in answer.stderr
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"pfn": {}}', '{"pfn": {"resolution_gain": {"0-1.3": []}}}'])
 def test_metrics_of_another_shape_are_named_by_their_path(tmp_path, content):
     (tmp_path / "metrics.json").write_text(content)
