@@ -38,6 +38,7 @@ from .architectures import (
     load_architectures,
 )
 from .errors import InputError, StudyError
+from .files import at_home
 from .looks import show_models
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
 from .settings import Seed, Settings
@@ -311,7 +312,7 @@ class Study(Settings):
     """All settings of one analysis, from its data to its figures."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST_NAME)] = Field(
-        description="of the study; default: that of its file"
+        description="of the study; default: that of its file, with - for what a name may not have"
     )
     extensions: tuple[str, ...] = Field(
         (), description="modules of one's own that add columns, networks, metrics or formats, and that are run: Python "
@@ -373,16 +374,24 @@ def project_root() -> Path:
 
 
 def _study_path(name: str | Path) -> Path:
-    path = Path(name)
+    path = at_home(name)
     folder = project_root() / "pipelines" / "studies"
     if path.is_file():
         return path
+    if path.name == str(name) and (folder / f"{name}.yaml").is_file():  # whatever else lies here under this name
+        return folder / f"{name}.yaml"
+    if str(name) and path.exists():
+        what = "a folder" if path.is_dir() else "a pipe, a device or a socket"
+        raise StudyError(f"study {str(name)!r}: is {what}, not a file")
     if path.suffix in {".yaml", ".yml"}:
         raise StudyError(f"study {str(name)!r}: there is no such file")
-    if path.name != str(name) or not (folder / f"{name}.yaml").is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise StudyError(f"study {str(name)!r}: neither a file nor one of {known}")
-    return folder / f"{name}.yaml"
+    known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+    raise StudyError(f"study {str(name)!r}: neither a file nor one of {known}")
+
+
+def _name_of(path: Path) -> str:
+    """The name of a study that does not say one: that of its file, which may be of any characters."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("_.-")[:LONGEST_NAME] or "study"
 
 
 def parse_value(name: str, value: Any) -> Any:
@@ -436,6 +445,8 @@ def _one_line(error: Exception) -> str:
 def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
     """Set `settings["a"]["b"]` for the dotted name `a.b`; a text value is read as YAML, as on a command line."""
     *parents, last = dotted.split(".")
+    if not all([*parents, last]):
+        raise StudyError(f"parameter {dotted!r}: is no name of a setting, such as models.pfn.training.epochs")
     place = settings
     for parent in parents:
         place = place.setdefault(parent, {})
@@ -504,7 +515,7 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         raise StudyError(f"study {path}: not YAML: {_one_line(error)}") from None
     if not isinstance(settings, dict):
         raise StudyError(f"study {path}: expected settings by name, found {type(settings).__name__}")
-    settings.setdefault("name", path.stem)
+    settings.setdefault("name", _name_of(path))
     for dotted, value in (overrides or {}).items():
         _override(settings, dotted, value)
     try:

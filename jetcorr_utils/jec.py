@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InputError
+from .files import readable_file
 
 __all__ = ["OfficialCorrection", "correct_jets", "load_official"]
 
@@ -103,7 +104,7 @@ def load_official(files: str | Path | Sequence[str | Path]) -> OfficialCorrectio
         raise InputError("official corrections: name at least one text file")
     found: dict[tuple, tuple[str, str, Callable[..., Any]]] = {}
     origins: dict[tuple, list[str]] = {}
-    for file in map(Path, files):
+    for file in [readable_file(file, "correction") for file in files]:
         name = _name(file)
         parts = _NAME.fullmatch(name)
         if parts is None:
@@ -126,8 +127,6 @@ def load_official(files: str | Path | Sequence[str | Path]) -> OfficialCorrectio
 
 def _name(file: Path) -> str:
     """The name of a text file, without what every such name ends with."""
-    if not file.is_file():
-        raise InputError(f"correction {file}: there is no such file")
     suffix = next((suffix for suffix in _SUFFIXES if file.name.endswith(suffix)), None)
     if suffix is None:
         raise InputError(f"correction {file}: expected a name that ends with {' or '.join(_SUFFIXES)}")

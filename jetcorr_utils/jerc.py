@@ -9,10 +9,10 @@ files of the same corrections are read by `jec`.
 from __future__ import annotations
 
 import functools
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -20,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
+from .files import readable_file, version_of
 from .jets.splitmix import event_hash, mix
 
 __all__ = ["JER", "Corrections", "CorrectionsChoice", "is_variation", "smearing", "standard_normal"]
 
 JER = "JER"
 """The name of the resolution's uncertainty, among those of the energy scale."""
+
+log = logging.getLogger(__name__)
 
 Values = Mapping[str, NDArray[Any]]
 
@@ -61,12 +64,12 @@ class CorrectionsChoice:
     uncertainties: tuple[str, ...] = ()
 
     def load(self, *, simulation: bool = True) -> Corrections:
-        """The corrections, opened once in each process."""
-        return _load(self, simulation)
+        """The corrections, opened once in each process as long as the file stays the same."""
+        return _load(self, simulation, version_of(self.path))
 
 
 @functools.cache
-def _load(choice: CorrectionsChoice, simulation: bool) -> Corrections:
+def _load(choice: CorrectionsChoice, simulation: bool, version: object) -> Corrections:
     return Corrections(choice, simulation=simulation)
 
 
@@ -96,30 +99,33 @@ class Corrections:
     def __init__(self, choice: CorrectionsChoice, *, simulation: bool = True) -> None:
         import correctionlib  # half a second that other commands need not take
 
-        path = Path(choice.path)
-        if not path.is_file():
-            raise InputError(f"corrections {path}: there is no such file")
+        path = readable_file(choice.path, "corrections")
         try:
             self._set = correctionlib.CorrectionSet.from_file(str(path))
         except Exception as error:  # of whatever type its parser raises
             raise InputError(f"corrections {path}: cannot be read as correctionlib ({str(error)[:200]})") from None
         self.path = str(path)
         known: dict[str, Any] = {**dict(self._set.compound), **dict(self._set)}
-        self.name = self._find(choice.compound, known, "MC" if simulation else "DATA")
+        kind = "MC" if simulation else "DATA"
+        self.name = self._find(choice.compound, known, kind)
         self._compound = known[self.name]
-        if unknown := [entry.name for entry in self._compound.inputs if entry.name not in _INPUTS]:
-            raise InputError(f"corrections {self.name}: depends on {', '.join(unknown)}, which jets do not have here")
+        _refuse_unknown(self.name, self._compound, _INPUTS)
         parts = _NAME.fullmatch(self.name)
         self._parts = parts.groupdict() if parts else {}
+        if self._parts.get("kind", kind) != kind:
+            log.warning("corrections %s: are applied to jets of %s", self.name, "simulation" if simulation else "data")
         there = self._sources(known)
         wanted = list(dict.fromkeys(choice.uncertainties))
-        if wanted == ["all"]:
+        if "all" in wanted:
             wanted = list(there)
         if missing := [source for source in wanted if source not in there]:
             what = f"no uncertainty {missing[0]} for {self.name}"
             raise InputError(f"corrections {path}: {what}; there are {', '.join(there) or 'none'}")
         self.sources = tuple(source for source in wanted if source != JER) + ((JER,) if JER in wanted else ())
         self._uncertainties = {source: there[source] for source in self.sources}
+        for source, correction in self._uncertainties.items():
+            for each in correction if source == JER else (correction,):
+                _refuse_unknown(each.name, each, (*_INPUTS, "systematic"))
 
     def _find(self, wanted: str, known: Mapping[str, Any], kind: str) -> str:
         if wanted in known:
@@ -144,7 +150,7 @@ class Corrections:
             for name, each in parts.items()
             if {key: each[key] for key in own} == own
             and not _LEVEL.fullmatch(each["part"])
-            and each["part"] not in (_RESOLUTION, _SCALE_FACTOR)
+            and each["part"] not in (_RESOLUTION, _SCALE_FACTOR, JER)
         }
         pair = [
             [known[name] for name, each in parts.items()
@@ -232,6 +238,11 @@ def is_variation(column: str) -> bool:
     return column.startswith(("JES_", f"{JER}_")) or column == JER
 
 
+def _refuse_unknown(name: str, correction: Any, known: Container[str]) -> None:
+    if unknown := [entry.name for entry in correction.inputs if entry.name not in known]:
+        raise InputError(f"corrections {name}: depends on {', '.join(unknown)}, which jets do not have here")
+
+
 def _evaluate(correction: Any, jets: Values, systematic: str = "") -> NDArray[np.float64]:
     """A correction where all that it depends on is a number and possible, not a number elsewhere."""
     names = [entry.name for entry in correction.inputs if entry.name != "systematic"]
@@ -242,7 +253,10 @@ def _evaluate(correction: Any, jets: Values, systematic: str = "") -> NDArray[np
     arguments = iter(values[good] for values in given)
     ordered = [systematic if entry.name == "systematic" else next(arguments) for entry in correction.inputs]
     if good.any():
-        result[good] = correction.evaluate(*ordered)
+        try:
+            result[good] = correction.evaluate(*ordered)
+        except (RuntimeError, IndexError) as error:  # a file can forbid values beyond its bins, or lack a variation
+            raise InputError(f"corrections {correction.name}: cannot be evaluated for the jets: {error}") from None
     return result
 
 

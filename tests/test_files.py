@@ -128,6 +128,13 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.parametrize("make", [scratch_folder, lambda folder: atomic_path(folder / "out.root")])
+def test_a_folder_in_which_nothing_can_be_made_is_named_and_no_temporary_name(make):
+    with pytest.raises(FileNotFoundError) as error, make(Path("/proc/self")):
+        pass
+    assert error.value.filename in ("/proc/self", "/proc/self/out.root")
+
+
 @pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (0, 0o666, 0o777)])
 def test_files_folders_and_locks_have_the_mode_of_the_umask(tmp_path, mask, file, folder):
     with _umask(mask):

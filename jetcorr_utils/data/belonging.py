@@ -138,9 +138,11 @@ def refuse_strangers(tally: Counter[str], where: str, jets: int = 0, tolerated: 
     Raises
     ------
     InputError
-        If more than the tolerated ones do not sum up to their jets, if most sums differ from the raw pt, or if all jets
-        are raw: networks correct what has the standard corrections.
+        If `tolerated` is no share; if more than the tolerated ones do not sum up to their jets, if most sums differ
+        from the raw pt, or if all jets are raw: networks correct what has the standard corrections.
     """
+    if not 0 <= tolerated <= 1:  # nor not a number, with which nothing would ever be refused
+        raise InputError(f"tolerated {tolerated}: must be a share of the jets, from 0 to 1")
     number = max(tally["jets"], jets)
     expected = tolerated * number
     # One jet besides, and what chance adds once in a thousand times

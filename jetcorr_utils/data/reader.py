@@ -58,9 +58,13 @@ class JetReader:
 
     @property
     def filled(self) -> tuple[str, ...]:
-        """The core columns that the file lacks, and those of the particles that can be filled."""
-        particles = [column.name for column in PARTICLES.values() if column.fill] if self.has_candidates else []
-        return tuple(name for name in (*core(), *particles) if name not in self.columns)
+        """The core columns that the file lacks, and those of the particles, as far as they can be filled."""
+        columns = [JETS[name] for name in core()]
+        if self.has_candidates:
+            columns += [column for column in PARTICLES.values() if column.fill]
+        else:
+            columns = [each for each in columns if not (each.fill and PARTICLES.keys() & set(each.fill.needs))]
+        return tuple(column.name for column in columns if column.name not in self.columns)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ import uproot
 from ..addresses import refuse_secrets
 from ..config import DataSettings, RemoteSettings
 from ..errors import InputError
-from ..files import refuse_special
-from ..jec import correct_jets, load_official
+from ..files import NO_NAME, refuse_special, version_of
+from ..jec import OfficialCorrection, correct_jets, load_official
 from ..jerc import CorrectionsChoice
 from ..jets.columns import FEATURE_SETS, JETS, PARTICLES, Candidates, jet_columns, particle_columns
 from ..jets.regressions import REGRESSIONS, regressions_in
@@ -43,7 +43,11 @@ EMPTY = "it has no jets"
 _ALL = 10**9  # jets at once: more than a block has
 _MOST = 1000
 """Jets in a byte of a file: more than any compression can have put there."""
-_official = functools.cache(load_official)  # once for all blocks
+
+
+@functools.cache  # once for all blocks, as long as the files stay the same
+def _official(files: tuple[str, ...], versions: object) -> OfficialCorrection:
+    return load_official(files)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def open_jets(path: str | Path, collection: str = AK4) -> Iterator[JetReader]:
     """
     path = str(path)
     if not path.removeprefix("file://"):
-        raise InputError("a file with an empty name: is a variable not set?")
+        raise InputError(NO_NAME)
     if not is_remote(path):
         path = path.removeprefix("file://")
     with _reading(path), contextlib.ExitStack() as stack:
@@ -304,9 +308,10 @@ def read_block(
         if scalars is not None:
             scalars = [*scalars, *(column for name in regressions for column in REGRESSIONS[name].columns)]
         jets = next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
-        if corrections:
-            return corrections.load(simulation=source.has_generator).apply(jets)
-        return correct_jets(jets, _official(official)) if official else jets
+        simulation = source.has_generator
+    if corrections:  # what is wrong with them is not laid to the file
+        return corrections.load(simulation=simulation).apply(jets)
+    return correct_jets(jets, _official(official, tuple(map(version_of, official)))) if official else jets
 
 
 def read_jets(

@@ -23,7 +23,9 @@ def measured_models(metrics: Mapping[str, Any]) -> list[str]:
     return [name for name, entry in metrics.items() if gains_in(entry)]
 
 
-def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = None) -> pd.DataFrame:
+def results_table(
+    metrics: Mapping[str, Any], models: Sequence[str] | None = None, *, where: str = "metrics"
+) -> pd.DataFrame:
     """Gains over the standard correction in %, one row for each quantity, abs(eta) and gen pt bin.
 
     Parameters
@@ -32,6 +34,8 @@ def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = Non
         As `measure` returns them, or as metrics.json has them.
     models
         Which models to show; default: all.
+    where
+        What the metrics are, for the message of an error: the path of their file.
 
     Returns
     -------
@@ -43,10 +47,12 @@ def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = Non
     InputError
         If a model is not in the metrics.
     """
-    models = list(models) if models is not None else measured_models(metrics)
-    unknown = [name for name in models if name not in measured_models(metrics)]
+    known = measured_models(metrics)
+    models = list(models) if models is not None else known
+    unknown = [name for name in models if name not in known]
     if unknown or not models:
-        raise InputError(f"metrics: no model {unknown[0]!r} in them" if unknown else "metrics: no model in them")
+        there = f"there are {', '.join(known)}" if known else "notebook 06 measures them"
+        raise InputError(f"{where}: no model {f'{unknown[0]!r} ' if unknown else ''}in them; {there}")
     rows = []
     for metric in shown_metrics():
         if metric.name not in metrics[models[0]]:
@@ -60,7 +66,11 @@ def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = Non
 
 
 def results_markdown(
-    metrics: Mapping[str, Any], models: Sequence[str] | None = None, *, etas: Sequence[str] = ETAS
+    metrics: Mapping[str, Any],
+    models: Sequence[str] | None = None,
+    *,
+    etas: Sequence[str] = ETAS,
+    where: str = "metrics",
 ) -> str:
     """The results table as a markdown table, aligned so that it reads well in a terminal, too.
 
@@ -71,7 +81,7 @@ def results_markdown(
     """
     if unknown := [name for name in etas if name not in ETAS]:
         raise InputError(f"abs(eta) {unknown[0]!r}: there are {', '.join(ETAS)}")
-    table = results_table(metrics, models)
+    table = results_table(metrics, models, where=where)
     table = table[table["abs(eta)"].isin(etas)].astype(str)
     columns = {name: [f"{name} / %" if name in measured_models(metrics) else name, *table[name]] for name in table}
     widths = {name: max(map(len, cells)) for name, cells in columns.items()}

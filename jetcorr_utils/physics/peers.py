@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..data import iterate_jets
+from ..data.locations import each_once
 from ..data.reading import open_jets
 from ..errors import InputError
 from ..jets.regressions import REGRESSIONS, regressed, regressions_in
@@ -39,7 +40,7 @@ def peer_gains(files: Sequence[str | Path], replicas: int = 200) -> pd.DataFrame
     Parameters
     ----------
     files
-        NanoAOD files of simulation.
+        NanoAOD files of simulation, or patterns of them.
     replicas
         Of the bootstrap over events that gives the errors.
 
@@ -53,6 +54,7 @@ def peer_gains(files: Sequence[str | Path], replicas: int = 200) -> pd.DataFrame
     InputError
         If a file has no regression, or no generator jets.
     """
+    files = each_once(files)
     names = _common(files)
     known = [column for name in names for column in REGRESSIONS[name].columns]
     chunks = [

@@ -188,6 +188,8 @@ def test_globs_lists_and_relative_paths(ntuple, study, tmp_path, monkeypatch):
     assert ensure_files(study(f"file://{files[0]}")) == [str(files[0])]
     monkeypatch.chdir(tmp_path)
     assert ensure_files(study("a.root")) == ["a.root"]
+    (tmp_path / "link.root").symlink_to(files[0])  # by whatever name: its jets would be there twice
+    assert ensure_files(study(files[0], tmp_path / "link.root", "a.root")) == [str(files[0])]
     assert len(ensure_files(study("data/sample/jets.root"))) == 1  # from the project's folder
 
 
@@ -198,6 +200,13 @@ def test_globs_lists_and_relative_paths(ntuple, study, tmp_path, monkeypatch):
 def test_entries_that_match_nothing_are_named(study, entry, message, tmp_path):
     with pytest.raises(InputError, match=message):
         ensure_files(study(tmp_path / entry))
+
+
+def test_a_name_of_nothing_and_what_is_no_file_are_said(study, tmp_path):
+    os.mkfifo(tmp_path / "pipe.root")
+    for entry, message in (("", "a file with an empty name"), (tmp_path / "pipe.root", r"pipe\.root: is a pipe")):
+        with pytest.raises(InputError, match=message):
+            ensure_files(study(entry))
 
 
 def test_the_same_content_twice_is_refused(ntuple, study, tmp_path):

@@ -43,6 +43,19 @@ def test_gains_of_200_events(gains):
     assert counts["30-100", "light"] + counts["30-100", "b"] <= counts["30-100", "all"] < counts["30-inf", "all"]
 
 
+def test_a_file_that_is_given_twice_is_counted_once(gains, path, tmp_path):
+    """Otherwise errors would be too small by a square root of two."""
+    (tmp_path / "link.root").symlink_to(path)
+    twice = peer_gains([path, tmp_path / "link.root"]).set_index(gains.index.names)
+    pd.testing.assert_frame_equal(twice, gains)
+
+
+def test_nothing_is_said_to_be_made_of_candidates_that_a_file_lacks(path, caplog):
+    read_jets(path, max_jets=1)
+    assert "the jet's candidates" not in caplog.text
+    assert "not in the file" not in describe(path).text()
+
+
 def test_the_medians_tell_the_rule_of_the_neutrinos(gains, path):
     for model in REGRESSIONS:
         assert gains.loc[(model, "with", "30-inf", "all")]["median"] == pytest.approx(1.02, abs=0.015)

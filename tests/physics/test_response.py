@@ -39,6 +39,12 @@ def test_executors_and_chunks_agree_exactly(predictions_files, few_replicas, opt
     assert few_replicas["bootstrap"] == other["bootstrap"]
 
 
+def test_a_file_that_is_given_twice_is_counted_once(predictions_files, few_replicas, tmp_path):
+    (tmp_path / "link.root").symlink_to(predictions_files[0])
+    other = fill_response([*predictions_files, tmp_path / "link.root"], **FEW)
+    assert few_replicas["response"] == other["response"]
+
+
 def test_dask_agrees_exactly(predictions_files, few_replicas):
     distributed = pytest.importorskip("distributed", reason="dask is not in this environment")
     with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
