@@ -40,8 +40,8 @@ from .terminal import printable
 
 __all__ = [
     "MARK", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape", "local_path",
-    "locked", "open_own", "read_json", "refuse_links", "refuse_special", "remove_leftovers", "scratch_folder",
-    "where_writable", "write_json", "write_text",
+    "locked", "open_own", "parse_json", "read_json", "refuse_links", "refuse_special", "remove_leftovers",
+    "scratch_folder", "where_writable", "write_json", "write_text",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -427,6 +427,20 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The JSON value of a text that somebody else may have written.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or holds values within each other that go too deep, or integers of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its values go too deep") from None
+
+
 def read_json(path: str | Path) -> Any:
     """The JSON value in the file `path`.
 
@@ -437,8 +451,8 @@ def read_json(path: str | Path) -> Any:
     """
     refuse_special(Path(path))
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        return parse_json(Path(path).read_text(encoding="utf-8"))
+    except ValueError:
         raise InputError(f"{path}: damaged, it is not JSON; delete it to have it made again") from None
 
 
@@ -453,7 +467,7 @@ def known_shape(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError):  # ValueError: also pydantic's ValidationError
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError):  # also pydantic's ValidationError
         raise InputError(
             f"{path}: damaged, values are missing in it or of another kind; delete it to have it made again"
         ) from None

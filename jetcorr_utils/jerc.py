@@ -12,13 +12,13 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from .correction_files import read_corrections
 from .errors import InputError
 from .jets.splitmix import event_hash, mix
 
@@ -29,7 +29,8 @@ JER = "JER"
 
 Values = Mapping[str, NDArray[Any]]
 
-_NAME = re.compile(r"(?P<tag>.+)_(?P<kind>MC|DATA)_(?P<part>.+)_(?P<jets>AK[^_]+)")
+_NAME = re.compile(r"(?P<tag>[\w.+-]+)_(?P<kind>MC|DATA)_(?P<part>[\w.+-]+)_(?P<jets>AK[A-Za-z0-9]+)")
+"""Its parts become names of columns."""
 _LEVEL = re.compile(r"L\d.*")
 _RESOLUTION, _SCALE_FACTOR = "PtResolution", "ScaleFactor"
 _INPUTS = {"JetPt": "jetPt", "JetEta": "jetEta", "JetPhi": "jetPhi", "JetA": "jetArea", "Rho": "rhoAll", "run": "run"}
@@ -94,21 +95,12 @@ class Corrections:
     """
 
     def __init__(self, choice: CorrectionsChoice, *, simulation: bool = True) -> None:
-        import correctionlib  # half a second that other commands need not take
-
-        path = Path(choice.path)
-        if not path.is_file():
-            raise InputError(f"corrections {path}: there is no such file")
-        try:
-            self._set = correctionlib.CorrectionSet.from_file(str(path))
-        except Exception as error:  # of whatever type its parser raises
-            raise InputError(f"corrections {path}: cannot be read as correctionlib ({str(error)[:200]})") from None
-        self.path = str(path)
+        self.path = path = choice.path
+        self._set = read_corrections(path)
         known: dict[str, Any] = {**dict(self._set.compound), **dict(self._set)}
         self.name = self._find(choice.compound, known, "MC" if simulation else "DATA")
         self._compound = known[self.name]
-        if unknown := [entry.name for entry in self._compound.inputs if entry.name not in _INPUTS]:
-            raise InputError(f"corrections {self.name}: depends on {', '.join(unknown)}, which jets do not have here")
+        _check_inputs(self.name, self._compound)
         parts = _NAME.fullmatch(self.name)
         self._parts = parts.groupdict() if parts else {}
         there = self._sources(known)
@@ -120,6 +112,9 @@ class Corrections:
             raise InputError(f"corrections {path}: {what}; there are {', '.join(there) or 'none'}")
         self.sources = tuple(source for source in wanted if source != JER) + ((JER,) if JER in wanted else ())
         self._uncertainties = {source: there[source] for source in self.sources}
+        for source, given in self._uncertainties.items():
+            for each in given if source == JER else (given,):
+                _check_inputs(f"{source} of {self.name}", each, systematic=source == JER)
 
     def _find(self, wanted: str, known: Mapping[str, Any], kind: str) -> str:
         if wanted in known:
@@ -242,8 +237,18 @@ def _evaluate(correction: Any, jets: Values, systematic: str = "") -> NDArray[np
     arguments = iter(values[good] for values in given)
     ordered = [systematic if entry.name == "systematic" else next(arguments) for entry in correction.inputs]
     if good.any():
-        result[good] = correction.evaluate(*ordered)
+        try:
+            result[good] = correction.evaluate(*ordered)
+        except (IndexError, RuntimeError, ValueError) as error:  # it says where a jet is that it has no value for
+            raise InputError(f"correction {correction.name}: {' '.join(str(error).split())[:200]}") from None
     return result
+
+
+def _check_inputs(name: str, correction: Any, *, systematic: bool = False) -> None:
+    """Raise where jets do not have what a correction depends on."""
+    numbers = [entry for entry in correction.inputs if not (systematic and entry.name == "systematic")]
+    if unknown := [entry.name for entry in numbers if entry.name not in _INPUTS or entry.type == "string"]:
+        raise InputError(f"corrections {name}: depends on {', '.join(unknown)}, which jets do not have here")
 
 
 def standard_normal(
