@@ -40,7 +40,7 @@ from .terminal import printable
 
 __all__ = [
     "MARK", "NO_NAME", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape",
-    "local_path", "locked", "open_own", "read_json", "readable_file", "refuse_links", "refuse_special",
+    "local_path", "locked", "open_own", "parse_json", "read_json", "readable_file", "refuse_links", "refuse_special",
     "remove_leftovers", "scratch_folder", "version_of", "where_writable", "write_json", "write_text",
 ]  # fmt: skip
 
@@ -456,6 +456,20 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The JSON value of a text that somebody else may have written.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or holds values within each other that go too deep, or integers of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its values go too deep") from None
+
+
 def read_json(path: str | Path) -> Any:
     """The JSON value in the file `path`.
 
@@ -466,8 +480,8 @@ def read_json(path: str | Path) -> Any:
     """
     refuse_special(Path(path))
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        return parse_json(Path(path).read_text(encoding="utf-8"))
+    except ValueError:
         raise InputError(f"{path}: damaged, it is not JSON; delete it to have it made again") from None
 
 
@@ -482,7 +496,7 @@ def known_shape(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError):  # ValueError: also pydantic's ValidationError
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError):  # also pydantic's ValidationError
         raise InputError(
             f"{path}: damaged, values are missing in it or of another kind; delete it to have it made again"
         ) from None

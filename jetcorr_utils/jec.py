@@ -8,7 +8,7 @@ the formats that `jetcorr_utils.data` reads, particles or not.
 
 from __future__ import annotations
 
-import gzip
+import io
 import logging
 import re
 import warnings
@@ -20,6 +20,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .correction_files import unpacked
 from .errors import InputError
 from .files import readable_file
 
@@ -31,9 +32,14 @@ _SUFFIXES = (".jec.txt.gz", ".jec.txt")
 _NAME = re.compile(r"(?P<campaign>[^_]+)_(?P<era>.+)_(?P<kind>[^_]+)_(?P<level>L[1-7][^_]*)_(?P<jets>[^_]+)")
 _FORMULA = re.compile(
     r"(?:(?:TMath::(?:Max|Min|Log|Exp|Power|Sqrt|Abs|Erf)|max|min|log10|log|exp|pow|sqrt|abs|erf)(?=\()"
-    r"|[xyztws](?!\w)|\[\d+\]|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\*(?!\*)|[-+/(),<>=!&|^])+"
+    r"|[xyztws](?!\w)|\[\d+\]|(?:\d++\.?\d*+|\.\d++)(?:[eE][-+]?\d++)?+|\*(?!\*)|[-+/(),<>=!&|^])++"
 )
-"""Functions, variables, parameters and numbers: coffea hands the formula of a text file to Python as it stands."""
+"""Functions, variables, parameters and numbers: coffea hands the formula of a text file to Python as it stands.
+
+A number can be read in one way only, or a long one would be tried in all its parts.
+"""
+_LARGEST = 1 << 26
+"""Bytes of a text file, unpacked; CMS's have less than one million."""
 _INPUTS = {"JetPt": "pt", "JetEta": "eta", "JetPhi": "phi", "JetA": "area", "Rho": "rho"}
 
 
@@ -165,11 +171,9 @@ def _check(file: Path) -> None:
     The first line has numbers, names of variables, and a plain formula. coffea sorts the bins, but not their
     parameters, and knows no file that ends too early.
     """
-    with open(file, "rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-    with (gzip.open if packed else open)(file, "rt", encoding="utf-8") as text:
-        fields = text.readline().strip().strip("{}").split()
-        rows = np.loadtxt(text, ndmin=2)
+    text = io.StringIO(unpacked(file, _LARGEST).decode())
+    fields = text.readline().strip().strip("{}").split()
+    rows = np.loadtxt(text, ndmin=2)
     bins = int(fields[0])
     variables = int(fields[bins + 1])
     formula = fields[bins + variables + 2]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from .correction_files import read_corrections
 from .errors import InputError
 from .files import readable_file, version_of
 from .jets.splitmix import event_hash, mix
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 
 Values = Mapping[str, NDArray[Any]]
 
-_NAME = re.compile(r"(?P<tag>.+)_(?P<kind>MC|DATA)_(?P<part>.+)_(?P<jets>AK[^_]+)")
+_NAME = re.compile(r"(?P<tag>[\w.+-]+)_(?P<kind>MC|DATA)_(?P<part>[\w.+-]+)_(?P<jets>AK[A-Za-z0-9]+)")
+"""Its parts become names of columns."""
 _LEVEL = re.compile(r"L\d.*")
 _RESOLUTION, _SCALE_FACTOR = "PtResolution", "ScaleFactor"
 _INPUTS = {"JetPt": "jetPt", "JetEta": "jetEta", "JetPhi": "jetPhi", "JetA": "jetArea", "Rho": "rhoAll", "run": "run"}
@@ -97,19 +99,14 @@ class Corrections:
     """
 
     def __init__(self, choice: CorrectionsChoice, *, simulation: bool = True) -> None:
-        import correctionlib  # half a second that other commands need not take
-
         path = readable_file(choice.path, "corrections")
-        try:
-            self._set = correctionlib.CorrectionSet.from_file(str(path))
-        except Exception as error:  # of whatever type its parser raises
-            raise InputError(f"corrections {path}: cannot be read as correctionlib ({str(error)[:200]})") from None
+        self._set = read_corrections(path)
         self.path = str(path)
         known: dict[str, Any] = {**dict(self._set.compound), **dict(self._set)}
         kind = "MC" if simulation else "DATA"
         self.name = self._find(choice.compound, known, kind)
         self._compound = known[self.name]
-        _refuse_unknown(self.name, self._compound, _INPUTS)
+        _check_inputs(self.name, self._compound)
         parts = _NAME.fullmatch(self.name)
         self._parts = parts.groupdict() if parts else {}
         if self._parts.get("kind", kind) != kind:
@@ -123,9 +120,9 @@ class Corrections:
             raise InputError(f"corrections {path}: {what}; there are {', '.join(there) or 'none'}")
         self.sources = tuple(source for source in wanted if source != JER) + ((JER,) if JER in wanted else ())
         self._uncertainties = {source: there[source] for source in self.sources}
-        for source, correction in self._uncertainties.items():
-            for each in correction if source == JER else (correction,):
-                _refuse_unknown(each.name, each, (*_INPUTS, "systematic"))
+        for source, given in self._uncertainties.items():
+            for each in given if source == JER else (given,):
+                _check_inputs(each.name, each, systematic=source == JER)
 
     def _find(self, wanted: str, known: Mapping[str, Any], kind: str) -> str:
         if wanted in known:
@@ -238,11 +235,6 @@ def is_variation(column: str) -> bool:
     return column.startswith(("JES_", f"{JER}_")) or column == JER
 
 
-def _refuse_unknown(name: str, correction: Any, known: Container[str]) -> None:
-    if unknown := [entry.name for entry in correction.inputs if entry.name not in known]:
-        raise InputError(f"corrections {name}: depends on {', '.join(unknown)}, which jets do not have here")
-
-
 def _evaluate(correction: Any, jets: Values, systematic: str = "") -> NDArray[np.float64]:
     """A correction where all that it depends on is a number and possible, not a number elsewhere."""
     names = [entry.name for entry in correction.inputs if entry.name != "systematic"]
@@ -255,9 +247,17 @@ def _evaluate(correction: Any, jets: Values, systematic: str = "") -> NDArray[np
     if good.any():
         try:
             result[good] = correction.evaluate(*ordered)
-        except (RuntimeError, IndexError) as error:  # a file can forbid values beyond its bins, or lack a variation
-            raise InputError(f"corrections {correction.name}: cannot be evaluated for the jets: {error}") from None
+        except (IndexError, RuntimeError, ValueError) as error:  # it says where a jet is that it has no value for
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"corrections {correction.name}: cannot be evaluated for the jets: {reason}") from None
     return result
+
+
+def _check_inputs(name: str, correction: Any, *, systematic: bool = False) -> None:
+    """Raise where jets do not have what a correction depends on."""
+    numbers = [entry for entry in correction.inputs if not (systematic and entry.name == "systematic")]
+    if unknown := [entry.name for entry in numbers if entry.name not in _INPUTS or entry.type == "string"]:
+        raise InputError(f"corrections {name}: depends on {', '.join(unknown)}, which jets do not have here")
 
 
 def standard_normal(

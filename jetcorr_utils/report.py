@@ -25,7 +25,10 @@ _ATTRIBUTES = {
     "a": ["href"],
     "img": lambda tag, name, value: name in ("alt", "width", "height") or value.startswith("data:image/"),
 }
+_KINDS = ("text/html", "text/markdown", "text/latex", "text/plain", "image/png", "image/jpeg", "image/svg+xml")
+"""Of outputs: nbconvert cleans or quotes these. Others, such as diagrams, are code in a page."""
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+"""A bar of progress, which has a text beside that says no more."""
 
 
 def _exporter(**options: bool) -> HTMLExporter:
@@ -47,13 +50,27 @@ def _clean(html: str) -> str:
 
 
 def _read(path: Path) -> nbformat.NotebookNode:
-    """An executed notebook without its widgets: bars of progress, which are code in a page."""
+    """An executed notebook without what is no text and no figure, and without notes on its cells and outputs.
+
+    nbconvert writes some of these notes into the page as they stand: sizes of figures, names of files.
+    """
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("widgets", None)
+    notebook.metadata = nbformat.from_dict(
+        {"language_info": notebook.metadata.get("language_info", {"name": "python"})}
+    )
     for cell in notebook.cells:
+        cell.metadata = nbformat.NotebookNode()
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if _WIDGET not in output.get("data", {})]
+            cell.outputs = [shown for output in cell.outputs if (shown := _shown(output))]
     return notebook
+
+
+def _shown(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """What the page shows of an output, if anything."""
+    if "data" not in output:
+        return output
+    data = {} if _WIDGET in output.data else {kind: output.data[kind] for kind in _KINDS if kind in output.data}
+    return nbformat.from_dict({**output, "data": data, "metadata": {}}) if data else None
 
 
 def page(notebook: Path) -> str:

@@ -101,8 +101,9 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next_and_what_a_living_o
     assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
 
 
-def test_a_damaged_record_is_named(tmp_path):
-    path = write_text(tmp_path / "run.json", '{"stages": ')
+@pytest.mark.parametrize("content", ['{"stages": ', "[" * 100_000, "1" * 5000])
+def test_a_damaged_record_is_named(content, tmp_path):
+    path = write_text(tmp_path / "run.json", content)
     with pytest.raises(InputError, match=r"run\.json: damaged"):
         read_json(path)
 

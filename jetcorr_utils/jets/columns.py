@@ -399,5 +399,5 @@ def features_of(metadata: Mapping[str, str]) -> Features:
         return noted
     try:
         return tuple(map(str, json.loads(noted)))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"features {noted!r} cannot be read") from None

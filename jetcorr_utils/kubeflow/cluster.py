@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError
 
 from ..errors import ClusterError, InputError, JetcorrError
+from ..files import parse_json
 from .pipeline_parameters import IMAGE
 from .releases import has_kind
 from .states import KINDS, progress
@@ -187,7 +188,7 @@ def _items(call: Callable[..., Any], namespace: str, **options: Any) -> list[dic
     """The items of a list as plain dictionaries; none where this account may not look or the server is away."""
     try:
         answer = call(namespace, _preload_content=False, _request_timeout=REQUEST_TIMEOUT, **options)
-        items: list[dict[str, Any]] = json.loads(answer.data)["items"]
+        items: list[dict[str, Any]] = parse_json(answer.data)["items"]
     except (client.ApiException, HTTPError, ValueError):
         return []
     return items
@@ -441,7 +442,7 @@ def _message(error: client.ApiException) -> str:
 
 def _body(error: client.ApiException) -> dict[str, Any]:
     try:
-        body = json.loads(error.body)
+        body = parse_json(error.body)
     except (TypeError, ValueError):
         return {}
     return body if isinstance(body, dict) else {}

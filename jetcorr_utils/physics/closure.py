@@ -20,6 +20,7 @@ from correctionlib import schemav2
 from numpy.typing import NDArray
 
 from ..correct.residual import residual_factors
+from ..correction_files import content_of
 from ..errors import InputError
 from ..files import write_text
 from .binning import PT_EDGES_ABOVE_CUT
@@ -112,7 +113,7 @@ def load_closure(path: str | Path) -> schemav2.CorrectionSet:
         If the file is missing or is no correctionlib JSON.
     """
     try:
-        return schemav2.CorrectionSet.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        return schemav2.CorrectionSet.model_validate_json(content_of(path))
     except (OSError, ValueError) as error:
         raise InputError(f"closure {path}: {' '.join(str(error).split())[:160]}") from None
 

@@ -18,6 +18,7 @@ from jetcorr_utils.config import DataSettings, RemoteSettings, project_root
 from jetcorr_utils.data import ensure_files, load_clouds, read_jets
 from jetcorr_utils.data.opendata import files_of_record
 from jetcorr_utils.errors import InputError
+from tests.web import web_server
 
 DOI = "10.7483/OPENDATA.CMS.RY2V.T797"
 EOS = "root://eospublic.cern.ch//eos/opendata/cms/derived-data/jets"
@@ -195,6 +196,38 @@ def test_a_portal_that_is_down_is_named(portal, tmp_path):
     portal.server_close()
     with pytest.raises(InputError, match=r"http://127\.0\.0\.1:\d+/api/records/12100: cannot be read after 1 attempts"):
         ensure_files(settings, progress=False)
+
+
+@pytest.mark.parametrize("protocol", ["http", "root"])
+@pytest.mark.parametrize("address", ["file://{}", "{}", "root://a//b::file://{}", "simplecache::file://{}"])
+def test_a_portal_cannot_have_a_file_of_this_machine_copied(portal, tmp_path, address, protocol):
+    own = tmp_path / "own.root"
+    own.write_bytes(b"secret")
+    portal.entry = lambda _: {
+        "uri": address.format(own),
+        "size": 6,
+        "checksum": f"adler32:{zlib.adler32(b'secret'):08x}",
+    }
+    settings = study(portal, tmp_path, f"opendata:12100?protocol={protocol}")
+    with pytest.raises(InputError, match=r"not known here|no such file|kind of address is not read"):
+        ensure_files(settings, progress=False)
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file() and b"secret" in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"[" * 100_000, b"1" * 5000, b"[1]", b'{"metadata": [1]}', b'{"metadata": {"files": "a"}}', b'{"hits": [1]}',
+     b'{"hits": {"total": 1, "hits": []}}', b'{"hits": {"total": 1, "hits": [{"id": [1]}]}}',
+     b'{"metadata": {"files": [{"uri": "root://a//a.root", "size": 1e999, "checksum": "adler32:00000000"}]}}'],
+)  # fmt: skip
+@pytest.mark.parametrize("entry", ["opendata:12100", "opendata:10.1/A"])
+def test_an_answer_of_another_shape_is_one_line(tmp_path, entry, answer):
+    with web_server(tmp_path / "web") as web:
+        for name in ("12100", "records"):
+            (web.folder / "files" / name).write_bytes(answer)
+        with pytest.raises(InputError) as caught:
+            files_of_record(entry, RemoteSettings(portal=web.url, attempts=1))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_study_names_the_papers_files():
