@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..jets.columns import JETS, Features, jet_columns, particle_columns
+from ..jets.columns import JETS, Features, candidates_of, jet_columns, particle_columns
 
-__all__ = ["TABLE_COLUMNS", "jet_matrix", "particle_matrix", "regression_target", "table"]
+__all__ = ["TABLE_COLUMNS", "jet_matrix", "particle_matrix", "points_of", "regression_target", "table"]
 
-_KEPT = ("run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetRawPt", "genJetPt", "genJetEta", "hadronFlav",
-         "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight", "jetArea", "QG_mult")  # fmt: skip
+_KEPT = ("run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetMass", "jetRawPt", "genJetPt", "genJetEta",
+         "hadronFlav", "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight", "jetArea", "QG_mult")  # fmt: skip
 TABLE_COLUMNS = {name: np.dtype(JETS[name].dtype) for name in _KEPT} | dict.fromkeys(
     ("run", "lumi"), np.dtype(np.int64)
 )
@@ -27,6 +27,15 @@ def _matrix(record: ak.Array, names: tuple[str, ...], features: Features) -> NDA
     for i, name in enumerate(names):
         matrix[:, i] = ak.to_numpy(record[name])
     return matrix
+
+
+def points_of(jets: ak.Array, features: Features) -> ak.Array:
+    """The jets with those of their particles that a cloud of these features has: the first ones, where it has a limit.
+
+    Whether only clustered particles are among them is for whoever read them, see `candidates_of`.
+    """
+    most = candidates_of(features, "jet")[1]
+    return jets if most is None else ak.with_field(jets, jets["particles"][:, :most], "particles")
 
 
 def particle_matrix(jets: ak.Array, features: Features = "open") -> NDArray[np.float32]:

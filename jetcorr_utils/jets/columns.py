@@ -4,12 +4,13 @@ Readers, cache, network inputs, ranges, drift, the attention figure and the simu
 its name; nothing is found by its position. Names and types are those of CERN Open Data record 12100
 (cms-opendata-analyses/JetNtupleProducerTool). What a network is given is raw, in physical units (GeV, radians): a
 column's features are computed inside the model, so that a served model takes what a detector measures. The azimuth of a
-jet is not among its inputs: a detector of a collider looks the same from all sides.
+jet is in no group: a detector of a collider looks the same from all sides.
 
-A study chooses its inputs by groups of columns (``features: [kinematics, class, pileup]``) or by the name of a set of
-groups (``open``). One column more is one call from an extension of the study::
+A study chooses its inputs by groups of columns (``features: [kinematics, class, pileup]``), by columns (``[PF_pT,
+PF_dEta, jetPt, jetEta]``), or by the name of a set of both (``open``). One column more is one call from an extension of
+the study::
 
-    add_column("particle", Column("PF_dz", group="tracks", title="distance to the vertex", unit="cm"))
+    add_column("particle", Column("PF_trkChi2", group="tracks", title="fit of the track"))
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from .regressions import REGRESSIONS
 
 __all__ = [
     "ANY", "BRANCHES", "FEATURE_SETS", "GENERATOR", "JETS", "PARTICLES", "POINTS", "TREE",
-    "Candidates", "Column", "Features", "Fill", "add_column", "core", "features_of", "groups", "groups_of", "inputs",
-    "jet_columns", "log", "log1p", "necessary", "particle_columns", "together",
+    "Candidates", "Column", "Features", "Fill", "add_column", "candidates_of", "core", "features_of", "groups",
+    "groups_of", "inputs", "jet_columns", "log", "log1p", "necessary", "particle_columns", "together",
 ]  # fmt: skip
 
 Features = str | tuple[str, ...]
-"""What a network is given: the name of a set or a group of columns, or several of them."""
+"""What a network is given: the name of a set, of a group of columns or of a column, or several of them."""
 Candidates = Literal["jet", "window"]
 """Which candidates a jet is given: those clustered in it (PF_fromAK4Jet), or all that are stored."""
 Values = Mapping[str, Any]
@@ -47,11 +48,32 @@ TREE = "AK4jets/jetTree"
 POINTS = ("PF_dEta", "PF_dPhi")
 """Where a particle lies relative to the jet axis; these span the space of the neighbour search."""
 
-OPEN = ("kinematics", "class", "vertex", "clustering", "pileup", "quark_gluon")
-FEATURE_SETS: dict[str, tuple[str, ...]] = {"open": OPEN, "rich": (*OPEN, "calorimeter")}
-"""Names of lists of groups: what the open data has, and with the calorimeter fractions. Columns stand in this order."""
+GROUPS = ("kinematics", "class", "vertex", "clustering", "pileup", "quark_gluon", "calorimeter")
+"""Groups of the package, whose columns stand in this order."""
+STORED = "stored_100"
+"""Among features: a cloud has the first 100 stored candidates, whether they were clustered into the jet or not."""
 
-_ALWAYS = {"kinematics": "all others are relative to", "class": "figures and the drift check tell particles apart by"}
+_JET_AXIS = ("PF_pT", "PF_dEta", "PF_dPhi", "jetPt", "jetEta")
+FEATURE_SETS: dict[str, tuple[str, ...]] = {
+    "open": GROUPS[:6],
+    "rich": GROUPS[:7],
+    "paper": (
+        STORED,
+        *_JET_AXIS,
+        "PF_dTheta",
+        "PF_dR",
+        "jetPhi",
+        "jetMass",
+        "jetArea",
+        "QG_ptD",
+        "QG_axis2",
+        "QG_mult",
+    ),
+}
+"""Names of lists of groups and columns: what the open data has; with the calorimeter fractions; what the networks of
+arXiv:2308.12724 were given (github.com/deinal/jec-inference)."""
+
+_MOST_STORED = 100
 
 ANY = (-3.4e38, 3.4e38)
 """The limits of a column of which every finite value is possible."""
@@ -181,12 +203,18 @@ _OF_THE_VERTEX = Fill(
     lambda c: {"PF_fromPV": c["PF_id"] * 0 + 3}, ("PF_id",),
 )  # fmt: skip
 
+_POLAR = Fill(
+    "from PF_dEta and PF_dPhi",
+    lambda c: {"PF_dR": np.hypot(c["PF_dEta"], c["PF_dPhi"]), "PF_dTheta": np.arctan2(c["PF_dPhi"], c["PF_dEta"])},
+    ("PF_dEta", "PF_dPhi"),
+)
+
 _PARTICLES = (
     Column("PF_pT", group="kinematics", title="pt", unit="GeV", necessary=True, limits=_ENERGY,
            features={"log_pt": lambda c: log(c["PF_pT"]),
                      "log_pt_over_jet": lambda c: log(c["PF_pT"]) - log(c["jetPt"])}),
-    Column("PF_dR"),
-    Column("PF_dTheta"),
+    Column("PF_dR", title="distance to the jet axis", fill=_POLAR, limits=_ANGLE, drift=False),
+    Column("PF_dTheta", title="angle around the jet axis", fill=_POLAR, limits=_ANGLE, drift=False),
     Column("PF_dPhi", group="kinematics", necessary=True, limits=_ANGLE, features={}),
     Column("PF_dEta", group="kinematics", title="Δη, Δϕ to the jet axis", necessary=True, limits=_ANGLE,
            features={**_as_it_is("d_eta", "PF_dEta"), **_as_it_is("d_phi", "PF_dPhi"), "d_r": _position,
@@ -322,7 +350,7 @@ def add_column(of: Literal["particle", "jet"], column: Column) -> None:
         If there is one of this name, or one with a feature of the same name, or if its group is one of the package,
         whose models would get another input by it.
     """
-    if column.group in FEATURE_SETS["rich"]:
+    if column.group in GROUPS:
         raise InputError(f"column {column.name}: the group {column.group} is that of trained models; name one of yours")
     if column.name in PARTICLES or column.name in JETS:
         raise InputError(f"column {column.name}: there is one of this name; choose another")
@@ -347,39 +375,63 @@ def core() -> list[str]:
 def groups() -> tuple[str, ...]:
     """All groups of columns there are."""
     named = [column.group for table in _TABLES.values() for column in table.values() if column.group]
-    return tuple(dict.fromkeys([*FEATURE_SETS["rich"], *named]))
+    return tuple(dict.fromkeys([*GROUPS, *named]))
+
+
+def _chosen(features: Features) -> list[str]:
+    """The groups, columns and `STORED` that features name, sets replaced by what they hold."""
+    names = (features,) if isinstance(features, str) else features
+    return [entry for name in names for entry in FEATURE_SETS.get(name, (name,))]
 
 
 def groups_of(features: Features) -> list[str]:
-    """The groups of columns that a study's `features` stand for, in the order of their columns.
+    """The groups that a study's `features` stand for, and the columns besides, in the order of their columns.
 
     Raises
     ------
     InputError
-        If there is no such set or group, or if those that everything needs are not among them.
+        If there is no such set, group or column, or if what a network needs in any case is not among them.
     """
-    known = groups()
-    names = (features,) if isinstance(features, str) else features
-    chosen = [group for name in names for group in FEATURE_SETS.get(name, (name,))]
-    if unknown := [group for group in chosen if group not in known]:
-        there = f"there are the sets {', '.join(FEATURE_SETS)} and the groups {', '.join(known)}"
+    chosen, known = _chosen(features), groups()
+    columns = {name: column.group for table in _TABLES.values() for name, column in table.items()}
+    if unknown := [name for name in chosen if name not in known and name not in columns and name != STORED]:
+        there = f"there are the sets {', '.join(FEATURE_SETS)}, the groups {', '.join(known)}, and columns by name"
         raise InputError(f"features {unknown[0]!r}: {there}")
-    for name, why in _ALWAYS.items():
-        if name not in chosen:
-            raise InputError(f"features: {name} is missing, which {why}; add it")
-    return [group for group in known if group in chosen]
+    if missing := [name for name in _JET_AXIS if name not in chosen and columns[name] not in chosen]:
+        raise InputError(
+            f"features: {missing[0]} is missing, which all others are relative to; add it, or the group kinematics"
+        )
+    alone = [name for name, group in columns.items() if name in chosen and group not in chosen]
+    return [*(group for group in known if group in chosen), *alone]
+
+
+def candidates_of(features: Features, default: Candidates) -> tuple[Candidates, int | None]:
+    """Which candidates a cloud of these features has, and how many at most: the study's, unless features name some."""
+    return ("window", _MOST_STORED) if STORED in _chosen(features) else (default, None)
 
 
 def together(several: Iterable[Features]) -> Features:
-    """Features with the columns of all of several, by the name of the set where they are one."""
-    chosen = {group for features in several for group in groups_of(features)}
-    names = [name for name, content in FEATURE_SETS.items() if set(content) == chosen]
-    return names[0] if names else tuple(group for group in groups() if group in chosen)
+    """Features with the columns of all of several, by the name of the set where they are one.
+
+    Raises
+    ------
+    InputError
+        If they are of other candidates, so that no cloud has all of them.
+    """
+    several = list(several)
+    if len({candidates_of(features, "jet") for features in several}) > 1:
+        raise InputError(
+            f"features: models with and without {STORED} see other particles; give each a study of its own"
+        )
+    chosen = tuple(entry for features in several for entry in _chosen(features))
+    content = groups_of(chosen), candidates_of(chosen, "jet")
+    names = [name for name in FEATURE_SETS if (groups_of(name), candidates_of(name, "jet")) == content]
+    return names[0] if names else tuple(name for name in (STORED, *content[0]) if name in chosen)
 
 
 def inputs(table: Mapping[str, Column], features: Features) -> list[Column]:
     """The columns of a table that features stand for, group after group, as a network sees what becomes of them."""
-    return [column for group in groups_of(features) for column in table.values() if column.group == group]
+    return [column for name in groups_of(features) for column in table.values() if name in (column.group, column.name)]
 
 
 def particle_columns(features: Features) -> tuple[str, ...]:
