@@ -29,9 +29,9 @@ from .ragged import owners
 from .regressions import REGRESSIONS
 
 __all__ = [
-    "ANY", "BRANCHES", "FEATURE_SETS", "GENERATOR", "JETS", "PARTICLES", "POINTS", "TREE",
+    "ANY", "BRANCHES", "FEATURE_SETS", "GENERATOR", "JETS", "OF_VERTICES", "PARTICLES", "POINTS", "TREE", "VERTICES",
     "Candidates", "Column", "Features", "Fill", "add_column", "candidates_of", "core", "features_of", "groups",
-    "groups_of", "inputs", "jet_columns", "log", "log1p", "necessary", "particle_columns", "together",
+    "groups_of", "inputs", "jet_columns", "log", "log1p", "necessary", "particle_columns", "together", "with_vertices",
 ]  # fmt: skip
 
 Features = str | tuple[str, ...]
@@ -48,7 +48,8 @@ TREE = "AK4jets/jetTree"
 POINTS = ("PF_dEta", "PF_dPhi")
 """Where a particle lies relative to the jet axis; these span the space of the neighbour search."""
 
-GROUPS = ("kinematics", "class", "vertex", "clustering", "pileup", "quark_gluon", "calorimeter")
+GROUPS = ("kinematics", "class", "vertex", "clustering", "pileup", "quark_gluon", "calorimeter", "impact", "puppi",
+          "charge", "secondary_vertices")  # fmt: skip
 """Groups of the package, whose columns stand in this order."""
 STORED = "stored_100"
 """Among features: a cloud has the first 100 stored candidates, whether they were clustered into the jet or not."""
@@ -57,21 +58,13 @@ _JET_AXIS = ("PF_pT", "PF_dEta", "PF_dPhi", "jetPt", "jetEta")
 FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "open": GROUPS[:6],
     "rich": GROUPS[:7],
-    "paper": (
-        STORED,
-        *_JET_AXIS,
-        "PF_dTheta",
-        "PF_dR",
-        "jetPhi",
-        "jetMass",
-        "jetArea",
-        "QG_ptD",
-        "QG_axis2",
-        "QG_mult",
-    ),
-}
+    "paper": (STORED, *_JET_AXIS, "PF_dTheta", "PF_dR",
+              "jetPhi", "jetMass", "jetArea", "QG_ptD", "QG_axis2", "QG_mult"),
+    "thesis": (*_JET_AXIS, "charge", "PF_vertex", "jetPhi"),
+}  # fmt: skip
 """Names of lists of groups and columns: what the open data has; with the calorimeter fractions; what the networks of
-arXiv:2308.12724 were given (github.com/deinal/jec-inference)."""
+arXiv:2308.12724 were given (github.com/deinal/jec-inference); and those of the thesis before it
+(github.com/deinal/jec-gnn): charged and neutral candidates and secondary vertices."""
 
 _MOST_STORED = 100
 
@@ -79,6 +72,10 @@ ANY = (-3.4e38, 3.4e38)
 """The limits of a column of which every finite value is possible."""
 _ENERGY = (-0.1, 14_000.0)  # GeV: no jet has more than the collisions of the LHC; a mass may be rounded to below 0
 _ANGLE, _SHARE, _DENSITY = (-10.0, 10.0), (-0.1, 10.0), (-0.1, 1_000.0)
+_FLAG = (-0.1, 1.1)
+_DISTANCE = (-10_000.0, 10_000.0)  # cm
+_MICROMETRES = 1e4  # in a cm
+_HIGH_PURITY = 4  # the bit of CMS's track quality
 _TINY = 1e-3  # where logarithms stop: 1 MeV for pt and mass, 0.001 for fractions and widths
 
 
@@ -209,6 +206,20 @@ _POLAR = Fill(
     ("PF_dEta", "PF_dPhi"),
 )
 
+
+def _charged(columns: Values) -> Values:
+    kind = abs(columns["PF_id"])
+    return {"PF_charged": (kind == 211) | (kind == 11) | (kind == 13)}
+
+
+_CHARGED = Fill("from PF_id", _charged, ("PF_id",))
+_NO_VERTEX = Fill(
+    "0 for candidates", lambda c: dict.fromkeys(("PF_vertex", "PF_vertexSig", "PF_vertexTracks"), c["PF_pT"] * 0),
+    ("PF_pT",),
+)  # fmt: skip
+
+_MADE = (_CHARGED, _NO_VERTEX)  # never written
+
 _PARTICLES = (
     Column("PF_pT", group="kinematics", title="pt", unit="GeV", necessary=True, limits=_ENERGY,
            features={"log_pt": lambda c: log(c["PF_pT"]),
@@ -234,6 +245,27 @@ _PARTICLES = (
            features={"calo_fraction": lambda c: log1p(c["PF_caloFraction"])}),
     Column("PF_hcalFraction", group="calorimeter", title="hadronic share", limits=_DENSITY,
            features={"hcal_fraction": lambda c: log1p(c["PF_hcalFraction"])}),
+    # -1 without a track, or for a soft one of which CMS stores no more than the momentum
+    Column("PF_d0", group="impact", title="distance to the vertex", unit="cm", sources=_nano("d0"), limits=_DISTANCE,
+           symmetric=True, features={"log_d0": lambda c: log1p(_MICROMETRES * c["PF_d0"].abs())}),
+    Column("PF_d0Err", group="impact", title="its error", unit="cm", sources=_nano("d0Err"), limits=_DISTANCE,
+           features={"log_d0_error": lambda c: log1p(_MICROMETRES * c["PF_d0Err"])}),
+    Column("PF_dz", group="impact", title="distance along the beam", unit="cm", sources=_nano("dz"), limits=_DISTANCE,
+           symmetric=True, features={"log_dz": lambda c: log1p(_MICROMETRES * c["PF_dz"].abs())}),
+    Column("PF_dzErr", group="impact", title="its error, along the beam", unit="cm", sources=_nano("dzErr"),
+           limits=_DISTANCE, features={"log_dz_error": lambda c: log1p(_MICROMETRES * c["PF_dzErr"])}),
+    Column("PF_trkQuality", "int32", group="impact", title="quality of the track", sources=_nano("trkQuality"),
+           features={}, flags={"high_purity": lambda c: c["PF_trkQuality"] >= _HIGH_PURITY}),
+    Column("PF_charged", "int32", group="charge", title="charged", fill=_CHARGED, limits=_FLAG, drift=False,
+           features={}, flags={"charged": lambda c: c["PF_charged"] > 0}),
+    # Of the further points of a cloud that are vertices, see `data.features.points_of`; 0 for candidates
+    Column("PF_vertex", "int32", group="secondary_vertices", title="secondary vertex", fill=_NO_VERTEX, limits=_FLAG,
+           drift=False, features={}, flags={"secondary_vertex": lambda c: c["PF_vertex"] > 0}),
+    Column("PF_vertexSig", group="secondary_vertices", title="distance of the vertex / error", fill=_NO_VERTEX,
+           limits=_DISTANCE, features={"log_vertex_significance": lambda c: log1p(c["PF_vertexSig"])}),
+    Column("PF_vertexTracks", "int32", group="secondary_vertices", title="tracks of the vertex", fill=_NO_VERTEX,
+           limits=_DENSITY, features={"log_vertex_tracks": lambda c: log1p(c["PF_vertexTracks"])}),
+    Column("PF_puppiWeight", group="puppi", title="PUPPI weight", sources=_nano("puppiWeight"), limits=_SHARE),
 )  # fmt: skip
 PARTICLES = {column.name: column for column in _PARTICLES}
 """Columns of a particle. The two of its position are one input, whose features stand with ``PF_dEta``."""
@@ -322,15 +354,25 @@ JETS = {column.name: column for column in _JETS}
 GENERATOR = ("genJetPt", "genJetEta", "genJetPhi", "genJetMass", "hadronFlav", "partonFlav")
 """What only a simulation knows."""
 
+OF_VERTICES = "PF_vertex"
+"""What columns of a particle begin with that are of secondary vertices, among the points of a cloud."""
+VERTICES = {
+    **dict.fromkeys((f"SV_{name}" for name in ("pt", "eta", "phi", "mass", "dlenSig")), "float32"),
+    "SV_ntracks": "int32",
+}  # fmt: skip
+"""Branches of the secondary vertices in a jet, as CMS's NanoAOD names them: GeV, distance over its error, tracks."""
+
 BRANCHES = {
     **{column.name: column.dtype for column in _JETS},
-    **{column.name: f"var * {column.dtype}" for column in _PARTICLES},
+    **{column.name: f"var * {column.dtype}" for column in _PARTICLES if column.fill not in _MADE},
     # the particles of the generator jet, which only `physics.limits` reads
+    **{name: f"var * {dtype}" for name, dtype in VERTICES.items()},
     **{f"genJetPF_{name}": f"var * {'int32' if name == 'id' else 'float32'}"
        for name in ("pT", "dR", "dTheta", "mass", "id")},
 }  # fmt: skip
-"""The branches of a JetNTuple and their types, arrays counted by nPF and nGenJetPF: what the simulation writes.
-PF_caloFraction and PF_hcalFraction are not in the open data; CMS stores them in MiniAOD."""
+"""The branches of a JetNTuple and their types, arrays counted by nPF, nSV and nGenJetPF: what the simulation writes.
+PF_caloFraction and PF_hcalFraction are not in the open data; CMS stores them in MiniAOD. Nor are those from PF_d0 on,
+whose names are those of NanoAOD (PFCands_d0), and secondary vertices."""
 
 JETS |= {
     name: Column(name, sources=_nano(f"Jet_{name}"))
@@ -408,6 +450,11 @@ def groups_of(features: Features) -> list[str]:
 def candidates_of(features: Features, default: Candidates) -> tuple[Candidates, int | None]:
     """Which candidates a cloud of these features has, and how many at most: the study's, unless features name some."""
     return ("window", _MOST_STORED) if STORED in _chosen(features) else (default, None)
+
+
+def with_vertices(features: Features) -> bool:
+    """Whether secondary vertices are points of a cloud beside the candidates."""
+    return any(name.startswith(OF_VERTICES) for name in particle_columns(features))
 
 
 def together(several: Iterable[Features]) -> Features:
