@@ -9,6 +9,7 @@ our own simulation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["PUBLISHED", "Published", "published_text"]
@@ -26,7 +27,7 @@ class Published:
     percent: float
 
 
-def _paper(quantity: str, percent: dict[tuple[str, str], tuple[float, ...]]) -> list[Published]:
+def _paper(quantity: str, percent: Mapping[tuple[str, str], Sequence[float]]) -> list[Published]:
     pt_bins = ("30-inf", "30-100", "100-300", "300-1000", "1000-inf")
     return [
         Published("paper", model, quantity, eta, pt, value)

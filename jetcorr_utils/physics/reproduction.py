@@ -20,7 +20,7 @@ from ..data import load_clouds
 from ..errors import InputError
 from ..metrics import METRICS, Jets
 from ..style import COLOURS, experiment_label, legend, room_on_top, selection_label, styled, subplots
-from .binning import ETA_BINS, FLAVOURS, Bin
+from .binning import ETA_BINS, FLAVOURS, Bin, selection_text
 from .measurement import rows_in
 from .predictions import predictions_table, response
 from .published import PUBLISHED, Published
@@ -158,9 +158,8 @@ def plot_reproduction(reproduction: Mapping[str, Any]) -> Figure:
         for ax, (source, eta) in zip(row, places, strict=True):
             here = table[(table["inputs"] == source) & (table["gain"] == metric.title) & (table["abs(eta)"] == eta)]
             _beside(ax, here)
-            selection_label(
-                ax, f"inputs of the {source}\n" + next(b for b in ETA_BINS if b.name == eta).text(r"|\eta|")
-            )
+            (region,) = (region for region in ETA_BINS if region.name == eta)
+            selection_label(ax, f"inputs of the {source}\n{selection_text(None, region)}")
         row[0].set_ylabel(metric.label)
         room_on_top(row[0], 0.35)
     for ax in axes[-1]:

@@ -45,7 +45,7 @@ def puppi_weights(candidates: Candidates, vertices: NDArray, tracking: Tracking)
 
 
 @compiled
-def _near(pt, eta, phi, primary, low, high):
+def _near(pt: NDArray, eta: NDArray, phi: NDArray, primary: NDArray, low: float, high: float) -> NDArray:
     """Sums of (pt / dR)^2 (m, 2) around each of the candidates of an event: primary charged ones, and all."""
     order = np.argsort(eta)
     result = np.zeros((len(pt), 2))
@@ -70,7 +70,7 @@ def _near(pt, eta, phi, primary, low, high):
 
 
 @compiled
-def _median_and_left_spread(values):
+def _median_and_left_spread(values: NDArray) -> tuple[float, float]:
     """The median of some values, and the root of the mean square of those below it from it."""
     if len(values) == 0:
         return 0.0, 0.0
@@ -80,7 +80,11 @@ def _median_and_left_spread(values):
 
 
 @compiled
-def _weights(pt, eta, phi, offsets, charged, primary, vertices, low, high, least, cuts):
+def _weights(
+    pt: NDArray, eta: NDArray, phi: NDArray, offsets: NDArray, charged: NDArray, primary: NDArray, vertices: NDArray,
+    low: float, high: float, least: float, cuts: NDArray,
+) -> NDArray:  # fmt: skip
+    """The weights; `cuts` (2, 2) are those within and beyond the tracker."""
     result = np.zeros(len(pt))
     for event in range(len(offsets) - 1):
         rows = slice(offsets[event], offsets[event + 1])

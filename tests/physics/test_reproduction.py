@@ -24,6 +24,9 @@ from jetcorr_utils.run import RunFolder
 from jetcorr_utils.training import train
 
 FAST = PhysicsSettings(replicas=20)
+PERCENT = {
+    (figure.source, figure.model, figure.quantity, figure.eta, figure.pt): figure.percent for figure in PUBLISHED
+}
 PAPER_PT = ["30-inf", "30-100", "100-300", "300-1000", "1000-inf"]
 
 
@@ -57,10 +60,8 @@ def test_known_gains_stand_beside_the_published_ones(predictions, source, networ
         assert list(found["resolution_gain"][eta]) == bins
         for pt, entry in found["resolution_gain"][eta].items():
             assert entry["ours"] == pytest.approx(0.2, abs=5 * entry["error"] + 0.01)
-            assert 100 * entry["published"] == pytest.approx(
-                *(figure.percent for figure in PUBLISHED if (figure.source, figure.model, figure.quantity, figure.eta,
-                                                             figure.pt) == (source, network, "resolution_gain", eta, pt))
-            )  # fmt: skip
+            place = (source, network, "resolution_gain", eta, pt)
+            assert 100 * entry["published"] == pytest.approx(PERCENT[place])
     gain = found["flavour_gain"][etas[0]]["30-inf"]
     assert gain["ours"] == pytest.approx(0.5, abs=5 * gain["error"])
     table = reproduction_table({source: found})
