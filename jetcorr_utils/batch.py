@@ -194,7 +194,7 @@ def _read_state(run: RunFolder) -> dict[str, Any]:
     return state
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     command = ["git", "-C", str(project_root()), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
@@ -214,7 +214,7 @@ def _describe_run(study: Study, run: RunFolder, parameters: Mapping[str, Any]) -
         },
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in VERSIONS},
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "data": read_json(run.data) if run.data.exists() else None,
     }
 

@@ -444,6 +444,36 @@ def compare_cms(study: str, parameters: tuple, out: Path) -> None:
     click.echo(physics.cms_summary(comparison).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
 
 
+@main.command("compare-published")
+@click.option("--study", "studies", multiple=True, default=("paper", "thesis"),
+              help="A study with a model that has the inputs of the paper or of the thesis (repeatable).")  # fmt: skip
+@PARAMETER
+@click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default="results",
+              help="Folder of the runs that trained them, each by its study's name.")  # fmt: skip
+@click.option("--rounds", type=click.IntRange(min=1), default=1,
+              help="How often these studies were trained, each time on a changed detector.")  # fmt: skip
+@click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of table and figure.")
+def compare_published(studies: tuple[str, ...], parameters: tuple, runs: Path, rounds: int, out: Path) -> None:
+    """Compare the gains of networks with published inputs on our jets with those published for CMS's."""
+    from .batch import git_commit
+    from .files import known_shape, read_json, write_json
+    from .physics import reproduction
+    from .style import save_figure
+
+    file = out / "reproduction.json"
+    found = read_json(file) if file.exists() else {}
+    for study in studies:
+        settings = load_study(study, dict(parameters))
+        _, source, _ = reproduction.published_model(settings)
+        gains = reproduction.reproduce(settings, RunFolder(runs / Path(study).stem))
+        found[source] = {"commit": git_commit(), "rounds": rounds, **gains}
+    with known_shape(file):
+        table, figure = reproduction.reproduction_table(found), reproduction.plot_reproduction(found)
+    write_json(file, found)
+    save_figure(figure, out / "figures", "reproduction")
+    click.echo(table.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
+
+
 for command in (manifests, pipeline, trial):
     main.add_command(command)
 

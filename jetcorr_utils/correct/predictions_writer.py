@@ -135,7 +135,8 @@ def write_predictions(
             chunk = dataset.slice(start, min(start + CHUNK, len(dataset)))
             kept = (*IDENTIFIERS, *ALSO)
             columns = {key: np.asarray(chunk.table[key]) for key in kept if key in chunk.table}
-            pt, mass = chunk.jet("jetPt"), chunk.jet("jetMass")
+            own = "jetMass" in chunk.jet_columns
+            pt, mass = chunk.jet("jetPt"), chunk.jet("jetMass") if own else np.asarray(chunk.table["jetMass"])
             for name, predictor in predictors.items():
                 inputs = taken_by(predictor, chunk)
                 columns |= corrected_columns(name, pt, mass, *predictor.predict(inputs, batch_size=batch_size))

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from ..config import DataSettings
 from ..errors import InputError
 from ..files import atomic_folder, locked
-from ..jets.columns import Features, jet_columns, particle_columns
+from ..jets.columns import Features, candidates_of, jet_columns, particle_columns
 from .belonging import STRANGERS, refuse_strangers, strangers
 from .dataset import CloudDataset, clouds_from_jets
 from .features import TABLE_COLUMNS
@@ -63,7 +63,8 @@ def load_clouds(settings: DataSettings, features: Features = "open", progress: b
     InputError
         If a file cannot be used, is there twice, or if no jet is left.
     """
-    if settings.candidates == "window" and "PF_fromAK4Jet" not in particle_columns(features):
+    chosen, most = candidates_of(features, settings.candidates)
+    if chosen == "window" and most is None and "PF_fromAK4Jet" not in particle_columns(features):
         raise InputError("data.candidates: window needs features of the group clustering, which tell a jet's own apart")
     cache = data_directory(settings) / "cache"
     cache.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ def _recipe(settings: DataSettings, features: Features) -> dict:
         "version": VERSION, "features": features,
         "columns": [*columns(features), *particle_columns(features), *jet_columns(features)],
         "selection": settings.selection.model_dump(mode="json"), "split": settings.split.model_dump(mode="json"),
-        "candidates": settings.candidates,
+        "candidates": candidates_of(features, settings.candidates)[0],
         **({} if settings.collection == AK4 else {"collection": settings.collection}),
     }  # fmt: skip
 
@@ -179,7 +180,8 @@ def _make_part(
     lost, read = Counter(), 0
     scalars = dict.fromkeys((*jet_columns(features), *TABLE_COLUMNS, "jetPhi"))
     options = {"scalars": list(scalars), "particles": particle_columns(features)}
-    options |= {"candidates": settings.candidates, "collection": settings.collection, "reported": reported}
+    options |= {"candidates": candidates_of(features, settings.candidates)[0]}
+    options |= {"collection": settings.collection, "reported": reported}
     with open_jets(file, settings.collection) as source:
         attached = source.attached
     tally: Counter[str] = Counter()

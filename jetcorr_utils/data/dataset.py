@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..files import read_json
-from ..jets.columns import Features, jet_columns, particle_columns
+from ..jets.columns import OF_VERTICES, Features, candidates_of, jet_columns, particle_columns, with_vertices
 from ..jets.ragged import offsets_of, rows_of
-from .features import TABLE_COLUMNS, jet_matrix, particle_matrix
+from .features import TABLE_COLUMNS, jet_matrix, particle_matrix, points_of
 from .split import SPLITS
 from .store import META
 
@@ -83,13 +83,20 @@ class Clouds:
         Raises
         ------
         InputError
-            If they are not.
+            If they are not, or if they are of other candidates.
         """
+        if candidates_of(features, "jet") != candidates_of(self.features, "jet"):
+            raise InputError(f"features {features!r} are of other candidates than those of these clouds")
         particles, jets = particle_columns(features), jet_columns(features)
         if missing := [name for name in (*particles, *jets) if name not in (*self.columns, *self.jet_columns)]:
             raise InputError(f"features {features!r} need {', '.join(missing)}, which these clouds do not have")
+        matrix, ptr = self.particles, self.ptr
+        if with_vertices(self.features) and not with_vertices(features):  # without the points that are vertices
+            mark = next(name for name in self.columns if name.startswith(OF_VERTICES))
+            rows = np.flatnonzero(self.particle(mark) == 0)
+            matrix, ptr = matrix[rows], np.searchsorted(rows, ptr)
         return Clouds(
-            _columns_of(self.particles, self.columns, particles), self.ptr,
+            _columns_of(matrix, self.columns, particles), ptr,
             _columns_of(self.jets, self.jet_columns, jets), features,
         )  # fmt: skip
 
@@ -205,5 +212,6 @@ class CloudDataset(Clouds):
 
 def clouds_from_jets(jets: ak.Array, features: Features) -> Clouds:
     """The model inputs of jets in the schema of JetNTuple, see `data.read_jets`."""
+    jets = points_of(jets, features)
     ptr = offsets_of(ak.to_numpy(ak.num(jets.particles)))
     return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets, features), features)

@@ -21,7 +21,17 @@ import uproot
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..jets.columns import GENERATOR, JETS, PARTICLES, Candidates, Column, necessary, particle_columns
+from ..jets.columns import (
+    GENERATOR,
+    JETS,
+    OF_VERTICES,
+    PARTICLES,
+    VERTICES,
+    Candidates,
+    Column,
+    necessary,
+    particle_columns,
+)
 from ..jets.ragged import offsets_of, owners
 from .reader import JetReader
 
@@ -45,6 +55,7 @@ _CANDIDATE = (*_MOMENTUM, "pdgId")
 _CANDIDATES = particle_columns("open")
 _COMPUTED = ("jetRawPt", "jetRawMass", "rhoAll", "jetPtOrder")
 _JETS_AN_EVENT = 5
+_RADIUS, _WIDE = 0.4, 0.8  # of jets, within which secondary vertices are theirs
 
 
 class NanoAOD(JetReader):
@@ -85,7 +96,7 @@ class NanoAOD(JetReader):
         names = set(events.fields)
         sources = {column.sources.get(cls.format, "").partition("_")[0] for column in JETS.values()}
         tables = [table for link in self._links() for table in link]
-        for name in names & {self._generator_jets()[0], "Rho", collection, *tables, *sources}:
+        for name in names & {self._generator_jets()[0], "Rho", "SV", collection, *tables, *sources}:
             columns = ak.fields(events[name])
             names |= {f"n{name}"} | {f"{name}_{column}" for column in columns}
         self._look_for(names)
@@ -145,6 +156,8 @@ class NanoAOD(JetReader):
                 f"n{link}", f"n{table}", f"{link}_jetIdx", f"{link}_{index}", *(f"{table}_{name}" for name in candidate)
             }  # fmt: skip
         self.columns = frozenset(columns | set(self.particle_sources))
+        self.has_vertices = self.link is not None and names >= set(VERTICES)
+        self.branches |= set(VERTICES) if self.has_vertices else set()
 
     def _find_link(self, names: set[str]) -> tuple[str, str, str] | None:
         """The table that links jets to candidates, the table of these, and the index of a candidate."""
@@ -219,13 +232,16 @@ class NanoAOD(JetReader):
         """See `JetReader.chunks`; only candidates that were clustered into a jet are linked to it."""
         size = self.entries_of(step)
         for first in range(start, stop, size):
-            yield self._record(self._load(first, min(first + size, stop)))
+            events = self._load(first, min(first + size, stop))
+            yield self._record(events, vertices="vertices" in names)
 
     def convert(
         self, events: ak.Array, scalars: Sequence[str] | None = None, particles: Sequence[str] | None = None
     ) -> ak.Array:
         """The jets of some events, flat over the events, `(B,)`; columns as in `iterate`."""
-        return self.complete(*self._record(events), *self._wanted(scalars, particles))
+        wanted = self._wanted(scalars, particles)
+        vertices = self.has_vertices and any(name.startswith(OF_VERTICES) for name in wanted[1])
+        return self.complete(*self._record(events, vertices=vertices), *wanted)
 
     def _load(self, start: int, stop: int) -> ak.Array:
         """Events with their collections, as coffea's NanoEvents gives them."""
@@ -244,8 +260,8 @@ class NanoAOD(JetReader):
                 fields[branch] = events[branch]
         return ak.zip({name: ak.zip(columns) for name, columns in collections.items()} | fields, depth_limit=1)
 
-    def _record(self, events: ak.Array) -> tuple[dict[str, NDArray], ak.Array]:
-        """The columns of the jets, flat over the events, and their candidates."""
+    def _record(self, events: ak.Array, *, vertices: bool = False) -> tuple[dict[str, NDArray], ak.Array]:
+        """The columns of the jets, flat over the events, with their ``vertices`` if asked for; and their candidates."""
         jets = events[self.collection]
         event = owners(offsets_of(ak.to_numpy(ak.num(jets["pt"]))))
 
@@ -263,7 +279,18 @@ class NanoAOD(JetReader):
         }  # fmt: skip
         if self.has_generator:
             record |= self._generator(events, jets)
+        if vertices:
+            record["vertices"] = self._vertices(events, jets)
         return record, self._particles(events, record)
+
+    def _vertices(self, events: ak.Array, jets: ak.Array) -> ak.Array:
+        """The secondary vertices within the radius of each jet, `(B, var)`, as files of the simulation have them."""
+        found = ak.zip({name: events["SV"][name.removeprefix("SV_")] for name in VERTICES})
+        near, mine = ak.unzip(ak.cartesian({"jet": jets[["eta", "phi"]], "vertex": found}, nested=True))
+        turn = (near["phi"] - mine["SV_phi"] + np.pi) % (2 * np.pi) - np.pi
+        radius = _WIDE if self.collection == AK8 else _RADIUS
+        inside = ak.flatten(mine[np.hypot(near["eta"] - mine["SV_eta"], turn) < radius], axis=1)
+        return ak.zip({name: ak.values_astype(inside[name], dtype) for name, dtype in VERTICES.items()})
 
     def _generator(self, events: ak.Array, jets: ak.Array) -> dict[str, NDArray]:
         """The matched generator jets; zeros without a match, as in a JetNTuple."""

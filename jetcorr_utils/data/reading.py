@@ -153,7 +153,7 @@ def describe(path: str | Path, collection: str = AK4) -> FileInfo:
             elif not source.has_generator:
                 reason = "can be used for correction only: there are no generator jets to train on"
             lost = {name: source.lacks(name) for name in FEATURE_SETS}
-            notes = [f"features: {' and '.join(name for name in lost if not lost[name])}"]
+            notes = [f"features: {', '.join(name for name in lost if not lost[name])}"]
             notes += [f"not {name}: no {', '.join(lacks)}" for name, lacks in lost.items() if lacks]
             notes += [*_notes(source.filled), *source.remarks, *_notes_on_pt(source), *_notes_on_sums(source)]
             found = regressions_in(source.columns)

@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..files import read_json, write_json
 from ..jets.columns import Features, jet_columns, particle_columns
 from ..jets.ragged import offsets_of, rows_of
-from .features import TABLE_COLUMNS, jet_matrix, particle_matrix, regression_target, table
+from .features import TABLE_COLUMNS, jet_matrix, particle_matrix, points_of, regression_target, table
 from .fingerprints import Fingerprints
 from .split import SPLITS
 
@@ -144,6 +144,7 @@ class PartWriter:
 
     def append(self, jets: ak.Array, part: NDArray[np.uint8]) -> None:
         """Add jets, each to the split of its code in `part`, `(B,)`, or to none for `LEFT_OUT`."""
+        jets = points_of(jets, self.features)
         matrix = particle_matrix(jets, self.features)
         count = ak.to_numpy(ak.num(jets["particles"])).astype(np.int32)
         values = {

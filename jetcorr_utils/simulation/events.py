@@ -18,13 +18,18 @@ from .material import convert_photons, interact
 from .parameters import Parameters
 from .particles import Particles, concatenate, to_cartesian
 from .pileup import PileupDraw, overlay
+from .puppi import puppi_weights
 from .reconstruction import Candidates, reconstruct
+from .secondary_vertices import SecondaryVertices, secondary_vertices
+from .tracks import impact_parameters
 
 __all__ = ["Events", "simulate_events"]
 
 _MIN_JET_PT = 8.0  # GeV, raw and generated
 _MAX_MATCH = 0.4  # as in CMS's matching of jets with generator jets
 _PARTON_MATCH = 0.4
+_ASIDE = 2**30
+"""Keeps the random numbers of what no jet is made of apart, so that jets do not depend on it."""
 
 
 @dataclass
@@ -48,6 +53,10 @@ class Events:
         Densities (E,) by name: all, central, neutral, charged_pileup.
     vertices
         Number of good primary vertices (E,).
+    secondary
+        Vertices of decays.
+    further
+        Columns of the candidates (c,) that the open data does not have, by their name in NanoAOD.
     pythia_seconds
         Time spent in Pythia.
     """
@@ -64,6 +73,8 @@ class Events:
     physics_flavour: NDArray
     rho: dict[str, NDArray]
     vertices: NDArray
+    secondary: SecondaryVertices
+    further: dict[str, NDArray]
     pythia_seconds: float
 
 
@@ -98,14 +109,19 @@ def simulate_events(pythia: Any, pool: Particles, parameters: Parameters, seed: 
     )
     out = collisions.outgoing
     parton = clustering.match(jets.eta, jets.phi, jets.offsets, out.eta, out.phi, out.offsets, _PARTON_MATCH)
+    area = clustering.areas(jets.pt, jets.eta, jets.phi, jets.offsets, parameters.detector.max_abs_eta, rng)
+    vertices = 1 + rng.binomial(draw.interactions, parameters.pileup.vertex_efficiency)
+    aside = np.random.default_rng([seed, block, _ASIDE])
+    further = impact_parameters(everything, candidates, parameters.detector, parameters.tracking, aside)
+    secondary = secondary_vertices(everything, candidates, further, parameters.tracking, aside)
+    further["puppiWeight"] = puppi_weights(candidates, vertices, parameters.tracking)
     return Events(
-        collisions, draw, candidates, jets, gen_jets, partner,
-        area=clustering.areas(jets.pt, jets.eta, jets.phi, jets.offsets, parameters.detector.max_abs_eta, rng),
+        collisions, draw, candidates, jets, gen_jets, partner, area=area,
         hadron_flavour=flavour.hadron_flavour(ghost_jet, collisions.ghosts, count),
         parton_flavour=flavour.parton_flavour(ghost_jet, collisions.ghosts, count),
         physics_flavour=np.where(parton >= 0, np.append(out.pdg, 0)[parton], 0).astype(np.int32),
         rho=_densities(candidates, parameters.detector.max_abs_eta),
-        vertices=1 + rng.binomial(draw.interactions, parameters.pileup.vertex_efficiency),
+        vertices=vertices, secondary=secondary, further=further,
         pythia_seconds=pythia_seconds,
     )  # fmt: skip
 
