@@ -308,7 +308,9 @@ def run_study(
         data = _Data(settings.data)
         executed = []
         for stage in NOTEBOOKS.values():
-            if stage.number >= first:
+            if stage.networks and not run.has_candidates:
+                print(f"{stage.name}: left out, since the jets have no particle-flow candidates", flush=True)
+            elif stage.number >= first:
                 try:
                     ran = _run_stage(stage, settings, run, own, data, force=force)
                 except KeyboardInterrupt as stop:

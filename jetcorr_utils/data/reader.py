@@ -57,6 +57,11 @@ class JetReader:
         return self.format
 
     @property
+    def energy(self) -> str:
+        """The energy of the collisions, such as ``13 TeV``; empty where the file does not tell."""
+        return ""
+
+    @property
     def filled(self) -> tuple[str, ...]:
         """The core columns that the file lacks, and those of the particles that can be filled."""
         particles = [column.name for column in PARTICLES.values() if column.fill] if self.has_candidates else []
