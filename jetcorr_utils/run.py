@@ -63,6 +63,7 @@ class RunFolder:
         self.validation = self.path / "validation.root"
         self.regressions = self.path / "regressions.root"
         self.closure = self.path / "closure.json"
+        self.l2_relative = self.path / "L2Relative.json"
         self.metrics = self.path / "metrics.json"
         self.data = self.path / "data.json"
         self.report = self.path / "report.html"

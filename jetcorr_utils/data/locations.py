@@ -208,7 +208,7 @@ def _samples(settings: DataSettings) -> Iterator[tuple[Path, int, int, Parameter
 
 
 def record_files(files: Sequence[str | Path], path: str | Path, collection: str = AK4) -> None:
-    """Write which files a run used: their ``path``, ``jets``, ``bytes``, ``sha256``, and what is known of them together.
+    """Write which files a run used: ``path``, ``jets``, ``bytes``, ``sha256``, and what all have in common.
 
     ``made_by`` is what figures say made the jets, and ``energy`` that of the collisions, empty where it is not known.
     ``candidates`` says whether all jets have particles. The path of a local copy is the URL that it came from.

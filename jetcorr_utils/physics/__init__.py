@@ -57,7 +57,7 @@ from .precision import plot_precision_cost, precision_cost
 from .predictions import load_predictions, model_names, predictions_table
 from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
-from .published import PUBLISHED
+from .published import PUBLISHED, published_table
 from .requested_parts import (
     add_closed,
     add_offset_correction,
@@ -179,6 +179,7 @@ __all__ = [
     "prior_figures",
     "prior_profile",
     "profile",
+    "published_table",
     "references",
     "results_markdown",
     "results_table",

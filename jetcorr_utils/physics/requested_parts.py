@@ -25,7 +25,7 @@ from ..errors import InputError
 from ..metrics import shown_metrics
 from ..simulation.calibration import simulation_correction
 from .binning import ETA_BINS
-from .closure import CLOSED, apply_closure, derive_closure, load_closure, save_closure
+from .closure import CLOSED, apply_closure, derive_closure, l2_relative, load_closure, save_closure
 from .limits import LIMITS, add_limits
 from .measurement import measure
 from .model_groups import choose_weights, frontier_weights, learning_curve, with_settings
@@ -113,12 +113,17 @@ def compare_with_file(predictions: pd.DataFrame) -> pd.DataFrame | None:
 def add_closed(predictions: pd.DataFrame, corrections: Sequence[str], study: Study, run: RunFolder) -> pd.DataFrame:
     """The predictions with each correction also after a residual one (``physics.closure``).
 
-    It is derived on the validation jets, kept in the run folder as correctionlib JSON, and applied from there.
+    It is derived on the validation jets, kept in the run folder as correctionlib JSON, and applied from there. Of
+    networks that correct the raw pt it is there in CMS's form, too, see `l2_relative`. Where no network was trained,
+    nothing is derived.
     """
-    if not study.physics.closure:
+    if not (study.physics.closure and run.has_candidates):
         return predictions
     validation = load_predictions(run.require(run.validation, "05"))
-    save_closure(derive_closure(validation, corrections), run.closure)
+    derived = derive_closure(validation, corrections)
+    save_closure(derived, run.closure)
+    if study.data.target == "raw":
+        save_closure(l2_relative(derived), run.l2_relative)
     return apply_closure(predictions, load_closure(run.closure))
 
 
