@@ -16,6 +16,7 @@ from jetcorr_utils.errors import InputError
 from jetcorr_utils.jerc import CorrectionsChoice
 from jetcorr_utils.jets.regressions import REGRESSIONS, regressed
 from jetcorr_utils.physics.peers import peer_gains
+from tests.nanoaod_files import with_regression, written_again
 from tests.networks import exported
 
 
@@ -78,16 +79,7 @@ def test_the_command_prints_the_table(path, real_data):
 def test_regressions_are_models_in_corrected_files(real_data, tmp_path):
     """In the real file with candidates, the columns of regressions that it does not have are planted."""
     source, path = real_data / "v15_ak4_names.root", tmp_path / "planted.root"
-    with uproot.open(source) as file:
-        branches = {name: file["Events"][name].array() for name in file["Events"].keys() if name[0] != "n"}  # noqa: SIM118
-    for name in REGRESSIONS["pnet"].columns:
-        branches[f"Jet_{name}"] = ak.values_astype(
-            branches["Jet_pt"] * 0 + (0.1 if name.endswith("Res") else 1.25), "float32"
-        )
-    with uproot.recreate(path) as file:
-        types = {name: ak.type(values).content for name, values in branches.items()}
-        tree = file.mktree("Events", types, counter_name=lambda name: "n" + name.split("_")[0])
-        tree.extend(branches)
+    written_again(source, path, with_regression("pnet", 1.25, 0.1))
     assert describe(path).regressions == ("pnet",)
     correct_files([path], exported("pfn"), tmp_path / "out.root", progress=False)
     with uproot.open(tmp_path / "out.root") as file:
