@@ -64,8 +64,14 @@ class JetReader:
     @property
     def filled(self) -> tuple[str, ...]:
         """The core columns that the file lacks, and those of the particles that can be filled."""
-        particles = [column.name for column in PARTICLES.values() if column.fill] if self.has_candidates else []
-        return tuple(name for name in (*core(), *particles) if name not in self.columns)
+        known = {name: JETS[name] for name in core()}
+        if self.has_candidates:
+            known |= {column.name: column for column in PARTICLES.values() if column.fill}
+        else:  # there is nothing to make them of
+            known = {
+                name: each for name, each in known.items() if not each.fill or not {*each.fill.needs} & {*PARTICLES}
+            }
+        return tuple(name for name in known if name not in self.columns)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -464,9 +464,10 @@ def test_variations_are_those_of_the_official_correction(path, files, choice, va
     assert (varied["met JES_Total up"] != varied["met"]).any()
 
 
-@pytest.mark.parametrize("executor", ["futures", "dask", "server"])
-def test_variations_are_equal_by_any_executor_and_by_a_server(executor, server, path, files, choice, varied):
-    model = f"http://{server.http_url}/pfn" if executor == "server" else files["pfn"]
+@pytest.mark.parametrize("where", ["in process", "server"])
+@pytest.mark.parametrize("executor", ["iterative", "futures", "dask"])
+def test_variations_are_equal_by_any_executor_and_by_a_server(executor, where, server, path, files, choice, varied):
+    model = f"http://{server.http_url}/pfn" if where == "server" else files["pfn"]
     corrector = JetCorrector(model, corrections=choice)
     if executor == "dask":
         distributed = pytest.importorskip("distributed")
