@@ -86,7 +86,7 @@ class StyledFigure(Figure):
                     _label(ax, source, right.replace(ENERGY, energy))
                 for ax in self.axes:
                     if ax.get_title(loc="right") == ENERGY:
-                        ax.set_title(energy, loc="right", fontsize=ax._right_title.get_fontsize())
+                        ax.set_title(energy, loc="right", fontsize=15)
                 _uncover_data(self)
             # All is in its place: not looked for by each display and each file ("none" would have each drawn twice)
             self.set_layout_engine(None)

@@ -67,10 +67,11 @@ class JetReader:
         known = {name: JETS[name] for name in core()}
         if self.has_candidates:
             known |= {column.name: column for column in PARTICLES.values() if column.fill}
-        else:  # there is nothing to make them of
-            known = {
-                name: each for name, each in known.items() if not each.fill or not {*each.fill.needs} & {*PARTICLES}
+        else:  # nothing to make columns of
+            made = {
+                name for name, each in known.items() if each.fill and not PARTICLES.keys().isdisjoint(each.fill.needs)
             }
+            known = {name: each for name, each in known.items() if name not in made}
         return tuple(name for name in known if name not in self.columns)
 
     @property

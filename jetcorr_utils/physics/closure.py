@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import correctionlib
 import numpy as np
@@ -108,7 +109,7 @@ def l2_relative(corrections: schemav2.CorrectionSet) -> schemav2.CorrectionSet:
     for closure in corrections.corrections:
         if closure.name == "standard" or closure.name.endswith("_sigma"):
             continue
-        data = closure.data
+        data: Any = closure.data  # what `_correction` makes
         positive = [_of_variable(content, "JetPt") for content in data.content]
         edges = [-edge for edge in data.edges[:0:-1]] + list(data.edges)
         found.append(
