@@ -68,10 +68,8 @@ class JetReader:
         if self.has_candidates:
             known |= {column.name: column for column in PARTICLES.values() if column.fill}
         else:  # nothing to make columns of
-            made = {
-                name for name, each in known.items() if each.fill and not PARTICLES.keys().isdisjoint(each.fill.needs)
-            }
-            known = {name: each for name, each in known.items() if name not in made}
+            fills = {name: each.fill for name, each in known.items()}
+            known = {name: known[name] for name, fill in fills.items() if not fill or not {*fill.needs} & {*PARTICLES}}
         return tuple(name for name in known if name not in self.columns)
 
     @property
