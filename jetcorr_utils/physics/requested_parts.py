@@ -81,7 +81,8 @@ def find_predictions(study: Study, run: RunFolder) -> Path:
     if not common_regressions(files, study.data.collection):
         raise InputError(f"{files[0]}: its jets have no particle-flow candidates, and no regressions of CMS")
     jets = read_jets(files, study.data)
-    columns = {name: values for name, values in table(jets).items() if name in (*IDENTIFIERS, *ALSO)}
+    kept = {*IDENTIFIERS, *ALSO} - {"QG_mult"}  # of particles, which there are none of
+    columns = {name: values for name, values in table(jets).items() if name in kept}
     columns |= {FILE_COLUMN: ak.to_numpy(jets[FILE_PT])} if FILE_PT in jets.fields else {}
     columns |= regression_columns(jets, ak.to_numpy(jets["jetMass"]), neutrinos=study.data.neutrinos)
     with predictions_file(run.regressions) as writer:
