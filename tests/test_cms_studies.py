@@ -54,7 +54,7 @@ def test_a_study_has_jets_corrected_anew(real_data, jerc, tmp_path):
     assert 0.9 < np.median(ak.to_numpy(anew["jetPt"] / anew[FILE_PT])) < 0.999
     assert len(own) > 1000  # without candidates, and selected all the same
     assert FILE_PT not in own.fields
-    with pytest.raises(InputError, match=r"absent\.json: there is no such file"):
+    with pytest.raises(InputError, match=r"data\.corrections absent\.json: there is no such file"):
         read_jets(file, data(tmp_path, corrections="absent.json"))
 
 

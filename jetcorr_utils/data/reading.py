@@ -281,11 +281,19 @@ def _as_wanted(
 
 
 def official_corrections(settings: DataSettings) -> CorrectionsChoice | None:
-    """The official corrections that a study wants jets to have; None where they stay as the files have them."""
+    """The official corrections that a study wants jets to have; None where they stay as the files have them.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
     if settings.corrections is None:
         return None
-    places = (Path(settings.corrections), project_root() / settings.corrections)
-    return CorrectionsChoice(str(next((path for path in places if path.is_file()), places[0])), settings.compound)
+    for path in (Path(settings.corrections), project_root() / settings.corrections):
+        if path.is_file():
+            return CorrectionsChoice(str(path), settings.compound)
+    raise InputError(f"data.corrections {settings.corrections}: there is no such file")
 
 
 def common_regressions(files: Sequence[str | Path], collection: str = AK4) -> tuple[str, ...]:
