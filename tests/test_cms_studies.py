@@ -23,8 +23,6 @@ from jetcorr_utils.physics.published import PUBLISHED, SOURCES
 from tests.nanoaod_files import with_regression, written_again
 from tests.networks import METADATA, network
 
-LOOSE = {"min_pt": 15.0, "min_gen_pt": 0.0, "max_abs_gen_eta": 10.0}
-
 
 @pytest.fixture(scope="module")
 def jerc(real_data):
@@ -43,6 +41,11 @@ def data(tmp_path, *files, **settings):
     return DataSettings(files=tuple(map(str, files)), directory=str(tmp_path / "data"), **cuts)
 
 
+def notes(settings, **more):
+    """What a network notes that was trained in such a study."""
+    return {"name": "pfn", **METADATA, "split": settings.split.model_dump(mode="json"), **more}
+
+
 def test_a_study_has_jets_corrected_anew(real_data, jerc, tmp_path):
     file = real_data / "nano_tt_v15.root"
     own, anew = read_jets(file, data(tmp_path)), read_jets(file, data(tmp_path, corrections=jerc))
@@ -59,8 +62,9 @@ def test_a_study_has_jets_corrected_anew(real_data, jerc, tmp_path):
 
 
 def test_regressions_and_the_files_own_pt_stand_beside_the_networks(planted, real_data, jerc, tmp_path):
-    clouds = load_clouds(data(tmp_path, planted, corrections=jerc), progress=False)
-    file = export_model(network("pfn"), tmp_path / "pfn.onnx", metadata={"name": "pfn", **METADATA})
+    settings = data(tmp_path, planted, corrections=jerc)
+    clouds = load_clouds(settings, progress=False)
+    file = export_model(network("pfn"), tmp_path / "pfn.onnx", metadata=notes(settings))
     write_predictions(clouds, open_predictors(file), tmp_path / "out.root", progress=False)
     table = physics.load_predictions(tmp_path / "out.root")
     assert physics.model_names(table) == ["pnet", "pfn"]
@@ -117,8 +121,8 @@ def test_a_network_that_corrects_the_raw_pt(real_data, jerc, tmp_path, neutrinos
     np.testing.assert_array_equal(clouds.table[START_PT], raw)
     np.testing.assert_allclose(clouds.target, np.log(clouds.table["genJetPt"] / raw), rtol=1e-4, atol=1e-6)
     assert (clouds.table["jetPt"] != raw).mean() > 0.9
-    notes = {"name": "pfn", **METADATA, "target": "raw", "neutrinos": "with" if neutrinos else "without"}
-    model = open_predictors(export_model(network("pfn"), tmp_path / "pfn.onnx", metadata=notes))
+    noted = notes(settings, target="raw", neutrinos="with" if neutrinos else "without")
+    model = open_predictors(export_model(network("pfn"), tmp_path / "pfn.onnx", metadata=noted))
     assert "= raw ones * exp(output)" in model["pfn"].metadata["output"]
     log_factor, sigma = model["pfn"].predict(clouds)
     write_predictions(clouds, model, tmp_path / "predictions.root", progress=False)
@@ -153,11 +157,12 @@ def test_a_network_that_corrects_the_raw_pt(real_data, jerc, tmp_path, neutrinos
 
 
 def test_a_network_of_another_target_is_refused(real_data, tmp_path):
-    clouds = load_clouds(data(tmp_path, real_data / "pfnano.root", target="raw"), progress=False)
-    file = export_model(network("pfn"), tmp_path / "pfn.onnx", metadata={"name": "pfn", **METADATA})
+    settings = data(tmp_path, real_data / "pfnano.root", target="raw")
+    clouds = load_clouds(settings, progress=False)
+    file = export_model(network("pfn"), tmp_path / "pfn.onnx", metadata=notes(settings))
     with pytest.raises(InputError, match=r"model pfn: corrects another pt than data\.target says"):
         write_predictions(clouds, open_predictors(file), tmp_path / "out.root", progress=False)
-    wrong = {"name": "pfn", **METADATA, "target": "best"}
+    wrong = notes(settings, target="best")
     with pytest.raises(InputError, match="takes target 'best'; there are corrected, raw"):
         open_predictors(export_model(network("pfn"), tmp_path / "wrong.onnx", metadata=wrong))
 
