@@ -39,6 +39,7 @@ from .architectures import (
 )
 from .errors import InputError, StudyError
 from .files import at_home
+from .jets.regressions import REGRESSIONS
 from .looks import show_models
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
 from .settings import Seed, Settings
@@ -59,6 +60,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 MAX_SEEDS = 20
 LONGEST_NAME = 64
 _NOT_MODELS = frozenset({
+    *REGRESSIONS, "file",
     "raw", "l1", "standard", "baseline", "data", "training", "tuning", "export", "precision", "inference", "variations",
     "trees", "trees_kinematics", "oracle_flavour", "oracle_fractions",
 })  # fmt: skip
@@ -137,6 +139,21 @@ class DataSettings(Settings):
         ge=0,
         le=1,
         description="largest share of jets of a file whose candidates, found by links, may not sum up",
+    )
+    corrections: str | None = Field(
+        None,
+        min_length=1,
+        description="a file of CMS's official corrections (jet_jerc.json.gz), by which jets are corrected anew from "
+        "their raw pt; default: as the files have them",
+    )
+    compound: str = Field("L1L2L3Res", min_length=1, description="which of them: a compound or a level")
+    target: Literal["corrected", "raw"] = Field(
+        "corrected",
+        description="what networks correct: the pt after the standard correction, or the raw pt, as CMS's regressions",
+    )
+    neutrinos: bool = Field(
+        False,
+        description="whether the pt of generator jets includes the neutrinos in them; needs NanoAOD's GenPart",
     )
     remote: RemoteSettings = RemoteSettings()
     directory: str = Field(

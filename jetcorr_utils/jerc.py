@@ -229,6 +229,16 @@ class Corrections:
             jets = ak.with_field(jets, values.astype(np.float32), name)
         return jets
 
+    def renew(self, jets: ak.Array) -> ak.Array:
+        """As `apply`; a jet that has no correction keeps the one of its file, without variations."""
+        new = self.apply(jets)
+        known = np.isfinite(ak.to_numpy(new["jetPt"]))
+        kept = {name: jets[name] for name in ("jetPt", "jetMass")}
+        kept |= {name: np.float32(1) for name in filter(is_variation, new.fields)}
+        for name, values in kept.items():
+            new = ak.with_field(new, ak.where(known, new[name], values), name)
+        return new
+
 
 def is_variation(column: str) -> bool:
     """Whether a column is one of `Corrections.variations`."""

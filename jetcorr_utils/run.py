@@ -61,7 +61,9 @@ class RunFolder:
         self.model_repository = self.path / "model_repository"
         self.predictions = self.path / "predictions.root"
         self.validation = self.path / "validation.root"
+        self.regressions = self.path / "regressions.root"
         self.closure = self.path / "closure.json"
+        self.l2_relative = self.path / "L2Relative.json"
         self.metrics = self.path / "metrics.json"
         self.data = self.path / "data.json"
         self.report = self.path / "report.html"
@@ -73,11 +75,24 @@ class RunFolder:
     @property
     def source(self) -> str:
         """What made the jets, for the label of figures; empty before notebook 01 has recorded it."""
+        return str(self._recorded("made_by", ""))
+
+    @property
+    def energy(self) -> str:
+        """The energy of the collisions, likewise."""
+        return str(self._recorded("energy", "13 TeV"))
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether the jets have particle-flow candidates, without which no network can be trained."""
+        return bool(self._recorded("candidates", True))
+
+    def _recorded(self, what: str, default: object) -> object:
         if not self.data.exists():
-            return ""
+            return default
         found = read_json(self.data)
         with known_shape(self.data):
-            return str(found.get("made_by", ""))
+            return found.get(what, default)
 
     def model(self, name: str) -> Path:
         """The folder of the trained model `name`."""
@@ -107,7 +122,7 @@ class RunFolder:
         """Write a figure, which then says what made its jets, as ``figures/<name>.png`` and ``.pdf``; and return it."""
         from .style import save_figure
 
-        save_figure(figure.complete(self.source), self.figures, name)
+        save_figure(figure.complete(self.source, self.energy), self.figures, name)
         return figure
 
     def show(self, figure: StyledFigure, name: str) -> None:

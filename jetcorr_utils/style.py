@@ -36,6 +36,9 @@ __all__ = [
 
 P = ParamSpec("P")
 
+ENERGY = "13 TeV"
+"""Of the collisions, where nothing else is known."""
+
 _SIZES = {
     "figure.figsize": (8.0, 6.6), "figure.dpi": 80, "savefig.dpi": 120, "font.size": 17, "axes.labelsize": 18,
     "xtick.labelsize": 15, "ytick.labelsize": 15, "legend.fontsize": 14, "legend.frameon": False,
@@ -70,17 +73,20 @@ class StyledFigure(Figure):
         self.labels: list[tuple[Axes, str]] = []  # where it says what made the jets, and what it says to the right
         self._complete = False
 
-    def complete(self, source: str = "") -> Self:
+    def complete(self, source: str = "", energy: str = ENERGY) -> Self:
         """Say what made the jets, and make room for legends and texts above the data: once, when it is shown or saved.
 
         `source` is written where `experiment_label` says, see `RunFolder.source`; without it the figure does not say
-        whose jets it shows.
+        whose jets it shows. `energy` takes the place of `ENERGY`.
         """
         if not self._complete:
             self._complete = True
             with plt.style.context(_STYLE):
                 for ax, right in self.labels:
-                    _label(ax, source, right)
+                    _label(ax, source, right.replace(ENERGY, energy))
+                for ax in self.axes:
+                    if ax.get_title(loc="right") == ENERGY:
+                        ax.set_title(energy, loc="right", fontsize=15)
                 _uncover_data(self)
             # All is in its place: not looked for by each display and each file ("none" would have each drawn twice)
             self.set_layout_engine(None)

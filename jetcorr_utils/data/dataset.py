@@ -26,7 +26,8 @@ from .store import META
 __all__ = ["CloudDataset", "Clouds", "clouds_from_jets"]
 
 
-_ORIGIN = ("selection", "split", "candidates")
+_ORIGIN = ("selection", "split", "candidates", "target", "neutrinos", "corrections")
+"""The last three are noted where they are not the default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +144,7 @@ class CloudDataset(Clouds):
         """The jets `start` to `stop` of a cache, mapped; by default all. See `store` for what is in its folder."""
         folder = Path(folder)
         meta = read_json(folder / META)
+        recipe = meta.get("recipe", {})
 
         def column(name: str) -> np.ndarray:
             return np.load(folder / f"{name}.npy", mmap_mode="r")
@@ -151,7 +153,8 @@ class CloudDataset(Clouds):
         whole = cls(
             particles=column("particles"), ptr=column("ptr"), jets=column("jets"), target=column("target"),
             part=np.repeat(np.array(list(SPLITS.values()), dtype=np.uint8), [meta["jets"][split] for split in SPLITS]),
-            table={name: column(f"table.{name}") for name in TABLE_COLUMNS}, features=features, key=key, info=meta,
+            table={name: column(f"table.{name}") for name in (*TABLE_COLUMNS, *recipe.get("further", ()))},
+            features=features, key=key, info=meta,
             place=(str(folder.absolute()), 0, jets),
         )  # fmt: skip
         stop = jets if stop is None else stop
@@ -168,9 +171,9 @@ class CloudDataset(Clouds):
     @property
     def origin(self) -> dict[str, Any] | None:
         """What the jets were made from: checksums of the files, selection, split; None for jets that no cache holds."""
-        if "recipe" not in self.info:
+        if (known := self.info.get("recipe")) is None:
             return None
-        return {"files": self.info["files"], **{name: self.info["recipe"][name] for name in _ORIGIN}}
+        return {"files": self.info["files"], **{name: known[name] for name in _ORIGIN if name in known}}
 
     def slice(self, start: int, stop: int) -> CloudDataset:
         """The jets `start` to `stop`, without a copy of their particles."""

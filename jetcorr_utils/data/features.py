@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import awkward as ak
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..jets.columns import (
@@ -17,7 +19,10 @@ from ..jets.columns import (
     with_vertices,
 )
 
-__all__ = ["TABLE_COLUMNS", "jet_matrix", "particle_matrix", "points_of", "regression_target", "table"]
+__all__ = [
+    "FILE_PT", "START_PT", "TABLE_COLUMNS", "as_seen", "jet_matrix", "particle_matrix", "points_of",
+    "regression_target", "start_pt", "table",
+]  # fmt: skip
 
 _KEPT = ("run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetMass", "jetRawPt", "genJetPt", "genJetEta",
          "hadronFlav", "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight", "jetArea", "QG_mult")  # fmt: skip
@@ -26,6 +31,10 @@ TABLE_COLUMNS = {name: np.dtype(JETS[name].dtype) for name in _KEPT} | dict.from
     ("run", "lumi"), np.dtype(np.int64)
 )
 """What is kept of a jet besides the inputs of a network: identifiers, truth and what the physics is binned in."""
+FILE_PT = "jetFilePt"
+"""Further column of a table: the pt that the file has, GeV, where jets are corrected anew (`data.corrections`)."""
+START_PT = "jetStartPt"
+"""Further column of a table: the pt that a network corrects, GeV, where it is not jetPt (`data.target`)."""
 
 
 def _matrix(record: ak.Array, names: tuple[str, ...], features: Features) -> NDArray[np.float32]:
@@ -117,10 +126,28 @@ def regression_target(jets: ak.Array) -> NDArray[np.float32]:
     return target.astype(np.float32)
 
 
-def table(jets: ak.Array) -> dict[str, NDArray]:
-    """The columns `TABLE_COLUMNS` of the jets, each `(B,)`; data without a generator has gen pt 0 and flavour 0."""
+def table(jets: ak.Array, further: Sequence[str] = ()) -> dict[str, NDArray]:
+    """The columns `TABLE_COLUMNS` of the jets, each `(B,)`; data without a generator has gen pt 0 and flavour 0.
+
+    `further` columns come after these, as float32.
+    """
     empty = np.zeros(len(jets))
-    return {
+    known = {
         name: (ak.to_numpy(jets[name]) if name in jets.fields else empty).astype(dtype)
         for name, dtype in TABLE_COLUMNS.items()
     }
+    return known | {name: ak.to_numpy(jets[name]).astype(np.float32) for name in further}
+
+
+def as_seen(jets: ak.Array, target: str) -> ak.Array:
+    """The jets as a network is given them: one that corrects the raw pt (target ``raw``) knows no other correction."""
+    if target != "raw":
+        return jets
+    for name, raw in (("jetPt", "jetRawPt"), ("jetMass", "jetRawMass")):
+        jets = ak.with_field(jets, jets[raw], name)
+    return jets
+
+
+def start_pt(table: Mapping[str, ArrayLike]) -> NDArray:
+    """The pt, GeV `(B,)`, that a network's factor multiplies."""
+    return np.asarray(table[START_PT] if START_PT in table else table["jetPt"])

@@ -66,6 +66,11 @@ class JetNTuple(JetReader):
         """What made the jets, for figures."""
         return _MAKERS.get(getattr(self.tree, "title", ""), self.format)  # an RNTuple has none
 
+    @property
+    def energy(self) -> str:
+        """Of all jets that this format is used for."""
+        return "13 TeV"
+
     def entries_of(self, step: int | str) -> int:
         """The number of jets of a size such as "50 MB"."""
         return step if isinstance(step, int) else self.tree.num_entries_for(step)

@@ -149,9 +149,9 @@ def anchored(settings: DataSettings) -> DataSettings:
     entries = list(settings.files)
     with contextlib.suppress(InputError):
         entries = _entries(entries)
-    return settings.model_copy(
-        update={"files": tuple(e if is_record(e) or is_remote(e) else _absolute(e) for e in entries)}
-    )
+    files = tuple(e if is_record(e) or is_remote(e) else _absolute(e) for e in entries)
+    corrections = settings.corrections and _absolute(settings.corrections)
+    return settings.model_copy(update={"files": files, "corrections": corrections})
 
 
 def _absolute(entry: str) -> str:
@@ -245,14 +245,17 @@ def _samples(settings: DataSettings) -> Iterator[tuple[Path, int, int, Parameter
 
 
 def record_files(files: Sequence[str | Path], path: str | Path, collection: str = AK4) -> None:
-    """Write which files a run used: ``{"made_by": …, "files": [{"path", "jets", "bytes", "sha256"}, …]}``.
+    """Write which files a run used: ``path``, ``jets``, ``bytes``, ``sha256``, and what all have in common.
 
-    ``made_by`` is what figures say made the jets. The path of a local copy is the URL that it came from.
+    ``made_by`` is what figures say made the jets, and ``energy`` that of the collisions, empty where it is not known.
+    ``candidates`` says whether all jets have particles. The path of a local copy is the URL that it came from.
     """
-    rows, makers = [], []
+    rows, makers, energies, candidates = [], [], [], True
     for file in files:
         with open_jets(file, collection) as source:
             makers.append(source.made_by)
+            energies.append(source.energy)
+            candidates &= source.has_candidates
             rows.append(
                 {
                     "path": origin(file),
@@ -261,4 +264,5 @@ def record_files(files: Sequence[str | Path], path: str | Path, collection: str 
                     "sha256": fingerprint(file),
                 }
             )
-    write_json(path, {"made_by": " and ".join(dict.fromkeys(makers)), "files": rows})
+    made_by, energy = (" and ".join(filter(None, dict.fromkeys(names))) for names in (makers, energies))
+    write_json(path, {"made_by": made_by, "energy": energy, "candidates": candidates, "files": rows})

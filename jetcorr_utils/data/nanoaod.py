@@ -27,6 +27,7 @@ from ..jets.columns import (
     OF_VERTICES,
     PARTICLES,
     VERTICES,
+    WITH_NEUTRINOS,
     Candidates,
     Column,
     necessary,
@@ -43,6 +44,11 @@ AK4, AK8 = "Jet", "FatJet"
 
 _GEN_JETS = {AK8: ("GenJetAK8", "genJetAK8Idx")}
 """The table of generator jets and the index of a jet's own, where it is not that of the AK4 jets."""
+_RADIUS = {AK8: 0.8}
+"""Of the jets, where it is not 0.4."""
+_GEN_PARTICLES = tuple(f"GenPart_{name}" for name in ("pt", "eta", "phi", "pdgId", "status"))
+_BEAMS = ("LHEPart_incomingpz", "Generator_x1")
+"""What tells the energy of the beams: the momentum of a parton, and its share of that of the proton."""
 _RHO = ("fixedGridRhoFastjetAll", "Rho_fixedGridRhoFastjetAll")
 _LINKS = (("{}PFCands", "PFCands"), ("{}PFCand", "PFCand"))
 """Tables that link jets to candidates, and the tables of candidates: PFNano and BTVNano, CMSSW."""
@@ -138,6 +144,7 @@ class NanoAOD(JetReader):
         self.particle_sources: dict[str, str] = {}
         columns = {*self.sources, *_COMPUTED, *_CANDIDATES}
         columns |= {f"genJet{name.capitalize()}" for name in _MOMENTUM} if with_generator else set()
+        columns |= {WITH_NEUTRINOS} if with_generator and set(_GEN_PARTICLES) <= names else set()
         self.vertex, self.weighted = "", False
         candidate = (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight")
         self.branches = names & {*needed, *generator, *self.sources.values(), f"{jet}_pt_raw", f"n{table}", self.rho}
@@ -158,6 +165,7 @@ class NanoAOD(JetReader):
         self.columns = frozenset(columns | set(self.particle_sources))
         self.has_vertices = self.link is not None and names >= set(VERTICES)
         self.branches |= set(VERTICES) if self.has_vertices else set()
+        self.beams = set(_BEAMS) <= names
 
     def _find_link(self, names: set[str]) -> tuple[str, str, str] | None:
         """The table that links jets to candidates, the table of these, and the index of a candidate."""
@@ -207,7 +215,19 @@ class NanoAOD(JetReader):
     @property
     def made_by(self) -> str:
         """What made the jets, for figures."""
-        return f"NanoAOD {'simulation' if self.has_generator else 'data'}"
+        return f"CMS {'Simulation' if self.has_generator else 'data'} (NanoAOD)"
+
+    @property
+    def energy(self) -> str:
+        """The energy of the collisions, where the generator's partons tell it."""
+        if not (self.beams and self.entries):
+            return ""
+        momentum, share = (self.tree[name].array(entry_stop=100) for name in _BEAMS)
+        known = ak.num(momentum) > 0
+        if not ak.any(known):
+            return ""
+        energy = 2 * np.median(np.abs(ak.to_numpy(momentum[known][:, 0])) / ak.to_numpy(share[known]))
+        return f"{round(energy / 100) / 10:g} TeV"
 
     @cached_property
     def jets(self) -> int:
@@ -232,7 +252,8 @@ class NanoAOD(JetReader):
         """See `JetReader.chunks`; only candidates that were clustered into a jet are linked to it."""
         size = self.entries_of(step)
         for first in range(start, stop, size):
-            events = self._load(first, min(first + size, stop))
+            also = _GEN_PARTICLES if WITH_NEUTRINOS in names else ()
+            events = self._load(first, min(first + size, stop), also)
             yield self._record(events, vertices="vertices" in names)
 
     def convert(
@@ -243,9 +264,9 @@ class NanoAOD(JetReader):
         vertices = self.has_vertices and any(name.startswith(OF_VERTICES) for name in wanted[1])
         return self.complete(*self._record(events, vertices=vertices), *wanted)
 
-    def _load(self, start: int, stop: int) -> ak.Array:
+    def _load(self, start: int, stop: int, also: Sequence[str] = ()) -> ak.Array:
         """Events with their collections, as coffea's NanoEvents gives them."""
-        names = [name for name in sorted(self.branches) if not name.startswith("n")]
+        names = [name for name in sorted({*self.branches, *also}) if not name.startswith("n")]
         if isinstance(self.tree, uproot.behaviors.RNTuple.RNTuple):  # together they take seconds to be found
             events = {name: self.tree[name].array(entry_start=start, entry_stop=stop) for name in names}
         else:
@@ -302,10 +323,10 @@ class NanoAOD(JetReader):
         limit = np.repeat(counts, ak.to_numpy(ak.num(jets["pt"])))
         matched = (index >= 0) & (index < limit)  # a generator jet below the file's threshold is not stored
         place = np.where(matched, first + index, -1)
-        return {
-            f"genJet{name.capitalize()}": np.where(matched, np.append(_flat(gen[name]), 0)[place], 0)
-            for name in _MOMENTUM
-        }
+        columns = {f"genJet{name.capitalize()}": _flat(gen[name]) for name in _MOMENTUM}
+        if "GenPart" in events.fields:
+            columns[WITH_NEUTRINOS] = _flat(_with_neutrinos(gen, events["GenPart"], _RADIUS.get(self.collection, 0.4)))
+        return {name: np.where(matched, np.append(values, 0)[place], 0) for name, values in columns.items()}
 
     def _particles(self, events: ak.Array, record: dict[str, NDArray]) -> ak.Array:
         """The candidates of each jet, attached by index, in the columns of a JetNTuple."""
@@ -363,6 +384,20 @@ def raw_share(jets: ak.Array) -> ak.Array:
     candidates tell whether the raw pt is true, see `belonging`.
     """
     return jets["pt_raw"] / jets["pt"] if "pt_raw" in jets.fields else 1 - jets["rawFactor"]
+
+
+def _with_neutrinos(jets: ak.Array, particles: ak.Array, radius: float) -> ak.Array:
+    """The pt of generator jets `(E, var)` together with the stable neutrinos that are within their radius."""
+    kind = abs(particles["pdgId"])
+    neutrinos = particles[(particles["status"] == 1) & ((kind == 12) | (kind == 14) | (kind == 16))]
+    pairs = ak.cartesian({"jet": jets[["eta", "phi"]], "nu": neutrinos[["pt", "eta", "phi"]]}, nested=True)
+    phi = (pairs["jet", "phi"] - pairs["nu", "phi"] + np.pi) % (2 * np.pi) - np.pi
+    near = np.hypot(pairs["jet", "eta"] - pairs["nu", "eta"], phi) < radius
+    added = {
+        name: ak.sum(ak.where(near, pairs["nu", "pt"] * function(pairs["nu", "phi"]), 0), axis=-1)
+        for name, function in (("x", np.cos), ("y", np.sin))
+    }
+    return np.hypot(jets["pt"] * np.cos(jets["phi"]) + added["x"], jets["pt"] * np.sin(jets["phi"]) + added["y"])
 
 
 def _flat(values: ak.Array) -> NDArray:

@@ -73,6 +73,11 @@ class JetReader:
         return self.format
 
     @property
+    def energy(self) -> str:
+        """The energy of the collisions, such as ``13 TeV``; empty where the file does not tell."""
+        return ""
+
+    @property
     def filled(self) -> tuple[str, ...]:
         """The core columns that the file lacks, and those of the particles, as far as they can be filled."""
         names = core()

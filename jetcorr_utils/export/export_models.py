@@ -71,7 +71,8 @@ def _notes_and_jets(study: Study, features: Features) -> tuple[dict[str, Any], C
     clouds = load_clouds(study.data, features)
     train, validation = clouds.split("train"), clouds.split("validation")
     notes = {
-        "candidates": candidates_of(features, study.data.candidates)[0], "training_range": training_range(train),
+        "candidates": candidates_of(features, study.data.candidates)[0], "target": study.data.target,
+        "neutrinos": "with" if study.data.neutrinos else "without", "training_range": training_range(train),
         "factor_range": factor_range(train), "selection": study.data.selection.model_dump(mode="json"),
         "training_summary": summarise(train),
         "split": study.data.split.model_dump(mode="json"),

@@ -30,8 +30,9 @@ from .regressions import REGRESSIONS
 
 __all__ = [
     "ANY", "BRANCHES", "FEATURE_SETS", "GENERATOR", "JETS", "OF_VERTICES", "PARTICLES", "POINTS", "TREE", "VERTICES",
-    "Candidates", "Column", "Features", "Fill", "add_column", "candidates_of", "core", "features_of", "groups",
-    "groups_of", "inputs", "jet_columns", "log", "log1p", "necessary", "particle_columns", "together", "with_vertices",
+    "WITH_NEUTRINOS", "Candidates", "Column", "Features", "Fill", "add_column", "candidates_of", "core", "features_of",
+    "groups", "groups_of", "inputs", "jet_columns", "log", "log1p", "necessary", "particle_columns", "together",
+    "with_vertices",
 ]  # fmt: skip
 
 Features = str | tuple[str, ...]
@@ -379,6 +380,10 @@ JETS |= {
     for name in (*(name for known in REGRESSIONS.values() for name in known.columns), "chEmEF", "muEF")
 }
 """Columns of NanoAOD alone: CMS's own regressions, and the shares of electrons and muons."""
+
+WITH_NEUTRINOS = "genJetNuPt"
+"""The pt of the generator jet with the neutrinos in it, which those of NanoAOD and of JetNTuple are without."""
+JETS[WITH_NEUTRINOS] = Column(WITH_NEUTRINOS, unit="GeV", limits=_ENERGY)
 
 _TABLES = {"particle": PARTICLES, "jet": JETS}
 

@@ -57,13 +57,15 @@ from .precision import plot_precision_cost, precision_cost
 from .predictions import load_predictions, model_names, predictions_table
 from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
-from .published import PUBLISHED
+from .published import PUBLISHED, published_table
 from .requested_parts import (
     add_closed,
     add_offset_correction,
     add_reference_corrections,
     closed,
     closure_figures,
+    compare_with_file,
+    find_predictions,
     first_corrections,
     further_figures,
     limit_figures,
@@ -109,10 +111,12 @@ __all__ = [
     "cms_summary",
     "cms_table",
     "compare_parts",
+    "compare_with_file",
     "coverage_profile",
     "data_quality",
     "derive_closure",
     "energy_fractions",
+    "find_predictions",
     "first_corrections",
     "first_trainings",
     "flavour_medians",
@@ -175,6 +179,7 @@ __all__ = [
     "prior_figures",
     "prior_profile",
     "profile",
+    "published_table",
     "references",
     "results_markdown",
     "results_table",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import correctionlib
 import numpy as np
@@ -27,7 +28,7 @@ from .binning import PT_EDGES_ABOVE_CUT
 from .measurement import ONE_SIGMA, pull
 from .predictions import corrected_pt, pt_branch
 
-__all__ = ["CLOSED", "apply_closure", "derive_closure", "load_closure", "save_closure"]
+__all__ = ["CLOSED", "apply_closure", "derive_closure", "l2_relative", "load_closure", "save_closure"]
 
 #: what the name of a closed correction ends with
 CLOSED = "_closed"
@@ -97,6 +98,44 @@ def derive_closure(
         if widths:
             result.append(_correction(f"{name}_sigma", "factor on sigma", abs_eta_edges, widths))
     return schemav2.CorrectionSet(schema_version=2, description="jetcorr residual closure", corrections=result)
+
+
+def l2_relative(corrections: schemav2.CorrectionSet) -> schemav2.CorrectionSet:
+    """The residual corrections of networks on pt as CMS has such: ``<name>_MC_L2Relative_AK4PF``.
+
+    They depend on ``JetEta``, of either sign, and on ``JetPt``, GeV, which is raw pt × the network's factor. The
+    corrected pt is raw pt × factor × L2Relative (CMS-DP-2024-064 does the same after its ParticleNet).
+    """
+    found = []
+    for closure in corrections.corrections:
+        if closure.name == "standard" or closure.name.endswith("_sigma"):
+            continue
+        data: Any = closure.data  # what `_correction` makes
+        positive = [_of_variable(content, "JetPt") for content in data.content]
+        edges = [-edge for edge in data.edges[:0:-1]] + list(data.edges)
+        found.append(
+            schemav2.Correction(
+                name=f"{closure.name}_MC_L2Relative_AK4PF", version=1,
+                inputs=[
+                    schemav2.Variable(name="JetEta", type="real", description="eta of the jet"),
+                    schemav2.Variable(name="JetPt", type="real", description="raw pt × the network's factor, GeV"),
+                ],
+                output=closure.output,
+                data=schemav2.Binning(
+                    nodetype="binning", input="JetEta", edges=edges, flow="clamp", content=positive[::-1] + positive
+                ),
+            )
+        )  # fmt: skip
+    return schemav2.CorrectionSet(schema_version=2, description="jetcorr L2Relative", corrections=found)
+
+
+def _of_variable(data: schemav2.Binning, name: str) -> schemav2.Binning:
+    """The same function of a variable of another name."""
+    content = [
+        part.model_copy(update={"variables": [name]}) if isinstance(part, schemav2.Formula) else part
+        for part in data.content
+    ]
+    return data.model_copy(update={"input": name, "content": content})
 
 
 def save_closure(corrections: schemav2.CorrectionSet, path: str | Path) -> Path:

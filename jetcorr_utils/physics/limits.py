@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..data.dataset import CloudDataset
+from ..data.features import start_pt
 from ..errors import InputError
 from ..jets.columns import TREE
 from .binning import FLAVOURS
@@ -91,7 +92,7 @@ def add_limits(
     corrections = {}
     for name, (columns, test_columns) in tqdm(inputs.items(), desc="trees", disable=not progress):
         trees = train_trees(columns, train.target, seed=seed)
-        corrections[name] = np.exp(trees.predict(test_columns))
+        corrections[name] = np.exp(trees.predict(test_columns)) * start_pt(test.table) / test.table["jetPt"]
     result = add_corrections(predictions, test.table, corrections)
     return flavour_oracle(result, predictions_table(train.table, {}))
 

@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from ..architectures import NetworkSettings
+from ..config import DataSettings
+from ..jets.regressions import REGRESSIONS
 
 __all__ = [
     "choose_weights", "first_trainings", "frontier_weights", "learning_curve", "main_models", "seed_groups", "variants",
@@ -66,11 +68,23 @@ def _names(model: NetworkSettings) -> list[str]:
     return [model.features] if isinstance(model.features, str) else list(model.features)
 
 
-def with_settings(metrics: Mapping[str, Any], models: Mapping[str, NetworkSettings]) -> dict[str, Any]:
-    """The metrics, each of the models with what a reader of metrics.json must know of it."""
-    known = {
+def with_settings(
+    metrics: Mapping[str, Any], models: Mapping[str, NetworkSettings], data: DataSettings | None = None
+) -> dict[str, Any]:
+    """The metrics, each of the models with what a reader of metrics.json must know of it.
+
+    The target is that of the training: generated pt over the pt that is corrected, as the settings of the `data` say.
+    """
+    data = data or DataSettings()
+    truth = f"gen pt {'with' if data.neutrinos else 'without'} neutrinos"
+    target = f"{truth} / {'raw' if data.target == 'raw' else 'standard-corrected'} pt"
+    known: dict[str, dict[str, Any]] = {
+        name: {"architecture": regression.title, "inputs": ["CMS"], "target": f"{truth} / raw pt"}
+        for name, regression in REGRESSIONS.items()
+    }
+    known |= {
         name: {
-            "architecture": model.architecture, "inputs": _names(model),
+            "architecture": model.architecture, "inputs": _names(model), "target": target,
             "flavour_balance": model.training.flavour_balance,
             "variant_of": model.variant_of, "scan": model.scan, "seed_of": model.seed_of,
         } for name, model in models.items()
