@@ -33,6 +33,8 @@ class Events:
 
     Attributes
     ----------
+    copies
+        How many events share each collision, `Generator.reuse`: event i is of collision i % (E // copies).
     collisions, pileup, candidates
         The chain's stages.
     jets, gen_jets
@@ -52,6 +54,7 @@ class Events:
         Time spent in Pythia.
     """
 
+    copies: int
     collisions: Collisions
     pileup: PileupDraw
     candidates: Candidates
@@ -80,8 +83,10 @@ def simulate_events(pythia: Any, pool: Particles, parameters: Parameters, seed: 
     sequence = np.random.SeedSequence([seed, block])
     rng = np.random.default_rng(sequence)
     start = time.perf_counter()
-    collisions = generate(pythia, pythia_seed(sequence), parameters.generator.events_per_block)
+    settings = parameters.generator
+    collisions = generate(pythia, pythia_seed(sequence), settings.events_per_block)
     pythia_seconds = time.perf_counter() - start
+    collisions = collisions.repeated(settings.reuse)
     draw = overlay(pool, collisions.particles.events, parameters.pileup, rng)
     visible = collisions.particles.select(np.abs(collisions.particles.eta) < parameters.detector.max_abs_eta)
     everything = convert_photons(concatenate(visible, draw.particles), parameters.detector, rng)
@@ -99,7 +104,7 @@ def simulate_events(pythia: Any, pool: Particles, parameters: Parameters, seed: 
     out = collisions.outgoing
     parton = clustering.match(jets.eta, jets.phi, jets.offsets, out.eta, out.phi, out.offsets, _PARTON_MATCH)
     return Events(
-        collisions, draw, candidates, jets, gen_jets, partner,
+        settings.reuse, collisions, draw, candidates, jets, gen_jets, partner,
         area=clustering.areas(jets.pt, jets.eta, jets.phi, jets.offsets, parameters.detector.max_abs_eta, rng),
         hadron_flavour=flavour.hadron_flavour(ghost_jet, collisions.ghosts, count),
         parton_flavour=flavour.parton_flavour(ghost_jet, collisions.ghosts, count),
