@@ -191,9 +191,9 @@ class Parameters:
     def key(self) -> str:
         """A short text that is equal for equal parameters and version of the simulation."""
         values = dataclasses.asdict(self)
-        for name in ("leading_jets", "reuse"):  # younger than the samples and corrections that have such a key
-            if values["generator"][name] == getattr(Generator, name):
-                del values["generator"][name]
+        for name, default in (("leading_jets", 0), ("reuse", 1)):
+            if values["generator"][name] == default:
+                del values["generator"][name]  # younger than the samples and corrections that have such a key
         text = json.dumps([SIMULATION_VERSION, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
