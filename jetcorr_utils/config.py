@@ -82,6 +82,9 @@ class SimulationSettings(Settings):
     slices: tuple[SliceSettings, ...] = Field(
         (), description="further jets where the flat spectrum has few; each slice has a seed of its own, from seed + 10"
     )
+    reuse: PositiveInt = Field(
+        1, description="events of each collision, each with another pileup and detector, all on one side of the split"
+    )
     seed: Seed = Field(1, description="of the random numbers; also the run number of the events")
     workers: PositiveInt | None = Field(
         None, description="processes; default: one a core. The jets do not depend on it"

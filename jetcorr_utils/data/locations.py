@@ -236,10 +236,10 @@ def _samples(settings: DataSettings) -> Iterator[tuple[Path, int, int, Parameter
     from ..simulation.parameters import Generator, Parameters
 
     wanted, base = settings.simulation, data_directory(settings) / "simulated"
-    samples = [(wanted.jets, wanted.seed, Parameters())]
+    samples = [(wanted.jets, wanted.seed, Parameters(generator=Generator(reuse=wanted.reuse)))]
     for number, part in enumerate(wanted.slices):
-        parameters = Parameters(generator=Generator(min_pthat=part.min_pthat, leading_jets=part.leading or 0))
-        samples.append((part.jets, wanted.seed + _FIRST_SLICE + number, parameters))
+        generator = Generator(min_pthat=part.min_pthat, leading_jets=part.leading or 0, reuse=wanted.reuse)
+        samples.append((part.jets, wanted.seed + _FIRST_SLICE + number, Parameters(generator=generator)))
     for jets, seed, parameters in samples:
         yield base / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}", jets, seed, parameters
 

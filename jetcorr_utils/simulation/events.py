@@ -38,6 +38,8 @@ class Events:
 
     Attributes
     ----------
+    copies
+        How many events share each collision, `Generator.reuse`: event i is of collision i % (E // copies).
     collisions, pileup, candidates
         The chain's stages.
     jets, gen_jets
@@ -61,6 +63,7 @@ class Events:
         Time spent in Pythia.
     """
 
+    copies: int
     collisions: Collisions
     pileup: PileupDraw
     candidates: Candidates
@@ -91,8 +94,10 @@ def simulate_events(pythia: Any, pool: Particles, parameters: Parameters, seed: 
     sequence = np.random.SeedSequence([seed, block])
     rng = np.random.default_rng(sequence)
     start = time.perf_counter()
-    collisions = generate(pythia, pythia_seed(sequence), parameters.generator.events_per_block)
+    settings = parameters.generator
+    collisions = generate(pythia, pythia_seed(sequence), settings.events_per_block)
     pythia_seconds = time.perf_counter() - start
+    collisions = collisions.repeated(settings.reuse)
     draw = overlay(pool, collisions.particles.events, parameters.pileup, rng)
     visible = collisions.particles.select(np.abs(collisions.particles.eta) < parameters.detector.max_abs_eta)
     everything = convert_photons(concatenate(visible, draw.particles), parameters.detector, rng)
@@ -116,7 +121,7 @@ def simulate_events(pythia: Any, pool: Particles, parameters: Parameters, seed: 
     secondary = secondary_vertices(everything, candidates, further, parameters.tracking, aside)
     further["puppiWeight"] = puppi_weights(candidates, vertices, parameters.tracking)
     return Events(
-        collisions, draw, candidates, jets, gen_jets, partner, area=area,
+        settings.reuse, collisions, draw, candidates, jets, gen_jets, partner, area=area,
         hadron_flavour=flavour.hadron_flavour(ghost_jet, collisions.ghosts, count),
         parton_flavour=flavour.parton_flavour(ghost_jet, collisions.ghosts, count),
         physics_flavour=np.where(parton >= 0, np.append(out.pdg, 0)[parton], 0).astype(np.int32),

@@ -50,6 +50,11 @@ class Collisions:
     pthat: NDArray
     weight: NDArray
 
+    def repeated(self, times: int) -> Collisions:
+        """All collisions `times` times, one round after the other."""
+        columns = (self.particles.repeated(times), self.ghosts.repeated(times), self.outgoing.repeated(times))
+        return Collisions(*columns, np.tile(self.pthat, times), np.tile(self.weight, times))
+
 
 def pythia_seed(sequence: np.random.SeedSequence) -> int:
     """A seed that Pythia accepts, 1 to 900 000 000."""

@@ -81,7 +81,8 @@ def _typed(values: ak.Array | NDArray, kind: str) -> ak.Array:
 
 
 def _event_columns(events: Events, event: NDArray, run: int, block: int) -> dict[str, NDArray]:
-    number = block * len(events.vertices) + event + 1
+    collisions = len(events.vertices) // events.copies
+    number = block * collisions + event % collisions + 1  # copies of a collision share it, and their side of the split
     return {
         "run": np.full(len(event), run), "lumi": np.full(len(event), block + 1), "event": number,
         "pthat": events.collisions.pthat[event], "eventWeight": events.collisions.weight[event],

@@ -50,7 +50,8 @@ class Generator:
         "as CMS's flat QCD samples",
     )  # fmt: skip
     leading_jets: int = _value(0, "", "jets of an event that are written, those of highest pt; 0: all", "the open data")
-    events_per_block: int = _value(200, "", "events that share one seed", "a few seconds of work")
+    events_per_block: int = _value(200, "", "collisions that share one seed", "a few seconds of work")
+    reuse: int = _value(1, "", "events of each collision, each with another pileup and detector", "the time of Pythia")
 
 
 @dataclass(frozen=True)
@@ -228,8 +229,9 @@ class Parameters:
     def key(self) -> str:
         """A short text that is equal for equal parameters and version of the simulation."""
         values = dataclasses.asdict(self)
-        if not self.generator.leading_jets:
-            del values["generator"]["leading_jets"]  # younger than the samples and corrections that have such a key
+        for name, default in (("leading_jets", 0), ("reuse", 1)):
+            if values["generator"][name] == default:
+                del values["generator"][name]  # younger than the samples and corrections that have such a key
         text = json.dumps([SIMULATION_VERSION, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

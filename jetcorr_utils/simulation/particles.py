@@ -11,7 +11,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jets.ragged import owners
+from ..jets.ragged import offsets_of, owners
 
 _DEFAULTS = {"d0": 0.0, "dz": 0.0, "flight": 0.0, "origin": -1}
 """Of a particle that comes from its collision."""
@@ -84,6 +84,11 @@ class Particles:
         columns = {f.name: getattr(self, f.name)[mask] for f in fields(self) if f.name != "offsets"}
         kept = np.concatenate([[0], np.cumsum(mask)])
         return Particles(**columns, offsets=kept[self.offsets])
+
+    def repeated(self, times: int) -> Particles:
+        """All events `times` times, one round after the other."""
+        columns = {f.name: np.tile(getattr(self, f.name), times) for f in fields(self) if f.name != "offsets"}
+        return Particles(**columns, offsets=offsets_of(np.tile(np.diff(self.offsets), times)))
 
 
 def concatenate(first: Particles, second: Particles) -> Particles:
