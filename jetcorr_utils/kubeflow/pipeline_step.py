@@ -10,6 +10,7 @@ import html
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = ["CALLER", "headline", "run_step"]
 
 CALLER = "JETCORR_PIPELINE_CALLER"
 """Where a pipeline runs on one machine: the lock that the process which started the steps holds as long as it lives."""
+GRACE = 10.0  # seconds that a step has to end when that is gone
 
 
 def run_step(
@@ -112,6 +114,8 @@ def _end_with_caller() -> None:
             lock.acquire(remark=False)
             if not lock.real:
                 return  # no locks here: nothing can be told from it
+        os.kill(os.getpid(), signal.SIGTERM)  # a notebook on its way is interrupted, and removes what it has elsewhere
+        time.sleep(GRACE)
         os.kill(os.getpid(), signal.SIGKILL)
 
     if CALLER in os.environ:

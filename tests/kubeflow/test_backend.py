@@ -6,7 +6,11 @@ The cluster is the fake API, with operators that do what Kubeflow Trainer, Katib
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +21,7 @@ import torch
 import uproot
 
 from jetcorr_utils.batch import run_notebook
-from jetcorr_utils.config import Study, load_study
+from jetcorr_utils.config import Study, load_study, project_root
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import ClusterError, InputError
 from jetcorr_utils.kubeflow.backends import on_cluster
@@ -32,6 +36,7 @@ from jetcorr_utils.training.torchrun import with_kept_batch
 from jetcorr_utils.tuning import load_search, search_plots
 from tests.kubeflow.fake_api import FakeApi, Resource
 from tests.kubeflow.operators import TrainJob, Trial, best_trial, condition, run_experiment, served
+from tests.waiting import wait_for
 
 EPOCHS = 15  # enough to be killed on the way
 TRIALS = 3
@@ -207,6 +212,27 @@ def test_jobs_run_as_the_user_of_all_pods_and_see_the_study_as_it_is(fake_api, t
     written = load_study(command[command.index("--study") + 1])
     assert written.tuning.trials == 7
     assert written.data.directory == str(tmp_path / "data")  # that of the study is not on the volume
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_process_group_of_a_run_leaves_no_job(fake_api, tmp_path):
+    """The kernel, which waits for the job, has a session of its own and hears nothing of it."""
+    api = fake_api(trainjobs=lambda api, resource: None)
+    command = [
+        sys.executable, "-m", "jetcorr_utils.cli", "run", "--study", "smoke", "--out", str(tmp_path / "run"),
+        "-p", "BACKEND", "kubeflow", "-p", "data.directory", str(tmp_path / "data"),
+        "-p", "cluster.mount", str(tmp_path),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=project_root(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        wait_for(lambda: api.ours() or run.poll() is not None, 300)
+        assert [plural for plural, _ in api.ours()] == ["trainjobs"]
+        os.killpg(run.pid, signal.SIGTERM)
+        _, err = run.communicate(timeout=300)
+    assert not api.ours()
+    assert run.returncode == 130
+    assert err.splitlines()[-1].startswith("jetcorr: stopped in notebook 02_gnn_training")
 
 
 def test_a_folder_outside_the_volume_is_refused_before_anything_is_made(tmp_path):
