@@ -275,6 +275,7 @@ class ClusterSettings(Settings):
         "a search what follows from its trials and the time that the first one took",
     )  # fmt: skip
     start_timeout: PositiveFloat = Field(900.0, description="seconds within which an inference service must be ready")
+    patience: PositiveFloat = Field(300.0, description="seconds to wait for an API server that does not answer")
 
 
 class PhysicsSettings(Settings):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -238,6 +239,34 @@ def test_sigterm_to_the_process_group_of_a_run_leaves_no_job(fake_api, tmp_path)
 def test_a_folder_outside_the_volume_is_refused_before_anything_is_made(tmp_path):
     with pytest.raises(InputError, match=rf"RUN_DIR {tmp_path}/run is not on the volume .* mounted at /mnt/jetcorr"):
         train_on_cluster(load_study("smoke"), RunFolder(tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_an_api_server_that_is_away_is_waited_for_in_a_training_and_said_once(fake_api, tmp_path, capsys, monkeypatch):
+    """Ten times as long as it takes until that is said, as a minute is; the server's word is waited for meanwhile."""
+    absence = 0.3
+    monkeypatch.setattr("jetcorr_utils.kubeflow.cluster.ABSENCE", absence)
+
+    def work(api, resource):
+        while not any(query.get("watch") for _, _, query in list(api.requests)):
+            time.sleep(0.05)
+        api.away = True
+        time.sleep(10 * absence)
+        api.set_status("trainjobs", resource["metadata"]["name"], conditions=[condition("Complete")])
+        api.away = False
+
+    api = fake_api(trainjobs=work)
+    study = load_study("smoke", {"cluster.mount": str(tmp_path), "cluster.patience": 60})
+    with pytest.raises(InputError, match="no training has ended here"):  # by this operator
+        train_on_cluster(study, RunFolder(tmp_path / "run"))
+    said = [line for line in capsys.readouterr().out.splitlines() if "does not answer" in line]
+    assert len(said) == 1
+    assert re.fullmatch(
+        r"TrainJob smoke-pfn-\w+: the cluster's API server does not answer; waiting for it, 60 s at most "
+        r"\(cluster.patience\)", said[0]
+    )  # fmt: skip
+    assert len(api.made) == 1
+    assert not api.ours()
 
 
 def test_data_are_prepared_before_a_gpu_is_asked_for(fake_api, tmp_path, sample):
