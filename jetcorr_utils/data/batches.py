@@ -151,8 +151,9 @@ class BatchLoader:
             raise InputError(f"batch_size {batch_size} leaves nothing for some of {world_size} processes")
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
-        sharded = shuffle and shard_jets is not None and shard_jets < len(dataset)
-        self.shards = Shards(len(dataset), shard_jets) if sharded else None
+        self.shards: Shards | None = None
+        if shuffle and shard_jets is not None and shard_jets < len(dataset):
+            self.shards = Shards(len(dataset), shard_jets)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:

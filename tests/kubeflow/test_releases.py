@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from jetcorr_utils.kubeflow.manifests import Cluster, write_manifests
 from jetcorr_utils.kubeflow.pipeline import PIPELINE, adapt_pipeline
 from jetcorr_utils.kubeflow.releases import LATEST, RELEASES, find_release
 from jetcorr_utils.kubeflow.submit import submit
+from tests.kubeflow.built_in import VERSIONS, built_in_errors, pods_in
 from tests.kubeflow.crds import FIELDS
 
 #: of each row: the plurals of its training job and the version of Trainer for the tests' server
@@ -75,6 +77,29 @@ def test_the_pipeline_has_only_what_the_releases_sdk_knows(release):
     assert bool(refused) == (release != "26.03")  # of what was compiled for the newest one
     images = re.findall(r"^ +image: (.*)$", adapted, re.MULTILINE)
     assert set(images) == {"registry/jetcorr:1"}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_pods_of_every_resource_are_as_kubernetes_knows_them(release, tmp_path):
+    """In the resources of operators pods are checked loosely, and refused, or changed, when they are made."""
+    pytest.importorskip("kubernetes_validate")
+    study = load_study("default", {"cluster.kubeflow": release, "cluster.image_pull_secrets": '["registry"]'})
+    kinds = []
+    for path in write_manifests(study, tmp_path, Cluster.of(study.cluster, namespace="physics", gpus=1)):
+        resource = yaml.safe_load(path.read_text())
+        for pod in pods_in(resource):
+            kinds.append(resource["kind"])
+            for version in VERSIONS:
+                assert built_in_errors(pod, version) == [], f"{path.name}, Kubernetes {version}"
+            broken = copy.deepcopy(pod)
+            broken["spec"]["containers"][0]["volumeMountz"] = []
+            assert "'volumeMountz' was unexpected" in built_in_errors(broken)[0]
+        if resource["apiVersion"] == "v1":
+            kinds.append(resource["kind"])
+            for version in VERSIONS:
+                assert built_in_errors(resource, version) == [], f"{path.name}, Kubernetes {version}"
+    job = {RELEASES[release].job} - ({"TrainJob"} if RELEASES[release].pods == "podTemplateOverrides" else set())
+    assert set(kinds) >= {"Notebook", "ServingRuntime", "PersistentVolumeClaim", "Secret", *job}
 
 
 def executors_of(compiled: str) -> dict:
