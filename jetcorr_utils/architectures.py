@@ -57,6 +57,10 @@ class TrainingSettings(Settings):
     flavour_balance: NonNegativeFloat = Field(0.0, description="weight λ of the flavour-neutral term")
     resolution_weight: NonNegativeFloat = Field(0.2, description="weight of the quantile loss of the second output")
     max_jets: PositiveInt | None = Field(None, description="train on at most this many jets")
+    shard_jets: PositiveInt | None = Field(
+        None, description="jets that are shuffled together, from random blocks of the cache; for a cache larger than "
+        "the memory, which must hold so many; default: all",
+    )  # fmt: skip
     seed: Seed = Field(1, description="of the initial weights and of the order of the jets")
 
 

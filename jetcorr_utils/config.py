@@ -289,6 +289,10 @@ class ClusterSettings(Settings):
         "split", description="of a distributed training: the model's batch split among the processes, or kept by each, "
         "with a learning rate that is larger by the square root of their number",
     )  # fmt: skip
+    model_registry: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")] | None = Field(
+        None, description="address of Kubeflow's Model Registry, http(s)://host:port, where the pipeline's last step "
+        "registers the exported models",
+    )  # fmt: skip
     queue: Label | None = Field(None, description="of Kueue, that trainings and trials wait in")
     runtime: _Name = Field("torch-distributed", description="the ClusterTrainingRuntime that TrainJobs refer to")
     timeout: PositiveFloat | None = Field(
@@ -296,6 +300,7 @@ class ClusterSettings(Settings):
         "a search what follows from its trials and the time that the first one took",
     )  # fmt: skip
     start_timeout: PositiveFloat = Field(900.0, description="seconds within which an inference service must be ready")
+    patience: PositiveFloat = Field(300.0, description="seconds to wait for an API server that does not answer")
 
 
 class PhysicsSettings(Settings):
