@@ -30,8 +30,8 @@ from .looks import COLOURS, look_of
 
 __all__ = [
     "COLOURS", "StyledFigure", "color_of", "density_steps", "draw_points", "experiment_label", "figure_with_ratio",
-    "finish", "legend", "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure",
-    "selection_label", "styled", "subplots", "title_of",
+    "finish", "finish_row", "legend", "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top",
+    "save_figure", "selection_label", "styled", "subplots", "title_of",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -160,6 +160,17 @@ def finish(
     legend(key or ax)
     if right is not None:
         experiment_label(ax, right)
+
+
+def finish_row(axes: Sequence[Axes], text: str = "", *, room: float = 0.25) -> None:
+    """As `finish` for panels beside each other: the selection and what made the jets in and above the first one.
+
+    The legend stands in the last one, and the energy above it.
+    """
+    alone = len(axes) == 1
+    finish(axes[0], text, room=room, key=axes[-1], right="13 TeV" if alone else "")
+    if not alone:
+        axes[-1].set_title("13 TeV", loc="right", fontsize=15)
 
 
 def density_steps(

@@ -177,7 +177,7 @@ def _make_part(
 ) -> None:
     """Read one file into the folder `part`."""
     lost, read = Counter(), 0
-    scalars = dict.fromkeys((*jet_columns(features), *TABLE_COLUMNS, "jetPhi"))
+    scalars = dict.fromkeys((*jet_columns(features), *TABLE_COLUMNS))
     options = {"scalars": list(scalars), "particles": particle_columns(features)}
     options |= {"candidates": settings.candidates, "collection": settings.collection, "reported": reported}
     with open_jets(file, settings.collection) as source:

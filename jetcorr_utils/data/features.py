@@ -12,7 +12,7 @@ from ..jets.columns import JETS, Features, jet_columns, particle_columns
 __all__ = ["TABLE_COLUMNS", "jet_matrix", "particle_matrix", "regression_target", "table"]
 
 _KEPT = ("run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetRawPt", "genJetPt", "genJetEta", "hadronFlav",
-         "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight", "jetArea", "QG_mult")  # fmt: skip
+         "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight", "jetArea", "QG_mult", "jetPhi")  # fmt: skip
 TABLE_COLUMNS = {name: np.dtype(JETS[name].dtype) for name in _KEPT} | dict.fromkeys(
     ("run", "lumi"), np.dtype(np.int64)
 )
