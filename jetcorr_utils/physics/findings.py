@@ -1,6 +1,6 @@
 """What the tables of `fine_bins` show, as sentences: each is computed, and true of the jets at hand only.
 
-Numbers come with their statistical errors; what is no larger than noise is said to be so.
+Numbers come with their statistical errors; each sentence is a line.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def say_dependence(tables: Mapping[str, pd.DataFrame], corrections: Sequence[str
         if changes:
             where = next(text for key, text in names.items() if key in label)
             said.append(f"{where}, IQR / median changes {_and(changes)}")
-    return _sentence(said)
+    return _sentences(said)
 
 
 def say_eta(table: pd.DataFrame, corrections: Sequence[str]) -> str:
@@ -55,7 +55,7 @@ def say_eta(table: pd.DataFrame, corrections: Sequence[str]) -> str:
                 f"({_percent(worst['median'] - 1, worst['median_error'])}) and more than 1 % and two errors away in "
                 f"{_off(rows)} of {len(rows)} bins"
             )
-    return _sentence(said)
+    return _sentences(said)
 
 
 def say_closure_map(table: pd.DataFrame, corrections: Sequence[str]) -> str:
@@ -70,7 +70,7 @@ def say_closure_map(table: pd.DataFrame, corrections: Sequence[str]) -> str:
                 f"its largest deviation is {_percent(worst['median'] - 1, worst['median_error'])}, at "
                 f"{worst['pt_low']:g} to {worst['pt_high']:g} GeV and {worst['low']:.2f} < |η| < {worst['high']:.2f}"
             )
-    return _sentence(said)
+    return _sentences(said)
 
 
 def say_flavours(table: pd.DataFrame, corrections: Sequence[str]) -> str:
@@ -85,7 +85,7 @@ def say_flavours(table: pd.DataFrame, corrections: Sequence[str]) -> str:
                 gains.append(f"{_percent(gain, error, sign=False)} for {'gluon' if flavour == 'g' else flavour} jets")
         if gains:
             said.append(f"averaged over momentum, {title_of(correction)} improves the resolution by {_and(gains)}")
-    return _sentence(said)
+    return _sentences(said)
 
 
 def say_terms(terms: Mapping[str, pd.DataFrame], corrections: Sequence[str]) -> str:
@@ -101,8 +101,8 @@ def say_terms(terms: Mapping[str, pd.DataFrame], corrections: Sequence[str]) -> 
                 before, after = ((rows.loc[name, term], rows.loc[name, f"{term}_error"]) for name in
                                  ("standard", correction))  # fmt: skip
                 changes.append(f"{term} from {_with_error(*before)} to {_with_error(*after)} {unit}".rstrip())
-            said.append(f"{_plain(selection)}, {title_of(correction)} changes {_and(changes)}")
-    return _sentence(said)
+            said.append(f"at {_plain(selection)}, {title_of(correction)} changes {_and(changes)}")
+    return _sentences(said)
 
 
 def terms_table(terms: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -134,7 +134,7 @@ def say_factor(tables: Mapping[str, pd.DataFrame], models: Sequence[str]) -> str
                     f"the median factor of {title_of(model)} goes with the {what} from {first['median']:.3f} (at "
                     f"{first['center']:.0f}{unit}) to {last['median']:.3f} (at {last['center']:.0f}{unit})"
                 )
-    return _sentence(said)
+    return _sentences(said)
 
 
 def say_dijets(pairs: pd.DataFrame, corrections: Sequence[str], settings: PhysicsSettings | None = None) -> str:
@@ -151,7 +151,7 @@ def say_dijets(pairs: pd.DataFrame, corrections: Sequence[str], settings: Physic
             f"{_with_error(row['median'], row['median_error'])} and a resolution (IQR / median) of "
             f"{_with_error(row['resolution'], row['resolution_error'])}{gain}"
         )
-    return _sentence(said)
+    return _sentences(said)
 
 
 def say_calibration(table: pd.DataFrame, models: Sequence[str]) -> str:
@@ -169,7 +169,7 @@ def say_calibration(table: pd.DataFrame, models: Sequence[str]) -> str:
                 f"{worst['low']:g} to {worst['high']:g} GeV (width "
                 f"{_with_error(worst['pull_width'], worst['pull_width_error'])})"
             )
-    return _sentence(said)
+    return _sentences(said)
 
 
 def _off(rows: pd.DataFrame) -> int:
@@ -185,15 +185,16 @@ def _mean(values: pd.Series, errors: pd.Series) -> tuple[float, float]:
 
 
 def _with_error(value: float, error: float) -> str:
-    """A number with as many digits as its error has, which has two; see the Particle Data Group's rules.
+    """A number and its error, rounded as the Particle Data Group does: two digits of an error up to 0.354, else one.
 
-    >>> _with_error(0.98765, 0.0123), _with_error(12.3, 4.6)
-    ('0.988 ± 0.012', '12.3 ± 4.6')
+    >>> _with_error(0.98765, 0.0123), _with_error(-12.34, 4.6), _with_error(1.0034, 0.00096)
+    ('0.988 ± 0.012', '−12 ± 5', '1.0034 ± 0.0010')
     """
     if not (np.isfinite(error) and error > 0):
-        return f"{value:.3g}"
-    digits = max(0, 1 - int(np.floor(np.log10(error))))
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+        return f"{value:.3g}".replace("-", "−")
+    power = int(np.floor(np.log10(error)))
+    digits = max(0, (error / 10**power < 3.55) - power)
+    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
 
 
 def _percent(value: float, error: float, *, sign: bool = True) -> str:
@@ -216,7 +217,6 @@ def _and(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _sentence(parts: Sequence[str]) -> str:
-    """What is said, as one sentence."""
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}." if text else TOO_FEW
+def _sentences(parts: Sequence[str]) -> str:
+    """What is said, a sentence on a line."""
+    return "\n".join(f"{text[0].upper()}{text[1:]}." for text in parts) or TOO_FEW

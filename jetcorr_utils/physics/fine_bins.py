@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import curve_fit
 
 from ..config import PhysicsSettings
-from .binning import FLAVOUR_GROUPS, JEC_ETA_EDGES
+from .binning import ETA_BINS, FLAVOUR_GROUPS, JEC_ETA_EDGES, PT_EDGES_ABOVE_CUT, selection_text
 from .measurement import ONE_SIGMA
 from .predictions import corrected_pt, pt_branch
 from .profiles import has_flavour, profile
@@ -23,7 +23,7 @@ from .uncertainty import coverage_profile
 
 __all__ = [
     "TERMS", "closure_map", "dependence", "dijets", "eta_profile", "factor_profile", "flavour_profiles",
-    "resolution_of", "resolution_terms", "sigma_calibration",
+    "resolution_of", "resolution_profiles", "resolution_terms", "sigma_calibration",
 ]  # fmt: skip
 
 #: edges of the map and of the flavours' bins in gen pt, GeV
@@ -150,7 +150,7 @@ def factor_profile(
     return tables
 
 
-def dijets(predictions: pd.DataFrame, corrections: Sequence[str]) -> pd.DataFrame | None:
+def dijets(predictions: pd.DataFrame, corrections: Sequence[str]) -> pd.DataFrame:
     """The events in which two jets are left, as a table like that of jets with *masses* (GeV) in place of momenta.
 
     The two are those of highest gen pt. All masses are of massless jets in the directions that were reconstructed: the
@@ -159,11 +159,12 @@ def dijets(predictions: pd.DataFrame, corrections: Sequence[str]) -> pd.DataFram
     Returns
     -------
     DataFrame with a row for each event: ``run, lumi, event``, ``genJetPt`` (the generator jets' mass) and, for each
-    correction, its pt column (the mass after it); None if the predictions have no ``jetPhi``.
+    correction, its pt column (the mass after it); without rows if the predictions have no ``jetPhi``.
     """
-    if "jetPhi" not in predictions:
-        return None
     event = ["run", "lumi", "event"]
+    branches = dict.fromkeys(["genJetPt", *(pt_branch(name) for name in corrections)])
+    if "jetPhi" not in predictions:
+        return pd.DataFrame(columns=[*event, *branches], dtype=np.float64)
     ordered = predictions.sort_values([*event, "genJetPt"], ascending=[True, True, True, False], kind="stable")
     place = ordered.groupby(event).cumcount()
     first, second = ordered[place == 0].set_index(event), ordered[place == 1].set_index(event)
@@ -173,8 +174,7 @@ def dijets(predictions: pd.DataFrame, corrections: Sequence[str]) -> pd.DataFram
     def mass(branch: str) -> pd.Series:
         return np.sqrt(2 * first[branch].astype(np.float64) * second[branch] * apart)
 
-    branches = ["genJetPt", *(pt_branch(name) for name in corrections)]
-    return pd.DataFrame({branch: mass(branch) for branch in dict.fromkeys(branches)}).reset_index()
+    return pd.DataFrame({branch: mass(branch) for branch in branches}).reset_index()
 
 
 def resolution_of(pt: ArrayLike, noise: float, stochastic: float, constant: float) -> NDArray[np.float64]:
@@ -186,6 +186,18 @@ def resolution_of(pt: ArrayLike, noise: float, stochastic: float, constant: floa
     pt = np.asarray(pt, dtype=np.float64)
     squared = noise * abs(noise) / pt**2 + stochastic * abs(stochastic) / pt + constant * abs(constant)
     return np.sqrt(np.maximum(squared, 1e-12))
+
+
+def resolution_profiles(
+    predictions: pd.DataFrame, corrections: Sequence[str], settings: PhysicsSettings | None = None
+) -> dict[str, pd.DataFrame]:
+    """The profiles against gen pt in the barrel and the endcap, by their selection as a text for figures."""
+    return {
+        selection_text(None, eta_bin): profile(
+            predictions, corrections, settings, edges=PT_EDGES_ABOVE_CUT, eta_bin=eta_bin
+        )
+        for eta_bin in ETA_BINS[:2]
+    }
 
 
 def resolution_terms(table: pd.DataFrame, corrections: Sequence[str]) -> pd.DataFrame:

@@ -166,7 +166,7 @@ def plot_factor(tables: Mapping[str, pd.DataFrame], models: Sequence[str]) -> Fi
             ax.fill_between(rows["center"], rows["lower"], rows["upper"], color=color, alpha=0.2, linewidth=0)
             draw_points(ax, model, models, rows["center"], rows["median"], rows["median_error"])
         ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
-        if "GeV" in label and len(table):
+        if "[GeV]" in label and len(table):
             log_pt_axis(ax, *pt_range(table))
         ax.set_xlabel(label)
     axes[0, 0].set_ylabel("Factor on the standard-corrected $p_\\mathrm{T}$")
@@ -183,6 +183,7 @@ def plot_dijet_mass(pairs: pd.DataFrame, corrections: Sequence[str], settings: P
     left.axvline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
     left.set(xlabel=r"$m_\mathrm{jj}^\mathrm{corr}\,/\,m_\mathrm{jj}^\mathrm{gen}$", ylabel="Probability density")
     left.set(xlim=(0.6, 1.4), ylim=(0, None))
+    note_if_empty(left, pairs)
     table = profile(pairs, corrections, settings, edges=MASS_EDGES)
     draw_profile(right, table, "resolution", corrections)
     log_pt_axis(right, *(pt_range(table) if len(table) else (60, 6000)), label=r"$m_\mathrm{jj}^\mathrm{gen}$ [GeV]")
