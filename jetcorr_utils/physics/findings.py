@@ -5,6 +5,7 @@ Numbers come with their statistical errors; each sentence is a line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -160,12 +161,12 @@ def say_calibration(table: pd.DataFrame, models: Sequence[str]) -> str:
     for model in models:
         rows = table[table["correction"] == model]
         if len(rows):
-            worst = rows.loc[np.log(rows["pull_width"]).abs().idxmax()]
+            worst = rows.loc[((rows["pull_width"] - 1) / rows["pull_width_error"]).abs().idxmax()]
             flavour = "gluon" if worst["flavour"] == "g" else worst["flavour"]
             wrong = "small" if worst["pull_width"] > 1 else "large"
             said.append(
                 f"the pulls of {title_of(model)} have widths between {rows['pull_width'].min():.2f} and "
-                f"{rows['pull_width'].max():.2f}; its σ is most wrong, too {wrong}, for {flavour} jets of "
+                f"{rows['pull_width'].max():.2f}; its σ is most clearly wrong, too {wrong}, for {flavour} jets of "
                 f"{worst['low']:g} to {worst['high']:g} GeV (width "
                 f"{_with_error(worst['pull_width'], worst['pull_width_error'])})"
             )
@@ -219,4 +220,5 @@ def _and(parts: Sequence[str]) -> str:
 
 def _sentences(parts: Sequence[str]) -> str:
     """What is said, a sentence on a line."""
-    return "\n".join(f"{text[0].upper()}{text[1:]}." for text in parts) or TOO_FEW
+    lines = [f"{text[0].upper()}{text[1:]}." for text in parts]
+    return re.sub(r"-(?=\d)", "−", "\n".join(lines)) or TOO_FEW

@@ -17,6 +17,7 @@ from ..config import PhysicsSettings
 from .binning import ETA_BINS, FLAVOUR_GROUPS, JEC_ETA_EDGES, PT_EDGES_ABOVE_CUT, selection_text
 from .measurement import ONE_SIGMA
 from .predictions import corrected_pt, pt_branch
+from .prior import FULL_ACCEPTANCE
 from .profiles import has_flavour, profile
 from .statistics import Bootstrap
 from .uncertainty import coverage_profile
@@ -203,6 +204,8 @@ def resolution_profiles(
 def resolution_terms(table: pd.DataFrame, corrections: Sequence[str]) -> pd.DataFrame:
     """Fit the noise, stochastic and constant term, see `resolution_of`, to the resolution in bins; σ is IQR / 1.349.
 
+    Only bins beyond `prior.FULL_ACCEPTANCE` take part: below, the cut on the reconstructed pt narrows the response.
+
     Parameters
     ----------
     table
@@ -217,7 +220,9 @@ def resolution_terms(table: pd.DataFrame, corrections: Sequence[str]) -> pd.Data
     """
     result = []
     for correction in corrections:
-        rows = table[(table["correction"] == correction) & (table["resolution_error"] > 0)]
+        rows = table[
+            (table["correction"] == correction) & (table["resolution_error"] > 0) & (table["low"] > FULL_ACCEPTANCE)
+        ]
         if len(rows) < 5:
             continue
         pt = rows["center"].to_numpy()

@@ -27,6 +27,7 @@ from ..style import (
 from .binning import FLAVOUR_GROUPS, PT_BINS, selection_text
 from .fine_bins import GAUSSIAN_IQR, TERMS, WIDE_ETA_EDGES, WIDE_PT_EDGES, resolution_of
 from .predictions import response
+from .prior import FULL_ACCEPTANCE
 from .profiles import profile
 from .response_plots import draw_profile, mark_one
 
@@ -143,7 +144,7 @@ def plot_resolution_terms(
             sigma=table["resolution"] / GAUSSIAN_IQR, sigma_error=table["resolution_error"] / GAUSSIAN_IQR
         )
         draw_profile(ax, scaled, "sigma", corrections)
-        pt = np.geomspace(*pt_range(table), 200)
+        pt = np.geomspace(FULL_ACCEPTANCE, pt_range(table)[1], 200)
         for _, row in terms[selection].iterrows():
             ax.plot(pt, resolution_of(pt, *row[list(TERMS)]), color=color_of(row["correction"], corrections))
         log_pt_axis(ax, *pt_range(table))

@@ -74,7 +74,7 @@ def plot_median_response(
     eta_bin: Bin = ETA_BINS[2],
     settings: PhysicsSettings | None = None,
 ) -> Figure:
-    """Median response against gen pt with bootstrap errors, below it near one; the band is ±1 %.
+    """Median response against gen pt with bootstrap errors, below it enlarged; the band is ±1 %.
 
     Medians beyond ±15 % are not shown.
     """
@@ -89,7 +89,7 @@ def plot_median_response(
     log_pt_axis(near, *pt_range(table))
     main.set_xlabel("")
     main.set_ylabel("Median response")
-    near.set_ylabel("Near one", fontsize=15)
+    near.set_ylabel("Median\nresponse", fontsize=15)
     near.set_ylim(1 - ZOOM, 1 + ZOOM)
     finish(main, selection_text(None, eta_bin))
     return figure

@@ -64,12 +64,12 @@ def test_each_flavour_has_the_gain_it_was_given(jets):
 
 
 def test_the_terms_of_a_known_resolution_are_found():
-    pt = np.geomspace(32, 2500, 15)
+    pt = np.geomspace(55, 2500, 15)
     sigma = resolution_of(pt, 3.0, 0.8, 0.04)
     rng = np.random.default_rng(1)
     rows = {"resolution": GAUSSIAN_IQR * sigma * (1 + 0.01 * rng.normal(size=15)),
             "resolution_error": GAUSSIAN_IQR * 0.01 * sigma}  # fmt: skip
-    table = pd.DataFrame({"correction": "standard", "center": pt, **rows})
+    table = pd.DataFrame({"correction": "standard", "low": 0.99 * pt, "center": pt, **rows})
     ((_, row),) = physics.resolution_terms(table, ["standard", "pfn"]).iterrows()
     for name, expected in {"N": 3.0, "S": 0.8, "C": 0.04}.items():
         assert abs(row[name] - expected) < 3 * row[f"{name}_error"], name
