@@ -222,7 +222,7 @@ def plot_correlations(jets: ak.Array) -> Figure:
     figure, ax = subplots(figsize=(9.6, 8.6))
     image = ax.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
     for (row, column), value in np.ndenumerate(matrix):
-        text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−") if np.isfinite(value) else ""
+        text = f"{value:z.2f}".replace("-", "−") if np.isfinite(value) else ""
         ax.text(
             column, row, text, ha="center", va="center", fontsize=11,
             color="w" if abs(value) > 0.6 else "k",

@@ -147,7 +147,7 @@ def factor_profile(
                 lower, median, upper = bootstrap.quantiles(factor, jets, (ONE_SIGMA[0], 0.5, ONE_SIGMA[1])).T
                 row = (model, low, high, np.median(variable[jets]), len(jets), median[0], np.std(median[1:], ddof=1))
                 rows.append((*row, lower[0], upper[0]))
-        tables[label] = pd.DataFrame(rows, columns=columns)
+        tables[label] = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], float))
     return tables
 
 

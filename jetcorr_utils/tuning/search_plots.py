@@ -125,7 +125,7 @@ def plot_correlations(result: SearchResult, metrics: Sequence[str] | None = None
     for ax, metric, table in zip(np.atleast_1d(axes), metrics, tables, strict=True):
         image = ax.imshow(table.to_numpy(float), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(table.to_numpy(float)):
-            text = "–" if np.isnan(value) else f"{value:+.2f}".replace("-", "−")
+            text = "–" if np.isnan(value) else f"{value:+z.2f}".replace("-", "−")
             ax.text(
                 column, row, text, ha="center", va="center", size=15, color="white" if abs(value) > 0.6 else "black"
             )
