@@ -111,7 +111,7 @@ def terms_table(terms: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = [
         {"jets": _plain(selection), "correction": title_of(row["correction"])}
         | {
-            f"{term} / {unit}" if unit else term: _with_error(row[term], row[f"{term}_error"])
+            f"{term} [{unit}]" if unit else term: _with_error(row[term], row[f"{term}_error"])
             for term, unit in TERMS.items()
         }
         | {"χ² / degrees of freedom": f"{row['chi2']:.1f} / {row['ndf']:.0f}"}

@@ -236,9 +236,7 @@ def test_the_results_table_shows_ours_beside_the_published(predictions):
     metrics = physics.measure(predictions, MODELS, FEW, progress=False)
     table = physics.results_table(metrics)
     assert len(table) == 2 * 3 * 5
-    row = table[
-        (table["gain"] == "resolution gain") & (table["abs(eta)"] == "0-1.3") & (table["gen pt / GeV"] == "30+")
-    ]
+    row = table[(table["gain"] == "resolution gain") & (table["|η|"] == "0-1.3") & (table["gen pt [GeV]"] == "30+")]
     entry = metrics["pfn"]["resolution_gain"]["0-1.3"]["30-inf"]
     assert row["pfn"].item() == f"{100 * entry['value']:.1f} ± {100 * entry['error']:.1f}"
     assert row["published"].item() == "2.2 (paper, PFN), 2.5 (paper, ParticleNet)"
@@ -255,7 +253,7 @@ def test_a_bin_without_a_value_is_a_dash(predictions):
     low = predictions[predictions["genJetPt"] < 200].reset_index(drop=True)
     metrics = physics.measure(low, ["pfn"], FEW, progress=False)
     table = physics.results_table(metrics)
-    assert set(table[table["gen pt / GeV"] == "1000+"]["pfn"]) == {"-"}
+    assert set(table[table["gen pt [GeV]"] == "1000+"]["pfn"]) == {"-"}
     check(physics.plot_gain(metrics))
 
 

@@ -90,7 +90,7 @@ def test_the_fit_of_toys_describes_them_and_is_said_with_units(jets):
     assert said[0].startswith("At |η| < 1.3, PFN changes N from ")
     assert " √GeV and C from 0.0" in said[0]
     shown = physics.terms_table(terms)
-    assert list(shown) == ["jets", "correction", "N / GeV", "S / √GeV", "C", "χ² / degrees of freedom"]
+    assert list(shown) == ["jets", "correction", "N [GeV]", "S [√GeV]", "C", "χ² / degrees of freedom"]
     assert list(shown["correction"]) == ["L1 + L2L3", "PFN"] * 2
 
 
