@@ -92,4 +92,4 @@ def _text(metric: Metric, entry: Mapping[str, Any]) -> str:
     if entry["value"] is None:
         return "-"
     error = "" if entry["error"] is None else f" ± {metric.scale * entry['error']:.{digits}f}"
-    return f"{metric.scale * entry['value']:.{digits}f}{error}"
+    return f"{metric.scale * entry['value']:z.{digits}f}{error}"
