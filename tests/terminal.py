@@ -55,10 +55,11 @@ class Terminal:
     @property
     def screen(self) -> list[str]:
         """The lines that stand on the screen: what was written over another line is all that is left of it."""
-        return [_written_over(line) for line in self._seen.replace("\r\n", "\n").split("\n")]
+        return [written_over(line) for line in self._seen.replace("\r\n", "\n").split("\n")]
 
 
-def _written_over(line: str) -> str:
+def written_over(line: str) -> str:
+    """What is left of a line whose parts were written over each other."""
     shown = ""
     for part in line.split("\r"):
         shown = part + shown[len(part) :]

@@ -6,14 +6,12 @@ import re
 
 import pytest
 
-from tests.terminal import COMMAND, EPOCHS, Terminal, _written_over
-
-pytest.importorskip("pexpect")
+from tests.terminal import COMMAND, EPOCHS, Terminal, written_over
 
 
 def test_what_is_written_over_is_not_seen():
-    assert _written_over("abc\rx") == "xbc"
-    assert _written_over("02  Training: 3/40\r                  \rdone") == "done"
+    assert written_over("abc\rx") == "xbc"
+    assert written_over("02  Training: 3/40\r                  \rdone") == "done"
 
 
 @pytest.mark.slow
