@@ -171,6 +171,9 @@ class Choice(Settings):
         description="the values to draw from"
     )
 
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.choices))
+
 
 class Interval(Settings):
     """A number between `min` and `max`; `log` samples its logarithm evenly; whole numbers if both ends are."""
@@ -186,6 +189,9 @@ class Interval(Settings):
         if self.log and self.min <= 0:
             raise ValueError(f"a log interval needs min above 0, not {self.min}")
         return self
+
+    def __str__(self) -> str:
+        return f"{self.min:g} to {self.max:g}{', logarithmic' if self.log else ''}"
 
 
 def _kind_of_space(value: Any) -> str:

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["RunFolder", "open_run"]
 
 
+def four_digits(value: float) -> str:
+    """A number as it is read: with four digits, but all of those before the decimal point.
+
+    >>> [four_digits(value) for value in (149704.8, 0.064628, 4.7683e-7, 2.0)]
+    ['149705', '0.06463', '4.768e-07', '2']
+    """
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
 def _merge(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """`old` with the values of `new`, also in the dictionaries inside."""
     for key, value in new.items():
@@ -141,7 +150,7 @@ class RunFolder:
             self._say_absent(needs)
 
     def show_table(self, table: pd.DataFrame | None, needs: str) -> None:
-        """Show a table, its numbers with four digits and its rows without theirs.
+        """Show a table, its numbers with four digits, see `four_digits`, and its rows without theirs.
 
         If there is none, say which settings it needs.
         """
@@ -150,7 +159,7 @@ class RunFolder:
         if table is None or not len(table):
             self._say_absent(needs)
         else:
-            how: Any = {"index": False, "float_format": "{:.4g}".format, "na_rep": ""}
+            how: Any = {"index": False, "float_format": four_digits, "na_rep": ""}
             display({"text/html": table.to_html(**how), "text/plain": table.to_string(**how)}, raw=True)
 
     def _say_absent(self, needs: str) -> None:

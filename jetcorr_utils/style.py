@@ -17,11 +17,12 @@ import mplhep
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike, NDArray
 
@@ -29,9 +30,10 @@ from .files import atomic_path
 from .looks import COLOURS, look_of
 
 __all__ = [
-    "COLOURS", "StyledFigure", "color_of", "density_steps", "draw_points", "experiment_label", "figure_with_ratio",
-    "finish", "legend", "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure",
-    "selection_label", "styled", "subplots", "title_of",
+    "COLOURS", "StyledFigure", "color_of", "density_steps", "draw_points", "experiment_label",
+    "figure_with_ratio", "finish", "finish_row", "legend", "log_pt_axis", "marker_of", "note_if_empty",
+    "plain_log_axis", "pt_range", "room_on_top", "save_figure", "selection_label", "styled", "subplots",
+    "title_of",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -168,6 +170,17 @@ def finish(
         experiment_label(ax, right)
 
 
+def finish_row(axes: Sequence[Axes], text: str = "", *, room: float = 0.25) -> None:
+    """As `finish` for panels beside each other: the selection and what made the jets in and above the first one.
+
+    The legend stands in the last one, and the energy above it.
+    """
+    alone = len(axes) == 1
+    finish(axes[0], text, room=room, key=axes[-1], right="13 TeV" if alone else "")
+    if not alone:
+        axes[-1].set_title("13 TeV", loc="right", fontsize=15)
+
+
 def density_steps(
     ax: Axes, values: ArrayLike, low: float, high: float, bins: int | None = None, **options: Any
 ) -> None:
@@ -202,6 +215,13 @@ def log_pt_axis(ax: Axes, low: float, high: float, label: str = r"$p_\mathrm{T}^
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(label)
+
+
+def plain_log_axis(axis: Axis) -> None:
+    """Plain numbers at 1, 2 and 5 of each power of ten, for a logarithmic axis of few of them."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", " ")))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def pt_range(table: pd.DataFrame) -> tuple[float, float]:

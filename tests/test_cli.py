@@ -290,6 +290,6 @@ def test_serve_until_interrupted(smoke_run):
 def test_the_table_of_some_models_and_bins(cli, smoke_run):
     folder = smoke_run.folder.path
     header, _, *rows = cli("results", folder, "--model", "pfn", "--eta", "0-2.5").stdout.splitlines()
-    assert header.split("|")[4].strip() == "pfn / %"
+    assert header.split("|")[4].strip() == "pfn [%]"
     assert {row.split("|")[2].strip() for row in rows} == {"0-2.5"}
     assert "gnn" in _one_line(cli("results", folder, "--model", "gnn", check=False))

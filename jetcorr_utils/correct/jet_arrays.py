@@ -130,7 +130,7 @@ def columns_needed(predictors: Mapping[str, Predictor]) -> dict[str, Any]:
     metadata = [predictor.metadata for predictor in predictors.values()]
     features = [features_of(entry) for entry in metadata]
     particles = [*(name for each in features for name in particle_columns(each)), "PF_fromAK4Jet", "PF_pT"]
-    scalars = [*(name for each in features for name in jet_columns(each)), *TABLE_COLUMNS, "jetMass", "jetPhi"]
+    scalars = [*(name for each in features for name in jet_columns(each)), *TABLE_COLUMNS]
     scalars += ["jetRawMass"] * any(entry.get("target") == "raw" for entry in metadata)
     own = all(entry.get("candidates", "jet") == "jet" for entry in metadata)
     return {

@@ -34,8 +34,8 @@ IDENTIFIERS = (
     "run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetRawPt", "genJetPt", "genJetEta", "hadronFlav",
     "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight",
 )  # fmt: skip
-ALSO = ("jetArea", "QG_mult")
-"""Further columns of a data set's jets: for L1 alone, and as a measure of the multiplicity."""
+ALSO = ("jetArea", "QG_mult", "jetPhi")
+"""Further columns of a data set's jets: for L1 alone, as a measure of the multiplicity, and for the mass of dijets."""
 CHUNK = 20_000
 """Jets in memory at a time."""
 FILE_COLUMN = "file_pt"

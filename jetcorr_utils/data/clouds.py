@@ -195,7 +195,7 @@ def _make_part(
     """Read one file into the folder `part`."""
     lost, read = Counter(), 0
     kept = [name for name in further if name in JETS]
-    scalars = dict.fromkeys((*jet_columns(features), *TABLE_COLUMNS, "jetPhi", *kept))
+    scalars = dict.fromkeys((*jet_columns(features), *TABLE_COLUMNS, *kept))
     options = {"scalars": list(scalars), "particles": particle_columns(features), "settings": settings}
     options |= {"candidates": candidates_of(features, settings.candidates)[0]}
     options |= {"collection": settings.collection, "reported": reported}

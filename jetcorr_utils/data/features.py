@@ -24,8 +24,9 @@ __all__ = [
     "regression_target", "start_pt", "table",
 ]  # fmt: skip
 
-_KEPT = ("run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetMass", "jetRawPt", "genJetPt", "genJetEta",
-         "hadronFlav", "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight", "jetArea", "QG_mult")  # fmt: skip
+_KEPT = ("run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetPhi", "jetMass", "jetRawPt", "genJetPt",
+         "genJetEta", "hadronFlav", "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight", "jetArea",
+         "QG_mult")  # fmt: skip
 _VERTEX_ID = 99  # in the place of a particle's PDG number: none of them, and no class
 TABLE_COLUMNS = {name: np.dtype(JETS[name].dtype) for name in _KEPT} | dict.fromkeys(
     ("run", "lumi"), np.dtype(np.int64)

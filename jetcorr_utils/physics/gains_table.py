@@ -14,6 +14,8 @@ from .published import published_text
 
 __all__ = ["ETAS", "measured_models", "results_markdown", "results_table"]
 
+ETA_COLUMN = "|η|"
+
 #: the names of the bins in abs(eta)
 ETAS = tuple(eta_bin.name for eta_bin in ETA_BINS)
 
@@ -39,7 +41,7 @@ def results_table(
 
     Returns
     -------
-    DataFrame of text: columns ``gain``, ``abs(eta)``, ``gen pt / GeV``, one column for each model
+    DataFrame of text: columns ``gain``, ``|η|``, ``gen pt [GeV]``, one column for each model
     (``value ± error``), ``jets`` and ``published``.
 
     Raises
@@ -59,7 +61,7 @@ def results_table(
             continue  # of a run without this extension
         for eta, pt_bins in metrics[models[0]][metric.name].items():
             for pt, entry in pt_bins.items():
-                row = {"gain": metric.title, "abs(eta)": eta, "gen pt / GeV": pt.replace("-inf", "+")}
+                row = {"gain": metric.title, ETA_COLUMN: eta, "gen pt [GeV]": pt.replace("-inf", "+")}
                 row |= {name: _text(metric, metrics[name][metric.name][eta][pt]) for name in models}
                 rows.append(row | {"jets": entry["jets"], "published": published_text(metric.name, eta, pt)})
     return pd.DataFrame(rows)
@@ -82,8 +84,9 @@ def results_markdown(
     if unknown := [name for name in etas if name not in ETAS]:
         raise InputError(f"abs(eta) {unknown[0]!r}: there are {', '.join(ETAS)}")
     table = results_table(metrics, models, where=where)
-    table = table[table["abs(eta)"].isin(etas)].astype(str)
-    columns = {name: [f"{name} / %" if name in measured_models(metrics) else name, *table[name]] for name in table}
+    # a vertical bar would end the cell
+    table = table[table[ETA_COLUMN].isin(etas)].astype(str).rename(columns={ETA_COLUMN: "abs(eta)"})
+    columns = {name: [f"{name} [%]" if name in measured_models(metrics) else name, *table[name]] for name in table}
     widths = {name: max(map(len, cells)) for name, cells in columns.items()}
     lines = []
     for number in range(len(table) + 1):
@@ -99,4 +102,4 @@ def _text(metric: Metric, entry: Mapping[str, Any]) -> str:
     if entry["value"] is None:
         return "-"
     error = "" if entry["error"] is None else f" ± {metric.scale * entry['error']:.{digits}f}"
-    return f"{metric.scale * entry['value']:.{digits}f}{error}"
+    return f"{metric.scale * entry['value']:z.{digits}f}{error}"

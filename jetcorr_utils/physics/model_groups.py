@@ -141,10 +141,10 @@ def choose_weights(
         for quantity, title in {"resolution_gain": "resolution gain", "flavour_gain": "flavour gain"}.items():
             entry = metrics[name][quantity][eta][pt]
             values = [float("nan") if entry[key] is None else 100 * entry[key] for key in ("value", "error")]
-            row |= {f"{title} / %": values[0], f"± {title}": values[1]}
+            row |= {f"{title} [%]": values[0], f"± {title}": values[1]}
         rows.append(row)
     table = pd.DataFrame(rows).sort_values(["network", "features", "λ"], ignore_index=True)
-    gain, error = table["resolution gain / %"], table["± resolution gain"]
+    gain, error = table["resolution gain [%]"], table["± resolution gain"]
     family = [table["network"], table["features"]]
     cheap = gain + error >= gain.groupby(family).transform("max")
     chosen = table["λ"].where(cheap).groupby(family).transform("max")

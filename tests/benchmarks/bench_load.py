@@ -42,7 +42,7 @@ FETCH_STEPS = {"": 1, "/default": 0.01}
 COPIES, COPIES_FOR_MEMORY, COPIES_OF_CACHE = 20, 10, 20
 BATCH = 500
 COMPRESSIONS = {"": uproot.ZLIB(1), "_zstd": uproot.ZSTD(7)}
-BRANCHES = tuple(dict.fromkeys((*jet_columns("open"), *TABLE_COLUMNS, "jetPhi", "nPF", *particle_columns("open"))))
+BRANCHES = tuple(dict.fromkeys((*jet_columns("open"), *TABLE_COLUMNS, "nPF", *particle_columns("open"))))
 
 
 def benchmarks() -> Iterator[dict[str, Any]]:

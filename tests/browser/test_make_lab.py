@@ -56,7 +56,7 @@ def url(tmp_path_factory):
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_for(lambda: _answers(f"{address}/api/status") or server.poll() is not None, 300)
+        wait_for(lambda: answers(f"{address}/api/status") or server.poll() is not None, 300)
         assert server.poll() is None, (home / "server.log").read_text()
         yield address
     finally:
@@ -64,7 +64,8 @@ def url(tmp_path_factory):
         server.wait(60)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a server is there."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True

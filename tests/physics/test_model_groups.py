@@ -84,7 +84,7 @@ def test_the_weight_to_take_costs_no_resolution():
     assert list(zip(table["features"], table["λ"], table["chosen"], strict=True)) == [
         ("open", 0, False), ("open", 1, True), ("open", 3, False), ("rich", 0, True), ("rich", 1, False)
     ]  # fmt: skip
-    assert table["resolution gain / %"].tolist() == pytest.approx([10, 9.5, 8, 12, 11])
+    assert table["resolution gain [%]"].tolist() == pytest.approx([10, 9.5, 8, 12, 11])
 
 
 def test_a_learning_curve_ends_with_the_training_on_all_jets():
