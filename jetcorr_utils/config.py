@@ -375,7 +375,7 @@ def project_root() -> Path:
 def study_path(name: str | Path) -> Path:
     """The file of a study: that of one that comes with the project, by its name, or a path.
 
-    A file of such a name in the current folder, which may be anybody's and can name code, is to be given as ``./quick``.
+    A file of such a name in the current folder, which may be anybody's and can name code, is given as ``./quick``.
 
     Raises
     ------
