@@ -49,7 +49,7 @@ __all__ = [
     "ClusterSettings", "DataSettings", "ExportSettings", "Image", "Label", "ModelSettings", "NetworkSettings",
     "ParticleNetSettings", "PfnSettings", "PhysicsSettings", "RemoteSettings", "ServingSettings",
     "SimulationSettings", "SliceSettings", "Study", "TrainingSettings", "TuningSettings", "load_study",
-    "parse_parameter", "parse_value", "project_root",
+    "parse_parameter", "parse_value", "project_root", "study_path",
 ]  # fmt: skip
 
 # Besides its own errors: a date that does not exist, a number of thousands of digits, a thousand nested brackets
@@ -404,13 +404,22 @@ def project_root() -> Path:
     return Path(__file__).resolve().parent.parent
 
 
-def _study_path(name: str | Path) -> Path:
+def study_path(name: str | Path) -> Path:
+    """The file of a study: that of one that comes with the project, by its name, or a path.
+
+    A file of such a name in the current folder, which may be anybody's and can name code, is given as ``./quick``.
+
+    Raises
+    ------
+    StudyError
+        If there is none.
+    """
     path = at_home(name)
     folder = project_root() / "pipelines" / "studies"
+    if path.name == str(name) and (folder / f"{name}.yaml").is_file():
+        return folder / f"{name}.yaml"
     if path.is_file():
         return path
-    if path.name == str(name) and (folder / f"{name}.yaml").is_file():  # whatever else lies here under this name
-        return folder / f"{name}.yaml"
     if str(name) and path.exists():
         what = "a folder" if path.is_dir() else "a pipe, a device or a socket"
         raise StudyError(f"study {str(name)!r}: is {what}, not a file")
@@ -539,7 +548,7 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         If the file is missing, is not YAML, or has a setting that is unknown or out of range; the message names it. Or
         if a module of its `extensions`, which are imported, cannot be.
     """
-    path = _study_path(name)
+    path = study_path(name)
     try:
         settings = parse_yaml(path.read_text(encoding="utf-8"))
     except _NOT_YAML as error:

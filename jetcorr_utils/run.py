@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .addresses import refuse_secrets
 from .config import Study, load_study
 from .errors import InputError, MissingStageError
 from .files import known_shape, local_path, read_json, refuse_links, write_json
@@ -122,7 +123,14 @@ class RunFolder:
         return path
 
     def logs(self, elsewhere: str | None = None, part: str = "") -> str:
-        """Where TensorBoard's logs (of one part) go: `elsewhere`, any URL, or the run's own folder, which is made."""
+        """Where TensorBoard's logs (of one part) go: `elsewhere`, any URL, or the run's own folder, which is made.
+
+        Raises
+        ------
+        InputError
+            If there is a secret in the address: it is printed, and the notebook keeps what is printed.
+        """
+        refuse_secrets(elsewhere or "")
         if elsewhere is None:
             (self.tensorboard / part).mkdir(parents=True, exist_ok=True)
         return f"{elsewhere or self.tensorboard}/{part}".rstrip("/")

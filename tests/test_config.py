@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetcorr_utils.config import Study, load_study, project_root
+from jetcorr_utils.config import Study, load_study, project_root, study_path
 from jetcorr_utils.data.locations import data_directory
 from jetcorr_utils.errors import InputError, StudyError
 from jetcorr_utils.files import local_path
@@ -64,6 +64,13 @@ def test_a_folder_that_cannot_be_one_is_named(tmp_path):
 @pytest.mark.parametrize("name", STUDIES)
 def test_shipped_studies_are_valid(name):
     assert load_study(name).name == name
+
+
+def test_a_file_of_the_name_of_a_study_needs_its_folder(study_file, tmp_path, monkeypatch):
+    study_file.rename(tmp_path / "smoke")
+    monkeypatch.chdir(tmp_path)
+    assert study_path("smoke") == project_root() / "pipelines" / "studies" / "smoke.yaml"
+    assert study_path("./smoke") == Path("smoke")
 
 
 def test_file_gives_its_name_to_the_study(study_file):

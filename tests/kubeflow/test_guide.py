@@ -48,7 +48,8 @@ def blocks() -> list[list[str]]:
 
 def test_every_command_is_one_that_is_known_here():
     """A command that the tests below do not run would not be noticed when it goes wrong."""
-    programs = {" ".join(shlex.split(line)[:2]) for block in blocks() for line in block}
+    lines = [re.sub(r"^[A-Z_]+=\S+ ", "", line) for block in blocks() for line in block]  # without variables
+    programs = {" ".join(shlex.split(line)[:2]) for line in lines}
     assert programs == {
         "docker build", "docker push", "jetcorr manifests", "cp manifests/secret.template.yaml", "kubectl apply",
         "jetcorr pipeline", "kubectl delete", "jetcorr prepare", "kubectl create",

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from jetcorr_utils.cli import main
 from jetcorr_utils.config import Study, load_study
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.kubeflow.cluster import Resource, connect
@@ -187,6 +189,19 @@ def pipelines() -> Iterator[tuple[str, list]]:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", handler.seen
         server.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("variable", "header", "sent"),
+    [("JETCORR_KFP_TOKEN", "authorization", "Bearer mine"), ("JETCORR_KFP_COOKIES", "cookie", "mine")],
+)
+def test_a_token_needs_not_stand_in_the_list_of_processes(pipelines, variable, header, sent):
+    url, seen = pipelines
+    command = ["pipeline", "submit", "--host", url, "--namespace", "physics", "--no-wait"]
+    done = CliRunner().invoke(main, command, env={variable: "mine"})
+    assert done.exit_code == 0, done.output
+    assert {{name.lower(): value for name, value in headers.items()}.get(header) for *_, headers, _ in seen} == {sent}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
