@@ -156,5 +156,5 @@ def test_raw_jets_are_no_corrected_ones(jets):
 @pytest.mark.parametrize("tolerated", [float("nan"), -0.1, 1.1])
 def test_a_share_that_is_none_is_refused(tolerated):
     """With not a number, no jets would be refused whatever they are."""
-    with pytest.raises(InputError, match="tolerated .*: must be a share of the jets"):
+    with pytest.raises(InputError, match=r"tolerated .*: must be a share of the jets"):
         refuse_strangers(Counter(jets=100, strange=100, off=100), "a.root", tolerated=tolerated)
