@@ -30,7 +30,7 @@ from .kubeflow.sharing import share_with_group
 from .options import OutputPath
 from .run import RunFolder
 from .settings import MAX_SEED
-from .terminal import harmless_terminal, printable
+from .terminal import harmless_terminal, open_closed_streams, printable
 
 __all__ = ["main"]
 
@@ -69,6 +69,7 @@ class Group(click.Group):
     """A command group that reports our own errors in one line, and has no secret in an address go any further."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        open_closed_streams()
         ctx.meta["jetcorr.arguments"] = tuple(args)
         with _in_one_line(ctx):
             return super().parse_args(ctx, args)
