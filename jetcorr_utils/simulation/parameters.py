@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Part of the identity of simulated files: raised when the same seed gives other jets than before.
-SIMULATION_VERSION = 4
+SIMULATION_VERSION = 3
 
 _PF = "CMS particle flow, arXiv:1706.04965"
 _TRACKER = "CMS tracking, arXiv:1405.6569"
@@ -230,6 +230,8 @@ class Parameters:
         values = dataclasses.asdict(self)
         if not self.generator.leading_jets:
             del values["generator"]["leading_jets"]  # younger than the samples and corrections that have such a key
+        if self.tracking == Tracking():
+            del values["tracking"]  # as well, and no jet depends on it
         text = json.dumps([SIMULATION_VERSION, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
