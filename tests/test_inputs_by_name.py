@@ -96,8 +96,10 @@ def test_open_data_lack_vertices_and_say_so_in_one_line(sample, tmp_path):
     assert len(load_clouds(data, "paper", progress=False)) > 20
 
 
-@pytest.mark.parametrize(("features", "file"), [("paper", "sample"), (AXIS, "sample"), ("thesis", "nano"),
-                                               (("open", "impact", "puppi", "secondary_vertices"), "nano")])  # fmt: skip
+@pytest.mark.parametrize(("features", "file"), [
+    ("paper", "sample"), (AXIS, "sample"), ("thesis", "nano"),
+    (("open", "impact", "puppi", "secondary_vertices"), "nano"),
+])  # fmt: skip
 def test_a_model_of_such_inputs_is_trained_exported_and_corrects(features, file, sample, real_data, tmp_path):
     path = sample if file == "sample" else real_data / "pfnano.root"
     study = load_study("smoke", {

@@ -1,4 +1,4 @@
-"""Secondary vertices: found where tracks of a decay meet, written and read again, points of a cloud beside candidates."""
+"""Secondary vertices: found where tracks of a decay meet, written, read, and points of a cloud beside candidates."""
 
 from __future__ import annotations
 
