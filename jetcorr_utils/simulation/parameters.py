@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Part of the identity of simulated files: raised when the same seed gives other jets than before.
-SIMULATION_VERSION = 4
+SIMULATION_VERSION = 3
 
 _PF = "CMS particle flow, arXiv:1706.04965"
 _TRACKER = "CMS tracking, arXiv:1405.6569"
@@ -232,6 +232,8 @@ class Parameters:
         for name, default in (("leading_jets", 0), ("reuse", 1)):
             if values["generator"][name] == default:
                 del values["generator"][name]  # younger than the samples and corrections that have such a key
+        if self.tracking == Tracking():
+            del values["tracking"]  # as well, and no jet depends on it
         text = json.dumps([SIMULATION_VERSION, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -23,7 +23,7 @@ def random_candidates(seed: int, counts: tuple[int, ...] = (300, 1, 200)) -> Can
     offsets = np.concatenate([[0], np.cumsum(counts)])
     ones = np.ones(n)
     return Candidates(
-        rng.exponential(2, n) + 0.2, rng.uniform(-3, 3, n), rng.uniform(-np.pi, np.pi, n), 0 * ones, pdg, from_pv, ones,
+        rng.exponential(6, n) + 0.2, rng.uniform(-3, 3, n), rng.uniform(-np.pi, np.pi, n), 0 * ones, pdg, from_pv, ones,
         ones, offsets,
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ def plain_weights(c: Candidates, vertices) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_weights_are_those_of_the_plain_formulas(seed):
-    candidates, vertices = random_candidates(seed), np.array([3, 10, 20])
+    candidates, vertices = random_candidates(seed), np.array([0, 10, 2])
     found = puppi_weights(candidates, vertices, TRACKING)
     np.testing.assert_allclose(found, plain_weights(candidates, vertices), rtol=1e-9)
     neutral = np.isin(np.abs(candidates.pdg), [22, 130])
