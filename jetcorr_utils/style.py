@@ -297,7 +297,8 @@ def _data_pixels(ax: Axes) -> NDArray[np.float64]:
     points: list[NDArray] = [data for line, data in lines if len(data) != 2 or line.get_marker() not in ("None", "")]
     for container in ax.containers:
         if isinstance(container, ErrorbarContainer):
-            points += [segment for bars in container.lines[2] for segment in bars.get_segments()]
-            points += [segment.mean(axis=0)[None] for bars in container.lines[2] for segment in bars.get_segments()]
+            # without an error there is no bar
+            bars = [each for bars in container.lines[2] for each in bars.get_segments() if each.size]
+            points += [*bars, *(bar.mean(axis=0)[None] for bar in bars)]
     points += [np.asarray(patch.get_path().vertices) for patch in ax.patches if isinstance(patch, StepPatch)]
     return ax.transData.transform(np.concatenate(points)) if points else np.empty((0, 2))

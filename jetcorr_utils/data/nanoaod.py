@@ -45,7 +45,7 @@ AK4, AK8 = "Jet", "FatJet"
 _GEN_JETS = {AK8: ("GenJetAK8", "genJetAK8Idx")}
 """The table of generator jets and the index of a jet's own, where it is not that of the AK4 jets."""
 _RADIUS = {AK8: 0.8}
-"""Of the jets, where it is not 0.4."""
+"""Of jets, where it is not 0.4."""
 _GEN_PARTICLES = tuple(f"GenPart_{name}" for name in ("pt", "eta", "phi", "pdgId", "status"))
 _BEAMS = ("LHEPart_incomingpz", "Generator_x1")
 """What tells the energy of the beams: the momentum of a parton, and its share of that of the proton."""
@@ -61,7 +61,6 @@ _CANDIDATE = (*_MOMENTUM, "pdgId")
 _CANDIDATES = particle_columns("open")
 _COMPUTED = ("jetRawPt", "jetRawMass", "rhoAll", "jetPtOrder")
 _JETS_AN_EVENT = 5
-_RADIUS, _WIDE = 0.4, 0.8  # of jets, within which secondary vertices are theirs
 
 
 class NanoAOD(JetReader):
@@ -112,6 +111,11 @@ class NanoAOD(JetReader):
         """Where the candidates of the jets may be: tables of links and of candidates."""
         links = [(link.format(self.collection), table) for link, table in _LINKS]
         return links + [before for name, before in _LINKS_BEFORE.items() if name == self.collection]
+
+    @property
+    def radius(self) -> float:
+        """Of the jets, within which generated particles and secondary vertices are theirs."""
+        return _RADIUS.get(self.collection, 0.4)
 
     def _generator_jets(self) -> tuple[str, str]:
         return _GEN_JETS.get(self.collection, ("GenJet", "genJetIdx"))
@@ -309,8 +313,7 @@ class NanoAOD(JetReader):
         found = ak.zip({name: events["SV"][name.removeprefix("SV_")] for name in VERTICES})
         near, mine = ak.unzip(ak.cartesian({"jet": jets[["eta", "phi"]], "vertex": found}, nested=True))
         turn = (near["phi"] - mine["SV_phi"] + np.pi) % (2 * np.pi) - np.pi
-        radius = _WIDE if self.collection == AK8 else _RADIUS
-        inside = ak.flatten(mine[np.hypot(near["eta"] - mine["SV_eta"], turn) < radius], axis=1)
+        inside = ak.flatten(mine[np.hypot(near["eta"] - mine["SV_eta"], turn) < self.radius], axis=1)
         return ak.zip({name: ak.values_astype(inside[name], dtype) for name, dtype in VERTICES.items()})
 
     def _generator(self, events: ak.Array, jets: ak.Array) -> dict[str, NDArray]:
@@ -325,7 +328,7 @@ class NanoAOD(JetReader):
         place = np.where(matched, first + index, -1)
         columns = {f"genJet{name.capitalize()}": _flat(gen[name]) for name in _MOMENTUM}
         if "GenPart" in events.fields:
-            columns[WITH_NEUTRINOS] = _flat(_with_neutrinos(gen, events["GenPart"], _RADIUS.get(self.collection, 0.4)))
+            columns[WITH_NEUTRINOS] = _flat(_with_neutrinos(gen, events["GenPart"], self.radius))
         return {name: np.where(matched, np.append(values, 0)[place], 0) for name, values in columns.items()}
 
     def _particles(self, events: ak.Array, record: dict[str, NDArray]) -> ak.Array:

@@ -50,6 +50,7 @@ def test_metrics_say_so_too():
     assert metrics["wide2"] == {
         "mae": 0.1, "architecture": "pfn", "inputs": ["rich"], "flavour_balance": 1.0, "variant_of": "deep_sets",
         "scan": None, "seed_of": None,
+        "target": "gen pt without neutrinos / standard-corrected pt",
     }  # fmt: skip
     assert main_models(NAMES, metrics) == main_models(NAMES, MODELS)
     assert variants(NAMES, metrics) == variants(NAMES, MODELS)
