@@ -504,6 +504,8 @@ def local_path(path: str | Path) -> Path:
     """
     if not isinstance(path, Path) and not path.strip():
         raise InputError("an empty text stands where a path is wanted; the current folder is '.'")
+    if "\0" in str(path):
+        raise InputError(f"{path}: no path has a null character; is this text one?")
     if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)):  # not printed: some hold passwords
         raise InputError(
             f"an address of the kind {address[1]}:// cannot be written to; give a path on this machine, and copy "

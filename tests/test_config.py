@@ -26,6 +26,13 @@ def study_file(tmp_path):
     return path
 
 
+def test_a_text_that_no_path_is_is_one_line():
+    settings = load_study("smoke", {"data.directory": "a\0b"}).data
+    for enter in (lambda: local_path("a\0b"), lambda: data_directory(settings)):
+        with pytest.raises(InputError, match="no path has a null character"):
+            enter()
+
+
 @pytest.mark.parametrize("name", ["~", "~/data"])
 def test_a_home_is_that_of_the_user(monkeypatch, tmp_path, name):
     monkeypatch.setenv("HOME", str(tmp_path))
