@@ -27,6 +27,11 @@ _ATTRIBUTES = {
 }
 _KINDS = ("text/html", "text/markdown", "text/latex", "text/plain", "image/png", "image/jpeg", "image/svg+xml")
 """Of outputs: nbconvert cleans or quotes these. Others, such as diagrams, are code in a page."""
+_CODE = re.compile(
+    r"<(?:style|script)\b(?:(?!<(?:style|script)\b|</(?:style|script)\s*>).)*+</(?:style|script)\s*>",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What stands between a tag and the next: of many that do not end, each would be looked through to the text's end."""
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 """A bar of progress, which has a text beside that says no more."""
 
@@ -45,7 +50,7 @@ def _exporter(**options: bool) -> HTMLExporter:
 
 def _clean(html: str) -> str:
     """Text, tables and figures of a piece of HTML."""
-    html = re.sub(r"<(style|script)\b.*?</\1\s*>", "", html, flags=re.DOTALL | re.IGNORECASE)  # or it would be text
+    html = _CODE.sub("", html)  # or it would be text
     return bleach.clean(html, _TAGS, _ATTRIBUTES, {"http", "https", "mailto", "data"}, strip=True)
 
 

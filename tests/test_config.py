@@ -27,6 +27,14 @@ def study_file(tmp_path):
     return path
 
 
+def test_a_text_that_no_path_is_is_one_line(study_file):
+    study_file.write_text('data: {directory: "a\\0b"}\nmodels: {pfn: {architecture: pfn}}\n', encoding="utf-8")
+    settings = load_study(study_file).data
+    for enter in (lambda: local_path("a\0b"), lambda: data_directory(settings)):
+        with pytest.raises(InputError, match="no path has a null character"):
+            enter()
+
+
 @pytest.mark.parametrize("name", ["~", "~/data"])
 def test_a_home_is_that_of_the_user(monkeypatch, tmp_path, name):
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -100,6 +100,15 @@ def _scripts(html: str) -> set[str]:
     return found
 
 
+def test_tags_that_do_not_end_are_looked_through_at_once(tmp_path):
+    """Twice as many would take four times as long."""
+    html = "kept<style" * 50_000
+    path = tmp_path / "made.ipynb"
+    output = new_output("display_data", data={"text/html": html})
+    nbformat.write(new_notebook(cells=[new_code_cell("1", outputs=[output])]), path)
+    assert "kept" in page(path)
+
+
 def test_figures_tables_and_headings_stay_in_the_report(tmp_path):
     run = RunFolder(tmp_path)
     run.notebooks.mkdir()
