@@ -140,7 +140,7 @@ def fill_response(
     Raises
     ------
     InputError
-        If there is no file, or one that cannot be read or lacks a branch.
+        If there is no file, or one that cannot be read or lacks a branch, or no jet with a generator jet.
     """
     if not files:
         raise InputError("no predictions file to fill the response from")
@@ -155,6 +155,8 @@ def fill_response(
         {"jets": {"files": {str(path): tree for path in files}}},
         processor_instance=ResponseProcessor(corrections, pt_edges, replicas, seed),
     )
+    if not output["response"].sum(flow=True):
+        raise InputError(f"{', '.join(map(str, files))}: no jet has a generator jet to compare with")
     return dict(output)
 
 
