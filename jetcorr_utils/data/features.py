@@ -16,8 +16,8 @@ __all__ = [
     "table",
 ]  # fmt: skip
 
-_KEPT = ("run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetRawPt", "genJetPt", "genJetEta", "hadronFlav",
-         "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight", "jetArea", "QG_mult")  # fmt: skip
+_KEPT = ("run", "lumi", "event", "jetPtOrder", "jetPt", "jetEta", "jetMass", "jetRawPt", "genJetPt", "genJetEta",
+         "hadronFlav", "partonFlav", "rhoAll", "PV_npvsGood", "eventWeight", "jetArea", "QG_mult")  # fmt: skip
 TABLE_COLUMNS = {name: np.dtype(JETS[name].dtype) for name in _KEPT} | dict.fromkeys(
     ("run", "lumi"), np.dtype(np.int64)
 )
