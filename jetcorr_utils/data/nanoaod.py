@@ -42,7 +42,7 @@ AK4, AK8 = "Jet", "FatJet"
 
 _GEN_JETS = {AK8: ("GenJetAK8", "genJetAK8Idx")}
 """The table of generator jets and the index of a jet's own, where it is not that of the AK4 jets."""
-_RADIUS = {AK8: 0.8}
+_CONE = {AK8: 0.8}
 """Of the jets, where it is not 0.4."""
 _GEN_PARTICLES = tuple(f"GenPart_{name}" for name in ("pt", "eta", "phi", "pdgId", "status"))
 _BEAMS = ("LHEPart_incomingpz", "Generator_x1")
@@ -303,7 +303,7 @@ class NanoAOD(JetReader):
         place = np.where(matched, first + index, -1)
         columns = {f"genJet{name.capitalize()}": _flat(gen[name]) for name in _MOMENTUM}
         if "GenPart" in events.fields:
-            columns[WITH_NEUTRINOS] = _flat(_with_neutrinos(gen, events["GenPart"], _RADIUS.get(self.collection, 0.4)))
+            columns[WITH_NEUTRINOS] = _flat(_with_neutrinos(gen, events["GenPart"], _CONE.get(self.collection, 0.4)))
         return {name: np.where(matched, np.append(values, 0)[place], 0) for name, values in columns.items()}
 
     def _particles(self, events: ak.Array, record: dict[str, NDArray]) -> ak.Array:
