@@ -181,7 +181,7 @@ def test_jets_as_a_network_of_the_raw_pt_sees_them(real_data):
 @pytest.mark.parametrize("draw", [explore.plot_pileup, explore.plot_spectrum, explore.plot_correlations])
 def test_figures_have_the_label_and_the_energy_of_the_file(real_data, draw):
     figure = draw(read_jets(real_data / "nano_tt_v15.root", DataSettings())).complete("CMS Simulation", "13.6 TeV")
-    texts = [text for ax in figure.axes for text in (*(t.get_text() for t in ax.texts), ax.get_title(loc="right"))]
+    texts = [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
     assert sum("CMS Simulation" in text for text in texts) == 1
     assert sum("13.6 TeV" in text for text in texts) == 1
     assert not any("13 TeV" in text for text in texts)
