@@ -19,6 +19,7 @@ from jetcorr_utils.files import read_json
 from jetcorr_utils.inference.open_predictors import open_predictors
 from jetcorr_utils.jerc import CorrectionsChoice
 from jetcorr_utils.jets.regressions import regressed
+from jetcorr_utils.physics import explore
 from jetcorr_utils.physics.published import PUBLISHED, SOURCES
 from tests.nanoaod_files import with_regression, written_again
 from tests.networks import METADATA, network
@@ -175,6 +176,15 @@ def test_jets_as_a_network_of_the_raw_pt_sees_them(real_data):
     names = [name for name in ("jetPt", "jetMass") if (jets[name] != seen[name]).to_numpy().any()]
     assert names == ["jetPt", "jetMass"]
     assert jet_matrix(seen).shape == jet_matrix(jets).shape
+
+
+@pytest.mark.parametrize("draw", [explore.plot_pileup, explore.plot_spectrum, explore.plot_correlations])
+def test_figures_have_the_label_and_the_energy_of_the_file(real_data, draw):
+    figure = draw(read_jets(real_data / "nano_tt_v15.root", DataSettings())).complete("CMS Simulation", "13.6 TeV")
+    texts = [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
+    assert sum("CMS Simulation" in text for text in texts) == 1
+    assert sum("13.6 TeV" in text for text in texts) == 1
+    assert not any("13 TeV" in text for text in texts)
 
 
 def test_each_published_figure_says_what_it_is_of():

@@ -31,7 +31,7 @@ def test_a_text_that_no_path_is_is_one_line(study_file):
     study_file.write_text('data: {directory: "a\\0b"}\nmodels: {pfn: {architecture: pfn}}\n', encoding="utf-8")
     settings = load_study(study_file).data
     for enter in (lambda: local_path("a\0b"), lambda: data_directory(settings)):
-        with pytest.raises(InputError, match="no path has a null character"):
+        with pytest.raises(InputError, match="a path cannot have a zero byte in it"):
             enter()
 
 

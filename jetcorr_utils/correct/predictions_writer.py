@@ -201,10 +201,7 @@ def write_predictions(
             chunk = dataset.slice(start, min(start + CHUNK, len(dataset)))
             kept = (*IDENTIFIERS, *ALSO)
             columns = {key: np.asarray(chunk.table[key]) for key in kept if key in chunk.table}
-            if "jetMass" in chunk.jet_columns:  # that of the pt that the network corrects
-                mass = chunk.jet("jetMass") * columns["jetPt"] / chunk.jet("jetPt")
-            else:
-                mass = np.asarray(chunk.table["jetMass"])
+            mass = np.asarray(chunk.table["jetMass"])
             columns |= {FILE_COLUMN: np.asarray(chunk.table[FILE_PT])} if FILE_PT in chunk.table else {}
             columns |= regression_columns(chunk.table, mass, neutrinos=neutrinos)
             for name, predictor in predictors.items():

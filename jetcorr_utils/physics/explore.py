@@ -216,9 +216,7 @@ def plot_correlations(jets: ak.Array) -> Figure:
     matched = gen_pt > 0
     shown = [(column.name, column.label) for column in inputs(JETS, groups())]
     columns = {label: ak.to_numpy(jets[name])[matched] for name, label in shown if name in jets.fields}
-    columns = {
-        label: values for label, values in columns.items() if len(values) and np.ptp(values) > 0
-    }  # the others have none
+    columns = {label: values for label, values in columns.items() if np.any(values != values[:1])}  # else it has none
     columns[r"$|\eta|$"] = np.abs(ak.to_numpy(jets["jetEta"])[matched])
     columns["target"] = np.log(gen_pt[matched] / ak.to_numpy(jets["jetPt"])[matched])
     matrix = rank_correlations(np.stack(list(columns.values()), axis=1))

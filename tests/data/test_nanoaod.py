@@ -25,6 +25,7 @@ def test_jets_and_events_of_the_official_file(pfnano):
     assert describe(pfnano).usable
     with open_jets(pfnano) as source:
         assert source.made_by == "CMS Simulation (NanoAOD)"
+        assert source.energy == ""  # the generator of these events tells no momenta of partons
     jets = read_jets(pfnano)
     assert len(jets) == 64
     assert len(np.unique(jets["event"])) == 10
