@@ -170,6 +170,12 @@ class RunFolder:
             how: Any = {"index": False, "float_format": four_digits, "na_rep": ""}
             display({"text/html": table.to_html(**how), "text/plain": table.to_string(**how)}, raw=True)
 
+    def say(self, sentences: str) -> None:
+        """Show what the numbers say, a line a paragraph."""
+        from IPython.display import display
+
+        display({"text/markdown": sentences.replace("\n", "\n\n"), "text/plain": sentences}, raw=True)
+
     def _say_absent(self, needs: str) -> None:
         print(
             f"not in study {self.study_name}; needs {needs}" if self.study_name else f"not in this study; needs {needs}"

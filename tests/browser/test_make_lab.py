@@ -81,6 +81,7 @@ def test_it_opens_notebook_01_of_the_repository_without_a_dialog(url, page, keep
     assert page.evaluate(f"{current}.path") == "notebooks/01_data_exploration.ipynb"
     page.wait_for_timeout(5000)  # Kale's dialog and its change of the notebook came a moment later
     assert page.evaluate("window.dialogs") == []
+    assert page.get_by_text("Jupyter news").count() == 0
     assert page.evaluate(f"{current}.model.getMetadata('kubeflow_notebook') ?? null") is None  # what Kale writes
     assert page.locator("[data-id*=kubeflow], [data-id*=kale]").count() == 0
     found = page.evaluate("jupyterapp.serviceManager.contents.get('').then(folder => folder.content.map(f => f.name))")
