@@ -57,6 +57,10 @@ class TrainingSettings(Settings):
     flavour_balance: NonNegativeFloat = Field(0.0, description="weight λ of the flavour-neutral term")
     resolution_weight: NonNegativeFloat = Field(0.2, description="weight of the quantile loss of the second output")
     max_jets: PositiveInt | None = Field(None, description="train on at most this many jets")
+    shard_jets: PositiveInt | None = Field(
+        None, description="jets that are shuffled together, from random blocks of the cache; for a cache larger than "
+        "the memory, which must hold so many; default: all",
+    )  # fmt: skip
     seed: Seed = Field(1, description="of the initial weights and of the order of the jets")
 
 
@@ -74,8 +78,9 @@ class NetworkSettings(Settings):
     architecture: str = Field(description="pfn, particlenet, or file:Class for a network of one's own")
     features: Annotated[Features, AfterValidator(_known_features)] = Field(
         "open",
-        description="groups of columns, such as [kinematics, class, pileup], or the name of a set of them: open (what "
-        "the open data has), or rich (with the candidates' calorimeter fractions)",
+        description="groups of columns, such as [kinematics, class, pileup], columns, or the name of a set of them: "
+        "open (what the open data has), rich (with the candidates' calorimeter fractions), paper or thesis (what the "
+        "published networks were given)",
     )
     fc_layers: PositiveInt = Field(2, description="layers of the head")
     fc_dim: PositiveInt = Field(64, description="width of the layers of the head")

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .correction_files import read_corrections
 from .errors import InputError
 from .files import atomic_path
 
@@ -68,12 +69,7 @@ def load_correction(path: str | Path) -> StandardCorrection:
     InputError
         If the file is missing, is not a correctionlib file, or has no correction named L1L2L3.
     """
-    if not Path(path).is_file():
-        raise InputError(f"corrections {path}: there is no such file")
-    try:
-        corrections = correctionlib.CorrectionSet.from_file(str(path))
-    except (RuntimeError, IndexError) as error:
-        raise InputError(f"corrections {path}: not a correctionlib file: {' '.join(str(error).split())}") from None
+    corrections = read_corrections(path)
     if "L1L2L3" not in corrections.compound:
         raise InputError(f"corrections {path}: the correction L1L2L3 is missing; it has {', '.join(corrections)}")
     return StandardCorrection(corrections)

@@ -41,7 +41,9 @@ __all__ = ["NotebookError", "run_notebook", "run_study", "why_outdated"]
 log = logging.getLogger(__name__)
 
 # Of the section `data`: where the files lie and how they are had; their content is looked at itself
-PLACES: dict[str, Any] = {"data": {"files": True, "directory": True, "remote": True, "simulation": {"workers": True}}}
+PLACES: dict[str, Any] = {
+    "data": {"files": True, "directory": True, "remote": True, "corrections": True, "simulation": {"workers": True}}
+}
 
 
 class _Record(BaseModel):
@@ -101,9 +103,18 @@ def _key(stage: Notebook, study: Study, run: RunFolder, parameters: Mapping[str,
     parts |= {f"code {name}": digest for name, digest in code_digests(stage.path, *source_files()).items()}
     for section in stage.settings:
         parts |= {f"setting {name}": value for name, value in _leaves(section, settings[section])}
+    if "data" in stage.settings and study.data.corrections:
+        parts["file of data.corrections"] = _fingerprint_of_corrections(study.data)
     parts |= {f"parameter {name}": value for name, value in _known_to(stage, parameters).items()}
     parts |= {f"file {p.relative_to(run.path)}": fingerprint(p) for p in sorted(inputs)}
     return {name: _digest(part)[:16] for name, part in parts.items()}
+
+
+def _fingerprint_of_corrections(settings: DataSettings) -> str | None:
+    from .data.reading import official_corrections
+
+    choice = official_corrections(settings)
+    return fingerprint(choice.path) if choice else None
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -194,7 +205,7 @@ def _read_state(run: RunFolder) -> dict[str, Any]:
     return state
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     command = ["git", "-C", str(project_root()), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
@@ -214,7 +225,7 @@ def _describe_run(study: Study, run: RunFolder, parameters: Mapping[str, Any]) -
         },
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in VERSIONS},
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "data": read_json(run.data) if run.data.exists() else None,
     }
 
@@ -308,7 +319,9 @@ def run_study(
         data = _Data(settings.data)
         executed = []
         for stage in NOTEBOOKS.values():
-            if stage.number >= first:
+            if stage.networks and not run.has_candidates:
+                print(f"{stage.name}: left out, since the jets have no particle-flow candidates", flush=True)
+            elif stage.number >= first:
                 try:
                     ran = _run_stage(stage, settings, run, own, data, force=force)
                 except KeyboardInterrupt as stop:

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,7 +82,9 @@ _shown: ShownRun | None = None  # papermill makes engine and client by itself, o
 def showing(name: str, stream: TextIO | None = None) -> Iterator[ShownRun]:
     """Have the notebook that papermill runs within be shown; Ctrl-C then interrupts its cell, and a second one ends it.
 
-    An interrupted notebook is kept with what it had shown, and its kernel is shut down in order.
+    An interrupted notebook is kept with what it had shown, and its kernel is shut down in order. SIGTERM does the same:
+    it reaches this process, or its group, and the kernel has a session of its own, in which it may hold what would go
+    on without it, such as resources of a cluster.
     """
     global _shown
     _shown = ShownRun(name, stream)
@@ -169,7 +172,7 @@ def section_of(cells: Any, index: int) -> str:
 
 @contextmanager
 def _interrupting(interrupt: Callable[[], Any]) -> Iterator[None]:
-    """Within, the first Ctrl-C interrupts the kernel, and the second one this process."""
+    """Within, the first Ctrl-C or SIGTERM interrupts the kernel, and the second one this process."""
 
     def handle(number: int, frame: Any) -> None:
         if _shown is None or _shown.interrupted:
@@ -177,12 +180,12 @@ def _interrupting(interrupt: Callable[[], Any]) -> Iterator[None]:
         _shown.interrupted = True
         interrupt()
 
-    try:
-        before = signal.signal(signal.SIGINT, handle)
-    except ValueError:  # not the main thread: nobody's Ctrl-C comes here
+    if threading.current_thread() is not threading.main_thread():  # nobody's Ctrl-C comes here
         yield
         return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

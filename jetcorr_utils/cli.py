@@ -24,12 +24,13 @@ from .addresses import check_no_secrets, direct_environment, without_secrets
 from .config import RemoteSettings, load_study, project_root
 from .environment import for_commands
 from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
+from .files import at_home
 from .kubeflow.commands import manifests, pipeline, trial
 from .kubeflow.sharing import share_with_group
 from .options import OutputPath
 from .run import RunFolder
 from .settings import MAX_SEED
-from .terminal import harmless_terminal, printable
+from .terminal import harmless_terminal, open_closed_streams, printable
 
 __all__ = ["main"]
 
@@ -68,6 +69,7 @@ class Group(click.Group):
     """A command group that reports our own errors in one line, and has no secret in an address go any further."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        open_closed_streams()
         ctx.meta["jetcorr.arguments"] = tuple(args)
         with _in_one_line(ctx):
             return super().parse_args(ctx, args)
@@ -157,24 +159,26 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
             trained = trained or [name for name in measured_models(metrics) if "pull_width" in metrics[name]]
             alone = variants(trained, metrics)
             models = tuple(alone if len(alone) <= MOST_COLUMNS else main_models(alone, metrics))
-        return results_markdown(metrics, models, etas=etas or ETAS)
+        return results_markdown(metrics, models, etas=etas or ETAS, where=str(folder.metrics))
 
 
 @main.command()
-@click.argument("run_dir", metavar="RUN_DIR|FILE…", nargs=-1, required=True,
-                type=click.Path(path_type=Path, exists=True))  # fmt: skip
+@click.argument("places", metavar="RUN_DIR|FILE…", nargs=-1, required=True)
 @click.option("--model", "models", multiple=True, help="A column of the table (repeatable); default: the main ones.")
 @click.option("--eta", "etas", multiple=True, help="A range of abs(eta), like 0-2.5 (repeatable); default: all.")
-def results(run_dir: tuple[Path, ...], models: tuple[str, ...], etas: tuple[str, ...]) -> None:
+def results(places: tuple[str, ...], models: tuple[str, ...], etas: tuple[str, ...]) -> None:
     """Print the table of gains of a run, or of CMS's own regressions in NanoAOD files that have them."""
-    if not any(path.is_dir() for path in run_dir):
+    folders = [path for place in places if place and (path := at_home(place)).is_dir()]
+    if not folders:
         from .physics.peers import peer_gains, peers_markdown
 
-        click.echo(peers_markdown(peer_gains(run_dir)))
-    elif len(run_dir) == 1:
-        click.echo(_results(RunFolder(run_dir[0]), models, etas))
+        if models or etas:
+            raise InputError(f"{places[0]}: --model and --eta choose from the table of a run, not of files")
+        click.echo(peers_markdown(peer_gains(places)))
+    elif len(places) == 1:
+        click.echo(_results(RunFolder(folders[0]), models, etas))
     else:
-        raise InputError(f"{run_dir[0]}: give one run's folder, or NanoAOD files only")
+        raise InputError(f"{folders[0]}: give one run's folder, or NanoAOD files only")
 
 
 @main.command()
@@ -371,8 +375,8 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official corrections; "
               "with some, jets are first corrected anew by these.")  # fmt: skip
 @click.option("--corrections", "file", type=click.Path(), help="The same from CMS's jet_jerc.json.gz (correctionlib).")
-@click.option("--compound", default="L1L2L3Res",
-              help="A compound or a level of it, by its whole name or the middle of it.")  # fmt: skip
+@click.option("--compound", help="A compound or a level of it, by its whole name or the middle of it; default: "
+              "L1L2L3Res.")  # fmt: skip
 @click.option("--uncertainties", multiple=True, metavar="all|NAME", help="Sources of uncertainty, JER for the "
               "resolution (repeatable): each becomes columns of factors, up and down.")  # fmt: skip
 @COLLECTION
@@ -380,16 +384,19 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
               help="Share of a file's jets whose candidates may not sum up to them.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 def correct(
-    files: tuple[str, ...], model: str, out: Path, force: bool, file: str | None, compound: str,
+    files: tuple[str, ...], model: str, out: Path, force: bool, file: str | None, compound: str | None,
     uncertainties: tuple[str, ...], **options: Any,
 ) -> None:  # fmt: skip
     """Correct the jets of JetNTuple, NanoAOD or Delphes files."""
     from .correct import correct_files
     from .jerc import CorrectionsChoice
 
-    if uncertainties and not file:
-        raise InputError("--uncertainties: name the file that has them with --corrections")
-    choice = CorrectionsChoice(file, compound, uncertainties) if file else None
+    choice = None
+    if file is not None:  # an empty name is no lack of one, but a mistake
+        choice = CorrectionsChoice(file, CorrectionsChoice.compound if compound is None else compound, uncertainties)
+    elif uncertainties or compound is not None:
+        option = "--uncertainties" if uncertainties else "--compound"
+        raise InputError(f"{option}: name the file that has them with --corrections")
     click.echo(correct_files(files, model, out, corrections=choice, replace=force, **options).text())
 
 
@@ -402,12 +409,14 @@ def response(files: tuple[str, ...], models: tuple[str, ...], replicas: int, wor
     """Print median and resolution of the response of simulated jets, from any number of files that were corrected."""
     import pandas as pd
 
+    from .data.locations import each_once
     from .physics.response import corrections_in, fill_response, quantile_table
 
-    corrections = ["standard", *models] if models else corrections_in(files[0])
+    paths = each_once(files)
+    corrections = list(dict.fromkeys(["standard", *models])) if models else corrections_in(paths[0])
     executor: Any = "futures" if workers > 1 else "iterative"
     with contextlib.redirect_stdout(sys.stderr):  # where coffea draws its bars
-        filled = fill_response(files, corrections, replicas=replicas, executor=executor, workers=workers)
+        filled = fill_response(paths, corrections, replicas=replicas, executor=executor, workers=workers)
     tables = pd.concat({name: quantile_table(filled, name) for name in corrections}, names=["correction", "bin"])
     click.echo(tables.reset_index("correction").to_string(index=False, float_format="{:.4f}".format, na_rep=""))
 
@@ -434,6 +443,36 @@ def compare_cms(study: str, parameters: tuple, out: Path) -> None:
     for name, figure in figures.items():
         physics.save_figure(figure, out / "figures", f"cms_{name}")
     click.echo(physics.cms_summary(comparison).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
+
+
+@main.command("compare-published")
+@click.option("--study", "studies", multiple=True, default=("paper", "thesis"),
+              help="A study with a model that has the inputs of the paper or of the thesis (repeatable).")  # fmt: skip
+@PARAMETER
+@click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default="results",
+              help="Folder of the runs that trained them, each by its study's name.")  # fmt: skip
+@click.option("--rounds", type=click.IntRange(min=1), default=1,
+              help="How often these studies were trained, each time on a changed detector.")  # fmt: skip
+@click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of table and figure.")
+def compare_published(studies: tuple[str, ...], parameters: tuple, runs: Path, rounds: int, out: Path) -> None:
+    """Compare the gains of networks with published inputs on our jets with those published for CMS's."""
+    from .batch import git_commit
+    from .files import known_shape, read_json, write_json
+    from .physics import reproduction
+    from .style import save_figure
+
+    file = out / "reproduction.json"
+    found = read_json(file) if file.exists() else {}
+    for study in studies:
+        settings = load_study(study, dict(parameters))
+        _, source, _ = reproduction.published_model(settings)
+        gains = reproduction.reproduce(settings, RunFolder(runs / Path(study).stem))
+        found[source] = {"commit": git_commit(), "rounds": rounds, **gains}
+    with known_shape(file):
+        table, figure = reproduction.reproduction_table(found), reproduction.plot_reproduction(found)
+    write_json(file, found)
+    save_figure(figure, out / "figures", "reproduction")
+    click.echo(table.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
 
 
 for command in (manifests, pipeline, trial):

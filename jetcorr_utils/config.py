@@ -38,6 +38,8 @@ from .architectures import (
     load_architectures,
 )
 from .errors import InputError, StudyError
+from .files import at_home
+from .jets.regressions import REGRESSIONS
 from .looks import show_models
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
 from .settings import Seed, Settings
@@ -47,7 +49,7 @@ __all__ = [
     "ClusterSettings", "DataSettings", "ExportSettings", "Image", "Label", "ModelSettings", "NetworkSettings",
     "ParticleNetSettings", "PfnSettings", "PhysicsSettings", "RemoteSettings", "ServingSettings",
     "SimulationSettings", "SliceSettings", "Study", "TrainingSettings", "TuningSettings", "load_study",
-    "parse_parameter", "parse_value", "project_root",
+    "parse_parameter", "parse_value", "project_root", "study_path",
 ]  # fmt: skip
 
 # Besides its own errors: a date that does not exist, a number of thousands of digits, a thousand nested brackets
@@ -58,6 +60,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 MAX_SEEDS = 20
 LONGEST_NAME = 64
 _NOT_MODELS = frozenset({
+    *REGRESSIONS, "file",
     "raw", "l1", "standard", "baseline", "data", "training", "tuning", "export", "precision", "inference", "variations",
     "trees", "trees_kinematics", "oracle_flavour", "oracle_fractions",
 })  # fmt: skip
@@ -78,6 +81,9 @@ class SimulationSettings(Settings):
     jets: PositiveInt = Field(40_000, description="how many to simulate")
     slices: tuple[SliceSettings, ...] = Field(
         (), description="further jets where the flat spectrum has few; each slice has a seed of its own, from seed + 10"
+    )
+    reuse: PositiveInt = Field(
+        1, description="events of each collision, each with another pileup and detector, all on one side of the split"
     )
     seed: Seed = Field(1, description="of the random numbers; also the run number of the events")
     workers: PositiveInt | None = Field(
@@ -137,6 +143,21 @@ class DataSettings(Settings):
         le=1,
         description="largest share of jets of a file whose candidates, found by links, may not sum up",
     )
+    corrections: str | None = Field(
+        None,
+        min_length=1,
+        description="a file of CMS's official corrections (jet_jerc.json.gz), by which jets are corrected anew from "
+        "their raw pt; default: as the files have them",
+    )
+    compound: str = Field("L1L2L3Res", min_length=1, description="which of them: a compound or a level")
+    target: Literal["corrected", "raw"] = Field(
+        "corrected",
+        description="what networks correct: the pt after the standard correction, or the raw pt, as CMS's regressions",
+    )
+    neutrinos: bool = Field(
+        False,
+        description="whether the pt of generator jets includes the neutrinos in them; needs NanoAOD's GenPart",
+    )
     remote: RemoteSettings = RemoteSettings()
     directory: str = Field(
         "data", min_length=1, description="generated data and caches; relative to the project's folder"
@@ -149,6 +170,9 @@ class Choice(Settings):
     choices: Annotated[tuple[int | float | str, ...], Field(min_length=1)] = Field(
         description="the values to draw from"
     )
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.choices))
 
 
 class Interval(Settings):
@@ -165,6 +189,9 @@ class Interval(Settings):
         if self.log and self.min <= 0:
             raise ValueError(f"a log interval needs min above 0, not {self.min}")
         return self
+
+    def __str__(self) -> str:
+        return f"{self.min:g} to {self.max:g}{', logarithmic' if self.log else ''}"
 
 
 def _kind_of_space(value: Any) -> str:
@@ -268,6 +295,10 @@ class ClusterSettings(Settings):
         "split", description="of a distributed training: the model's batch split among the processes, or kept by each, "
         "with a learning rate that is larger by the square root of their number",
     )  # fmt: skip
+    model_registry: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")] | None = Field(
+        None, description="address of Kubeflow's Model Registry, http(s)://host:port, where the pipeline's last step "
+        "registers the exported models",
+    )  # fmt: skip
     queue: Label | None = Field(None, description="of Kueue, that trainings and trials wait in")
     runtime: _Name = Field("torch-distributed", description="the ClusterTrainingRuntime that TrainJobs refer to")
     timeout: PositiveFloat | None = Field(
@@ -275,6 +306,7 @@ class ClusterSettings(Settings):
         "a search what follows from its trials and the time that the first one took",
     )  # fmt: skip
     start_timeout: PositiveFloat = Field(900.0, description="seconds within which an inference service must be ready")
+    patience: PositiveFloat = Field(300.0, description="seconds to wait for an API server that does not answer")
 
 
 class PhysicsSettings(Settings):
@@ -311,7 +343,7 @@ class Study(Settings):
     """All settings of one analysis, from its data to its figures."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST_NAME)] = Field(
-        description="of the study; default: that of its file"
+        description="of the study; default: that of its file, with - for what a name may not have"
     )
     extensions: tuple[str, ...] = Field(
         (), description="modules of one's own that add columns, networks, metrics or formats, and that are run: Python "
@@ -372,17 +404,34 @@ def project_root() -> Path:
     return Path(__file__).resolve().parent.parent
 
 
-def _study_path(name: str | Path) -> Path:
-    path = Path(name)
+def study_path(name: str | Path) -> Path:
+    """The file of a study: that of one that comes with the project, by its name, or a path.
+
+    A file of such a name in the current folder, which may be anybody's and can name code, is given as ``./quick``.
+
+    Raises
+    ------
+    StudyError
+        If there is none.
+    """
+    path = at_home(name)
     folder = project_root() / "pipelines" / "studies"
+    if path.name == str(name) and (folder / f"{name}.yaml").is_file():
+        return folder / f"{name}.yaml"
     if path.is_file():
         return path
+    if str(name) and path.exists():
+        what = "a folder" if path.is_dir() else "a pipe, a device or a socket"
+        raise StudyError(f"study {str(name)!r}: is {what}, not a file")
     if path.suffix in {".yaml", ".yml"}:
         raise StudyError(f"study {str(name)!r}: there is no such file")
-    if path.name != str(name) or not (folder / f"{name}.yaml").is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise StudyError(f"study {str(name)!r}: neither a file nor one of {known}")
-    return folder / f"{name}.yaml"
+    known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+    raise StudyError(f"study {str(name)!r}: neither a file nor one of {known}")
+
+
+def _name_of(path: Path) -> str:
+    """The name of a study that does not say one: that of its file, which may be of any characters."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("_.-")[:LONGEST_NAME] or "study"
 
 
 def parse_value(name: str, value: Any) -> Any:
@@ -436,6 +485,8 @@ def _one_line(error: Exception) -> str:
 def _override(settings: dict[str, Any], dotted: str, value: Any) -> None:
     """Set `settings["a"]["b"]` for the dotted name `a.b`; a text value is read as YAML, as on a command line."""
     *parents, last = dotted.split(".")
+    if not all([*parents, last]):
+        raise StudyError(f"parameter {dotted!r}: is no name of a setting, such as models.pfn.training.epochs")
     place = settings
     for parent in parents:
         place = place.setdefault(parent, {})
@@ -497,14 +548,14 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         If the file is missing, is not YAML, or has a setting that is unknown or out of range; the message names it. Or
         if a module of its `extensions`, which are imported, cannot be.
     """
-    path = _study_path(name)
+    path = study_path(name)
     try:
         settings = parse_yaml(path.read_text(encoding="utf-8"))
     except _NOT_YAML as error:
         raise StudyError(f"study {path}: not YAML: {_one_line(error)}") from None
     if not isinstance(settings, dict):
         raise StudyError(f"study {path}: expected settings by name, found {type(settings).__name__}")
-    settings.setdefault("name", path.stem)
+    settings.setdefault("name", _name_of(path))
     for dotted, value in (overrides or {}).items():
         _override(settings, dotted, value)
     try:

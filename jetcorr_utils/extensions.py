@@ -147,5 +147,5 @@ def _run(what: str, run: Any) -> ModuleType:
         return run()
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script's exit would end the command without a word
         raise InputError(f"extension {what}: {type(error).__name__}: {' '.join(str(error).split())}") from error

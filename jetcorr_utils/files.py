@@ -39,9 +39,9 @@ from .processes import check_main_guard, in_worker
 from .terminal import printable
 
 __all__ = [
-    "MARK", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape", "local_path",
-    "locked", "open_own", "read_json", "refuse_links", "refuse_special", "remove_leftovers", "scratch_folder",
-    "where_writable", "write_json", "write_text",
+    "MARK", "NO_NAME", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape",
+    "local_path", "locked", "open_own", "parse_json", "read_json", "readable_file", "refuse_links", "refuse_special",
+    "remove_leftovers", "scratch_folder", "version_of", "where_writable", "write_json", "write_text",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,8 @@ MARK = ".jetcorr-"
 """How the names of temporary files and folders begin."""
 LOCK = ".lock"
 """The name of the file by which a folder is locked."""
+NO_NAME = "a file with an empty name: is a variable not set?"
+"""What is said of one."""
 PATIENCE = 5.0
 """Seconds after which a process that waits at a lock says for whom."""
 _SAFE = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # no wait at a pipe, no way through a symbolic link
@@ -90,12 +92,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Let an error of the system name what does not fit on a full disk, not a temporary name or none."""
+def _named(path: Path, *, nameless: bool = True) -> Iterator[None]:
+    """Let an error of the system name what does not fit on a full disk, not a temporary name or (`nameless`) none."""
     try:
         yield
     except OSError as error:
-        if error.filename is None or MARK in str(error.filename):
+        if (nameless and error.filename is None) or MARK in str(error.filename):
             error.filename = str(path)
         raise
 
@@ -103,7 +105,8 @@ def _named(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def scratch_folder(parent: str | Path | None = None) -> Iterator[Path]:
     """Yield an empty folder for this user only in `parent`, or where temporary files go; it is removed in the end."""
-    with _temporary(Path(parent or tempfile.gettempdir()), _make_folder(0o700)) as temporary:
+    place = Path(parent or tempfile.gettempdir())
+    with _named(place, nameless=False), _temporary(place, _make_folder(0o700)) as temporary:
         yield temporary
 
 
@@ -352,6 +355,32 @@ def refuse_special(path: Path) -> None:
         raise InputError(f"{path}: is {what}, not a file")
 
 
+def readable_file(path: str | Path, what: str) -> Path:
+    """The path of a file that is there; ``~`` is a user's home.
+
+    Raises
+    ------
+    InputError
+        If it is not there, has no name, or is something else than a file; the message begins with `what` it is.
+    """
+    if not str(path):
+        raise InputError(f"{what}: {NO_NAME}")
+    found = at_home(path)
+    if not found.exists():
+        raise InputError(f"{what} {path}: there is no such file")
+    refuse_special(found)
+    return found
+
+
+def version_of(path: str | Path) -> tuple[int, ...]:
+    """What tells whether a file is still the one that was read before; nothing where there is none."""
+    try:
+        found = at_home(path).stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def open_own(path: str | Path, mode: str = "ab") -> IO[Any]:
     """Open a file that goes by a fixed name to be written, made if need be; text is UTF-8.
 
@@ -427,6 +456,20 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The JSON value of a text that somebody else may have written.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or holds values within each other that go too deep, or integers of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its values go too deep") from None
+
+
 def read_json(path: str | Path) -> Any:
     """The JSON value in the file `path`.
 
@@ -437,8 +480,8 @@ def read_json(path: str | Path) -> Any:
     """
     refuse_special(Path(path))
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        return parse_json(Path(path).read_text(encoding="utf-8"))
+    except ValueError:
         raise InputError(f"{path}: damaged, it is not JSON; delete it to have it made again") from None
 
 
@@ -453,7 +496,7 @@ def known_shape(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError):  # ValueError: also pydantic's ValidationError
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError):  # also pydantic's ValidationError
         raise InputError(
             f"{path}: damaged, values are missing in it or of another kind; delete it to have it made again"
         ) from None
@@ -485,11 +528,13 @@ def local_path(path: str | Path) -> Path:
     Raises
     ------
     InputError
-        If it is empty, or an address (s3://…, root://…), also one of whose slashes `Path` has left one. We write local
-        files only, and it would become a folder of that name.
+        If it is empty or has a zero byte, or is an address (s3://…, root://…), also one of whose slashes `Path` has
+        left one. We write local files only, and it would become a folder of that name.
     """
     if not isinstance(path, Path) and not path.strip():
         raise InputError("an empty text stands where a path is wanted; the current folder is '.'")
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r}: a path cannot have a zero byte in it")
     if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)):  # not printed: some hold passwords
         raise InputError(
             f"an address of the kind {address[1]}:// cannot be written to; give a path on this machine, and copy "

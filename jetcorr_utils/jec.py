@@ -8,7 +8,7 @@ the formats that `jetcorr_utils.data` reads, particles or not.
 
 from __future__ import annotations
 
-import gzip
+import io
 import logging
 import re
 import warnings
@@ -20,7 +20,9 @@ import awkward as ak
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .correction_files import unpacked
 from .errors import InputError
+from .files import readable_file
 
 __all__ = ["OfficialCorrection", "correct_jets", "load_official"]
 
@@ -30,9 +32,14 @@ _SUFFIXES = (".jec.txt.gz", ".jec.txt")
 _NAME = re.compile(r"(?P<campaign>[^_]+)_(?P<era>.+)_(?P<kind>[^_]+)_(?P<level>L[1-7][^_]*)_(?P<jets>[^_]+)")
 _FORMULA = re.compile(
     r"(?:(?:TMath::(?:Max|Min|Log|Exp|Power|Sqrt|Abs|Erf)|max|min|log10|log|exp|pow|sqrt|abs|erf)(?=\()"
-    r"|[xyztws](?!\w)|\[\d+\]|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\*(?!\*)|[-+/(),<>=!&|^])+"
+    r"|[xyztws](?!\w)|\[\d+\]|(?:\d++\.?\d*+|\.\d++)(?:[eE][-+]?\d++)?+|\*(?!\*)|[-+/(),<>=!&|^])++"
 )
-"""Functions, variables, parameters and numbers: coffea hands the formula of a text file to Python as it stands."""
+"""Functions, variables, parameters and numbers: coffea hands the formula of a text file to Python as it stands.
+
+A number can be read in one way only, or a long one would be tried in all its parts.
+"""
+_LARGEST = 1 << 26
+"""Bytes of a text file, unpacked; CMS's have less than one million."""
 _INPUTS = {"JetPt": "pt", "JetEta": "eta", "JetPhi": "phi", "JetA": "area", "Rho": "rho"}
 
 
@@ -103,7 +110,7 @@ def load_official(files: str | Path | Sequence[str | Path]) -> OfficialCorrectio
         raise InputError("official corrections: name at least one text file")
     found: dict[tuple, tuple[str, str, Callable[..., Any]]] = {}
     origins: dict[tuple, list[str]] = {}
-    for file in map(Path, files):
+    for file in [readable_file(file, "correction") for file in files]:
         name = _name(file)
         parts = _NAME.fullmatch(name)
         if parts is None:
@@ -126,8 +133,6 @@ def load_official(files: str | Path | Sequence[str | Path]) -> OfficialCorrectio
 
 def _name(file: Path) -> str:
     """The name of a text file, without what every such name ends with."""
-    if not file.is_file():
-        raise InputError(f"correction {file}: there is no such file")
     suffix = next((suffix for suffix in _SUFFIXES if file.name.endswith(suffix)), None)
     if suffix is None:
         raise InputError(f"correction {file}: expected a name that ends with {' or '.join(_SUFFIXES)}")
@@ -166,11 +171,9 @@ def _check(file: Path) -> None:
     The first line has numbers, names of variables, and a plain formula. coffea sorts the bins, but not their
     parameters, and knows no file that ends too early.
     """
-    with open(file, "rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-    with (gzip.open if packed else open)(file, "rt", encoding="utf-8") as text:
-        fields = text.readline().strip().strip("{}").split()
-        rows = np.loadtxt(text, ndmin=2)
+    text = io.StringIO(unpacked(file, _LARGEST).decode())
+    fields = text.readline().strip().strip("{}").split()
+    rows = np.loadtxt(text, ndmin=2)
     bins = int(fields[0])
     variables = int(fields[bins + 1])
     formula = fields[bins + variables + 2]

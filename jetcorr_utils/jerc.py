@@ -9,17 +9,19 @@ files of the same corrections are read by `jec`.
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from .correction_files import read_corrections
 from .errors import InputError
+from .files import readable_file, version_of
 from .jets.splitmix import event_hash, mix
 
 __all__ = ["JER", "Corrections", "CorrectionsChoice", "is_variation", "smearing", "standard_normal"]
@@ -27,9 +29,12 @@ __all__ = ["JER", "Corrections", "CorrectionsChoice", "is_variation", "smearing"
 JER = "JER"
 """The name of the resolution's uncertainty, among those of the energy scale."""
 
+log = logging.getLogger(__name__)
+
 Values = Mapping[str, NDArray[Any]]
 
-_NAME = re.compile(r"(?P<tag>.+)_(?P<kind>MC|DATA)_(?P<part>.+)_(?P<jets>AK[^_]+)")
+_NAME = re.compile(r"(?P<tag>[\w.+-]+)_(?P<kind>MC|DATA)_(?P<part>[\w.+-]+)_(?P<jets>AK[A-Za-z0-9]+)")
+"""Its parts become names of columns."""
 _LEVEL = re.compile(r"L\d.*")
 _RESOLUTION, _SCALE_FACTOR = "PtResolution", "ScaleFactor"
 _INPUTS = {"JetPt": "jetPt", "JetEta": "jetEta", "JetPhi": "jetPhi", "JetA": "jetArea", "Rho": "rhoAll", "run": "run"}
@@ -61,12 +66,12 @@ class CorrectionsChoice:
     uncertainties: tuple[str, ...] = ()
 
     def load(self, *, simulation: bool = True) -> Corrections:
-        """The corrections, opened once in each process."""
-        return _load(self, simulation)
+        """The corrections, opened once in each process as long as the file stays the same."""
+        return _load(self, simulation, version_of(self.path))
 
 
 @functools.cache
-def _load(choice: CorrectionsChoice, simulation: bool) -> Corrections:
+def _load(choice: CorrectionsChoice, simulation: bool, version: object) -> Corrections:
     return Corrections(choice, simulation=simulation)
 
 
@@ -94,32 +99,30 @@ class Corrections:
     """
 
     def __init__(self, choice: CorrectionsChoice, *, simulation: bool = True) -> None:
-        import correctionlib  # half a second that other commands need not take
-
-        path = Path(choice.path)
-        if not path.is_file():
-            raise InputError(f"corrections {path}: there is no such file")
-        try:
-            self._set = correctionlib.CorrectionSet.from_file(str(path))
-        except Exception as error:  # of whatever type its parser raises
-            raise InputError(f"corrections {path}: cannot be read as correctionlib ({str(error)[:200]})") from None
+        path = readable_file(choice.path, "corrections")
+        self._set = read_corrections(path)
         self.path = str(path)
         known: dict[str, Any] = {**dict(self._set.compound), **dict(self._set)}
-        self.name = self._find(choice.compound, known, "MC" if simulation else "DATA")
+        kind = "MC" if simulation else "DATA"
+        self.name = self._find(choice.compound, known, kind)
         self._compound = known[self.name]
-        if unknown := [entry.name for entry in self._compound.inputs if entry.name not in _INPUTS]:
-            raise InputError(f"corrections {self.name}: depends on {', '.join(unknown)}, which jets do not have here")
+        _check_inputs(self.name, self._compound)
         parts = _NAME.fullmatch(self.name)
         self._parts = parts.groupdict() if parts else {}
+        if self._parts.get("kind", kind) != kind:
+            log.warning("corrections %s: are applied to jets of %s", self.name, "simulation" if simulation else "data")
         there = self._sources(known)
         wanted = list(dict.fromkeys(choice.uncertainties))
-        if wanted == ["all"]:
+        if "all" in wanted:
             wanted = list(there)
         if missing := [source for source in wanted if source not in there]:
             what = f"no uncertainty {missing[0]} for {self.name}"
             raise InputError(f"corrections {path}: {what}; there are {', '.join(there) or 'none'}")
         self.sources = tuple(source for source in wanted if source != JER) + ((JER,) if JER in wanted else ())
         self._uncertainties = {source: there[source] for source in self.sources}
+        for source, given in self._uncertainties.items():
+            for each in given if source == JER else (given,):
+                _check_inputs(each.name, each, systematic=source == JER)
 
     def _find(self, wanted: str, known: Mapping[str, Any], kind: str) -> str:
         if wanted in known:
@@ -144,7 +147,7 @@ class Corrections:
             for name, each in parts.items()
             if {key: each[key] for key in own} == own
             and not _LEVEL.fullmatch(each["part"])
-            and each["part"] not in (_RESOLUTION, _SCALE_FACTOR)
+            and each["part"] not in (_RESOLUTION, _SCALE_FACTOR, JER)
         }
         pair = [
             [known[name] for name, each in parts.items()
@@ -226,6 +229,16 @@ class Corrections:
             jets = ak.with_field(jets, values.astype(np.float32), name)
         return jets
 
+    def renew(self, jets: ak.Array) -> ak.Array:
+        """As `apply`; a jet that has no correction keeps the one of its file, without variations."""
+        new = self.apply(jets)
+        known = np.isfinite(ak.to_numpy(new["jetPt"]))
+        kept = {name: jets[name] for name in ("jetPt", "jetMass")}
+        kept |= {name: np.float32(1) for name in filter(is_variation, new.fields)}
+        for name, values in kept.items():
+            new = ak.with_field(new, ak.where(known, new[name], values), name)
+        return new
+
 
 def is_variation(column: str) -> bool:
     """Whether a column is one of `Corrections.variations`."""
@@ -242,8 +255,19 @@ def _evaluate(correction: Any, jets: Values, systematic: str = "") -> NDArray[np
     arguments = iter(values[good] for values in given)
     ordered = [systematic if entry.name == "systematic" else next(arguments) for entry in correction.inputs]
     if good.any():
-        result[good] = correction.evaluate(*ordered)
+        try:
+            result[good] = correction.evaluate(*ordered)
+        except (IndexError, RuntimeError, ValueError) as error:  # it says where a jet is that it has no value for
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"corrections {correction.name}: cannot be evaluated for the jets: {reason}") from None
     return result
+
+
+def _check_inputs(name: str, correction: Any, *, systematic: bool = False) -> None:
+    """Raise where jets do not have what a correction depends on."""
+    numbers = [entry for entry in correction.inputs if not (systematic and entry.name == "systematic")]
+    if unknown := [entry.name for entry in numbers if entry.name not in _INPUTS or entry.type == "string"]:
+        raise InputError(f"corrections {name}: depends on {', '.join(unknown)}, which jets do not have here")
 
 
 def standard_normal(

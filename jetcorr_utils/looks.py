@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .architectures import ARCHITECTURES, Look, NetworkSettings
+from .jets.regressions import REGRESSIONS
 
 __all__ = ["COLOURS", "look_of", "show_models"]
 
@@ -18,12 +19,14 @@ _MORE_COLOURS, _MORE_MARKERS = COLOURS[2:], "DPX*<>hp"
 _LOOKS = {
     "raw": Look("#94a4a2", "v", "Raw"),
     "l1": Look("#717581", "d", "L1"),
+    "file": Look("#717581", "d", "The file's own"),
     "standard": Look("#000000", "s", "L1 + L2L3"),
     # corrections that are no networks, see physics.limits
     "trees": Look(None, None, "Boosted trees (composition)"),
     "trees_kinematics": Look(None, None, "Boosted trees (kinematics)"),
     "oracle_flavour": Look(None, None, "Oracle: true flavour"),
     "oracle_fractions": Look(None, None, "Oracle: true energy fractions"),
+    **{name: Look(None, None, known.title) for name, known in REGRESSIONS.items()},
 } | {name: architecture.look for name, architecture in ARCHITECTURES.items() if architecture.look}
 
 

@@ -34,6 +34,8 @@ class Notebook:
         Request of its pod, in Kubernetes' notation; the memory is the limit as well.
     trains
         Whether it trains networks, and so gets the GPUs that are asked for.
+    networks
+        Whether it is about networks, so that it has nothing to do where jets have no particles.
     folder
         Where it lies.
     """
@@ -46,6 +48,7 @@ class Notebook:
     cpu: str = "2"
     memory: str = "8Gi"
     trains: bool = False
+    networks: bool = True
     folder: Path = project_root() / "notebooks"
 
     @property
@@ -79,7 +82,7 @@ NOTEBOOKS = {
         Notebook(
             "01", "data_exploration",
             "**Jets.** Reads or simulates the collisions, and looks at jets and their particles.",
-            settings=("data",), cpu="4",
+            settings=("data",), cpu="4", networks=False,
         ),
         Notebook(
             "02", "gnn_training", "**Networks.** Trains the networks of the study.",
@@ -107,7 +110,7 @@ NOTEBOOKS = {
         Notebook(
             "06", "physics_plots", "**Physics.** Response, resolution and flavour dependence of the corrected jets.",
             settings=("data", "models", "physics"),
-            reads=("predictions.root", "validation.root", "metrics/05.json", "model/*/checkpoint.pt"),
+            reads=("predictions.root", "validation.root", "metrics/05.json", "model/*/checkpoint.pt"), networks=False,
         ),
     )
 }  # fmt: skip

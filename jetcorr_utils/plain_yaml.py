@@ -17,6 +17,7 @@ __all__ = ["as_text", "dump_yaml", "is_plain", "parse_yaml", "plain"]
 
 _PREFIX = "tag:yaml.org,2002:"
 _MOST_VALUES = 100_000
+_LONGEST_NUMBER = 1000
 # The core schema of YAML 1.2 (section 10.3.2), and underscores between the digits of a number, which studies have
 _RESOLVERS = (
     ("null", re.compile(r"~|null|Null|NULL|"), ["~", "n", "N", ""]),
@@ -67,6 +68,8 @@ class _Loader(yaml.SafeLoader):
     def construct_written(self, node: yaml.ScalarNode) -> _Int | _Float:
         """A number, with its text."""
         text = node.value
+        if len(text) > _LONGEST_NUMBER:
+            raise yaml.constructor.ConstructorError(None, None, f"a number of {len(text)} digits", node.start_mark)
         bare = text.replace("_", "").lower()
         if node.tag.endswith("float"):
             value: Any = _Float(bare.replace(".inf", "inf").replace(".nan", "nan"))

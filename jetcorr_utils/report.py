@@ -38,7 +38,15 @@ _ATTRIBUTES = {
     "a": ["href"],
     "img": lambda tag, name, value: name in ("alt", "width", "height") or value.startswith("data:image/"),
 }
+_KINDS = ("text/html", "text/markdown", "text/latex", "text/plain", "image/png", "image/jpeg", "image/svg+xml")
+"""Of outputs: nbconvert cleans or quotes these. Others, such as diagrams, are code in a page."""
+_CODE = re.compile(
+    r"<(?:style|script)\b(?:(?!<(?:style|script)\b|</(?:style|script)\s*>).)*+</(?:style|script)\s*>",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What stands between a tag and the next: of many that do not end, each would be looked through to the text's end."""
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+"""A bar of progress, which has a text beside that says no more."""
 _FORMULA = re.compile("\ue000(\\d+)\ue001")
 """Where a formula goes, in characters for private use: it is put in when the rest of the page has been cleaned."""
 
@@ -98,19 +106,33 @@ class _Renderer(IPythonRenderer):
 
 def _clean(text: str) -> str:
     """Text, tables and figures of a piece of HTML."""
-    text = re.sub(r"<(style|script)\b.*?</\1\s*>", "", text, flags=re.DOTALL | re.IGNORECASE)  # or it would be text
+    text = _CODE.sub("", text)  # or it would be text
     return bleach.clean(text, _TAGS, _ATTRIBUTES, {"http", "https", "mailto", "data"}, strip=True)
 
 
 def _read(path: Path) -> nbformat.NotebookNode:
-    """An executed notebook without its widgets: bars of progress, which are code in a page."""
+    """An executed notebook without what is no text and no figure, and without notes on its cells and outputs.
+
+    nbconvert writes some of these notes into the page as they stand: sizes of figures, names of files.
+    """
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("widgets", None)
+    notebook.metadata = nbformat.from_dict(
+        {"language_info": notebook.metadata.get("language_info", {"name": "python"})}
+    )
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{path.stem}-cell-{number}"  # unique in the whole page
+        cell.metadata = nbformat.NotebookNode()
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if _WIDGET not in output.get("data", {})]
+            cell.outputs = [shown for output in cell.outputs if (shown := _shown(output))]
     return notebook
+
+
+def _shown(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """What the page shows of an output, if anything."""
+    if "data" not in output:
+        return output
+    data = {} if _WIDGET in output.data else {kind: output.data[kind] for kind in _KINDS if kind in output.data}
+    return nbformat.from_dict({**output, "data": data, "metadata": {}}) if data else None
 
 
 def _body(path: Path) -> tuple[str, list[_Heading]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .addresses import refuse_secrets
 from .config import Study, load_study
 from .errors import InputError, MissingStageError
 from .files import known_shape, local_path, read_json, refuse_links, write_json
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from .style import StyledFigure
 
 __all__ = ["RunFolder", "open_run"]
+
+
+def four_digits(value: float) -> str:
+    """A number as it is read: with four digits, but all of those before the decimal point.
+
+    >>> [four_digits(value) for value in (149704.8, 0.064628, 4.7683e-7, 2.0)]
+    ['149705', '0.06463', '4.768e-07', '2']
+    """
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _merge(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +71,9 @@ class RunFolder:
         self.model_repository = self.path / "model_repository"
         self.predictions = self.path / "predictions.root"
         self.validation = self.path / "validation.root"
+        self.regressions = self.path / "regressions.root"
         self.closure = self.path / "closure.json"
+        self.l2_relative = self.path / "L2Relative.json"
         self.metrics = self.path / "metrics.json"
         self.data = self.path / "data.json"
         self.report = self.path / "report.html"
@@ -73,11 +85,24 @@ class RunFolder:
     @property
     def source(self) -> str:
         """What made the jets, for the label of figures; empty before notebook 01 has recorded it."""
+        return str(self._recorded("made_by", ""))
+
+    @property
+    def energy(self) -> str:
+        """The energy of the collisions, likewise."""
+        return str(self._recorded("energy", "13 TeV"))
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether the jets have particle-flow candidates, without which no network can be trained."""
+        return bool(self._recorded("candidates", True))
+
+    def _recorded(self, what: str, default: object) -> object:
         if not self.data.exists():
-            return ""
+            return default
         found = read_json(self.data)
         with known_shape(self.data):
-            return str(found.get("made_by", ""))
+            return found.get(what, default)
 
     def model(self, name: str) -> Path:
         """The folder of the trained model `name`."""
@@ -98,7 +123,14 @@ class RunFolder:
         return path
 
     def logs(self, elsewhere: str | None = None, part: str = "") -> str:
-        """Where TensorBoard's logs (of one part) go: `elsewhere`, any URL, or the run's own folder, which is made."""
+        """Where TensorBoard's logs (of one part) go: `elsewhere`, any URL, or the run's own folder, which is made.
+
+        Raises
+        ------
+        InputError
+            If there is a secret in the address: it is printed, and the notebook keeps what is printed.
+        """
+        refuse_secrets(elsewhere or "")
         if elsewhere is None:
             (self.tensorboard / part).mkdir(parents=True, exist_ok=True)
         return f"{elsewhere or self.tensorboard}/{part}".rstrip("/")
@@ -107,7 +139,7 @@ class RunFolder:
         """Write a figure, which then says what made its jets, as ``figures/<name>.png`` and ``.pdf``; and return it."""
         from .style import save_figure
 
-        save_figure(figure.complete(self.source), self.figures, name)
+        save_figure(figure.complete(self.source, self.energy), self.figures, name)
         return figure
 
     def show(self, figure: StyledFigure, name: str) -> None:
@@ -126,7 +158,7 @@ class RunFolder:
             self._say_absent(needs)
 
     def show_table(self, table: pd.DataFrame | None, needs: str) -> None:
-        """Show a table, its numbers with four digits and its rows without theirs.
+        """Show a table, its numbers with four digits, see `four_digits`, and its rows without theirs.
 
         If there is none, say which settings it needs.
         """
@@ -135,8 +167,14 @@ class RunFolder:
         if table is None or not len(table):
             self._say_absent(needs)
         else:
-            how: Any = {"index": False, "float_format": "{:.4g}".format, "na_rep": ""}
+            how: Any = {"index": False, "float_format": four_digits, "na_rep": ""}
             display({"text/html": table.to_html(**how), "text/plain": table.to_string(**how)}, raw=True)
+
+    def say(self, sentences: str) -> None:
+        """Show what the numbers say, a line a paragraph."""
+        from IPython.display import display
+
+        display({"text/markdown": sentences.replace("\n", "\n\n"), "text/plain": sentences}, raw=True)
 
     def _say_absent(self, needs: str) -> None:
         print(

@@ -43,4 +43,20 @@ def _as_meant(value: Any, field: FieldInfo | None) -> Any:
     wanted = field.annotation
     if get_origin(wanted) is tuple and value is not None and not isinstance(value, list | tuple):
         value = [value]
+    if {int, float} & (kinds := _kinds(wanted)) and bool not in kinds:
+        value = _no_numbers(value)
     return as_text(value) if str in (wanted, *get_args(wanted)) else value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """All types that an annotation is made of."""
+    return {annotation}.union(*map(_kinds, get_args(annotation))) if get_args(annotation) else {annotation}
+
+
+def _no_numbers(value: Any) -> Any:
+    """The value with booleans as texts: pydantic would take ``epochs: true`` for 1."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return [_no_numbers(part) for part in value]
+    return {name: _no_numbers(part) for name, part in value.items()} if isinstance(value, dict) else value

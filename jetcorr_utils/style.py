@@ -17,11 +17,12 @@ import mplhep
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike, NDArray
 
@@ -29,12 +30,16 @@ from .files import atomic_path
 from .looks import COLOURS, look_of
 
 __all__ = [
-    "COLOURS", "StyledFigure", "color_of", "density_steps", "draw_points", "experiment_label", "figure_with_ratio",
-    "finish", "legend", "log_pt_axis", "marker_of", "note_if_empty", "pt_range", "room_on_top", "save_figure",
-    "selection_label", "styled", "subplots", "title_of",
+    "COLOURS", "StyledFigure", "color_of", "density_steps", "draw_points", "experiment_label",
+    "figure_with_ratio", "finish", "finish_row", "legend", "log_pt_axis", "marker_of", "note_if_empty",
+    "plain_log_axis", "pt_range", "room_on_top", "save_figure", "selection_label", "styled", "subplots",
+    "title_of",
 ]  # fmt: skip
 
 P = ParamSpec("P")
+
+ENERGY = "13 TeV"
+"""Of the collisions, where nothing else is known."""
 
 _SIZES = {
     "figure.figsize": (8.0, 6.6), "figure.dpi": 80, "savefig.dpi": 120, "font.size": 17, "axes.labelsize": 18,
@@ -70,17 +75,20 @@ class StyledFigure(Figure):
         self.labels: list[tuple[Axes, str]] = []  # where it says what made the jets, and what it says to the right
         self._complete = False
 
-    def complete(self, source: str = "") -> Self:
+    def complete(self, source: str = "", energy: str = ENERGY) -> Self:
         """Say what made the jets, and make room for legends and texts above the data: once, when it is shown or saved.
 
         `source` is written where `experiment_label` says, see `RunFolder.source`; without it the figure does not say
-        whose jets it shows.
+        whose jets it shows. `energy` takes the place of `ENERGY`.
         """
         if not self._complete:
             self._complete = True
             with plt.style.context(_STYLE):
                 for ax, right in self.labels:
-                    _label(ax, source, right)
+                    _label(ax, source, right.replace(ENERGY, energy))
+                for ax in self.axes:
+                    if ax.get_title(loc="right") == ENERGY:
+                        ax.set_title(energy, loc="right", fontsize=15)
                 _uncover_data(self)
             # All is in its place: not looked for by each display and each file ("none" would have each drawn twice)
             self.set_layout_engine(None)
@@ -162,6 +170,17 @@ def finish(
         experiment_label(ax, right)
 
 
+def finish_row(axes: Sequence[Axes], text: str = "", *, room: float = 0.25) -> None:
+    """As `finish` for panels beside each other: the selection and what made the jets in and above the first one.
+
+    The legend stands in the last one, and the energy above it.
+    """
+    alone = len(axes) == 1
+    finish(axes[0], text, room=room, key=axes[-1], right="13 TeV" if alone else "")
+    if not alone:
+        axes[-1].set_title("13 TeV", loc="right", fontsize=15)
+
+
 def density_steps(
     ax: Axes, values: ArrayLike, low: float, high: float, bins: int | None = None, **options: Any
 ) -> None:
@@ -196,6 +215,13 @@ def log_pt_axis(ax: Axes, low: float, high: float, label: str = r"$p_\mathrm{T}^
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(label)
+
+
+def plain_log_axis(axis: Axis) -> None:
+    """Plain numbers at 1, 2 and 5 of each power of ten, for a logarithmic axis of few of them."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", " ")))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def pt_range(table: pd.DataFrame) -> tuple[float, float]:
@@ -271,7 +297,8 @@ def _data_pixels(ax: Axes) -> NDArray[np.float64]:
     points: list[NDArray] = [data for line, data in lines if len(data) != 2 or line.get_marker() not in ("None", "")]
     for container in ax.containers:
         if isinstance(container, ErrorbarContainer):
-            points += [segment for bars in container.lines[2] for segment in bars.get_segments()]
-            points += [segment.mean(axis=0)[None] for bars in container.lines[2] for segment in bars.get_segments()]
+            # without an error there is no bar
+            bars = [each for bars in container.lines[2] for each in bars.get_segments() if each.size]
+            points += [*bars, *(bar.mean(axis=0)[None] for bar in bars)]
     points += [np.asarray(patch.get_path().vertices) for patch in ax.patches if isinstance(patch, StepPatch)]
     return ax.transData.transform(np.concatenate(points)) if points else np.empty((0, 2))

@@ -2,6 +2,7 @@
 
 A process of its own on loopback; on a cluster, the Tensorboard resource of pipelines/manifests shows the same logs.
 Reading S3 needs the s3 extra and credentials in the usual environment variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL).
+What is written after it was opened appears there within half a minute or so.
 Any account of the machine and any page in the browser can reach the port: all that it has stands below a path that is a
 key, which only the notebook shows.
 """
@@ -10,11 +11,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import os
 import secrets
 import tempfile
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 from urllib.parse import urlsplit
 
 from .addresses import direct_environment, refuse_secrets
@@ -23,6 +27,11 @@ from .files import scratch_folder
 from .processes import worker_processes
 
 __all__ = ["TensorBoard"]
+
+RELOAD = """
+const key = "_tb_global_settings", known = JSON.parse(localStorage.getItem(key) || "{}");
+if (!("autoReload" in known)) localStorage.setItem(key, JSON.stringify({...known, autoReload: true}));
+"""
 
 
 class TensorBoard:
@@ -88,6 +97,25 @@ class TensorBoard:
         self._process.close()
 
 
+def _reloading_pages() -> Callable[[], BinaryIO]:
+    """TensorBoard's own pages, which then look for new entries by themselves.
+
+    That is a setting which a browser keeps for each address, off at first; who switches it off finds it off again.
+    """
+    from tensorboard import assets
+
+    changed = io.BytesIO()
+    original = assets.get_default_assets_zip_provider()
+    with original() as file, zipfile.ZipFile(file) as pages, zipfile.ZipFile(changed, "w") as written:
+        for name in pages.namelist():
+            content = pages.read(name)
+            if name == "index.html":
+                content = content.replace(b"<head>", b'<head><script src="reload.js"></script>', 1)
+            written.writestr(name, content)
+        written.writestr("reload.js", RELOAD)
+    return lambda: io.BytesIO(changed.getvalue())
+
+
 def _launch(log_dir: str, port: int, reload_interval: float, scratch: str) -> str:
     """Start the server in a thread of this worker process, which has the port from then on; its URL.
 
@@ -99,7 +127,7 @@ def _launch(log_dir: str, port: int, reload_interval: float, scratch: str) -> st
         os.dup2(nowhere.fileno(), 2)
     from tensorboard import program
 
-    board = program.TensorBoard()
+    board = program.TensorBoard(assets_zip_provider=_reloading_pages())
     board.configure(
         logdir=log_dir, host="127.0.0.1", port=port, reload_interval=reload_interval, load_fast="false",
         path_prefix=f"/{secrets.token_hex(16)}",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-__all__ = ["harmless_logs", "harmless_terminal", "printable"]
+__all__ = ["harmless_logs", "harmless_terminal", "open_closed_streams", "printable"]
 
 
 def printable(text: str) -> str:
@@ -54,6 +55,20 @@ def harmless_logs() -> None:
     """Have this process print only harmless log messages, where nobody has said how to print them."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Formatter())
+
+
+def open_closed_streams() -> None:
+    """Let what is closed of stdin, stdout and stderr lead nowhere.
+
+    A file that is opened next would get its number, and with it what any library prints.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
 
 
 @contextlib.contextmanager

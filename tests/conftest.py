@@ -129,7 +129,8 @@ class SmokeRun:
 def smoke_run(tmp_path_factory) -> SmokeRun:
     """All six notebooks, executed once on the study `smoke` for all tests, also where several processes share them.
 
-    The run's folder and that for temporary files have awkward names, and no shell of the many programs below runs them.
+    The study's file, the run's folder, and those for data and temporary files have awkward names, and no shell of the
+    many programs below runs them.
     A folder named by JETCORR_SMOKE_RUN is kept, and brought up to date the next time.
     """
     base = tmp_path_factory.getbasetemp()
@@ -137,11 +138,13 @@ def smoke_run(tmp_path_factory) -> SmokeRun:
     place = Path(os.environ.get("JETCORR_SMOKE_RUN", shared / "smoke"))
     place.mkdir(parents=True, exist_ok=True)
     folder, temporary = place / AWKWARD, place / f"tmp {AWKWARD}"
-    arguments = ("run", "--study", "smoke", "--out", folder, "-p", "data.directory", place / "data")
+    study = place / f"study {AWKWARD}.yaml"
+    arguments = ("run", "--study", study, "--out", folder, "-p", "data.directory", place / f"data {AWKWARD}")
     output = shared / "smoke.txt"
     with Lock(place / "run.lock", "run"):
         if not output.exists():
             temporary.mkdir(exist_ok=True)
+            write_text(study, f"name: smoke\n{(project_root() / 'pipelines' / 'studies' / 'smoke.yaml').read_text()}")
             result = jetcorr(*arguments, env=os.environ | SECRETS | {"TMPDIR": str(temporary)})
             write_text(output, result.stdout + result.stderr)
     return SmokeRun(RunFolder(folder), arguments, output.read_text())

@@ -11,6 +11,7 @@ from jetcorr_utils.addresses import check_no_secrets, direct_environment, is_loo
 from jetcorr_utils.config import DataSettings, load_study
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.inference import TritonPredictor, open_predictors
+from jetcorr_utils.run import RunFolder
 from jetcorr_utils.tensorboard import TensorBoard
 from jetcorr_utils.training.records import TensorBoardLog
 from tests.planted import SECRET, SECRET_ADDRESSES
@@ -128,6 +129,7 @@ def test_every_way_in_refuses_it(address, tmp_path):
         "client": lambda: TritonPredictor(address.partition("://")[2], "pfn"),
         "TensorBoard": lambda: TensorBoard(address),
         "logs": lambda: TensorBoardLog(address),
+        "logs of a notebook": lambda: RunFolder(tmp_path).logs(address),
     }
     for way, enter in ways.items():
         with pytest.raises(InputError) as error:

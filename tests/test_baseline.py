@@ -134,7 +134,7 @@ def test_files_that_are_no_corrections_are_an_error(tmp_path):
         load_correction(tmp_path / "absent.json")
     broken = tmp_path / "broken.json"
     broken.write_text("{")
-    with pytest.raises(InputError, match="not a correctionlib file"):
+    with pytest.raises(InputError, match="cannot be read as correctionlib"):
         load_correction(broken)
     other = tmp_path / "other.json"
     other.write_text('{"schema_version": 2, "corrections": []}')

@@ -44,13 +44,58 @@ def test_version(cli):
         (["train", "--study", "smoke", "--model", "gnn"], "gnn"),
         (["tune", "--study", "smoke", "-p", "tuning.trials", "0"], "tuning.trials"),
         (["info", "absent.root"], "absent.root"),
+        (["info", ""], "a file with an empty name"),
+        (["response", ""], "a file with an empty name"),
+        (["response", "pipe"], "pipe: is a pipe"),
+        (["results", "pipe"], "pipe: is a pipe"),
+        (["results", "absent.root"], "absent.root: there is no such file"),
+        (["results", "absent.root", "--model", "pfn"], "--model and --eta choose from the table of a run"),
+        (["results", "absent.root", "--eta", "0-1.3"], "--model and --eta choose from the table of a run"),
         (["correct", "absent.root", "--model", "absent", "--out", "out.root"], "absent"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(cli, tmp_path, arguments, culprit):
+    os.mkfifo(tmp_path / "pipe")
     result = cli(*arguments, check=False, cwd=tmp_path)
     assert result.returncode == 2
     assert culprit in _one_line(result)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--compound", "L2Relative"], "--compound: name the file that has them with --corrections"),
+        (["--uncertainties", "all"], "--uncertainties: name the file that has them with --corrections"),
+        (["--corrections", ""], "corrections: a file with an empty name"),
+        (["--corrections", "absent.json"], "corrections absent.json: there is no such file"),
+        (["--corrections", "."], r".: is a folder"),
+        (["--official", ""], "correction: a file with an empty name"),
+        (["--official", "absent.jec.txt"], "correction absent.jec.txt: there is no such file"),
+    ],
+)
+def test_corrections_that_are_asked_for_are_never_left_out(sample, tmp_path, options, message):
+    """An empty name, as an unset variable gives it, is not the same as none."""
+    model = project_root() / "results" / "reference" / "model_repository" / "pfn"
+    arguments = ["correct", sample, "--model", model, "--out", tmp_path / "out.root", *options]
+    answer = CliRunner().invoke(main, list(map(str, arguments)))
+    assert answer.exit_code == 2
+    assert message in answer.stderr
+    assert not (tmp_path / "out.root").exists()
+
+
+def test_no_name_of_a_model_is_not_the_current_folder(monkeypatch, sample, tmp_path):
+    monkeypatch.chdir(project_root() / "results" / "reference")
+    answer = CliRunner().invoke(main, ["correct", str(sample), "--model", "", "--out", str(tmp_path / "out.root")])
+    assert answer.exit_code == 2
+    assert "model: a file with an empty name" in answer.stderr
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pfn": {}}', '{"pfn": {"resolution_gain": {"0-1.3": []}}}'])
+def test_metrics_of_another_shape_are_named_by_their_path(tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    answer = CliRunner().invoke(main, ["results", str(tmp_path)])
+    assert answer.exit_code == 2
+    assert f"{tmp_path / 'metrics.json'}: " in answer.stderr
 
 
 @pytest.mark.parametrize("arguments", [["simulate"], ["simulate", "--jets", "0", "--out", "x"], ["nonsense"]])
@@ -245,6 +290,6 @@ def test_serve_until_interrupted(smoke_run):
 def test_the_table_of_some_models_and_bins(cli, smoke_run):
     folder = smoke_run.folder.path
     header, _, *rows = cli("results", folder, "--model", "pfn", "--eta", "0-2.5").stdout.splitlines()
-    assert header.split("|")[4].strip() == "pfn / %"
+    assert header.split("|")[4].strip() == "pfn [%]"
     assert {row.split("|")[2].strip() for row in rows} == {"0-2.5"}
     assert "gnn" in _one_line(cli("results", folder, "--model", "gnn", check=False))

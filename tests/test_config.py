@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetcorr_utils.config import Study, load_study, project_root
+from jetcorr_utils.config import Study, load_study, project_root, study_path
 from jetcorr_utils.data.locations import data_directory
 from jetcorr_utils.errors import InputError, StudyError
 from jetcorr_utils.files import local_path
@@ -24,6 +25,14 @@ def study_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("models: {pfn: {architecture: pfn}}\n")
     return path
+
+
+def test_a_text_that_no_path_is_is_one_line(study_file):
+    study_file.write_text('data: {directory: "a\\0b"}\nmodels: {pfn: {architecture: pfn}}\n', encoding="utf-8")
+    settings = load_study(study_file).data
+    for enter in (lambda: local_path("a\0b"), lambda: data_directory(settings)):
+        with pytest.raises(InputError, match="a path cannot have a zero byte in it"):
+            enter()
 
 
 @pytest.mark.parametrize("name", ["~", "~/data"])
@@ -52,6 +61,8 @@ def test_a_folder_that_cannot_be_one_is_named(tmp_path):
         load_study("smoke", {"data.directory": "''"})
     with pytest.raises(InputError, match="an empty text stands where a path"):
         local_path("")
+    with pytest.raises(InputError, match="a path cannot have a zero byte"):
+        data_directory(load_study("smoke", {"data.directory": '"a\\0b"'}).data)
     (tmp_path / "file").touch()
     settings = load_study("smoke", {"data.directory": str(tmp_path / "file")}).data
     with pytest.raises(InputError, match=r"data\.directory .*file: is a file, not a folder"):
@@ -63,8 +74,58 @@ def test_shipped_studies_are_valid(name):
     assert load_study(name).name == name
 
 
+def test_a_file_of_the_name_of_a_study_needs_its_folder(study_file, tmp_path, monkeypatch):
+    study_file.rename(tmp_path / "smoke")
+    monkeypatch.chdir(tmp_path)
+    assert study_path("smoke") == project_root() / "pipelines" / "studies" / "smoke.yaml"
+    assert study_path("./smoke") == Path("smoke")
+
+
 def test_file_gives_its_name_to_the_study(study_file):
     assert load_study(study_file).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("a 'b\" & $(touch HIT) é {x} [a] *", "a-b-touch-HIT-x-a"), ("é", "study"), (".a", "a"), ("x" * 99, "x" * 64)],
+)
+def test_a_file_of_any_name_is_a_study(tmp_path, stem, name):
+    path = tmp_path / f"{stem}.yaml"
+    path.write_text("models: {pfn: {architecture: pfn}}\n")
+    assert load_study(path).name == name
+
+
+def test_what_is_no_file_is_no_study(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for name in ("folder", "folder.yaml", "quick"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, what in (
+        ("pipe.yaml", "a pipe"),
+        ("folder", "a folder"),
+        ("folder.yaml", "a folder"),
+        ("/dev/null", "a pipe"),
+    ):
+        with pytest.raises(StudyError, match=f"study '{name}': is {what}"):
+            load_study(name)
+    assert load_study("quick").name == "quick"  # one of the project's, whatever else has its name
+
+
+@pytest.mark.parametrize("name", ["", "data.", ".data", "models..pfn"])
+def test_a_name_that_is_none_is_shown(name):
+    with pytest.raises(StudyError, match=re.escape(f"parameter {name!r}: is no name of a setting")):
+        load_study("smoke", {name: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("models.pfn.training.epochs", "true"), ("data.selection.min_pt", "false"), ("serving.batch_sizes", "[1, true]"),
+     ("physics.prior", "true"), ("seeds", "{pfn: true}"), ("tuning.max_jets", "true"),
+     ("physics.variations", "{a: {generator.tune: true}}")],
+)  # fmt: skip
+def test_true_is_no_number(name, value):
+    with pytest.raises(StudyError, match=rf"{re.escape(name)}.*Input should be a valid (integer|number)"):
+        load_study("smoke", {name: value})
 
 
 @pytest.mark.parametrize(("value", "expected"), [(7, 7), ("7", 7)])

@@ -76,6 +76,7 @@ def test_workers_know_what_the_extension_defines(study_file, tmp_path):
         ("json.py", "", "another module is called 'json'"),
         ("broken_extension.py", "a = 1\nb = a +\n", "broken_extension.py: SyntaxError: invalid syntax"),
         ("failing_extension.py", "1 / 0", "failing_extension.py: ZeroDivisionError: division by zero"),
+        ("exiting_extension.py", "raise SystemExit", "exiting_extension.py: SystemExit"),
         ("{a: b}", None, "extensions.0"),
     ],
 )

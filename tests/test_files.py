@@ -101,8 +101,9 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next_and_what_a_living_o
     assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
 
 
-def test_a_damaged_record_is_named(tmp_path):
-    path = write_text(tmp_path / "run.json", '{"stages": ')
+@pytest.mark.parametrize("content", ['{"stages": ', "[" * 100_000, "1" * 5000])
+def test_a_damaged_record_is_named(content, tmp_path):
+    path = write_text(tmp_path / "run.json", content)
     with pytest.raises(InputError, match=r"run\.json: damaged"):
         read_json(path)
 
@@ -126,6 +127,13 @@ def _umask(mask: int) -> Iterator[None]:
 
 def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("make", [scratch_folder, lambda folder: atomic_path(folder / "out.root")])
+def test_a_folder_in_which_nothing_can_be_made_is_named_and_no_temporary_name(make):
+    with pytest.raises(FileNotFoundError) as error, make(Path("/proc/self")):
+        pass
+    assert error.value.filename in ("/proc/self", "/proc/self/out.root")
 
 
 @pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (0, 0o666, 0o777)])

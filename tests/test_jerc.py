@@ -7,10 +7,11 @@ import correctionlib
 import numpy as np
 import pytest
 import uproot
+from correctionlib import schemav2
 from scipy import stats
 
 from jetcorr_utils.correct import correct_files
-from jetcorr_utils.data import read_jets
+from jetcorr_utils.data import list_blocks, read_block, read_jets
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.jerc import JER, CorrectionsChoice, smearing, standard_normal
 from tests.networks import exported
@@ -111,6 +112,65 @@ def test_all_equals_coffeas_stack(file, columns, corrections):
         shift = corrections.shift(source, smeared)
         np.testing.assert_allclose((1 + shift) * smeared["jetPt"], built[f"JES_{source}"].up.pt, rtol=1e-6)
         np.testing.assert_allclose((1 - shift) * smeared["jetPt"], built[f"JES_{source}"].down.pt, rtol=1e-6)
+
+
+LEVEL = "T_V1_MC_L2Relative_AK4PFchs"
+
+
+def _binned(flow):
+    """A correction from the centre of the detector alone, and what it does beyond."""
+    data = schemav2.Binning(nodetype="binning", input="JetEta", edges=[-1, 1], content=[1.25], flow=flow)
+    return lambda name: _correction(name, ["JetEta"], data)
+
+
+def _correction(name, inputs, data):
+    variables = [schemav2.Variable(name=each, type="real") for each in inputs]
+    return schemav2.Correction(
+        name=name, version=1, inputs=variables, output=schemav2.Variable(name="out", type="real"), data=data
+    )
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write corrections to a file, and choose its level and all its uncertainties."""
+
+    def write(*corrections):
+        path = tmp_path / "mine.json"
+        found = schemav2.CorrectionSet(schema_version=2, corrections=list(corrections))
+        path.write_text(found.model_dump_json(exclude_unset=True))
+        return CorrectionsChoice(str(path), "L2Relative", ("all",))
+
+    return write
+
+
+def test_a_file_that_was_replaced_is_read_anew(written):
+    jets = {"jetRawPt": np.array([50.0]), "jetEta": np.array([0.5])}
+    assert written(_correction(LEVEL, [], 1.5)).load().factor(jets) == 1.5
+    assert written(_correction(LEVEL, [], 1.25)).load().factor(jets) == 1.25
+
+
+@pytest.mark.parametrize("name", [LEVEL, LEVEL.replace("L2Relative", "Total")])
+def test_what_a_correction_cannot_do_is_laid_to_it_and_not_to_the_jets_file(written, sample, name):
+    good = [] if name == LEVEL else [_binned("clamp")(LEVEL)]
+    (block,) = list_blocks([sample])
+    with pytest.raises(InputError, match=f"corrections {name}: cannot be evaluated for the jets: Index below bounds"):
+        read_block(block, corrections=written(*good, _binned("error")(name)))
+    with pytest.raises(InputError, match=f"corrections {name}: depends on year, which jets do not have"):
+        read_block(block, corrections=written(*good, _correction(name, ["JetEta", "year"], 1.0)))
+
+
+def test_a_source_that_is_called_like_the_resolution_is_none(written):
+    assert written(_binned("clamp")(LEVEL), _correction(LEVEL.replace("L2Relative", JER), [], 0.1)).load().sources == ()
+
+
+def test_corrections_of_data_for_simulation_are_said(file, caplog):
+    name = f"{TAG.removesuffix('MC')}DATA_L1L2L3Res_{JETS}"
+    CorrectionsChoice(str(file), name).load(simulation=True)
+    assert f"corrections {name}: are applied to jets of simulation" in caplog.text
+
+
+def test_all_with_another_name_is_all(file, corrections):
+    assert CorrectionsChoice(str(file), uncertainties=("Total", "all", JER)).load().sources == corrections.sources
 
 
 def test_the_correction_is_near_the_files_own(columns, corrections):

@@ -46,6 +46,13 @@ def test_only_plain_values_are_known(text):
         parse_yaml(text)
 
 
+@pytest.mark.parametrize("text", ["1" * 5000, "0x" + "f" * 5000, "1" * 2000 + ".0"])
+def test_a_number_that_nobody_means_is_refused(text):
+    """Printed, an integer of thousands of digits is an error of Python's."""
+    with pytest.raises(yaml.YAMLError, match=r"a number of [0-9]+ digits"):
+        parse_yaml(f"a: {text}")
+
+
 def test_a_key_given_twice_is_refused_and_one_that_is_merged_in_may_be_overridden():
     with pytest.raises(yaml.YAMLError, match="'epochs' is given twice"):
         parse_yaml("epochs: 3\nseed: 1\nepochs: 30\n")

@@ -49,11 +49,19 @@ ATTACKS = {
     "text/latex": "</div><script>hit()</script>",
     "text/plain": "</pre><script>hit()</script>",
     "image/png": f'{PNG}"><script>hit()</script>',
+    "text/vnd.mermaid": "<script>hit()</script>",
     "application/vnd.jupyter.widget-view+json": {"version_major": 2, "version_minor": 0, "model_id": "hit()"},
 }
 
 
-@pytest.mark.parametrize("kind", [*ATTACKS, "markdown", "raw", "stream", "metadata"])
+NOTES = {
+    "size": {"image/png": {"width": "1 onload=hit() ", "height": "1 onerror=hit() src=x"}},
+    "size of all": {"width": "1 onload=hit()"},
+    "name": {"filenames": {"image/png": "//hit.example"}},
+}
+
+
+@pytest.mark.parametrize("kind", [*ATTACKS, *NOTES, "markdown", "raw", "stream", "metadata"])
 def test_a_notebook_that_somebody_sent_runs_nothing_in_the_report(kind, tmp_path):
     run = RunFolder(tmp_path)
     run.notebooks.mkdir()
@@ -62,6 +70,9 @@ def test_a_notebook_that_somebody_sent_runs_nothing_in_the_report(kind, tmp_path
     if kind in ATTACKS:
         output = new_output("display_data", data={kind: ATTACKS[kind]})
         notebook.cells = [new_code_cell("1", outputs=[output])]
+    elif kind in NOTES:
+        output = new_output("display_data", data={"image/png": PNG}, metadata=NOTES[kind])
+        notebook.cells = [new_code_cell("1", outputs=[output], metadata={"tags": [evil], "name": evil})]
     elif kind == "stream":
         notebook.cells = [new_code_cell("1", outputs=[new_output("stream", text=evil)])]
     elif kind == "metadata":
@@ -91,6 +102,15 @@ def _scripts(html: str) -> set[str]:
             if bad or (tag.name == "img" and name == "src" and not value.startswith("data:image/")):
                 found.add(str(tag))
     return found
+
+
+def test_tags_that_do_not_end_are_looked_through_at_once(tmp_path):
+    """Twice as many would take four times as long."""
+    html = "kept<style" * 50_000
+    path = tmp_path / "made.ipynb"
+    output = new_output("display_data", data={"text/html": html})
+    nbformat.write(new_notebook(cells=[new_code_cell("1", outputs=[output])]), path)
+    assert "kept" in page(path)
 
 
 def test_figures_tables_and_headings_stay_in_the_report(tmp_path):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from jetcorr_utils.errors import InputError, MissingStageError
 from jetcorr_utils.files import read_json, write_json
 from jetcorr_utils.report import write_report
-from jetcorr_utils.run import RunFolder, open_run
+from jetcorr_utils.run import RunFolder, four_digits, open_run
 from jetcorr_utils.style import save_figure
 
 
@@ -81,4 +81,24 @@ def test_a_section_without_content_says_what_it_needs(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "not in study smoke; needs physics.limits: true", "not in study smoke; needs physics.variations",
         "not in this study; needs more",
+    ]  # fmt: skip
+
+
+def test_sentences_are_paragraphs(tmp_path):
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    InteractiveShell.instance()
+    with capture_output() as captured:
+        RunFolder(tmp_path).say("One.\nAt 1 < |η| < 2, two.")
+    InteractiveShell.clear_instance()
+    (output,) = captured.outputs
+    assert output.data == {
+        "text/markdown": "One.\n\nAt 1 < |η| < 2, two.", "text/plain": "One.\nAt 1 < |η| < 2, two.",
+    }  # fmt: skip
+
+
+def test_numbers_of_tables_have_four_digits():
+    assert [four_digits(value) for value in (149704.8, 0.064628, 4.7683e-7, 2.0, -12345.6, 2e12)] == [
+        "149705", "0.06463", "4.768e-07", "2", "-12346", "2e+12",
     ]  # fmt: skip

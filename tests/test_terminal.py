@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
+import uproot
 
 from jetcorr_utils.config import project_root
 from jetcorr_utils.terminal import printable
@@ -67,3 +69,13 @@ def test_a_table_of_results_and_an_error_are_harmless(cli, tmp_path):
     failed = cli("results", tmp_path, "--model", name + EVIL, check=False)
     assert failed.returncode != 0
     assert _harmless(failed.stdout + failed.stderr)
+
+
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
+def test_a_command_whose_output_is_closed_does_its_work(cli, sample, tmp_path, closed):
+    """A file that it opens must not become its output either: what a library prints would be in it."""
+    model, out = project_root() / "results" / "reference" / "model_repository" / "pfn", tmp_path / "out.root"
+    done = cli("correct", sample, "--model", model, "--out", out, preexec_fn=lambda: [os.close(n) for n in closed])
+    assert "Traceback" not in done.stderr
+    with uproot.open(out) as file:
+        assert file["jets"].num_entries == 2000

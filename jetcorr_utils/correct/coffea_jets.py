@@ -243,16 +243,8 @@ _SMEARED = "smeared"
 
 
 def _officially_corrected(flat: ak.Array, corrections: Corrections) -> ak.Array:
-    """Flat jets with the official correction; one that has none keeps the file's, without variations.
-
-    Of the smearing, which no network was trained on, a column is made by itself.
-    """
-    new = corrections.apply(flat)
-    known = np.isfinite(ak.to_numpy(new["jetPt"]))
-    for name in ("jetPt", "jetMass"):
-        new = ak.with_field(new, ak.where(known, new[name], flat[name]), name)
-    for name in filter(is_variation, new.fields):
-        new = ak.with_field(new, ak.where(known, new[name], np.float32(1)), name)
+    """Flat jets with the official correction; of the smearing, which no network was trained on, by itself a column."""
+    new = corrections.renew(flat)
     return ak.with_field(new, new[JER] if JER in new.fields else np.ones(len(new), np.float32), _SMEARED)
 
 

@@ -20,15 +20,14 @@ from ..config import SelectionSettings
 from ..data.belonging import STRANGERS, TOLERATED, refuse_strangers, strangers
 from ..data.dataset import Clouds, clouds_from_jets
 from ..data.drift import DriftCheck
-from ..data.features import TABLE_COLUMNS, table
+from ..data.features import TABLE_COLUMNS, as_seen, table
 from ..data.ranges import factors_within, inputs_within
-from ..data.selection import EMPTY, own_particles, reasons
+from ..data.selection import own_particles, reasons
 from ..errors import InputError
 from ..inference.predictor import Predictor
 from ..jerc import is_variation
 from ..jets.columns import features_of, jet_columns, particle_columns
-from ..jets.regressions import regressed, regressions_in
-from .predictions_writer import IDENTIFIERS, corrected_columns
+from .predictions_writer import IDENTIFIERS, model_columns, regression_columns
 
 __all__ = [
     "CorrectedChunk", "Outside", "check_outside", "clouds_from_jets", "columns_needed", "correct_chunk", "correct_jets",
@@ -131,7 +130,8 @@ def columns_needed(predictors: Mapping[str, Predictor]) -> dict[str, Any]:
     metadata = [predictor.metadata for predictor in predictors.values()]
     features = [features_of(entry) for entry in metadata]
     particles = [*(name for each in features for name in particle_columns(each)), "PF_fromAK4Jet", "PF_pT"]
-    scalars = [*(name for each in features for name in jet_columns(each)), *TABLE_COLUMNS, "jetMass", "jetPhi"]
+    scalars = [*(name for each in features for name in jet_columns(each)), *TABLE_COLUMNS]
+    scalars += ["jetRawMass"] * any(entry.get("target") == "raw" for entry in metadata)
     own = all(entry.get("candidates", "jet") == "jet" for entry in metadata)
     return {
         "scalars": list(dict.fromkeys(scalars)),
@@ -158,15 +158,15 @@ def correct_chunk(
     """
     taken, problems = {}, np.full(len(jets), "", dtype=object)
     if not predictors:
-        for reason, hit in reasons(jets).items():
-            problems[hit] = "" if reason == EMPTY else reason
+        for reason, hit in reasons(jets, without=True).items():
+            problems[hit] = reason
     for name, predictor in predictors.items():
         taken[name], found = _usable(jets, predictor.metadata)
         problems = np.where(problems == "", found, problems)
 
     def clouds() -> dict[str, Clouds]:
         return {
-            name: clouds_from_jets(taken[name][problems == ""], features_of(predictor.metadata))
+            name: clouds_from_jets(_seen(taken[name][problems == ""], predictor), features_of(predictor.metadata))
             for name, predictor in predictors.items()
         }
 
@@ -183,10 +183,8 @@ def correct_chunk(
     kept = jets[good]
     chunk.columns = {name: values for name, values in table(kept).items() if name in IDENTIFIERS}
     chunk.columns |= {name: ak.to_numpy(kept[name]) for name in kept.fields if is_variation(name)}
-    pt, mass = (ak.to_numpy(kept[name]) for name in ("jetPt", "jetMass"))
-    for name in regressions_in(kept.fields):
-        factor, sigma = regressed(kept, name)
-        chunk.columns |= corrected_columns(name, pt, mass, np.log(factor), sigma)
+    mass = ak.to_numpy(kept["jetMass"])
+    chunk.columns |= regression_columns(kept, mass)
     for name, predictor in predictors.items():
         if summary := json.loads(predictor.metadata.get("training_summary", "{}")):
             chunk.drift[name] = DriftCheck(summary)
@@ -195,9 +193,14 @@ def correct_chunk(
         inside = inputs_within(inputs[name], predictor.metadata) & factors_within(answers[0], predictor.metadata)
         if not inside.all():
             chunk.outside[name] = int((~inside).sum())
-        chunk.columns |= corrected_columns(name, pt, mass, *answers, valid=inside if outside == "keep" else None)
+        valid = inside if outside == "keep" else None
+        chunk.columns |= model_columns(name, kept, mass, *answers, predictor.metadata, valid)
         chunk.columns[f"{name}_in_range"] = inside
     return chunk
+
+
+def _seen(jets: ak.Array, predictor: Predictor) -> ak.Array:
+    return as_seen(jets, predictor.metadata.get("target", "corrected"))
 
 
 def _usable(jets: ak.Array, metadata: Mapping[str, str]) -> tuple[ak.Array, NDArray[Any]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..correction_files import read_corrections
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -31,15 +32,12 @@ def load_residual(path: str | Path) -> correctionlib.CorrectionSet:
     InputError
         If there are none.
     """
-    import correctionlib  # not in the light installation
-
     path = Path(path)
     path = path / "closure.json" if path.is_dir() else path
     try:
-        return correctionlib.CorrectionSet.from_string(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError) as error:
-        hint = "; notebook 06 makes it where the study has physics.closure: true"
-        raise InputError(f"closure {path}: {' '.join(str(error).split())[:160]}{hint}") from None
+        return read_corrections(path)
+    except InputError as error:
+        raise InputError(f"closure: {error}; notebook 06 makes it where the study has physics.closure: true") from None
 
 
 def residual_factors(

@@ -7,7 +7,6 @@ theirs. Only a few blocks are under way at a time.
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from tqdm.auto import tqdm
 from ..data import Block, describe, list_blocks, read_block
 from ..data.belonging import TOLERATED, refuse_strangers
 from ..data.drift import Drift, DriftCheck
-from ..data.locations import expand_patterns
+from ..data.locations import each_once
 from ..data.nanoaod import AK4
 from ..data.reading import EMPTY
 from ..errors import InputError
@@ -38,8 +37,6 @@ from .jet_arrays import CorrectedChunk, Outside, check_outside, columns_needed, 
 from .predictions_writer import predictions_file
 
 __all__ = ["CorrectionReport", "correct_files", "drift_lines"]
-
-log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 255  # bytes of a file's name, on all the usual file systems
 
@@ -200,7 +197,7 @@ def correct_files(
     start = time.monotonic()
     with ExitStack() as stack:
         predictors = stack.enter_context(_opened(model, workers, shared_memory))
-        paths = _each_once(inputs)
+        paths = each_once(inputs)
         _refuse_to_replace(out, [*paths, *([model] if isinstance(model, str | Path) else [])], replace)
         jets: dict[str, int] = {}
         regressions = tuple(REGRESSIONS)
@@ -240,20 +237,6 @@ def correct_files(
     end = time.monotonic()
     report.seconds, report.correcting = end - start, end - begun
     return report
-
-
-def _each_once(inputs: Sequence[str | Path]) -> list[str]:
-    """The inputs without those that are a file named before, by whatever name: its jets would be there twice."""
-    found: dict[Any, str] = {}
-    for path in expand_patterns(inputs):
-        place = path.removeprefix("file://")
-        status = os.stat(place) if os.path.exists(place) else None
-        key = (status.st_dev, status.st_ino) if status else path
-        if key in found:
-            log.warning("%s: is the file %s, which is read once only", path, found[key])
-        else:
-            found[key] = path
-    return list(found.values())
 
 
 def _refuse_to_replace(out: str | Path, used: Sequence[str | Path], replace: bool) -> None:

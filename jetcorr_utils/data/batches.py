@@ -3,6 +3,10 @@
 The order of the jets depends on the seed and on the epoch only. Inside a batch the jets are sorted by multiplicity:
 neighbours in memory need alike work, and the shares of several processes, which take turns along the sorted batch, take
 equally long. Which jets share a batch stays random, so that batch normalisation sees fair samples.
+
+A cache that is larger than the memory is read in *shards*: of jets in random order all over it each would cost a read
+of many pages. A shard is put together from blocks that are chosen at random, and only its jets are shuffled: the system
+is told to read these blocks, each once an epoch, and any part of the data may come into any batch.
 """
 
 from __future__ import annotations
@@ -20,7 +24,10 @@ from ..jets.flavours import paper_flavour
 from ..jets.ragged import rows_of
 from .dataset import CloudDataset
 
-__all__ = ["BatchLoader", "CloudBatch", "gather"]
+__all__ = ["BatchLoader", "CloudBatch", "Shards", "gather"]
+
+BLOCK = 4096
+"""Jets of a block, at most: some megabytes of particles, and a few pages of each plain column."""
 
 
 @dataclass
@@ -69,6 +76,39 @@ def gather(dataset: CloudDataset, index: NDArray[np.int64]) -> CloudBatch:
     )  # fmt: skip
 
 
+class Shards:
+    """An order of `jets` rows in which those of a shard, `length` in a row, lie in few blocks of the data set.
+
+    Blocks of `block` rows are put together in random order, and then the rows of each shard shuffled.
+
+    Parameters
+    ----------
+    jets
+        The rows, all of which are in the order once.
+    most
+        Rows of a shard, at most: it has a whole number of blocks.
+    """
+
+    def __init__(self, jets: int, most: int) -> None:
+        self.jets, self.block = jets, max(1, min(BLOCK, most // 16))
+        self.length = most - most % self.block
+
+    def order(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """A random one, `(jets,)`."""
+        starts = self.block * generator.permutation(-(-self.jets // self.block))
+        rows = (starts[:, np.newaxis] + np.arange(self.block)).ravel()
+        rows = rows[rows < self.jets]  # the last block may be shorter
+        for first in range(0, self.jets, self.length):
+            generator.shuffle(rows[first : first + self.length])
+        return rows
+
+    def blocks(self, order: NDArray[np.int64], start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The ranges of rows of the shards that begin between `start` and `stop` of an order."""
+        for first in range(-(-start // self.length) * self.length, stop, self.length):
+            for number in np.unique(order[first : first + self.length] // self.block).tolist():
+                yield number * self.block, min((number + 1) * self.block, self.jets)
+
+
 class BatchLoader:
     """Iterate over a data set in batches.
 
@@ -82,6 +122,8 @@ class BatchLoader:
         Draw a new order each epoch; otherwise the order of the data set is kept, in and between batches.
     seed
         Of the order; the same seed and epoch give the same batches.
+    shard_jets
+        Jets that are shuffled together, see `Shards`; default: all.
     drop_last
         Leave out the last batch if it is smaller than the others.
     rank, world_size
@@ -96,6 +138,7 @@ class BatchLoader:
         *,
         shuffle: bool = False,
         seed: int = 0,
+        shard_jets: int | None = None,
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -108,6 +151,9 @@ class BatchLoader:
             raise InputError(f"batch_size {batch_size} leaves nothing for some of {world_size} processes")
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
+        self.shards: Shards | None = None
+        if shuffle and shard_jets is not None and shard_jets < len(dataset):
+            self.shards = Shards(len(dataset), shard_jets)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -124,13 +170,22 @@ class BatchLoader:
         jets = len(self.dataset)
         if not self.shuffle:
             return np.arange(jets)
-        return np.random.default_rng([self.seed, self.epoch]).permutation(jets)
+        generator = np.random.default_rng([self.seed, self.epoch])
+        return generator.permutation(jets) if self.shards is None else self.shards.order(generator)
 
     def __iter__(self) -> Iterator[CloudBatch]:
         """Yield this process's share of each batch."""
         order, ptr = self._order(), self.dataset.ptr
-        for step in range(len(self)):
-            index = order[step * self.batch_size : (step + 1) * self.batch_size]
-            if self.shuffle:
-                index = index[np.argsort(ptr[index + 1] - ptr[index], kind="stable")]
-            yield gather(self.dataset, np.ascontiguousarray(index[self.rank :: self.world_size]))
+        try:
+            for step in range(len(self)):
+                start, stop = step * self.batch_size, (step + 1) * self.batch_size
+                if self.shards is not None:
+                    for block in self.shards.blocks(order, start, stop):
+                        self.dataset.read_at_once(*block)
+                index = order[start:stop]
+                if self.shuffle:
+                    index = index[np.argsort(ptr[index + 1] - ptr[index], kind="stable")]
+                yield gather(self.dataset, np.ascontiguousarray(index[self.rank :: self.world_size]))
+        finally:
+            if self.shards is not None:
+                self.dataset.read_in_order()

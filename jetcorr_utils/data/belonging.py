@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .dataset import Clouds
+from ..jets.columns import candidates_of
+from .dataset import Clouds, clouds_from_jets
 
 __all__ = ["STRANGERS", "TOLERATED", "candidate_sums", "refuse_strangers", "strangers"]
 
@@ -37,6 +38,9 @@ TOLERATED = 0.01
 
 MANY = 20
 """Jets of which some have a correction that is not one, if they are corrected."""
+
+_SUMMED = ("PF_pT", "PF_dEta", "PF_dPhi", "PF_fromAK4Jet", "jetPt", "jetEta", "jetRawPt")
+"""The columns that tell; without PF_fromAK4Jet, all particles were clustered."""
 
 _ORDER = "give all jets of an event in the order of its file, and sort and select them later"
 _MOMENTUM = "the raw pt (pt_raw, rawFactor) or the candidates' pt (PUPPI weights) is not that of the clustering"
@@ -83,7 +87,8 @@ def strangers(
     clouds
         Jets with their candidates.
     jets
-        The jets that these were made of, all of their events, with run, lumi, event, jetEta and jetPhi, `(B,)`.
+        The jets that these were made of, all of their events, with run, lumi, event, jetEta, jetPhi and jetRawPt, and
+        all their candidates, `(B,)`: clouds need not have what tells.
     which
         `(B,)`, `b` of them true: which of the jets are in the clouds; default: all.
     where
@@ -103,13 +108,17 @@ def strangers(
     InputError
         If candidates belong to another jet of their event.
     """
+    rows = np.arange(len(jets)) if which is None else np.flatnonzero(which)
+    complete = candidates_of(clouds.features, "jet")[1] is None
+    if not (complete and {*_SUMMED} <= {*clouds.columns, *clouds.jet_columns}):
+        there = {*jets.fields, *jets["particles"].fields}
+        clouds = clouds_from_jets(jets[rows], tuple(name for name in _SUMMED if name in there))
     ratio, d_eta, d_phi = candidate_sums(clouds)
     judged = ~np.isnan(ratio)
     difference = np.abs(ratio - 1)
     away = judged & ~(np.hypot(d_eta, d_phi) < DISTANCE)
     strange = away | (judged & ~(difference < DIFFERENCE))
     off = judged & ~(difference <= TYPICAL)
-    rows = np.arange(len(jets)) if which is None else np.flatnonzero(which)
     raw = judged & (ak.to_numpy(jets["jetPt"])[rows] == clouds.jet("jetRawPt"))
     counted = {"jets": judged, "strange": strange, "away": away, "off": off, "raw": raw}
     tally = Counter({name: int(mask.sum()) for name, mask in counted.items()})
@@ -138,9 +147,11 @@ def refuse_strangers(tally: Counter[str], where: str, jets: int = 0, tolerated: 
     Raises
     ------
     InputError
-        If more than the tolerated ones do not sum up to their jets, if most sums differ from the raw pt, or if all jets
-        are raw: networks correct what has the standard corrections.
+        If `tolerated` is no share; if more than the tolerated ones do not sum up to their jets, if most sums differ
+        from the raw pt, or if all jets are raw: networks correct what has the standard corrections.
     """
+    if not 0 <= tolerated <= 1:  # nor not a number, with which nothing would ever be refused
+        raise InputError(f"tolerated {tolerated}: must be a share of the jets, from 0 to 1")
     number = max(tally["jets"], jets)
     expected = tolerated * number
     # One jet besides, and what chance adds once in a thousand times

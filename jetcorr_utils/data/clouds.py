@@ -21,16 +21,17 @@ from tqdm.auto import tqdm
 
 from ..config import DataSettings
 from ..errors import InputError
-from ..files import atomic_folder, locked
-from ..jets.columns import Features, jet_columns, particle_columns
+from ..files import atomic_folder, fingerprint, locked
+from ..jets.columns import JETS, Features, candidates_of, jet_columns, particle_columns
+from ..jets.regressions import REGRESSIONS
 from .belonging import STRANGERS, refuse_strangers, strangers
 from .dataset import CloudDataset, clouds_from_jets
-from .features import TABLE_COLUMNS
+from .features import FILE_PT, START_PT, TABLE_COLUMNS
 from .fingerprints import Fingerprints
 from .locations import data_directory, ensure_files
 from .nanoaod import AK4
 from .reader import JetReader
-from .reading import STEP, iterate_jets, open_jets
+from .reading import STEP, common_regressions, iterate_jets, official_corrections, open_jets
 from .selection import MISMATCHED, UNUSABLE, reasons
 from .split import split_of
 from .store import LEFT_OUT, DamagedError, PartWriter, check, columns, merge, read_meta, write_meta
@@ -63,7 +64,8 @@ def load_clouds(settings: DataSettings, features: Features = "open", progress: b
     InputError
         If a file cannot be used, is there twice, or if no jet is left.
     """
-    if settings.candidates == "window" and "PF_fromAK4Jet" not in particle_columns(features):
+    chosen, most = candidates_of(features, settings.candidates)
+    if chosen == "window" and most is None and "PF_fromAK4Jet" not in particle_columns(features):
         raise InputError("data.candidates: window needs features of the group clustering, which tell a jet's own apart")
     cache = data_directory(settings) / "cache"
     cache.mkdir(parents=True, exist_ok=True)
@@ -72,7 +74,7 @@ def load_clouds(settings: DataSettings, features: Features = "open", progress: b
         known = Fingerprints(cache / "checksums.json")
         prints = [known.of(file) for file in files]
         _refuse_twins(files, prints)
-        recipe = _recipe(settings, features)
+        recipe = _recipe(settings, features, files)
         key = _key({"files": prints, **recipe})
         folder = cache / key
         parts = [cache / "parts" / _key({"file": checksum, **recipe}) for checksum in prints]
@@ -110,15 +112,30 @@ def _discard(error: DamagedError) -> None:
     log.warning("%s; it is made again", error)
 
 
-def _recipe(settings: DataSettings, features: Features) -> dict:
+def _recipe(settings: DataSettings, features: Features, files: Sequence[str]) -> dict:
     """All that shapes the clouds, besides the files."""
+    further = _further(settings, files)
+    choice = official_corrections(settings)
+    options = {
+        "further": further, "target": settings.target if settings.target != "corrected" else None,
+        "neutrinos": settings.neutrinos or None, "corrections": choice and [fingerprint(choice.path), choice.compound],
+    }  # fmt: skip
     return {
         "version": VERSION, "features": features,
-        "columns": [*columns(features), *particle_columns(features), *jet_columns(features)],
+        "columns": [*columns(features, further), *particle_columns(features), *jet_columns(features)],
         "selection": settings.selection.model_dump(mode="json"), "split": settings.split.model_dump(mode="json"),
-        "candidates": settings.candidates,
+        "candidates": candidates_of(features, settings.candidates)[0],
         **({} if settings.collection == AK4 else {"collection": settings.collection}),
+        **{name: value for name, value in options.items() if value},
     }  # fmt: skip
+
+
+def _further(settings: DataSettings, files: Sequence[str]) -> list[str]:
+    """The columns of the table besides those that it always has: CMS's own regressions, where all files have them."""
+    known = common_regressions(files, settings.collection)
+    further = [column for name in known for column in REGRESSIONS[name].columns]
+    further += [FILE_PT] if settings.corrections else []
+    return further + ([START_PT] if settings.target == "raw" else [])
 
 
 def _key(value: dict) -> str:
@@ -147,10 +164,10 @@ def _build(
             if _intact(part, partial(read_meta, part)):
                 bar.update(read_meta(part)["read"])
             else:
-                _make_part(part, file, settings, features, bar, reported)
+                _make_part(part, file, settings, features, notes["recipe"].get("further", []), bar, reported)
     lost = sum((Counter(read_meta(part)["left_out"]) for part in sources), Counter())
     with atomic_folder(folder) as temporary:
-        meta = merge(list(sources), temporary, features)
+        meta = merge(list(sources), temporary, features, notes["recipe"].get("further", []))
         if sum(meta["jets"].values()) == 0:
             why = ", ".join(f"{count} {reason}" for reason, count in lost.items() if count)
             raise InputError(f"no jets are left by the selection: {why or 'the files are empty'}")
@@ -173,17 +190,19 @@ def _check_trainable(file: str, source: JetReader, features: Features) -> None:
 
 
 def _make_part(
-    part: Path, file: str, settings: DataSettings, features: Features, bar: tqdm, reported: set[str]
+    part: Path, file: str, settings: DataSettings, features: Features, further: list[str], bar: tqdm, reported: set[str]
 ) -> None:
     """Read one file into the folder `part`."""
     lost, read = Counter(), 0
-    scalars = dict.fromkeys((*jet_columns(features), *TABLE_COLUMNS, "jetPhi"))
-    options = {"scalars": list(scalars), "particles": particle_columns(features)}
-    options |= {"candidates": settings.candidates, "collection": settings.collection, "reported": reported}
+    kept = [name for name in further if name in JETS]
+    scalars = dict.fromkeys((*jet_columns(features), *TABLE_COLUMNS, *kept))
+    options = {"scalars": list(scalars), "particles": particle_columns(features), "settings": settings}
+    options |= {"candidates": candidates_of(features, settings.candidates)[0]}
+    options |= {"collection": settings.collection, "reported": reported}
     with open_jets(file, settings.collection) as source:
         attached = source.attached
     tally: Counter[str] = Counter()
-    with atomic_folder(part) as temporary, PartWriter(temporary, features) as writer:
+    with atomic_folder(part) as temporary, PartWriter(temporary, features, further, settings.target) as writer:
         for jets in iterate_jets(file, STEP, **options):
             codes = split_of(jets["run"], jets["lumi"], jets["event"], settings.split)
             for reason, mask in reasons(jets, settings.selection).items():

@@ -7,6 +7,7 @@ set larger than the memory opens at once, and only what a batch needs is read.
 from __future__ import annotations
 
 import hashlib
+import mmap
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,16 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..files import read_json
-from ..jets.columns import Features, jet_columns, particle_columns
+from ..jets.columns import OF_VERTICES, Features, candidates_of, jet_columns, particle_columns, with_vertices
 from ..jets.ragged import offsets_of, rows_of
-from .features import TABLE_COLUMNS, jet_matrix, particle_matrix
+from .features import TABLE_COLUMNS, jet_matrix, particle_matrix, points_of
 from .split import SPLITS
 from .store import META
 
 __all__ = ["CloudDataset", "Clouds", "clouds_from_jets"]
 
 
-_ORIGIN = ("selection", "split", "candidates")
+_ORIGIN = ("selection", "split", "candidates", "target", "neutrinos", "corrections")
+"""The last three are noted where they are not the default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +85,20 @@ class Clouds:
         Raises
         ------
         InputError
-            If they are not.
+            If they are not, or if they are of other candidates.
         """
+        if candidates_of(features, "jet") != candidates_of(self.features, "jet"):
+            raise InputError(f"features {features!r} are of other candidates than those of these clouds")
         particles, jets = particle_columns(features), jet_columns(features)
         if missing := [name for name in (*particles, *jets) if name not in (*self.columns, *self.jet_columns)]:
             raise InputError(f"features {features!r} need {', '.join(missing)}, which these clouds do not have")
+        matrix, ptr = self.particles, self.ptr
+        if with_vertices(self.features) and not with_vertices(features):  # without the points that are vertices
+            mark = next(name for name in self.columns if name.startswith(OF_VERTICES))
+            rows = np.flatnonzero(self.particle(mark) == 0)
+            matrix, ptr = matrix[rows], np.searchsorted(rows, ptr)
         return Clouds(
-            _columns_of(self.particles, self.columns, particles), self.ptr,
+            _columns_of(matrix, self.columns, particles), ptr,
             _columns_of(self.jets, self.jet_columns, jets), features,
         )  # fmt: skip
 
@@ -136,6 +145,7 @@ class CloudDataset(Clouds):
         """The jets `start` to `stop` of a cache, mapped; by default all. See `store` for what is in its folder."""
         folder = Path(folder)
         meta = read_json(folder / META)
+        recipe = meta.get("recipe", {})
 
         def column(name: str) -> np.ndarray:
             return np.load(folder / f"{name}.npy", mmap_mode="r")
@@ -144,7 +154,8 @@ class CloudDataset(Clouds):
         whole = cls(
             particles=column("particles"), ptr=column("ptr"), jets=column("jets"), target=column("target"),
             part=np.repeat(np.array(list(SPLITS.values()), dtype=np.uint8), [meta["jets"][split] for split in SPLITS]),
-            table={name: column(f"table.{name}") for name in TABLE_COLUMNS}, features=features, key=key, info=meta,
+            table={name: column(f"table.{name}") for name in (*TABLE_COLUMNS, *recipe.get("further", ()))},
+            features=features, key=key, info=meta,
             place=(str(folder.absolute()), 0, jets),
         )  # fmt: skip
         stop = jets if stop is None else stop
@@ -161,9 +172,9 @@ class CloudDataset(Clouds):
     @property
     def origin(self) -> dict[str, Any] | None:
         """What the jets were made from: checksums of the files, selection, split; None for jets that no cache holds."""
-        if "recipe" not in self.info:
+        if (known := self.info.get("recipe")) is None:
             return None
-        return {"files": self.info["files"], **{name: self.info["recipe"][name] for name in _ORIGIN}}
+        return {"files": self.info["files"], **{name: known[name] for name in _ORIGIN if name in known}}
 
     def slice(self, start: int, stop: int) -> CloudDataset:
         """The jets `start` to `stop`, without a copy of their particles."""
@@ -174,6 +185,23 @@ class CloudDataset(Clouds):
             table={name: column[start:stop] for name, column in self.table.items()}, key=f"{self.key}[{start}:{stop}]",
             place=self.place and (self.place[0], self.place[1] + start, self.place[1] + stop),
         )  # fmt: skip
+
+    def read_at_once(self, start: int, stop: int) -> None:
+        """Tell the system that the jets `start` to `stop` are read next, and in any order.
+
+        It then reads their pages in one go; and for those that it has had to drop again nothing but these, where it
+        would read megabytes around each jet. Nothing happens for what is in memory.
+        """
+        self._advise(start, stop, "MADV_RANDOM", "MADV_WILLNEED")
+
+    def read_in_order(self) -> None:
+        """Take that back."""
+        self._advise(0, len(self), "MADV_NORMAL")
+
+    def _advise(self, start: int, stop: int, *advice: str) -> None:
+        _advise(self.particles[int(self.ptr[start]) : int(self.ptr[stop])], advice)
+        for column in (self.jets, self.target, *self.table.values()):
+            _advise(column[start:stop], advice)
 
     def first(self, most: int) -> CloudDataset:
         """The first jets, `most` at most, without a copy."""
@@ -203,7 +231,19 @@ class CloudDataset(Clouds):
         return self.select(index)
 
 
+def _advise(column: NDArray, advice: tuple[str, ...]) -> None:
+    """Tell the system how the pages of a mapped column are read; not all systems have words for it."""
+    mapped = getattr(column, "_mmap", None)
+    if mapped is None or not column.size or not hasattr(mmap, "MADV_WILLNEED"):
+        return
+    start = column.ctypes.data - np.frombuffer(mapped, dtype=np.uint8).ctypes.data
+    page = start - start % mmap.PAGESIZE
+    for word in advice:
+        mapped.madvise(getattr(mmap, word), page, start - page + column.nbytes)
+
+
 def clouds_from_jets(jets: ak.Array, features: Features) -> Clouds:
     """The model inputs of jets in the schema of JetNTuple, see `data.read_jets`."""
+    jets = points_of(jets, features)
     ptr = offsets_of(ak.to_numpy(ak.num(jets.particles)))
     return Clouds(particle_matrix(jets, features), ptr, jet_matrix(jets, features), features)

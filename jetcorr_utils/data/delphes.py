@@ -103,10 +103,11 @@ class Delphes(JetReader):
     @property
     def remarks(self) -> tuple[str, ...]:
         """What is not in the file and has a value nevertheless."""
-        rules = [
-            "jetRawPt not in the file: that of the sum of the jet's constituents",
-            f"genJetPt not in the file: that of the closest generator jet within {_MATCH:g} in (eta, phi)",
-        ]
+        rules = ["jetRawPt not in the file: that of the sum of the jet's constituents"]
+        if self.has_generator:
+            rules.append(f"genJetPt not in the file: that of the closest generator jet within {_MATCH:g} in (eta, phi)")
+        if f"{self.collection}.Area" not in self.branches:
+            rules.append("jetArea not in the file: 0")
         if not self.has_vertices:
             rules.append("PV_npvsGood not in the file: 1")
         return tuple(rules)

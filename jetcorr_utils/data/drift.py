@@ -154,11 +154,13 @@ def _features(clouds: Clouds, index: NDArray[np.int64]) -> Iterator[tuple[str, N
     rows, ptr = rows_of(np.asarray(clouds.ptr), index)
     particles = np.asarray(clouds.particles)[rows].astype(np.float64)
     column = dict(zip(clouds.columns, particles.T, strict=True))
-    kind, owner = np.abs(column["PF_id"]), owners(ptr)
+    owner = owners(ptr)
+    classes = {"particles": np.ones(len(rows), bool)}  # for a network that is not told the classes
+    if "PF_id" in column:
+        classes = {label: np.isin(np.abs(column["PF_id"]), ids) for label, ids in _CLASSES.items()}
     compared = {name: values for name, values in column.items() if PARTICLES[name].drift and name not in POINTS}
     compared["dR"] = np.hypot(*(column[name] for name in POINTS))
-    for label, ids in _CLASSES.items():
-        mine = np.isin(kind, ids)
+    for label, mine in classes.items():
         number = np.bincount(owner[mine], minlength=len(index)).astype(np.float64)
         yield f"{label}: number in a jet", number, len(index)
         for name, column in compared.items():

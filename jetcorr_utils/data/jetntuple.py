@@ -14,7 +14,7 @@ import uproot
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..jets.columns import JETS, PARTICLES, TREE, Candidates, necessary
+from ..jets.columns import JETS, PARTICLES, TREE, VERTICES, Candidates, necessary
 from .baskets import AsPieces, Jagged
 from .reader import JetReader
 
@@ -58,12 +58,18 @@ class JetNTuple(JetReader):
         for name, found in types.items():
             _check_type(path, self.branches[name], found, known[name].dtype, array=name in PARTICLES)
         self.columns = frozenset(types)
+        self.has_vertices = there >= set(VERTICES)
         self.counter = [_COUNTER] if _COUNTER in there else []
 
     @property
     def made_by(self) -> str:
         """What made the jets, for figures."""
         return _MAKERS.get(getattr(self.tree, "title", ""), self.format)  # an RNTuple has none
+
+    @property
+    def energy(self) -> str:
+        """Of all jets that this format is used for."""
+        return "13 TeV"
 
     def entries_of(self, step: int | str) -> int:
         """The number of jets of a size such as "50 MB"."""
@@ -78,6 +84,7 @@ class JetNTuple(JetReader):
             yield from super().chunks(step, names, particles, candidates, start, stop)
             return
         arrays = dict.fromkeys((*particles, "PF_fromAK4Jet") if candidates == "jet" else particles)
+        with_vertices, names = "vertices" in names, [name for name in names if name != "vertices"]
         plain = {name: self.tree[self.branches[name]].interpretation for name in names}
         jagged = {name: _as_pieces(self.tree[self.branches[name]].interpretation) for name in arrays}
         branches = {self.branches[name]: how for name, how in (plain | jagged).items()}
@@ -86,11 +93,20 @@ class JetNTuple(JetReader):
         for chunk in self.tree.iterate(branches, **options):
             record = {name: chunk[self.branches[name]].astype(JETS[name].dtype, copy=False) for name in names}
             found = {name: chunk[self.branches[name]] for name in arrays}
+            size = len(next(iter(chunk.values())))
+            if with_vertices:
+                record["vertices"] = self.vertices(start, start + size)
+            start += size
             yield record, self._cloud(found, chunk, particles, candidates) if arrays else None
 
     def read(self, start: int, stop: int, names: Sequence[str]) -> dict[str, ak.Array | NDArray]:
         """See `JetReader.read`; of an RNTuple."""
         return {name: self.tree[self.branches[name]].array(entry_start=start, entry_stop=stop) for name in names}
+
+    def vertices(self, start: int, stop: int) -> ak.Array:
+        """See `JetReader.vertices`."""
+        arrays = {name: self.tree[name].array(entry_start=start, entry_stop=stop) for name in VERTICES}
+        return ak.zip({name: ak.values_astype(values, VERTICES[name]) for name, values in arrays.items()})
 
     def _cloud(
         self, arrays: dict[str, Jagged], chunk: dict[str, NDArray], names: Sequence[str], candidates: Candidates

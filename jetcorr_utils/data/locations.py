@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import DataSettings, RemoteSettings, project_root
 from ..errors import InputError
-from ..files import at_home, fingerprint, local_path, refuse_links, write_json
+from ..files import NO_NAME, at_home, fingerprint, local_path, refuse_links, refuse_special, write_json
 from .fingerprints import Fingerprints
 from .nanoaod import AK4
 from .opendata import fetch_record, files_of_record, is_record
@@ -21,7 +22,17 @@ from .remote import expand, fetch, is_remote, origin
 if TYPE_CHECKING:
     from ..simulation import Parameters
 
-__all__ = ["anchored", "data_directory", "ensure_files", "expand_patterns", "present_checksums", "record_files"]
+__all__ = [
+    "anchored",
+    "data_directory",
+    "each_once",
+    "ensure_files",
+    "expand_patterns",
+    "present_checksums",
+    "record_files",
+]
+
+log = logging.getLogger(__name__)
 
 _FIRST_SLICE = 10  # the seed of the first slice lies so far from that of the flat sample: variations have the next ones
 
@@ -66,7 +77,28 @@ def ensure_files(settings: DataSettings, progress: bool = True) -> list[str]:
             found += [str(fetch(url, copies, settings.remote, progress)) for url in urls]
         else:
             found += _matches(entry)
-    return list(dict.fromkeys(found))
+    return _each_once(found)
+
+
+def each_once(names: Sequence[str | Path]) -> list[str]:
+    """The files that names on a command line mean, see `expand_patterns`, without those that are a file named before.
+
+    By whatever name: its jets would be there twice, and errors too small.
+    """
+    return _each_once(expand_patterns(names))
+
+
+def _each_once(paths: Sequence[str]) -> list[str]:
+    found: dict[Any, str] = {}
+    for path in paths:
+        place = path.removeprefix("file://")
+        status = os.stat(place) if os.path.exists(place) else None
+        key = (status.st_dev, status.st_ino) if status else path
+        if key in found:
+            log.warning("%s: is the file %s, which is read once only", path, found[key])
+        else:
+            found[key] = path
+    return list(found.values())
 
 
 def expand_patterns(names: Sequence[str | Path]) -> list[str]:
@@ -83,6 +115,8 @@ def expand_patterns(names: Sequence[str | Path]) -> list[str]:
             found += [file.url for file in files_of_record(name, RemoteSettings())]
         elif is_remote(name):
             found += expand(name, RemoteSettings())
+        elif not name:
+            raise InputError(NO_NAME)
         elif glob.has_magic(name) and not os.path.lexists(_path(name)):
             matches = sorted(glob.glob(str(_path(name)), recursive=True))
             if not matches:
@@ -115,9 +149,9 @@ def anchored(settings: DataSettings) -> DataSettings:
     entries = list(settings.files)
     with contextlib.suppress(InputError):
         entries = _entries(entries)
-    return settings.model_copy(
-        update={"files": tuple(e if is_record(e) or is_remote(e) else _absolute(e) for e in entries)}
-    )
+    files = tuple(e if is_record(e) or is_remote(e) else _absolute(e) for e in entries)
+    corrections = settings.corrections and _absolute(settings.corrections)
+    return settings.model_copy(update={"files": files, "corrections": corrections})
 
 
 def _absolute(entry: str) -> str:
@@ -138,6 +172,8 @@ def _path(entry: str) -> Path:
 
 def _found(entry: str) -> tuple[Path, list[str]]:
     """The folder that one entry counts from, and the files behind it."""
+    if not entry.removeprefix("file://"):
+        raise InputError(NO_NAME)
     path = _path(entry)
     for base in (Path(), project_root()):
         if (base / path).is_file():
@@ -150,6 +186,7 @@ def _found(entry: str) -> tuple[Path, list[str]]:
             return base, found
     if path.is_dir():
         raise InputError(f"{entry}: is a folder; give the files in it, for example '{entry}/*.root'")
+    refuse_special(path)
     raise InputError(f"{entry}: {'no file matches' if glob.has_magic(entry) else 'there is no such file'}")
 
 
@@ -199,23 +236,26 @@ def _samples(settings: DataSettings) -> Iterator[tuple[Path, int, int, Parameter
     from ..simulation.parameters import Generator, Parameters
 
     wanted, base = settings.simulation, data_directory(settings) / "simulated"
-    samples = [(wanted.jets, wanted.seed, Parameters())]
+    samples = [(wanted.jets, wanted.seed, Parameters(generator=Generator(reuse=wanted.reuse)))]
     for number, part in enumerate(wanted.slices):
-        parameters = Parameters(generator=Generator(min_pthat=part.min_pthat, leading_jets=part.leading or 0))
-        samples.append((part.jets, wanted.seed + _FIRST_SLICE + number, parameters))
+        generator = Generator(min_pthat=part.min_pthat, leading_jets=part.leading or 0, reuse=wanted.reuse)
+        samples.append((part.jets, wanted.seed + _FIRST_SLICE + number, Parameters(generator=generator)))
     for jets, seed, parameters in samples:
         yield base / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}", jets, seed, parameters
 
 
 def record_files(files: Sequence[str | Path], path: str | Path, collection: str = AK4) -> None:
-    """Write which files a run used: ``{"made_by": …, "files": [{"path", "jets", "bytes", "sha256"}, …]}``.
+    """Write which files a run used: ``path``, ``jets``, ``bytes``, ``sha256``, and what all have in common.
 
-    ``made_by`` is what figures say made the jets. The path of a local copy is the URL that it came from.
+    ``made_by`` is what figures say made the jets, and ``energy`` that of the collisions, empty where it is not known.
+    ``candidates`` says whether all jets have particles. The path of a local copy is the URL that it came from.
     """
-    rows, makers = [], []
+    rows, makers, energies, candidates = [], [], [], True
     for file in files:
         with open_jets(file, collection) as source:
             makers.append(source.made_by)
+            energies.append(source.energy)
+            candidates &= source.has_candidates
             rows.append(
                 {
                     "path": origin(file),
@@ -224,4 +264,5 @@ def record_files(files: Sequence[str | Path], path: str | Path, collection: str 
                     "sha256": fingerprint(file),
                 }
             )
-    write_json(path, {"made_by": " and ".join(dict.fromkeys(makers)), "files": rows})
+    made_by, energy = (" and ".join(filter(None, dict.fromkeys(names))) for names in (makers, energies))
+    write_json(path, {"made_by": made_by, "energy": energy, "candidates": candidates, "files": rows})

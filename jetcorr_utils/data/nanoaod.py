@@ -21,7 +21,18 @@ import uproot
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..jets.columns import GENERATOR, JETS, PARTICLES, Candidates, Column, necessary, particle_columns
+from ..jets.columns import (
+    GENERATOR,
+    JETS,
+    OF_VERTICES,
+    PARTICLES,
+    VERTICES,
+    WITH_NEUTRINOS,
+    Candidates,
+    Column,
+    necessary,
+    particle_columns,
+)
 from ..jets.ragged import offsets_of, owners
 from .reader import JetReader
 
@@ -33,6 +44,11 @@ AK4, AK8 = "Jet", "FatJet"
 
 _GEN_JETS = {AK8: ("GenJetAK8", "genJetAK8Idx")}
 """The table of generator jets and the index of a jet's own, where it is not that of the AK4 jets."""
+_RADIUS = {AK8: 0.8}
+"""Of jets, where it is not 0.4."""
+_GEN_PARTICLES = tuple(f"GenPart_{name}" for name in ("pt", "eta", "phi", "pdgId", "status"))
+_BEAMS = ("LHEPart_incomingpz", "Generator_x1")
+"""What tells the energy of the beams: the momentum of a parton, and its share of that of the proton."""
 _RHO = ("fixedGridRhoFastjetAll", "Rho_fixedGridRhoFastjetAll")
 _LINKS = (("{}PFCands", "PFCands"), ("{}PFCand", "PFCand"))
 """Tables that link jets to candidates, and the tables of candidates: PFNano and BTVNano, CMSSW."""
@@ -85,7 +101,7 @@ class NanoAOD(JetReader):
         names = set(events.fields)
         sources = {column.sources.get(cls.format, "").partition("_")[0] for column in JETS.values()}
         tables = [table for link in self._links() for table in link]
-        for name in names & {self._generator_jets()[0], "Rho", collection, *tables, *sources}:
+        for name in names & {self._generator_jets()[0], "Rho", "SV", collection, *tables, *sources}:
             columns = ak.fields(events[name])
             names |= {f"n{name}"} | {f"{name}_{column}" for column in columns}
         self._look_for(names)
@@ -95,6 +111,11 @@ class NanoAOD(JetReader):
         """Where the candidates of the jets may be: tables of links and of candidates."""
         links = [(link.format(self.collection), table) for link, table in _LINKS]
         return links + [before for name, before in _LINKS_BEFORE.items() if name == self.collection]
+
+    @property
+    def radius(self) -> float:
+        """Of the jets, within which generated particles and secondary vertices are theirs."""
+        return _RADIUS.get(self.collection, 0.4)
 
     def _generator_jets(self) -> tuple[str, str]:
         return _GEN_JETS.get(self.collection, ("GenJet", "genJetIdx"))
@@ -127,6 +148,7 @@ class NanoAOD(JetReader):
         self.particle_sources: dict[str, str] = {}
         columns = {*self.sources, *_COMPUTED, *_CANDIDATES}
         columns |= {f"genJet{name.capitalize()}" for name in _MOMENTUM} if with_generator else set()
+        columns |= {WITH_NEUTRINOS} if with_generator and set(_GEN_PARTICLES) <= names else set()
         self.vertex, self.weighted = "", False
         candidate = (*_CANDIDATE, "fromPV", "pvAssocQuality", "puppiWeight")
         self.branches = names & {*needed, *generator, *self.sources.values(), f"{jet}_pt_raw", f"n{table}", self.rho}
@@ -145,6 +167,9 @@ class NanoAOD(JetReader):
                 f"n{link}", f"n{table}", f"{link}_jetIdx", f"{link}_{index}", *(f"{table}_{name}" for name in candidate)
             }  # fmt: skip
         self.columns = frozenset(columns | set(self.particle_sources))
+        self.has_vertices = self.link is not None and names >= set(VERTICES)
+        self.branches |= set(VERTICES) if self.has_vertices else set()
+        self.beams = set(_BEAMS) <= names
 
     def _find_link(self, names: set[str]) -> tuple[str, str, str] | None:
         """The table that links jets to candidates, the table of these, and the index of a candidate."""
@@ -194,7 +219,19 @@ class NanoAOD(JetReader):
     @property
     def made_by(self) -> str:
         """What made the jets, for figures."""
-        return f"NanoAOD {'simulation' if self.has_generator else 'data'}"
+        return f"CMS {'Simulation' if self.has_generator else 'data'} (NanoAOD)"
+
+    @property
+    def energy(self) -> str:
+        """The energy of the collisions, where the generator's partons tell it."""
+        if not (self.beams and self.entries):
+            return ""
+        momentum, share = (self.tree[name].array(entry_stop=100) for name in _BEAMS)
+        known = ak.num(momentum) > 0
+        if not ak.any(known):
+            return ""
+        energy = 2 * np.median(np.abs(ak.to_numpy(momentum[known][:, 0])) / ak.to_numpy(share[known]))
+        return f"{round(energy / 100) / 10:g} TeV"
 
     @cached_property
     def jets(self) -> int:
@@ -219,21 +256,28 @@ class NanoAOD(JetReader):
         """See `JetReader.chunks`; only candidates that were clustered into a jet are linked to it."""
         size = self.entries_of(step)
         for first in range(start, stop, size):
-            yield self._record(self._load(first, min(first + size, stop)))
+            also = _GEN_PARTICLES if WITH_NEUTRINOS in names else ()
+            events = self._load(first, min(first + size, stop), also)
+            yield self._record(events, vertices="vertices" in names)
 
     def convert(
         self, events: ak.Array, scalars: Sequence[str] | None = None, particles: Sequence[str] | None = None
     ) -> ak.Array:
         """The jets of some events, flat over the events, `(B,)`; columns as in `iterate`."""
-        return self.complete(*self._record(events), *self._wanted(scalars, particles))
+        wanted = self._wanted(scalars, particles)
+        vertices = self.has_vertices and any(name.startswith(OF_VERTICES) for name in wanted[1])
+        return self.complete(*self._record(events, vertices=vertices), *wanted)
 
-    def _load(self, start: int, stop: int) -> ak.Array:
+    def _load(self, start: int, stop: int, also: Sequence[str] = ()) -> ak.Array:
         """Events with their collections, as coffea's NanoEvents gives them."""
-        names = [name for name in sorted(self.branches) if not name.startswith("n")]
-        events = self.tree.arrays(names, entry_start=start, entry_stop=stop)
+        names = [name for name in sorted({*self.branches, *also}) if not name.startswith("n")]
+        if isinstance(self.tree, uproot.behaviors.RNTuple.RNTuple):  # together they take seconds to be found
+            events = {name: self.tree[name].array(entry_start=start, entry_stop=stop) for name in names}
+        else:
+            events = self.tree.arrays(names, entry_start=start, entry_stop=stop)
         fields: dict[str, ak.Array] = {}
         collections: dict[str, dict[str, ak.Array]] = {}
-        for branch in names:  # an RNTuple's arrays come in records that have names of their own besides
+        for branch in names:
             collection, mark, name = branch.partition("_")
             if mark:
                 collections.setdefault(collection, {})[name] = events[branch]
@@ -241,8 +285,8 @@ class NanoAOD(JetReader):
                 fields[branch] = events[branch]
         return ak.zip({name: ak.zip(columns) for name, columns in collections.items()} | fields, depth_limit=1)
 
-    def _record(self, events: ak.Array) -> tuple[dict[str, NDArray], ak.Array]:
-        """The columns of the jets, flat over the events, and their candidates."""
+    def _record(self, events: ak.Array, *, vertices: bool = False) -> tuple[dict[str, NDArray], ak.Array]:
+        """The columns of the jets, flat over the events, with their ``vertices`` if asked for; and their candidates."""
         jets = events[self.collection]
         event = owners(offsets_of(ak.to_numpy(ak.num(jets["pt"]))))
 
@@ -260,7 +304,17 @@ class NanoAOD(JetReader):
         }  # fmt: skip
         if self.has_generator:
             record |= self._generator(events, jets)
+        if vertices:
+            record["vertices"] = self._vertices(events, jets)
         return record, self._particles(events, record)
+
+    def _vertices(self, events: ak.Array, jets: ak.Array) -> ak.Array:
+        """The secondary vertices within the radius of each jet, `(B, var)`, as files of the simulation have them."""
+        found = ak.zip({name: events["SV"][name.removeprefix("SV_")] for name in VERTICES})
+        near, mine = ak.unzip(ak.cartesian({"jet": jets[["eta", "phi"]], "vertex": found}, nested=True))
+        turn = (near["phi"] - mine["SV_phi"] + np.pi) % (2 * np.pi) - np.pi
+        inside = ak.flatten(mine[np.hypot(near["eta"] - mine["SV_eta"], turn) < self.radius], axis=1)
+        return ak.zip({name: ak.values_astype(inside[name], dtype) for name, dtype in VERTICES.items()})
 
     def _generator(self, events: ak.Array, jets: ak.Array) -> dict[str, NDArray]:
         """The matched generator jets; zeros without a match, as in a JetNTuple."""
@@ -272,10 +326,10 @@ class NanoAOD(JetReader):
         limit = np.repeat(counts, ak.to_numpy(ak.num(jets["pt"])))
         matched = (index >= 0) & (index < limit)  # a generator jet below the file's threshold is not stored
         place = np.where(matched, first + index, -1)
-        return {
-            f"genJet{name.capitalize()}": np.where(matched, np.append(_flat(gen[name]), 0)[place], 0)
-            for name in _MOMENTUM
-        }
+        columns = {f"genJet{name.capitalize()}": _flat(gen[name]) for name in _MOMENTUM}
+        if "GenPart" in events.fields:
+            columns[WITH_NEUTRINOS] = _flat(_with_neutrinos(gen, events["GenPart"], self.radius))
+        return {name: np.where(matched, np.append(values, 0)[place], 0) for name, values in columns.items()}
 
     def _particles(self, events: ak.Array, record: dict[str, NDArray]) -> ak.Array:
         """The candidates of each jet, attached by index, in the columns of a JetNTuple."""
@@ -333,6 +387,20 @@ def raw_share(jets: ak.Array) -> ak.Array:
     candidates tell whether the raw pt is true, see `belonging`.
     """
     return jets["pt_raw"] / jets["pt"] if "pt_raw" in jets.fields else 1 - jets["rawFactor"]
+
+
+def _with_neutrinos(jets: ak.Array, particles: ak.Array, radius: float) -> ak.Array:
+    """The pt of generator jets `(E, var)` together with the stable neutrinos that are within their radius."""
+    kind = abs(particles["pdgId"])
+    neutrinos = particles[(particles["status"] == 1) & ((kind == 12) | (kind == 14) | (kind == 16))]
+    pairs = ak.cartesian({"jet": jets[["eta", "phi"]], "nu": neutrinos[["pt", "eta", "phi"]]}, nested=True)
+    phi = (pairs["jet", "phi"] - pairs["nu", "phi"] + np.pi) % (2 * np.pi) - np.pi
+    near = np.hypot(pairs["jet", "eta"] - pairs["nu", "eta"], phi) < radius
+    added = {
+        name: ak.sum(ak.where(near, pairs["nu", "pt"] * function(pairs["nu", "phi"]), 0), axis=-1)
+        for name, function in (("x", np.cos), ("y", np.sin))
+    }
+    return np.hypot(jets["pt"] * np.cos(jets["phi"]) + added["x"], jets["pt"] * np.sin(jets["phi"]) + added["y"])
 
 
 def _flat(values: ak.Array) -> NDArray:

@@ -7,7 +7,6 @@ stands for the ROOT files of a record. What these are is asked of the portal's A
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from ..config import RemoteSettings
 from ..errors import InputError
-from ..files import read_json, write_json
+from ..files import parse_json, read_json, write_json
 from .fingerprints import Fingerprints
 from .remote import fetch, fetch_bytes
 
@@ -75,10 +74,10 @@ def files_of_record(entry: str, settings: RemoteSettings) -> list[RecordFile]:
     if protocol not in ("http", "root"):
         raise InputError(f"{entry}: protocol {protocol}: must be http or root")
     portal = settings.portal.rstrip("/")
-    metadata = _metadata(entry, record, portal, settings)
     try:
+        metadata = _metadata(entry, record, portal, settings)
         found = [_file(each, portal, protocol) for each in _listed(metadata, portal, settings)]
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         raise InputError(f"{entry}: the portal {portal} describes its files in a way that is not known here") from None
     found = [file for file in found if file.name.endswith(".root")]
     if names := options.get("names"):
@@ -129,7 +128,7 @@ def _metadata(entry: str, record: str, portal: str, settings: RemoteSettings) ->
 
 def _json(url: str, settings: RemoteSettings) -> dict[str, Any]:
     try:
-        answer = json.loads(fetch_bytes(url, settings))
+        answer = parse_json(fetch_bytes(url, settings))
     except ValueError:
         raise InputError(f"{url}: the answer is no JSON; is this the portal?") from None
     if not isinstance(answer, dict):
@@ -142,7 +141,7 @@ def _listed(metadata: dict[str, Any], portal: str, settings: RemoteSettings) -> 
     listed = []
     for each in metadata.get("files") or []:
         if each["uri"].endswith("_file_index.json"):
-            listed += json.loads(fetch_bytes(_file(each, portal, "http").url, settings))
+            listed += parse_json(fetch_bytes(_file(each, portal, "http").url, settings))
         else:
             listed.append(each)
     for index in metadata.get("_file_indices") or []:
@@ -153,6 +152,8 @@ def _listed(metadata: dict[str, Any], portal: str, settings: RemoteSettings) -> 
 def _file(each: dict[str, Any], portal: str, protocol: str) -> RecordFile:
     uri = each["uri"]
     url = portal + "/" + urlsplit(uri).path.lstrip("/") if protocol == "http" else uri
+    if protocol == "root" and not url.startswith("root://"):  # the portal could name a file of this machine
+        raise ValueError(url)
     return RecordFile(url, int(each["size"]), str(each["checksum"]).lower())
 
 

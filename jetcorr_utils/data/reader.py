@@ -13,7 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..jets.columns import JETS, PARTICLES, Candidates, Column, Features, core, jet_columns, particle_columns
+from ..jets.columns import (
+    BRANCHES,
+    JETS,
+    OF_VERTICES,
+    PARTICLES,
+    VERTICES,
+    Candidates,
+    Column,
+    Features,
+    core,
+    jet_columns,
+    particle_columns,
+    with_vertices,
+)
 from .selection import clustered
 
 __all__ = ["EventOrder", "JetReader"]
@@ -33,6 +46,8 @@ class JetReader:
         For messages.
     columns
         The columns of both tables that the file has; a format sets them.
+    has_vertices
+        Whether the jets have secondary vertices; by default not.
     entries
         How many entries it has; a format sets it. One is a jet, unless a format overrides `jets`.
     """
@@ -41,6 +56,7 @@ class JetReader:
     path: str
     columns: frozenset[str]
     entries: int
+    has_vertices: bool = False
 
     def read(self, start: int, stop: int, names: Sequence[str]) -> dict[str, ak.Array | NDArray]:
         """Some of `columns` of a range of entries, which a format defines: `(B,)` of jets, `(B, var)` of particles."""
@@ -57,10 +73,20 @@ class JetReader:
         return self.format
 
     @property
+    def energy(self) -> str:
+        """The energy of the collisions, such as ``13 TeV``; empty where the file does not tell."""
+        return ""
+
+    @property
     def filled(self) -> tuple[str, ...]:
-        """The core columns that the file lacks, and those of the particles that can be filled."""
-        particles = [column.name for column in PARTICLES.values() if column.fill] if self.has_candidates else []
-        return tuple(name for name in (*core(), *particles) if name not in self.columns)
+        """The core columns that the file lacks, and those of the particles, as far as they can be filled."""
+        names = core()
+        if self.has_candidates:
+            wanted = [column for column in PARTICLES.values() if column.fill and column.group]
+            names += [column.name for column in wanted if column.name in BRANCHES]
+        else:
+            names = [name for name in names if not ((fill := JETS[name].fill) and PARTICLES.keys() & set(fill.needs))]
+        return tuple(name for name in names if name not in self.columns)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -82,10 +108,15 @@ class JetReader:
         """Whether the jets have particles."""
         return "PF_pT" in self.columns
 
+    def vertices(self, start: int, stop: int) -> ak.Array:
+        """The secondary vertices of the jets of a range of entries, `(b, var)` records of `VERTICES`."""
+        raise NotImplementedError
+
     def lacks(self, features: Features) -> list[str]:
         """The inputs of a network that the file does not have, and that nothing fills."""
         names = (*particle_columns(features), *jet_columns(features))
-        return [name for name in names if name not in self.columns and not _column(name).fill]
+        vertices = VERTICES if with_vertices(features) and not self.has_vertices else ()
+        return [*(name for name in names if name not in self.columns and not _column(name).fill), *vertices]
 
     def ranges(self, step: int | str) -> list[tuple[int, int]]:
         """Ranges of entries of about `step` jets (or of a size such as "50 MB") that together are all."""
@@ -119,6 +150,8 @@ class JetReader:
             Range of the entries; default: all.
         """
         wanted, columns = self._wanted(scalars, particles)
+        asked = particles is None or any(name.startswith(OF_VERTICES) for name in columns)
+        extra = ["vertices"] if asked and self.has_vertices else []
         filled = self._filled((*wanted, *columns))
         needed = [name for column in filled for name in column.fill.needs]
         read = _those_in(self.columns, (*wanted, *columns, *needed), JETS)
@@ -128,21 +161,28 @@ class JetReader:
             before = self.chunks(_MOST_JETS, _EVENT, (), "window", max(0, start - _MOST_JETS), start)
             for record, _ in before:
                 order(record)
-        for record, cloud in self.chunks(step, read, arrays, candidates, start, self.entries if stop is None else stop):
+        last = self.entries if stop is None else stop
+        for record, cloud in self.chunks(step, [*read, *extra], arrays, candidates, start, last):
             yield self.complete(record, cloud, wanted, columns, order)
 
     def chunks(
         self, step: int | str, names: Sequence[str], particles: Sequence[str], candidates: Candidates, start: int,
         stop: int,
     ) -> Iterator[tuple[dict[str, NDArray], ak.Array]]:  # fmt: skip
-        """Yield some columns of the jets of a range of entries, and some of their particles, `(b,)` and `(b, var)`."""
-        size = self.entries_of(step)
+        """Yield some columns of the jets of a range of entries, and some of their particles, `(b,)` and `(b, var)`.
+
+        With ``vertices`` among the names there is an entry with the secondary vertices, `(b, var)`, see `vertices`.
+        """
+        size, scalars = self.entries_of(step), [name for name in names if name != "vertices"]
         arrays = dict.fromkeys((*particles, *(("PF_fromAK4Jet",) if candidates == "jet" else ())))
         for first in range(start, stop, size):
-            found = self.read(first, min(first + size, stop), [*names, *arrays])
+            found = self.read(first, min(first + size, stop), [*scalars, *arrays])
             cloud = ak.zip({name: found[name] for name in arrays}) if arrays else None
             cloud = clustered(cloud) if candidates == "jet" else cloud
-            yield {name: ak.to_numpy(found[name]).astype(JETS[name].dtype, copy=False) for name in names}, cloud
+            record = {name: ak.to_numpy(found[name]).astype(JETS[name].dtype, copy=False) for name in scalars}
+            if "vertices" in names:
+                record["vertices"] = self.vertices(first, min(first + size, stop))
+            yield record, cloud
 
     def complete(
         self,
@@ -164,12 +204,15 @@ class JetReader:
             if name not in cloud.fields:
                 cloud = ak.with_field(cloud, ak.values_astype(known[name], PARTICLES[name].dtype), name)
         jets = {name: known[name].astype(JETS[name].dtype, copy=False) for name in scalars}
+        if "vertices" in record:
+            jets["vertices"] = record["vertices"]
         return ak.zip({**jets, "particles": cloud[list(particles)]}, depth_limit=1)
 
     def _wanted(self, scalars: Sequence[str] | None, particles: Sequence[str] | None) -> tuple[list[str], list[str]]:
         """The columns to give: those asked for, as far as particles have them, or all."""
         jets = [*_those_in(self.columns, JETS, JETS), *core()] if scalars is None else scalars
-        arrays = [column.name for column in PARTICLES.values() if column.group] if particles is None else particles
+        everything = [column.name for column in PARTICLES.values() if column.group or column.fill]
+        arrays = everything if particles is None else particles
         return (
             list(dict.fromkeys(jets)),
             [name for name in dict.fromkeys(arrays) if name in self.columns or PARTICLES[name].fill],

@@ -15,15 +15,24 @@ import numpy as np
 import uproot
 
 from ..addresses import refuse_secrets
-from ..config import DataSettings, RemoteSettings
+from ..config import DataSettings, RemoteSettings, project_root
 from ..errors import InputError
-from ..files import refuse_special
-from ..jec import correct_jets, load_official
+from ..files import NO_NAME, refuse_special, version_of
+from ..jec import OfficialCorrection, correct_jets, load_official
 from ..jerc import CorrectionsChoice
-from ..jets.columns import FEATURE_SETS, JETS, PARTICLES, Candidates, jet_columns, particle_columns
+from ..jets.columns import (
+    FEATURE_SETS,
+    JETS,
+    PARTICLES,
+    WITH_NEUTRINOS,
+    Candidates,
+    jet_columns,
+    particle_columns,
+)
 from ..jets.regressions import REGRESSIONS, regressions_in
 from .belonging import DISTANCE, MANY, TYPICAL, candidate_sums
 from .dataset import clouds_from_jets
+from .features import FILE_PT, START_PT
 from .formats import FORMATS, ROOT, format_of
 from .nanoaod import AK4
 from .reader import JetReader
@@ -31,7 +40,8 @@ from .remote import client_options, explain, is_remote, reason_of
 from .selection import select_jets
 
 __all__ = [
-    "Block", "FileInfo", "describe", "iterate_jets", "list_blocks", "open_jets", "read_block", "read_jets",
+    "Block", "FileInfo", "common_regressions", "describe", "iterate_jets", "list_blocks", "official_corrections",
+    "open_jets", "read_block", "read_jets",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -43,7 +53,11 @@ EMPTY = "it has no jets"
 _ALL = 10**9  # jets at once: more than a block has
 _MOST = 1000
 """Jets in a byte of a file: more than any compression can have put there."""
-_official = functools.cache(load_official)  # once for all blocks
+
+
+@functools.cache  # once for all blocks, as long as the files stay the same
+def _official(files: tuple[str, ...], versions: object) -> OfficialCorrection:
+    return load_official(files)
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,7 @@ def open_jets(path: str | Path, collection: str = AK4) -> Iterator[JetReader]:
     """
     path = str(path)
     if not path.removeprefix("file://"):
-        raise InputError("a file with an empty name: is a variable not set?")
+        raise InputError(NO_NAME)
     if not is_remote(path):
         path = path.removeprefix("file://")
     with _reading(path), contextlib.ExitStack() as stack:
@@ -149,7 +163,7 @@ def describe(path: str | Path, collection: str = AK4) -> FileInfo:
             elif not source.has_generator:
                 reason = "can be used for correction only: there are no generator jets to train on"
             lost = {name: source.lacks(name) for name in FEATURE_SETS}
-            notes = [f"features: {' and '.join(name for name in lost if not lost[name])}"]
+            notes = [f"features: {', '.join(name for name in lost if not lost[name])}"]
             notes += [f"not {name}: no {', '.join(lacks)}" for name, lacks in lost.items() if lacks]
             notes += [*_notes(source.filled), *source.remarks, *_notes_on_pt(source), *_notes_on_sums(source)]
             found = regressions_in(source.columns)
@@ -210,6 +224,7 @@ def iterate_jets(
     particles: Sequence[str] | None = None,
     candidates: Candidates = "window",
     collection: str = AK4,
+    settings: DataSettings | None = None,
     reported: set[str] | None = None,
 ) -> Iterator[ak.Array]:
     """Yield all jets of some files in their order, a chunk at a time; nothing is selected.
@@ -226,6 +241,8 @@ def iterate_jets(
         All that are stored with a jet, or only those that were clustered into it, which is faster.
     collection
         Which of the files' jets, see `open_jets`.
+    settings
+        Of a study, which may want other corrections than the files have, or generator jets with neutrinos.
     reported
         Remarks that need not be made again; new ones are added.
 
@@ -238,7 +255,61 @@ def iterate_jets(
     for path in [paths] if isinstance(paths, str | Path) else paths:
         with open_jets(path, collection) as source:
             _report(source, reported)
-            yield from source.iterate(step_size, scalars, particles, candidates)
+            yield from _as_wanted(source, settings or DataSettings(), step_size, scalars, particles, candidates)
+
+
+def _as_wanted(
+    source: JetReader,
+    settings: DataSettings,
+    step_size: int | str,
+    scalars: Sequence[str] | None,
+    particles: Sequence[str] | None,
+    candidates: Candidates,
+) -> Iterator[ak.Array]:
+    """The jets of a file, corrected anew and with the neutrinos in their generator jets where a study wants that."""
+    choice = official_corrections(settings)
+    corrections = choice.load(simulation=source.has_generator) if choice else None
+    if settings.neutrinos and WITH_NEUTRINOS not in source.columns:
+        raise InputError(f"{source.path}: data.neutrinos: it has no generator particles (GenPart of NanoAOD)")
+    start = settings.target == "raw"
+    if scalars is not None:
+        scalars = [name for name in scalars if name not in (FILE_PT, START_PT)]
+        scalars += [WITH_NEUTRINOS] if settings.neutrinos else []
+        scalars += ["jetRawMass"] if corrections or start else []
+    for jets in source.iterate(step_size, scalars, particles, candidates):
+        if corrections:
+            jets = ak.with_field(corrections.renew(jets), jets["jetPt"], FILE_PT)
+        if settings.neutrinos:
+            jets = ak.with_field(jets, jets[WITH_NEUTRINOS], "genJetPt")
+        yield ak.with_field(jets, jets["jetRawPt"], START_PT) if start else jets
+
+
+def official_corrections(settings: DataSettings) -> CorrectionsChoice | None:
+    """The official corrections that a study wants jets to have; None where they stay as the files have them.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
+    if settings.corrections is None:
+        return None
+    for path in (Path(settings.corrections), project_root() / settings.corrections):
+        if path.is_file():
+            return CorrectionsChoice(str(path), settings.compound)
+    raise InputError(f"data.corrections {settings.corrections}: there is no such file")
+
+
+def common_regressions(files: Sequence[str | Path], collection: str = AK4) -> tuple[str, ...]:
+    """CMS's own regressions (`REGRESSIONS`) that all of some files have."""
+    names = tuple(REGRESSIONS)
+    for file in files:
+        with open_jets(file, collection) as source:
+            here = regressions_in(source.columns)
+        names = tuple(name for name in names if name in here)
+        if not names:
+            break
+    return names
 
 
 def _report(source: JetReader, reported: set[str]) -> None:
@@ -304,9 +375,10 @@ def read_block(
         if scalars is not None:
             scalars = [*scalars, *(column for name in regressions for column in REGRESSIONS[name].columns)]
         jets = next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
-        if corrections:
-            return corrections.load(simulation=source.has_generator).apply(jets)
-        return correct_jets(jets, _official(official)) if official else jets
+        simulation = source.has_generator
+    if corrections:  # what is wrong with them is not laid to the file
+        return corrections.load(simulation=simulation).apply(jets)
+    return correct_jets(jets, _official(official, tuple(map(version_of, official)))) if official else jets
 
 
 def read_jets(
@@ -327,12 +399,18 @@ def read_jets(
     -------
     Record array `(B,)`.
     """
-    chunks, count = [], 0
-    for chunk in iterate_jets(paths, collection=settings.collection if settings else AK4):
-        if settings is not None:
-            chunk, _ = select_jets(chunk, settings.selection, settings.candidates)
-        chunks.append(chunk)
-        count += len(chunk)
+    chunks, count, reported = [], 0, set[str]()
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        with open_jets(path, settings.collection if settings else AK4) as source:
+            without = not source.has_candidates
+        for chunk in iterate_jets(path, collection=settings.collection if settings else AK4, settings=settings,
+                                  reported=reported):  # fmt: skip
+            if settings is not None:
+                chunk, _ = select_jets(chunk, settings.selection, settings.candidates, without=without)
+            chunks.append(chunk)
+            count += len(chunk)
+            if max_jets is not None and count >= max_jets:
+                break
         if max_jets is not None and count >= max_jets:
             break
     if not chunks:

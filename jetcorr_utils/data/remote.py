@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1 << 24
 """Bytes of one request: what is lost at most when a connection breaks."""
+LARGEST = 1 << 26
+"""Bytes of an answer that is kept in memory and whose size was not known before; the portal's have some 100 kB."""
 
 _META = "origin.json"
 _PARTIAL = "partial"
@@ -256,6 +258,8 @@ class _Remote:
     """A connection to where a URL lies, made anew after a failure: an old one may wait for a server that died."""
 
     def __init__(self, url: str, settings: RemoteSettings) -> None:
+        if not is_remote(url):  # a server may have named it
+            raise InputError(f"{url}: is not the address of a file of another machine")
         self.url, self.settings = url, settings
         self._connection: tuple[fsspec.AbstractFileSystem, str] | None = None
 
@@ -343,8 +347,8 @@ def _bounded() -> type:
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.request_info.headers.get("Range", ""))
             if self.status >= 400:
                 most = 1 << 16
-            elif asked is None:
-                return await super().read()  # of an unknown size
+            elif asked is None:  # of an unknown size: a list of files, or what is known of them
+                most = LARGEST
             else:  # without ranges, the file from its beginning
                 most = int(asked[2]) + 1 - (int(asked[1]) if self.status == 206 else 0)
             body = bytearray()
@@ -353,7 +357,10 @@ def _bounded() -> type:
                 if len(body) > most:
                     self.close()
                     break
-            return bytes(body[:most])
+            if asked is None and self.status < 400 and len(body) > most:
+                raise InputError(f"{without_secrets(str(self.url))}: the answer has more than {most >> 20} MiB")
+            self._body = bytes(body[:most])
+            return self._body
 
     return Bounded
 

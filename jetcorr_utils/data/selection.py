@@ -61,7 +61,9 @@ def own_particles(jets: ak.Array) -> ak.Array:
     return ak.with_field(jets, clustered(jets["particles"]), "particles")
 
 
-def reasons(jets: ak.Array, settings: SelectionSettings | None = None) -> dict[str, NDArray[np.bool_]]:
+def reasons(
+    jets: ak.Array, settings: SelectionSettings | None = None, *, without: bool = False
+) -> dict[str, NDArray[np.bool_]]:
     """The jets that cannot be used, each under the first reason that holds.
 
     Parameters
@@ -70,6 +72,8 @@ def reasons(jets: ak.Array, settings: SelectionSettings | None = None) -> dict[s
         Jets with particles, `(B,)`.
     settings
         Cuts; without them only jets that no network could take are named.
+    without
+        Whether no particles are expected, and jets that have none can be used all the same.
 
     Returns
     -------
@@ -77,6 +81,8 @@ def reasons(jets: ak.Array, settings: SelectionSettings | None = None) -> dict[s
     """
     pt, eta = (ak.to_numpy(jets[name]) for name in ("jetPt", "jetEta"))
     found = {UNUSABLE: ~_usable(jets), EMPTY: ak.to_numpy(ak.num(jets["particles"])) == 0}
+    if without:
+        del found[EMPTY]
     if settings is not None:
         gen_pt, gen_eta = (ak.to_numpy(jets[name]) for name in ("genJetPt", "genJetEta"))
         found[f"jetPt below {settings.min_pt:g} GeV"] = pt < settings.min_pt
@@ -96,7 +102,7 @@ def reasons(jets: ak.Array, settings: SelectionSettings | None = None) -> dict[s
 
 
 def select_jets(
-    jets: ak.Array, settings: SelectionSettings, candidates: str = "jet"
+    jets: ak.Array, settings: SelectionSettings, candidates: str = "jet", *, without: bool = False
 ) -> tuple[ak.Array, dict[str, int]]:
     """The jets of a study with the particles of their clouds.
 
@@ -108,12 +114,14 @@ def select_jets(
         The cuts. With ``min_gen_pt`` 0, jets without a generator jet stay.
     candidates
         ``"jet"``: only the particles clustered into the jet; ``"window"``: all stored ones.
+    without
+        Whether the file has no candidates at all, and jets without particles stay.
 
     Returns
     -------
     The jets that stay, and how many were left out for each reason.
     """
     jets = own_particles(jets) if candidates == "jet" else jets
-    found = reasons(jets, settings)
+    found = reasons(jets, settings, without=without)
     out = np.logical_or.reduce(list(found.values()))
     return jets[~out] if out.any() else jets, {reason: int(mask.sum()) for reason, mask in found.items()}

@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..files import read_json, write_json
 from ..jets.columns import Features, jet_columns, particle_columns
 from ..jets.ragged import offsets_of, rows_of
-from .features import TABLE_COLUMNS, jet_matrix, particle_matrix, regression_target, table
+from .features import TABLE_COLUMNS, as_seen, jet_matrix, particle_matrix, points_of, regression_target, table
 from .fingerprints import Fingerprints
 from .split import SPLITS
 
@@ -80,7 +80,8 @@ def check(folder: Path, features: Features, known: Fingerprints) -> dict[str, An
         If a column is missing, or has another checksum.
     """
     meta = read_meta(folder)
-    for name in [*(name for name in columns(features) if name != "multiplicity"), "ptr"]:
+    further = meta.get("recipe", {}).get("further", ())
+    for name in [*(name for name in columns(features, further) if name != "multiplicity"), "ptr"]:
         try:
             found = known.of(folder / f"{name}.npy")
         except FileNotFoundError:
@@ -110,13 +111,14 @@ class _Digested:
         self._file.close()
 
 
-def columns(features: Features) -> dict[str, tuple[np.dtype, int]]:
-    """The columns of a cache: type, and width of a row (0 for a plain number)."""
+def columns(features: Features, further: Sequence[str] = ()) -> dict[str, tuple[np.dtype, int]]:
+    """The columns of a cache: type, and width of a row (0 for a plain number); `further` ones of the table."""
     single = np.dtype(np.float32)
     return {
         "particles": (single, len(particle_columns(features))), "multiplicity": (np.dtype(np.int32), 0),
         "jets": (single, len(jet_columns(features))), "target": (single, 0),
         **{f"table.{name}": (dtype, 0) for name, dtype in TABLE_COLUMNS.items()},
+        **{f"table.{name}": (single, 0) for name in further},
     }  # fmt: skip
 
 
@@ -129,26 +131,33 @@ class PartWriter:
         Where the part is written; `complete` adds its `META`.
     features
         Columns of the particles.
+    further
+        Columns of the table, besides those that it always has.
+    target
+        What networks correct, see `as_seen`.
     """
 
-    def __init__(self, folder: Path, features: Features) -> None:
-        self.folder, self.features = folder, features
+    def __init__(
+        self, folder: Path, features: Features, further: Sequence[str] = (), target: str = "corrected"
+    ) -> None:
+        self.folder, self.features, self.further, self.target = folder, features, further, target
         self.jets = dict.fromkeys(SPLITS, 0)
         self.particles = dict.fromkeys(SPLITS, 0)
         self._stack = contextlib.ExitStack()  # one more level of `with` for each of the columns' files
         self._files = {
             (split, name): self._stack.enter_context(_Digested(folder / f"{split}.{name}"))
             for split in SPLITS
-            for name in columns(features)
+            for name in columns(features, further)
         }
 
     def append(self, jets: ak.Array, part: NDArray[np.uint8]) -> None:
         """Add jets, each to the split of its code in `part`, `(B,)`, or to none for `LEFT_OUT`."""
-        matrix = particle_matrix(jets, self.features)
+        jets = points_of(jets, self.features)
+        matrix, seen = particle_matrix(jets, self.features), as_seen(jets, self.target)
         count = ak.to_numpy(ak.num(jets["particles"])).astype(np.int32)
         values = {
-            "multiplicity": count, "jets": jet_matrix(jets, self.features), "target": regression_target(jets),
-            **{f"table.{name}": column for name, column in table(jets).items()},
+            "multiplicity": count, "jets": jet_matrix(seen, self.features), "target": regression_target(seen),
+            **{f"table.{name}": column for name, column in table(jets, self.further).items()},
         }  # fmt: skip
         ptr = offsets_of(count)
         for split, code in SPLITS.items():
@@ -174,7 +183,7 @@ class PartWriter:
         write_meta(self.folder, {"jets": self.jets, "particles": self.particles, "checksums": checksums, **meta})
 
 
-def merge(parts: Sequence[Path], folder: Path, features: Features) -> dict[str, Any]:
+def merge(parts: Sequence[Path], folder: Path, features: Features, further: Sequence[str] = ()) -> dict[str, Any]:
     """Join complete parts in `folder`: one .npy file a column, and `ptr.npy`.
 
     Returns
@@ -191,7 +200,7 @@ def merge(parts: Sequence[Path], folder: Path, features: Features) -> dict[str, 
         {split: sum(meta[kind][split] for meta in metas) for split in SPLITS} for kind in ("jets", "particles")
     )
     checksums = {}
-    for name, (dtype, width) in columns(features).items():
+    for name, (dtype, width) in columns(features, further).items():
         rows = sum((particles if name == "particles" else jets).values())
         with _Digested(folder / f"{name}.npy") as target:
             _write_header(target, dtype, (rows, width) if width else (rows,))

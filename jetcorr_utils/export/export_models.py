@@ -17,7 +17,7 @@ from ..data.drift import summarise
 from ..data.ranges import factor_range, training_range
 from ..errors import MissingStageError
 from ..files import fingerprint, scratch_folder
-from ..jets.columns import Features
+from ..jets.columns import Features, candidates_of
 from ..run import RunFolder
 from ..training import load_model, load_result
 from ..training.checkpoint import CHECKPOINT, require_same_data
@@ -71,7 +71,8 @@ def _notes_and_jets(study: Study, features: Features) -> tuple[dict[str, Any], C
     clouds = load_clouds(study.data, features)
     train, validation = clouds.split("train"), clouds.split("validation")
     notes = {
-        "candidates": study.data.candidates, "training_range": training_range(train),
+        "candidates": candidates_of(features, study.data.candidates)[0], "target": study.data.target,
+        "neutrinos": "with" if study.data.neutrinos else "without", "training_range": training_range(train),
         "factor_range": factor_range(train), "selection": study.data.selection.model_dump(mode="json"),
         "training_summary": summarise(train),
         "split": study.data.split.model_dump(mode="json"),

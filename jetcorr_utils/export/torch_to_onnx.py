@@ -80,9 +80,10 @@ def export_model(
     if triton_release is not None:
         check_opset(opset, triton_release)
     features = model.settings.features
+    corrected = "raw" if (metadata or {}).get("target") == "raw" else "standard-corrected"
     names = {
         "producer": "jetcorr", "format": FORMAT, "architecture": model.settings.architecture, **column_notes(features),
-        "output": "log(pt_gen/pt): corrected pt and mass = standard-corrected ones * exp(output)",
+        "output": f"log(pt_gen/pt): corrected pt and mass = {corrected} ones * exp(output)",
         "sigma": "half of the 16-84 % width of log(pt_gen/pt): relative resolution of the corrected pt",
         "settings": model.settings.model_dump(mode="json"),
     }  # fmt: skip

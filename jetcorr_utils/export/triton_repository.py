@@ -42,6 +42,7 @@ LOCAL_CONFIG = "local"
 NOTES = (
     "format", "features", "points", "particle_features", "jet_features", "units", "candidates", "training_range",
     "factor_range", "training_summary", "selection", "split", "study", "checkpoint",
+    "target", "neutrinos",
 )  # fmt: skip
 """What of a model's metadata stands in its configuration, where clients of a server find it."""
 MAX_QUEUE = 1024

@@ -42,6 +42,8 @@ _STRUCTURES: dict[str, TypeAdapter[Any]] = {
     "split": TypeAdapter(SplitSettings),
 }
 """Notes that are JSON, where a model has them."""
+_CHOICES = {"candidates": ("jet", "window"), "target": ("corrected", "raw"), "neutrinos": ("without", "with")}
+"""Notes that have one of two values, the first where a model does not say."""
 
 
 def column_notes(features: Features) -> dict[str, Any]:
@@ -90,8 +92,9 @@ def check_notes(metadata: Mapping[str, str], model: str, *, complete: bool) -> N
             raise InputError(
                 f"{model}: says {name} {theirs or 'nothing'}, where this version of jetcorr gives it {json.dumps(ours)}"
             )
-    if metadata.get("candidates", "jet") not in ("jet", "window"):
-        raise InputError(f"{model}: takes candidates {metadata['candidates']!r}; there are jet, window")
+    for name, (default, other) in _CHOICES.items():
+        if metadata.get(name, default) not in (default, other):
+            raise InputError(f"{model}: takes {name} {metadata[name]!r}; there are {default}, {other}")
     for name, structure in _STRUCTURES.items():
         if name in metadata:
             value = _structure(name, metadata[name], structure, model)

@@ -9,6 +9,7 @@ from typing import Any
 from ..addresses import refuse_secrets
 from ..data.ranges import unnoted
 from ..errors import InputError
+from ..files import NO_NAME, at_home
 from ..processes import in_worker
 from .onnx_predictor import OnnxPredictor
 from .predictor import Predictor
@@ -57,7 +58,9 @@ def _open(model: str | Path, threads: int | None, shared_memory: MemoryChoice) -
     text = str(model)
     if "://" in text:
         return _open_url(text, shared_memory)
-    path = Path(model)
+    if not text:  # which would be the current folder
+        raise InputError(f"model: {NO_NAME}")
+    path = at_home(model)
     if path.is_file():
         predictor = OnnxPredictor(path, threads=threads)
         return {predictor.name: predictor}

@@ -4,12 +4,13 @@ Readers, cache, network inputs, ranges, drift, the attention figure and the simu
 its name; nothing is found by its position. Names and types are those of CERN Open Data record 12100
 (cms-opendata-analyses/JetNtupleProducerTool). What a network is given is raw, in physical units (GeV, radians): a
 column's features are computed inside the model, so that a served model takes what a detector measures. The azimuth of a
-jet is not among its inputs: a detector of a collider looks the same from all sides.
+jet is in no group: a detector of a collider looks the same from all sides.
 
-A study chooses its inputs by groups of columns (``features: [kinematics, class, pileup]``) or by the name of a set of
-groups (``open``). One column more is one call from an extension of the study::
+A study chooses its inputs by groups of columns (``features: [kinematics, class, pileup]``), by columns (``[PF_pT,
+PF_dEta, jetPt, jetEta]``), or by the name of a set of both (``open``). One column more is one call from an extension of
+the study::
 
-    add_column("particle", Column("PF_dz", group="tracks", title="distance to the vertex", unit="cm"))
+    add_column("particle", Column("PF_trkChi2", group="tracks", title="fit of the track"))
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from .ragged import owners
 from .regressions import REGRESSIONS
 
 __all__ = [
-    "ANY", "BRANCHES", "FEATURE_SETS", "GENERATOR", "JETS", "PARTICLES", "POINTS", "TREE",
-    "Candidates", "Column", "Features", "Fill", "add_column", "core", "features_of", "groups", "groups_of", "inputs",
-    "jet_columns", "log", "log1p", "necessary", "particle_columns", "together",
+    "ANY", "BRANCHES", "FEATURE_SETS", "GENERATOR", "JETS", "OF_VERTICES", "PARTICLES", "POINTS", "TREE", "VERTICES",
+    "WITH_NEUTRINOS", "Candidates", "Column", "Features", "Fill", "add_column", "candidates_of", "core", "features_of",
+    "groups", "groups_of", "inputs", "jet_columns", "log", "log1p", "necessary", "particle_columns", "together",
+    "with_vertices",
 ]  # fmt: skip
 
 Features = str | tuple[str, ...]
-"""What a network is given: the name of a set or a group of columns, or several of them."""
+"""What a network is given: the name of a set, of a group of columns or of a column, or several of them."""
 Candidates = Literal["jet", "window"]
 """Which candidates a jet is given: those clustered in it (PF_fromAK4Jet), or all that are stored."""
 Values = Mapping[str, Any]
@@ -47,16 +49,34 @@ TREE = "AK4jets/jetTree"
 POINTS = ("PF_dEta", "PF_dPhi")
 """Where a particle lies relative to the jet axis; these span the space of the neighbour search."""
 
-OPEN = ("kinematics", "class", "vertex", "clustering", "pileup", "quark_gluon")
-FEATURE_SETS: dict[str, tuple[str, ...]] = {"open": OPEN, "rich": (*OPEN, "calorimeter")}
-"""Names of lists of groups: what the open data has, and with the calorimeter fractions. Columns stand in this order."""
+GROUPS = ("kinematics", "class", "vertex", "clustering", "pileup", "quark_gluon", "calorimeter", "impact", "puppi",
+          "charge", "secondary_vertices")  # fmt: skip
+"""Groups of the package, whose columns stand in this order."""
+STORED = "stored_100"
+"""Among features: a cloud has the first 100 stored candidates, whether they were clustered into the jet or not."""
 
-_ALWAYS = {"kinematics": "all others are relative to", "class": "figures and the drift check tell particles apart by"}
+_JET_AXIS = ("PF_pT", "PF_dEta", "PF_dPhi", "jetPt", "jetEta")
+FEATURE_SETS: dict[str, tuple[str, ...]] = {
+    "open": GROUPS[:6],
+    "rich": GROUPS[:7],
+    "paper": (STORED, *_JET_AXIS, "PF_dTheta", "PF_dR",
+              "jetPhi", "jetMass", "jetArea", "QG_ptD", "QG_axis2", "QG_mult"),
+    "thesis": (*_JET_AXIS, "charge", "PF_vertex", "jetPhi"),
+}  # fmt: skip
+"""Names of lists of groups and columns: what the open data has; with the calorimeter fractions; what the networks of
+arXiv:2308.12724 were given (github.com/deinal/jec-inference); and those of the thesis before it
+(github.com/deinal/jec-gnn): charged and neutral candidates and secondary vertices."""
+
+_MOST_STORED = 100
 
 ANY = (-3.4e38, 3.4e38)
 """The limits of a column of which every finite value is possible."""
 _ENERGY = (-0.1, 14_000.0)  # GeV: no jet has more than the collisions of the LHC; a mass may be rounded to below 0
 _ANGLE, _SHARE, _DENSITY = (-10.0, 10.0), (-0.1, 10.0), (-0.1, 1_000.0)
+_FLAG = (-0.1, 1.1)
+_DISTANCE = (-10_000.0, 10_000.0)  # cm
+_MICROMETRES = 1e4  # in a cm
+_HIGH_PURITY = 4  # the bit of CMS's track quality
 _TINY = 1e-3  # where logarithms stop: 1 MeV for pt and mass, 0.001 for fractions and widths
 
 
@@ -181,12 +201,32 @@ _OF_THE_VERTEX = Fill(
     lambda c: {"PF_fromPV": c["PF_id"] * 0 + 3}, ("PF_id",),
 )  # fmt: skip
 
+_POLAR = Fill(
+    "from PF_dEta and PF_dPhi",
+    lambda c: {"PF_dR": np.hypot(c["PF_dEta"], c["PF_dPhi"]), "PF_dTheta": np.arctan2(c["PF_dPhi"], c["PF_dEta"])},
+    ("PF_dEta", "PF_dPhi"),
+)
+
+
+def _charged(columns: Values) -> Values:
+    kind = abs(columns["PF_id"])
+    return {"PF_charged": (kind == 211) | (kind == 11) | (kind == 13)}
+
+
+_CHARGED = Fill("from PF_id", _charged, ("PF_id",))
+_NO_VERTEX = Fill(
+    "0 for candidates", lambda c: dict.fromkeys(("PF_vertex", "PF_vertexSig", "PF_vertexTracks"), c["PF_pT"] * 0),
+    ("PF_pT",),
+)  # fmt: skip
+
+_MADE = (_CHARGED, _NO_VERTEX)  # never written
+
 _PARTICLES = (
     Column("PF_pT", group="kinematics", title="pt", unit="GeV", necessary=True, limits=_ENERGY,
            features={"log_pt": lambda c: log(c["PF_pT"]),
                      "log_pt_over_jet": lambda c: log(c["PF_pT"]) - log(c["jetPt"])}),
-    Column("PF_dR"),
-    Column("PF_dTheta"),
+    Column("PF_dR", title="distance to the jet axis", fill=_POLAR, limits=_ANGLE, drift=False),
+    Column("PF_dTheta", title="angle around the jet axis", fill=_POLAR, limits=_ANGLE, drift=False),
     Column("PF_dPhi", group="kinematics", necessary=True, limits=_ANGLE, features={}),
     Column("PF_dEta", group="kinematics", title="Δη, Δϕ to the jet axis", necessary=True, limits=_ANGLE,
            features={**_as_it_is("d_eta", "PF_dEta"), **_as_it_is("d_phi", "PF_dPhi"), "d_r": _position,
@@ -206,6 +246,27 @@ _PARTICLES = (
            features={"calo_fraction": lambda c: log1p(c["PF_caloFraction"])}),
     Column("PF_hcalFraction", group="calorimeter", title="hadronic share", limits=_DENSITY,
            features={"hcal_fraction": lambda c: log1p(c["PF_hcalFraction"])}),
+    # -1 without a track, or for a soft one of which CMS stores no more than the momentum
+    Column("PF_d0", group="impact", title="distance to the vertex", unit="cm", sources=_nano("d0"), limits=_DISTANCE,
+           symmetric=True, features={"log_d0": lambda c: log1p(_MICROMETRES * c["PF_d0"].abs())}),
+    Column("PF_d0Err", group="impact", title="its error", unit="cm", sources=_nano("d0Err"), limits=_DISTANCE,
+           features={"log_d0_error": lambda c: log1p(_MICROMETRES * c["PF_d0Err"])}),
+    Column("PF_dz", group="impact", title="distance along the beam", unit="cm", sources=_nano("dz"), limits=_DISTANCE,
+           symmetric=True, features={"log_dz": lambda c: log1p(_MICROMETRES * c["PF_dz"].abs())}),
+    Column("PF_dzErr", group="impact", title="its error, along the beam", unit="cm", sources=_nano("dzErr"),
+           limits=_DISTANCE, features={"log_dz_error": lambda c: log1p(_MICROMETRES * c["PF_dzErr"])}),
+    Column("PF_trkQuality", "int32", group="impact", title="quality of the track", sources=_nano("trkQuality"),
+           features={}, flags={"high_purity": lambda c: c["PF_trkQuality"] >= _HIGH_PURITY}),
+    Column("PF_charged", "int32", group="charge", title="charged", fill=_CHARGED, limits=_FLAG, drift=False,
+           features={}, flags={"charged": lambda c: c["PF_charged"] > 0}),
+    # Of the further points of a cloud that are vertices, see `data.features.points_of`; 0 for candidates
+    Column("PF_vertex", "int32", group="secondary_vertices", title="secondary vertex", fill=_NO_VERTEX, limits=_FLAG,
+           drift=False, features={}, flags={"secondary_vertex": lambda c: c["PF_vertex"] > 0}),
+    Column("PF_vertexSig", group="secondary_vertices", title="distance of the vertex / error", fill=_NO_VERTEX,
+           limits=_DISTANCE, features={"log_vertex_significance": lambda c: log1p(c["PF_vertexSig"])}),
+    Column("PF_vertexTracks", "int32", group="secondary_vertices", title="tracks of the vertex", fill=_NO_VERTEX,
+           limits=_DENSITY, features={"log_vertex_tracks": lambda c: log1p(c["PF_vertexTracks"])}),
+    Column("PF_puppiWeight", group="puppi", title="PUPPI weight", sources=_nano("puppiWeight"), limits=_SHARE),
 )  # fmt: skip
 PARTICLES = {column.name: column for column in _PARTICLES}
 """Columns of a particle. The two of its position are one input, whose features stand with ``PF_dEta``."""
@@ -294,21 +355,35 @@ JETS = {column.name: column for column in _JETS}
 GENERATOR = ("genJetPt", "genJetEta", "genJetPhi", "genJetMass", "hadronFlav", "partonFlav")
 """What only a simulation knows."""
 
+OF_VERTICES = "PF_vertex"
+"""What columns of a particle begin with that are of secondary vertices, among the points of a cloud."""
+VERTICES = {
+    **dict.fromkeys((f"SV_{name}" for name in ("pt", "eta", "phi", "mass", "dlenSig")), "float32"),
+    "SV_ntracks": "int32",
+}  # fmt: skip
+"""Branches of the secondary vertices in a jet, as CMS's NanoAOD names them: GeV, distance over its error, tracks."""
+
 BRANCHES = {
     **{column.name: column.dtype for column in _JETS},
-    **{column.name: f"var * {column.dtype}" for column in _PARTICLES},
+    **{column.name: f"var * {column.dtype}" for column in _PARTICLES if column.fill not in _MADE},
     # the particles of the generator jet, which only `physics.limits` reads
+    **{name: f"var * {dtype}" for name, dtype in VERTICES.items()},
     **{f"genJetPF_{name}": f"var * {'int32' if name == 'id' else 'float32'}"
        for name in ("pT", "dR", "dTheta", "mass", "id")},
 }  # fmt: skip
-"""The branches of a JetNTuple and their types, arrays counted by nPF and nGenJetPF: what the simulation writes.
-PF_caloFraction and PF_hcalFraction are not in the open data; CMS stores them in MiniAOD."""
+"""The branches of a JetNTuple and their types, arrays counted by nPF, nSV and nGenJetPF: what the simulation writes.
+PF_caloFraction and PF_hcalFraction are not in the open data; CMS stores them in MiniAOD. Nor are those from PF_d0 on,
+whose names are those of NanoAOD (PFCands_d0), and secondary vertices."""
 
 JETS |= {
     name: Column(name, sources=_nano(f"Jet_{name}"))
     for name in (*(name for known in REGRESSIONS.values() for name in known.columns), "chEmEF", "muEF")
 }
 """Columns of NanoAOD alone: CMS's own regressions, and the shares of electrons and muons."""
+
+WITH_NEUTRINOS = "genJetNuPt"
+"""The pt of the generator jet with the neutrinos in it, which those of NanoAOD and of JetNTuple are without."""
+JETS[WITH_NEUTRINOS] = Column(WITH_NEUTRINOS, unit="GeV", limits=_ENERGY)
 
 _TABLES = {"particle": PARTICLES, "jet": JETS}
 
@@ -322,7 +397,7 @@ def add_column(of: Literal["particle", "jet"], column: Column) -> None:
         If there is one of this name, or one with a feature of the same name, or if its group is one of the package,
         whose models would get another input by it.
     """
-    if column.group in FEATURE_SETS["rich"]:
+    if column.group in GROUPS:
         raise InputError(f"column {column.name}: the group {column.group} is that of trained models; name one of yours")
     if column.name in PARTICLES or column.name in JETS:
         raise InputError(f"column {column.name}: there is one of this name; choose another")
@@ -347,39 +422,68 @@ def core() -> list[str]:
 def groups() -> tuple[str, ...]:
     """All groups of columns there are."""
     named = [column.group for table in _TABLES.values() for column in table.values() if column.group]
-    return tuple(dict.fromkeys([*FEATURE_SETS["rich"], *named]))
+    return tuple(dict.fromkeys([*GROUPS, *named]))
+
+
+def _chosen(features: Features) -> list[str]:
+    """The groups, columns and `STORED` that features name, sets replaced by what they hold."""
+    names = (features,) if isinstance(features, str) else features
+    return [entry for name in names for entry in FEATURE_SETS.get(name, (name,))]
 
 
 def groups_of(features: Features) -> list[str]:
-    """The groups of columns that a study's `features` stand for, in the order of their columns.
+    """The groups that a study's `features` stand for, and the columns besides, in the order of their columns.
 
     Raises
     ------
     InputError
-        If there is no such set or group, or if those that everything needs are not among them.
+        If there is no such set, group or column, or if what a network needs in any case is not among them.
     """
-    known = groups()
-    names = (features,) if isinstance(features, str) else features
-    chosen = [group for name in names for group in FEATURE_SETS.get(name, (name,))]
-    if unknown := [group for group in chosen if group not in known]:
-        there = f"there are the sets {', '.join(FEATURE_SETS)} and the groups {', '.join(known)}"
+    chosen, known = _chosen(features), groups()
+    columns = {name: column.group for table in _TABLES.values() for name, column in table.items()}
+    if unknown := [name for name in chosen if name not in known and name not in columns and name != STORED]:
+        there = f"there are the sets {', '.join(FEATURE_SETS)}, the groups {', '.join(known)}, and columns by name"
         raise InputError(f"features {unknown[0]!r}: {there}")
-    for name, why in _ALWAYS.items():
-        if name not in chosen:
-            raise InputError(f"features: {name} is missing, which {why}; add it")
-    return [group for group in known if group in chosen]
+    if missing := [name for name in _JET_AXIS if name not in chosen and columns[name] not in chosen]:
+        raise InputError(
+            f"features: {missing[0]} is missing, which all others are relative to; add it, or the group kinematics"
+        )
+    alone = [name for name, group in columns.items() if name in chosen and group not in chosen]
+    return [*(group for group in known if group in chosen), *alone]
+
+
+def candidates_of(features: Features, default: Candidates) -> tuple[Candidates, int | None]:
+    """Which candidates a cloud of these features has, and how many at most: the study's, unless features name some."""
+    return ("window", _MOST_STORED) if STORED in _chosen(features) else (default, None)
+
+
+def with_vertices(features: Features) -> bool:
+    """Whether secondary vertices are points of a cloud beside the candidates."""
+    return any(name.startswith(OF_VERTICES) for name in particle_columns(features))
 
 
 def together(several: Iterable[Features]) -> Features:
-    """Features with the columns of all of several, by the name of the set where they are one."""
-    chosen = {group for features in several for group in groups_of(features)}
-    names = [name for name, content in FEATURE_SETS.items() if set(content) == chosen]
-    return names[0] if names else tuple(group for group in groups() if group in chosen)
+    """Features with the columns of all of several, by the name of the set where they are one.
+
+    Raises
+    ------
+    InputError
+        If they are of other candidates, so that no cloud has all of them.
+    """
+    several = list(several)
+    if len({candidates_of(features, "jet") for features in several}) > 1:
+        raise InputError(
+            f"features: models with and without {STORED} see other particles; give each a study of its own"
+        )
+    chosen = tuple(entry for features in several for entry in _chosen(features))
+    content = groups_of(chosen), candidates_of(chosen, "jet")
+    names = [name for name in FEATURE_SETS if (groups_of(name), candidates_of(name, "jet")) == content]
+    return names[0] if names else tuple(name for name in (STORED, *content[0]) if name in chosen)
 
 
 def inputs(table: Mapping[str, Column], features: Features) -> list[Column]:
     """The columns of a table that features stand for, group after group, as a network sees what becomes of them."""
-    return [column for group in groups_of(features) for column in table.values() if column.group == group]
+    return [column for name in groups_of(features) for column in table.values() if name in (column.group, column.name)]
 
 
 def particle_columns(features: Features) -> tuple[str, ...]:
@@ -399,5 +503,5 @@ def features_of(metadata: Mapping[str, str]) -> Features:
         return noted
     try:
         return tuple(map(str, json.loads(noted)))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"features {noted!r} cannot be read") from None

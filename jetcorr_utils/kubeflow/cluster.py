@@ -25,7 +25,9 @@ from kubernetes import client, config, watch
 from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError
 
+from ..config import ClusterSettings
 from ..errors import ClusterError, InputError, JetcorrError
+from ..files import parse_json
 from .pipeline_parameters import IMAGE
 from .releases import has_kind
 from .states import KINDS, progress
@@ -40,7 +42,7 @@ SPEC = "jetcorr/spec"  # a hash of what was asked for, by which a resource that 
 POLL = 5.0  # seconds between two looks at the pods of a resource
 SIDECARS = {"istio-proxy", "wait"}
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-PATIENCE = 120.0  # seconds to go on asking an API server that does not answer
+ABSENCE = 5.0  # seconds without an answer of the API server, after which that is said
 REQUEST_TIMEOUT = (5.0, 30.0)  # seconds to connect, and to wait for an answer
 
 
@@ -64,13 +66,17 @@ class OwnPod:
 
 @dataclass(frozen=True)
 class Connection:
-    """A cluster's API, and the namespace to work in; `pod` is None outside of the cluster."""
+    """A cluster's API, and the namespace to work in; `pod` is None outside of the cluster.
+
+    `patience` is how long to go on asking an API server that does not answer, in seconds.
+    """
 
     custom: client.CustomObjectsApi
     core: client.CoreV1Api
     host: str
     namespace: str
     pod: OwnPod | None = None
+    patience: float = ClusterSettings().patience
 
     def read(self, path: str) -> tuple[dict[str, Any] | None, int]:
         """What the API server has at an address, and the status of its answer; None where it has or shows nothing."""
@@ -133,8 +139,10 @@ class Connection:
         return ClusterError(f"the cluster could not {verb} {what}: {error.status} {message}")
 
 
-def connect(namespace: str | None = None) -> Connection:
+def connect(namespace: str | None = None, patience: float = ClusterSettings().patience) -> Connection:
     """The cluster that this pod is part of, or else that of the kubeconfig; credentials as these give them.
+
+    What is made there waits for an API server that is away, `patience` seconds.
 
     Raises
     ------
@@ -157,7 +165,7 @@ def connect(namespace: str | None = None) -> Connection:
             ) from None
     api = client.ApiClient(settings)
     custom, core = client.CustomObjectsApi(api), client.CoreV1Api(api)
-    return Connection(custom, core, settings.host, namespace or own, _own_pod(core, own))
+    return Connection(custom, core, settings.host, namespace or own, _own_pod(core, own), patience)
 
 
 def _own_pod(core: client.CoreV1Api, namespace: str) -> OwnPod | None:
@@ -187,7 +195,7 @@ def _items(call: Callable[..., Any], namespace: str, **options: Any) -> list[dic
     """The items of a list as plain dictionaries; none where this account may not look or the server is away."""
     try:
         answer = call(namespace, _preload_content=False, _request_timeout=REQUEST_TIMEOUT, **options)
-        items: list[dict[str, Any]] = json.loads(answer.data)["items"]
+        items: list[dict[str, Any]] = parse_json(answer.data)["items"]
     except (client.ApiException, HTTPError, ValueError):
         return []
     return items
@@ -308,11 +316,13 @@ class Resource:
             return False
         try:
             # Before the cluster removes it with the pod that made it
-            self.connection.custom.patch_namespaced_custom_object(
-                *self._place, self.name, {"metadata": {"ownerReferences": ours.get("ownerReferences")}},
-                field_manager="jetcorr", _request_timeout=REQUEST_TIMEOUT,
+            self._patiently(
+                lambda: self.connection.custom.patch_namespaced_custom_object(
+                    *self._place, self.name, {"metadata": {"ownerReferences": ours.get("ownerReferences")}},
+                    field_manager="jetcorr", _request_timeout=REQUEST_TIMEOUT,
+                )
             )  # fmt: skip
-        except (client.ApiException, HTTPError):
+        except client.ApiException:
             return False
         return True
 
@@ -367,8 +377,8 @@ class Resource:
             time.sleep(0.5)
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """Call until the API server answers."""
-        deadline, pause = time.monotonic() + PATIENCE, 0.2
+        """Call until the API server answers; say in a line that it is away."""
+        start, pause, said = time.monotonic(), 0.2, False
         while True:
             try:
                 return call()
@@ -376,8 +386,13 @@ class Resource:
                 lost = isinstance(error, HTTPError) or error.status in (429, 500, 502, 503, 504)
                 if not lost:
                     raise
-                if time.monotonic() + pause > deadline:
+                away, patience = time.monotonic() - start, self.connection.patience
+                if away + pause > patience:
                     raise self.connection.explain(error, "reach", self.kind.plural) from None
+                if away >= ABSENCE and not said:
+                    said = True
+                    line = f"{self}: the cluster's API server does not answer; waiting for it, {patience:g} s at most"
+                    tqdm.write(f"{line} (cluster.patience)")
             time.sleep(pause)
             pause = min(2 * pause, 10.0)
 
@@ -441,7 +456,7 @@ def _message(error: client.ApiException) -> str:
 
 def _body(error: client.ApiException) -> dict[str, Any]:
     try:
-        body = json.loads(error.body)
+        body = parse_json(error.body)
     except (TypeError, ValueError):
         return {}
     return body if isinstance(body, dict) else {}

@@ -73,8 +73,14 @@ def run_command(
 @click.option("--data-dir", default=DEFAULTS["data_dir"], help="Folder on the cluster's volume.")
 @BACKEND
 @click.option("--host", help="Address of Kubeflow Pipelines; not needed in a notebook server of the cluster.")
-@click.option("--existing-token", help="Token for it; default: that of the pod's service account, if there is one.")
-@click.option("--cookies", help="Cookies for it, as a browser that is logged in has them.")
+@click.option(
+    "--existing-token", envvar="JETCORR_KFP_TOKEN", show_envvar=True,
+    help="Token for it; default: that of the pod's service account, if there is one.",
+)  # fmt: skip
+@click.option(
+    "--cookies", envvar="JETCORR_KFP_COOKIES", show_envvar=True,
+    help="Cookies for it, as a browser that is logged in has them.",
+)  # fmt: skip
 @click.option("--image", help="Image of the steps; default: that of the notebook server, else as compiled.")
 @KUBEFLOW
 @click.option("--namespace", help="The user's namespace.")

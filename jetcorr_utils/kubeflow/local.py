@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from ..config import load_study
+from ..config import load_study, study_path
 from ..data.locations import anchored
 from ..errors import JetcorrError
 from ..files import Lock, scratch_folder, write_text
@@ -58,7 +58,8 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     from kfp import components, local
 
     run_dir = str(Path(run_dir).absolute())
-    study = str(Path(study).resolve()) if Path(study).is_file() else study  # the steps have folders of their own
+    if study_path(study) == Path(study):
+        study = str(Path(study).resolve())  # the steps have folders of their own
     check_parameters(study, run_dir, data_dir, backend)
     settings, run, artefacts = load_study(study), RunFolder(run_dir), Path(f"{run_dir}.pipeline")
     if (data := anchored(settings.data)) != settings.data:  # steps have folders of their own

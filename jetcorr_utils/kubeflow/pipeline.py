@@ -1,8 +1,8 @@
 """From the notebook pipelines/jetcorr_pipeline.ipynb to the compiled Kubeflow pipeline, by Kale.
 
 The notebook has a step for each entry of the table of notebooks. Kale turns the tagged notebook into Python code for
-the Kubeflow Pipelines SDK. Before that is compiled, five things are changed in it, each of which must be found exactly
-as often as there are steps, so that a new version of Kale cannot slip through:
+the Kubeflow Pipelines SDK. Before that is compiled, six things are changed in it, each of which must be found exactly
+as often as it is meant to be, so that a new version of Kale cannot slip through:
 
 - The steps install nothing. Kale's install packages from a public index whenever they start; our image has the locked
   environment already, so the steps work behind a firewall and no index's address stands in the compiled file.
@@ -13,6 +13,7 @@ as often as there are steps, so that a new version of Kale cannot slip through:
 - Each step asks for memory and processors, is tried again if its pod is lost, and gets the S3 secret if there is one;
   of all this Kale renders GPU limits only.
 - Steps run as the image's user, 1000 in group 100, as all other pods that write to the volume; Kale's run as 65534:0.
+- The step that exports has the model repository as an artefact `system.Model`, which Kale has no way to make.
 
 The compiled file is for the newest Pipelines. `adapt_pipeline` leaves out what an older one refuses.
 """
@@ -39,6 +40,7 @@ __all__ = ["NOTEBOOK", "PIPELINE", "adapt_pipeline", "check_image", "compile_pip
 
 NOTEBOOK = project_root() / "pipelines" / "jetcorr_pipeline.ipynb"
 PIPELINE = project_root() / "pipelines" / "jetcorr.pipeline.yaml"
+EXPORT = "04"  # the notebook that writes the models
 USER, GROUP = 1000, 100  # of the image, see manifests.Cluster
 S3_SECRET = "jetcorr-s3"
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
@@ -161,7 +163,7 @@ def with_steps(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _adapt(code: str, steps: list[str], gpus: int) -> str:
-    """Kale's code with the five changes that the module's docstring explains."""
+    """Kale's code with the six changes that the module's docstring explains."""
     code = _replace(
         code, r"packages_to_install=\[[^\]]*\],\s*pip_index_urls=\[[^\]]*\],\s*pip_trusted_hosts=\[[^\]]*\]",
         "install_kfp_package=False", len(steps),
@@ -170,6 +172,7 @@ def _adapt(code: str, steps: list[str], gpus: int) -> str:
     user = rf"run_as_user={USER}, run_as_group={GROUP},"
     code = _replace(code, r"run_as_user=65534,\s*run_as_group=0,", user, len(steps))
     code = _hand_on_json(code, len(steps))
+    code = _keep_models(code, steps)
     for step in steps:
         code = _replace(code, rf"^    {step}_task\.set_display_name\(.*\)$", rf"\g<0>\n{_requests(step, gpus)}", 1)
     return code
@@ -200,6 +203,16 @@ def _hand_on_json(code: str, steps: int) -> str:
     ):
         code = _replace(code, pattern, new, times)
     return code
+
+
+def _keep_models(code: str, steps: list[str]) -> str:
+    """Kale's code with the exported models as an artefact of the step that exports them."""
+    step = NOTEBOOKS[EXPORT].title
+    times = steps.count(step)
+    code = _replace(code, rf"^def {step}_step\(", r"\g<0>models: Output[Model], ", times)
+    end = rf'^    with open\({step}_html_report\.path, "w"\) as f:\n.*\n'
+    keep = "    from jetcorr_utils.kubeflow.registry import keep_models\n    keep_models(run_dir, models)\n"
+    return _replace(code, end, rf"\g<0>{keep}", times)
 
 
 def _requests(step: str, gpus: int) -> str:

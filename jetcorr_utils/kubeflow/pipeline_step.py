@@ -10,6 +10,7 @@ import html
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,18 @@ from ..config import load_study
 from ..data import load_clouds
 from ..errors import InputError
 from ..files import Lock, read_json
-from ..metrics import gains_in
 from ..notebooks import NOTEBOOKS
 from ..report import page, write_report
 from ..run import RunFolder
 from .pipeline_parameters import check_parameters
+from .registry import figures_of, register_models
 from .sharing import share_with_group
 
 __all__ = ["CALLER", "headline", "run_step"]
 
 CALLER = "JETCORR_PIPELINE_CALLER"
 """Where a pipeline runs on one machine: the lock that the process which started the steps holds as long as it lives."""
+GRACE = 10.0  # seconds that a step has to end when that is gone
 
 
 def run_step(
@@ -42,7 +44,8 @@ def run_step(
 ) -> dict[str, Any]:
     """Execute one numbered notebook in the run's folder, unless it is up to date there.
 
-    The executed notebook is shown in the step's HTML artefact; by the last step, the report of all of them.
+    The executed notebook is shown in the step's HTML artefact; by the last step, the report of all of them. It also
+    registers the models, where the study names a registry.
 
     Parameters
     ----------
@@ -77,6 +80,8 @@ def run_step(
         _prepare_data(study, parameters)
     if number == max(NOTEBOOKS):
         _show(write_report(run, Path(study).stem).read_text(encoding="utf-8"))
+        for model in register_models(load_study(study, parameters), run):
+            print(f"registered: {model}", flush=True)
     else:
         _show(page(run.notebooks / NOTEBOOKS[number].path.name))
     recorded = run.path / "metrics" / f"{number}.json"
@@ -112,6 +117,8 @@ def _end_with_caller() -> None:
             lock.acquire(remark=False)
             if not lock.real:
                 return  # no locks here: nothing can be told from it
+        os.kill(os.getpid(), signal.SIGTERM)  # a notebook on its way is interrupted, and removes what it has elsewhere
+        time.sleep(GRACE)
         os.kill(os.getpid(), signal.SIGKILL)
 
     if CALLER in os.environ:
@@ -124,11 +131,9 @@ def headline(last: dict[str, Any]) -> tuple[float, float, float, int]:
     Of the model that gains most in resolution above 30 GeV and abs(eta) < 2.5: resolution gain, flavour gain, mean
     absolute error, and the number of test jets.
     """
-    metrics = read_json(RunFolder(last["run_dir"]).metrics)
-    models = [part for part in metrics.values() if gains_in(part)]
-    best = max(models, key=lambda model: model["resolution_gain"]["0-2.5"]["30-inf"]["value"] or 0.0)
-    gains = [best[name]["0-2.5"]["30-inf"]["value"] for name in ("resolution_gain", "flavour_gain")]
-    return float(gains[0] or 0.0), float(gains[1] or 0.0), float(best["mae"]), int(best["jets"])
+    found = [figures_of(part) for part in read_json(RunFolder(last["run_dir"]).metrics).values()]
+    best = max(filter(None, found), key=lambda figures: figures["resolution_gain"])
+    return best["resolution_gain"], best["flavour_gain"], best["mae"], int(best["jets"])
 
 
 def _show(html_page: str) -> None:

@@ -45,7 +45,7 @@ class StudyOnCluster:
                 "the pods run the code of the image, where %s and %d more files are not as they are here: build the "
                 "image again, or undo the change", edited[0], len(edited) - 1,
             )  # fmt: skip
-        self.connection: Connection = connect(study.cluster.namespace)
+        self.connection: Connection = connect(study.cluster.namespace, study.cluster.patience)
         self.connection.require_volume(study.cluster.volume)
         pod, given = self.connection.pod, study.cluster
         self.cluster = Cluster.of(

@@ -7,9 +7,13 @@ of its distribution. `architectures.ARCHITECTURES` is the table of them.
 from __future__ import annotations
 
 from ..architectures import ARCHITECTURES, Architecture, NetworkSettings, add_architecture
-from .cloud_network import CloudNetwork, correction
-from .particle_flow import ParticleFlowNetwork
-from .particlenet import ParticleNet
+from .compiler_folder import have_own_folder
+
+have_own_folder()
+
+from .cloud_network import CloudNetwork, correction  # noqa: E402
+from .particle_flow import ParticleFlowNetwork  # noqa: E402
+from .particlenet import ParticleNet  # noqa: E402
 
 __all__ = [
     "Architecture", "CloudNetwork", "NetworkSettings", "ParticleFlowNetwork", "ParticleNet", "add_architecture",

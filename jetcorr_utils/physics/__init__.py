@@ -2,10 +2,11 @@
 
 Numbers: `predictions` (reading), `statistics` (bootstrap), `measurement` (metrics.json), `profiles` (against any
 variable), `gains_table` (beside the `published` figures), `closure` (residual correction) and `closure_checks`,
-`limits` (trees and oracles), `prior` (other spectra), `seeds`, `model_groups` (several trainings), `cms` (our
-simulation beside CMS's, drawn by `cms_plots`), `variations` (other simulations), `requested_parts` (what a study asks
-for beyond). Figures of the data: `explore`, `explore_particles`, `browse`; of a training: `learning`, `attention`; of
-the corrected jets: `response_plots`, `flavour_plots`, `check_plots`, `uncertainty`; of several trainings:
+`fine_bins` (where a jet expert looks) and `findings` (what is seen there, as sentences), `limits` (trees and oracles),
+`prior` (other spectra), `seeds`, `model_groups` (several trainings), `cms` (our simulation beside CMS's, drawn by
+`cms_plots`), `variations` (other simulations), `requested_parts` (what a study asks for beyond). Figures of the data:
+`explore`, `explore_particles`, `browse`; of a training: `learning`, `attention`; of the corrected jets:
+`response_plots`, `flavour_plots`, `check_plots`, `fine_plots`, `uncertainty`; of several trainings:
 `study_plots`. Each ``plot_…`` function returns a figure, and `save_figure` writes it.
 
 The response histograms filled by coffea are in `jetcorr_utils.physics.response`, not imported here because coffea takes
@@ -38,6 +39,38 @@ from .explore_particles import (
     plot_particle_cloud,
     plot_particle_multiplicities,
 )
+from .findings import (
+    say_calibration,
+    say_closure_map,
+    say_dependence,
+    say_dijets,
+    say_eta,
+    say_factor,
+    say_flavours,
+    say_terms,
+    terms_table,
+)
+from .fine_bins import (
+    closure_map,
+    dependence,
+    dijets,
+    eta_profile,
+    factor_profile,
+    flavour_profiles,
+    resolution_profiles,
+    resolution_terms,
+    sigma_calibration,
+)
+from .fine_plots import (
+    plot_closure_map,
+    plot_dependence,
+    plot_dijet_mass,
+    plot_factor,
+    plot_fine_eta,
+    plot_flavour_profiles,
+    plot_resolution_terms,
+    plot_sigma_calibration,
+)
 from .flavour_plots import plot_flavour_difference, plot_flavour_response
 from .gains_table import results_markdown, results_table
 from .learning import compare_parts, overfitting, plot_history, plot_learning_rate, plot_overfitting, plot_prediction
@@ -57,13 +90,15 @@ from .precision import plot_precision_cost, precision_cost
 from .predictions import load_predictions, model_names, predictions_table
 from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
-from .published import PUBLISHED
+from .published import PUBLISHED, published_table
 from .requested_parts import (
     add_closed,
     add_offset_correction,
     add_reference_corrections,
     closed,
     closure_figures,
+    compare_with_file,
+    find_predictions,
     first_corrections,
     further_figures,
     limit_figures,
@@ -104,19 +139,27 @@ __all__ = [
     "class_shares",
     "closed",
     "closure_figures",
+    "closure_map",
     "closure_summary",
     "cms_comparison",
     "cms_summary",
     "cms_table",
     "compare_parts",
+    "compare_with_file",
     "coverage_profile",
     "data_quality",
+    "dependence",
     "derive_closure",
+    "dijets",
     "energy_fractions",
+    "eta_profile",
+    "factor_profile",
+    "find_predictions",
     "first_corrections",
     "first_trainings",
     "flavour_medians",
     "flavour_profile",
+    "flavour_profiles",
     "frontier_weights",
     "further_figures",
     "input_importance",
@@ -130,6 +173,7 @@ __all__ = [
     "model_names",
     "overfitting",
     "plot_class_dependence",
+    "plot_closure_map",
     "plot_cms_candidates",
     "plot_cms_flavour",
     "plot_cms_resolution",
@@ -137,9 +181,14 @@ __all__ = [
     "plot_cms_shapes",
     "plot_correlations",
     "plot_coverage",
+    "plot_dependence",
+    "plot_dijet_mass",
     "plot_energy_fractions",
+    "plot_factor",
+    "plot_fine_eta",
     "plot_flavour_difference",
     "plot_flavour_fractions",
+    "plot_flavour_profiles",
     "plot_flavour_response",
     "plot_frontier",
     "plot_gain",
@@ -163,8 +212,10 @@ __all__ = [
     "plot_pull",
     "plot_residual_closure",
     "plot_resolution",
+    "plot_resolution_terms",
     "plot_response_checks",
     "plot_response_distribution",
+    "plot_sigma_calibration",
     "plot_spectrum",
     "plot_substructure",
     "plot_target",
@@ -175,12 +226,25 @@ __all__ = [
     "prior_figures",
     "prior_profile",
     "profile",
+    "published_table",
     "references",
+    "resolution_profiles",
+    "resolution_terms",
     "results_markdown",
     "results_table",
     "save_closure",
     "save_figure",
+    "say_calibration",
+    "say_closure_map",
+    "say_dependence",
+    "say_dijets",
+    "say_eta",
+    "say_factor",
+    "say_flavours",
+    "say_terms",
     "seed_groups",
+    "sigma_calibration",
+    "terms_table",
     "training_figures",
     "variants",
     "variation_figures",

@@ -53,9 +53,12 @@ def plot_class_dependence(clouds: CloudDataset, prediction: ArrayLike, title: st
         The predicted log(pt_gen/pt), `(B,)`.
     """
     truth, prediction = np.asarray(clouds.target, float), np.asarray(prediction, float)
-    shares = class_shares(clouds)
     figure, axes = subplots(1, len(_SHOWN), figsize=(5.0 * len(_SHOWN), 5.4), sharey=True)
+    shares = class_shares(clouds) if "PF_id" in clouds.columns else {}
     for ax, name in zip(axes, _SHOWN, strict=True):
+        if name not in shares:
+            ax.text(0.5, 0.5, "not an input", transform=ax.transAxes, ha="center", va="center", color="0.4")
+            continue
         for values, label, marker, color in (
             (truth, "Truth", "s", "black"),
             (prediction, "Prediction", "^", COLOURS[1]),

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..jets.flavours import FLAVOURS
 
 __all__ = [
-    "ETA_BINS", "FLAVOURS", "PT_BINS", "PT_EDGES", "PT_EDGES_ABOVE_CUT", "Bin", "flavour_name", "selection_text",
+    "ETA_BINS", "FLAVOURS", "FLAVOUR_GROUPS", "JEC_ETA_EDGES", "PT_BINS", "PT_EDGES", "PT_EDGES_ABOVE_CUT", "Bin",
+    "flavour_name", "selection_text",
 ]  # fmt: skip
 
 
@@ -60,6 +61,16 @@ PT_EDGES = np.geomspace(20.0, 3000.0, 20)
 
 #: those of them above 30 GeV: below, the cut on the reconstructed pt keeps only what fluctuates upwards
 PT_EDGES_ABOVE_CUT = PT_EDGES[PT_EDGES > 30]
+
+#: eta of the towers of CMS's calorimeter within the tracker, in which its jet energy corrections are binned
+JEC_ETA_EDGES = np.array([
+    0, 0.087, 0.174, 0.261, 0.348, 0.435, 0.522, 0.609, 0.696, 0.783, 0.879, 0.957, 1.044, 1.131, 1.218, 1.305, 1.392,
+    1.479, 1.566, 1.653, 1.740, 1.830, 1.930, 2.043, 2.172, 2.322, 2.500,
+])  # fmt: skip
+JEC_ETA_EDGES = np.concatenate([-JEC_ETA_EDGES[:0:-1], JEC_ETA_EDGES])
+
+#: flavours whose jets are like each other
+FLAVOUR_GROUPS = {"uds": ("u", "d", "s"), "c": ("c",), "b": ("b",), "g": ("g",)}
 
 
 def flavour_name(flavour: int) -> str:

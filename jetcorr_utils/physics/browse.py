@@ -10,17 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .explore import flavour_groups
-from .explore_particles import plot_particle_cloud
+from .explore_particles import has_candidates, plot_particle_cloud
 
 __all__ = ["browse_jets"]
 
 
-def browse_jets(jets: ak.Array, width: int = 760) -> ipywidgets.VBox:
+def browse_jets(jets: ak.Array, width: int = 760) -> ipywidgets.Widget:
     """A widget that shows the particle cloud of any jet; end a cell with it.
 
     The slider runs over the jets of the chosen flavour in order of their momentum. In a notebook that is executed in
-    batch the first jet stays to be seen.
+    batch the first jet stays to be seen. Jets without particles have nothing to show.
     """
+    if not has_candidates(jets):
+        return ipywidgets.HTML("no particle-flow candidates in these files")
     groups = {"all flavours": np.ones(len(jets), dtype=bool)} | flavour_groups(jets)
     pt = ak.to_numpy(jets["jetPt"])
     order = {name: _by_pt(pt, mask) for name, mask in groups.items() if mask.any()}

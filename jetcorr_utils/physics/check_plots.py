@@ -13,7 +13,7 @@ from ..config import PhysicsSettings
 from ..style import figure_with_ratio, finish, log_pt_axis, pt_range, styled, subplots
 from .binning import PT_BINS, Bin, selection_text
 from .profiles import profile
-from .response_plots import draw_profile
+from .response_plots import draw_profile, mark_one
 
 __all__ = ["CHECKS", "plot_median_against", "plot_response_checks"]
 
@@ -42,8 +42,7 @@ def plot_median_against(
     table = profile(predictions, corrections, settings, by=by, edges=distinct, pt_bin=pt_bin, eta_bin=eta_bin)
     draw_profile(main, table, "median", corrections)
     draw_profile(lower, table, "resolution", corrections)
-    main.axhspan(0.99, 1.01, color="0.9", zorder=0)
-    main.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    mark_one(main)
     main.set_ylabel("Median response")
     lower.set_ylabel("IQR / median", fontsize=15)
     lower.set_xlabel(label)
@@ -70,8 +69,7 @@ def plot_response_checks(
         edges = _distinct(np.quantile(predictions[name], np.linspace(0.005, 0.995, bins + 1)))
         table = profile(predictions, corrections, settings, by=name, edges=edges, pt_bin=pt_bin)
         draw_profile(ax, table, "median", corrections)
-        ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
-        ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+        mark_one(ax)
         if name == "jetPt":
             log_pt_axis(ax, *pt_range(table), label=label)
         ax.set_xlabel(label)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import correctionlib
 import numpy as np
@@ -20,13 +21,14 @@ from correctionlib import schemav2
 from numpy.typing import NDArray
 
 from ..correct.residual import residual_factors
+from ..correction_files import content_of
 from ..errors import InputError
 from ..files import write_text
 from .binning import PT_EDGES_ABOVE_CUT
 from .measurement import ONE_SIGMA, pull
 from .predictions import corrected_pt, pt_branch
 
-__all__ = ["CLOSED", "apply_closure", "derive_closure", "load_closure", "save_closure"]
+__all__ = ["CLOSED", "apply_closure", "derive_closure", "l2_relative", "load_closure", "save_closure"]
 
 #: what the name of a closed correction ends with
 CLOSED = "_closed"
@@ -98,6 +100,44 @@ def derive_closure(
     return schemav2.CorrectionSet(schema_version=2, description="jetcorr residual closure", corrections=result)
 
 
+def l2_relative(corrections: schemav2.CorrectionSet) -> schemav2.CorrectionSet:
+    """The residual corrections of networks on pt as CMS has such: ``<name>_MC_L2Relative_AK4PF``.
+
+    They depend on ``JetEta``, of either sign, and on ``JetPt``, GeV, which is raw pt × the network's factor. The
+    corrected pt is raw pt × factor × L2Relative (CMS-DP-2024-064 does the same after its ParticleNet).
+    """
+    found = []
+    for closure in corrections.corrections:
+        if closure.name == "standard" or closure.name.endswith("_sigma"):
+            continue
+        data: Any = closure.data  # what `_correction` makes
+        positive = [_of_variable(content, "JetPt") for content in data.content]
+        edges = [-edge for edge in data.edges[:0:-1]] + list(data.edges)
+        found.append(
+            schemav2.Correction(
+                name=f"{closure.name}_MC_L2Relative_AK4PF", version=1,
+                inputs=[
+                    schemav2.Variable(name="JetEta", type="real", description="eta of the jet"),
+                    schemav2.Variable(name="JetPt", type="real", description="raw pt × the network's factor, GeV"),
+                ],
+                output=closure.output,
+                data=schemav2.Binning(
+                    nodetype="binning", input="JetEta", edges=edges, flow="clamp", content=positive[::-1] + positive
+                ),
+            )
+        )  # fmt: skip
+    return schemav2.CorrectionSet(schema_version=2, description="jetcorr L2Relative", corrections=found)
+
+
+def _of_variable(data: schemav2.Binning, name: str) -> schemav2.Binning:
+    """The same function of a variable of another name."""
+    content = [
+        part.model_copy(update={"variables": [name]}) if isinstance(part, schemav2.Formula) else part
+        for part in data.content
+    ]
+    return data.model_copy(update={"input": name, "content": content})
+
+
 def save_closure(corrections: schemav2.CorrectionSet, path: str | Path) -> Path:
     """Write the corrections as correctionlib JSON, complete or not at all."""
     return write_text(path, corrections.model_dump_json(exclude_unset=True, indent=1) + "\n")
@@ -112,7 +152,7 @@ def load_closure(path: str | Path) -> schemav2.CorrectionSet:
         If the file is missing or is no correctionlib JSON.
     """
     try:
-        return schemav2.CorrectionSet.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        return schemav2.CorrectionSet.model_validate_json(content_of(path))
     except (OSError, ValueError) as error:
         raise InputError(f"closure {path}: {' '.join(str(error).split())[:160]}") from None
 

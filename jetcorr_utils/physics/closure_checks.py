@@ -15,7 +15,7 @@ from .statistics import Bootstrap
 
 __all__ = ["closure_summary"]
 
-COLUMNS = ("correction", "jets of", "bins", "largest / %", "error / %", "beyond 1 %", "abs(eta)", "gen pt / GeV")
+COLUMNS = ("correction", "jets of", "bins", "largest [%]", "error [%]", "beyond 1 %", "|η|", "gen pt [GeV]")
 
 
 def closure_summary(
@@ -32,7 +32,7 @@ def closure_summary(
     Returns
     -------
     DataFrame with a row for each correction and for all jets or a flavour (``jets of``): how many ``bins`` there are,
-    the ``largest / %`` deviation of the median response from one with its ``error / %`` and its bin, and how many bins
+    the ``largest [%]`` deviation of the median response from one with its ``error [%]`` and its bin, and how many bins
     lie ``beyond 1 %``.
     """
     settings = settings or PhysicsSettings()

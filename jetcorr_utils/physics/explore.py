@@ -216,14 +216,16 @@ def plot_correlations(jets: ak.Array) -> Figure:
     matched = gen_pt > 0
     shown = [(column.name, column.label) for column in inputs(JETS, groups())]
     columns = {label: ak.to_numpy(jets[name])[matched] for name, label in shown if name in jets.fields}
-    columns[r"abs($\eta$)"] = np.abs(ak.to_numpy(jets["jetEta"])[matched])
+    columns = {label: values for label, values in columns.items() if np.any(values != values[:1])}  # else it has none
+    columns[r"$|\eta|$"] = np.abs(ak.to_numpy(jets["jetEta"])[matched])
     columns["target"] = np.log(gen_pt[matched] / ak.to_numpy(jets["jetPt"])[matched])
     matrix = rank_correlations(np.stack(list(columns.values()), axis=1))
     figure, ax = subplots(figsize=(9.6, 8.6))
     image = ax.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
     for (row, column), value in np.ndenumerate(matrix):
+        text = f"{value:z.2f}".replace("-", "−") if np.isfinite(value) else ""
         ax.text(
-            column, row, f"{value:.2f}" if np.isfinite(value) else "", ha="center", va="center", fontsize=10,
+            column, row, text, ha="center", va="center", fontsize=11,
             color="w" if abs(value) > 0.6 else "k",
         )  # fmt: skip
     ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=13)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import awkward as ak
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +18,7 @@ from ..jets.flavours import paper_flavour
 from ..jets.particle_classes import CLASSES, FORWARD
 from ..style import (
     COLOURS,
+    StyledFigure,
     density_steps,
     experiment_label,
     legend,
@@ -28,7 +32,8 @@ from .binning import PT_BINS, Bin, flavour_name, selection_text
 from .explore import FLAVOUR_GROUPS, flavour_groups
 
 __all__ = [
-    "PARTICLE_CLASSES", "draw_particle_cloud", "energy_fractions", "jet_image", "plot_energy_fractions",
+    "PARTICLE_CLASSES", "draw_particle_cloud", "energy_fractions", "has_candidates", "if_candidates", "jet_image",
+    "plot_energy_fractions",
     "plot_jet_images", "plot_particle_cloud", "plot_particle_multiplicities",
 ]  # fmt: skip
 
@@ -66,6 +71,19 @@ def jet_image(jets: ak.Array, bins: int = 41, half: float = 0.5) -> NDArray[np.f
     flat = [ak.to_numpy(ak.flatten(values)) for values in (particles["PF_dEta"], particles["PF_dPhi"], weight)]
     image = np.histogram2d(flat[0], flat[1], bins=(edges, edges), weights=flat[2])[0]
     return image / max(len(jets), 1)
+
+
+def if_candidates(
+    jets: ak.Array, name: str, draw: Callable[..., StyledFigure], *args: Any
+) -> Iterator[tuple[str, StyledFigure]]:
+    """A figure of what is inside the jets, with its `name`, as `draw` makes it; none where all jets are without."""
+    if has_candidates(jets):
+        yield name, draw(jets, *args)
+
+
+def has_candidates(jets: ak.Array) -> bool:
+    """Whether any of the jets has particles."""
+    return bool(ak.any(ak.num(jets["particles"]) > 0))
 
 
 @styled

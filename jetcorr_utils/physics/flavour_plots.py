@@ -12,6 +12,7 @@ from ..config import PhysicsSettings
 from ..style import draw_points, finish, log_pt_axis, note_if_empty, pt_range, styled, subplots
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, Bin, selection_text
 from .profiles import flavour_medians, flavour_profile
+from .response_plots import mark_one
 
 __all__ = ["plot_flavour_difference", "plot_flavour_response"]
 
@@ -34,8 +35,7 @@ def plot_flavour_response(
         places = [names.index(name) + offset for name in rows["flavour"]]
         draw_points(ax, correction, corrections, places, rows["median"], rows["median_error"])
     note_if_empty(ax, table)
-    ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
-    ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    mark_one(ax)
     ax.set_xticks(range(len(names)), names)
     ax.tick_params(axis="x", which="minor", bottom=False, top=False)
     ax.set_xlim(-0.6, len(names) - 0.4)

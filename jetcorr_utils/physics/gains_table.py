@@ -14,6 +14,8 @@ from .published import published_text
 
 __all__ = ["ETAS", "measured_models", "results_markdown", "results_table"]
 
+ETA_COLUMN = "|η|"
+
 #: the names of the bins in abs(eta)
 ETAS = tuple(eta_bin.name for eta_bin in ETA_BINS)
 
@@ -23,7 +25,9 @@ def measured_models(metrics: Mapping[str, Any]) -> list[str]:
     return [name for name, entry in metrics.items() if gains_in(entry)]
 
 
-def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = None) -> pd.DataFrame:
+def results_table(
+    metrics: Mapping[str, Any], models: Sequence[str] | None = None, *, where: str = "metrics"
+) -> pd.DataFrame:
     """Gains over the standard correction in %, one row for each quantity, abs(eta) and gen pt bin.
 
     Parameters
@@ -32,10 +36,12 @@ def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = Non
         As `measure` returns them, or as metrics.json has them.
     models
         Which models to show; default: all.
+    where
+        What the metrics are, for the message of an error: the path of their file.
 
     Returns
     -------
-    DataFrame of text: columns ``gain``, ``abs(eta)``, ``gen pt / GeV``, one column for each model
+    DataFrame of text: columns ``gain``, ``|η|``, ``gen pt [GeV]``, one column for each model
     (``value ± error``), ``jets`` and ``published``.
 
     Raises
@@ -43,24 +49,30 @@ def results_table(metrics: Mapping[str, Any], models: Sequence[str] | None = Non
     InputError
         If a model is not in the metrics.
     """
-    models = list(models) if models is not None else measured_models(metrics)
-    unknown = [name for name in models if name not in measured_models(metrics)]
+    known = measured_models(metrics)
+    models = list(models) if models is not None else known
+    unknown = [name for name in models if name not in known]
     if unknown or not models:
-        raise InputError(f"metrics: no model {unknown[0]!r} in them" if unknown else "metrics: no model in them")
+        there = f"there are {', '.join(known)}" if known else "notebook 06 measures them"
+        raise InputError(f"{where}: no model {f'{unknown[0]!r} ' if unknown else ''}in them; {there}")
     rows = []
     for metric in shown_metrics():
         if metric.name not in metrics[models[0]]:
             continue  # of a run without this extension
         for eta, pt_bins in metrics[models[0]][metric.name].items():
             for pt, entry in pt_bins.items():
-                row = {"gain": metric.title, "abs(eta)": eta, "gen pt / GeV": pt.replace("-inf", "+")}
+                row = {"gain": metric.title, ETA_COLUMN: eta, "gen pt [GeV]": pt.replace("-inf", "+")}
                 row |= {name: _text(metric, metrics[name][metric.name][eta][pt]) for name in models}
                 rows.append(row | {"jets": entry["jets"], "published": published_text(metric.name, eta, pt)})
     return pd.DataFrame(rows)
 
 
 def results_markdown(
-    metrics: Mapping[str, Any], models: Sequence[str] | None = None, *, etas: Sequence[str] = ETAS
+    metrics: Mapping[str, Any],
+    models: Sequence[str] | None = None,
+    *,
+    etas: Sequence[str] = ETAS,
+    where: str = "metrics",
 ) -> str:
     """The results table as a markdown table, aligned so that it reads well in a terminal, too.
 
@@ -71,9 +83,10 @@ def results_markdown(
     """
     if unknown := [name for name in etas if name not in ETAS]:
         raise InputError(f"abs(eta) {unknown[0]!r}: there are {', '.join(ETAS)}")
-    table = results_table(metrics, models)
-    table = table[table["abs(eta)"].isin(etas)].astype(str)
-    columns = {name: [f"{name} / %" if name in measured_models(metrics) else name, *table[name]] for name in table}
+    table = results_table(metrics, models, where=where)
+    # a vertical bar would end the cell
+    table = table[table[ETA_COLUMN].isin(etas)].astype(str).rename(columns={ETA_COLUMN: "abs(eta)"})
+    columns = {name: [f"{name} [%]" if name in measured_models(metrics) else name, *table[name]] for name in table}
     widths = {name: max(map(len, cells)) for name, cells in columns.items()}
     lines = []
     for number in range(len(table) + 1):
@@ -89,4 +102,4 @@ def _text(metric: Metric, entry: Mapping[str, Any]) -> str:
     if entry["value"] is None:
         return "-"
     error = "" if entry["error"] is None else f" ± {metric.scale * entry['error']:.{digits}f}"
-    return f"{metric.scale * entry['value']:.{digits}f}{error}"
+    return f"{metric.scale * entry['value']:z.{digits}f}{error}"

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..data.dataset import CloudDataset
+from ..data.features import start_pt
 from ..errors import InputError
 from ..jets.columns import TREE
 from .binning import FLAVOURS
@@ -38,7 +39,7 @@ __all__ = [
 LIMITS = ("trees_kinematics", "trees", "oracle_flavour", "oracle_fractions")
 
 #: what identifies a jet
-IDENTIFIERS = ["run", "lumi", "event", "jetPtOrder"]
+IDENTIFIERS = ["run", "lumi", "event", "jetPtOrder", "jetRawPt"]
 
 #: edges in gen pt (GeV) of the flavour oracle, above what the cut on the reconstructed pt distorts
 FLAVOUR_EDGES = np.geomspace(45.0, 3500.0, 14)
@@ -91,7 +92,7 @@ def add_limits(
     corrections = {}
     for name, (columns, test_columns) in tqdm(inputs.items(), desc="trees", disable=not progress):
         trees = train_trees(columns, train.target, seed=seed)
-        corrections[name] = np.exp(trees.predict(test_columns))
+        corrections[name] = np.exp(trees.predict(test_columns)) * start_pt(test.table) / test.table["jetPt"]
     result = add_corrections(predictions, test.table, corrections)
     return flavour_oracle(result, predictions_table(train.table, {}))
 
@@ -205,9 +206,8 @@ def add_corrections(
     InputError
         If a jet of the predictions is not in the table.
     """
-    columns = {name: np.asarray(table[name]).astype(np.int64) for name in IDENTIFIERS}
-    other = pd.DataFrame(columns | {f"{name}_factor": values for name, values in factors.items()})
-    keys = predictions[IDENTIFIERS].astype(np.int64)
+    other = pd.DataFrame(_identities(table) | {f"{name}_factor": values for name, values in factors.items()})
+    keys = pd.DataFrame(_identities(predictions))
     matched = keys.merge(other.drop_duplicates(IDENTIFIERS), on=IDENTIFIERS, how="left", validate="many_to_one")
     added: dict[str, NDArray[np.float64]] = {}
     for name in factors:
@@ -218,12 +218,18 @@ def add_corrections(
     return predictions.assign(**added)
 
 
+def _identities(jets: Any) -> dict[str, NDArray]:
+    """The columns that tell jets apart; copies of a collision (``data.simulation.reuse``) differ in raw pt alone."""
+    kinds = {name: np.float32 if name == "jetRawPt" else np.int64 for name in IDENTIFIERS}
+    return {name: np.asarray(jets[name]).astype(kind) for name, kind in kinds.items()}
+
+
 def _generator_table(chunk: ak.Array) -> pd.DataFrame:
     pt, pdg = chunk["genJetPF_pT"], abs(chunk["genJetPF_id"])
     electromagnetic = (pdg == 22) | (pdg == 11)
     neutral = (pdg == 130) | (pdg == 310) | (pdg == 2112) | (pdg == 3122) | (pdg == 3322) | (pdg == 3212)
     total = np.maximum(ak.to_numpy(ak.sum(pt, axis=1)).astype(np.float64), 1e-6)
-    table = {name: ak.to_numpy(chunk[name]).astype(np.int64) for name in IDENTIFIERS}
+    table = _identities(chunk)
     table["electromagnetic"] = ak.to_numpy(ak.sum(pt[electromagnetic], axis=1)) / total
     table["neutral"] = ak.to_numpy(ak.sum(pt[neutral], axis=1)) / total
     table["charged"] = 1 - table["electromagnetic"] - table["neutral"]
@@ -232,7 +238,7 @@ def _generator_table(chunk: ak.Array) -> pd.DataFrame:
 
 def _aligned(fractions: pd.DataFrame, dataset: CloudDataset) -> NDArray[np.float64]:
     """The fractions (B, 3) of the jets of a dataset."""
-    keys = pd.DataFrame({name: np.asarray(dataset.table[name]).astype(np.int64) for name in IDENTIFIERS})
+    keys = pd.DataFrame(_identities(dataset.table))
     matched = keys.merge(fractions.drop_duplicates(IDENTIFIERS), on=IDENTIFIERS, how="left")
     return matched[["charged", "electromagnetic", "neutral"]].to_numpy()
 

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 from ..config import PhysicsSettings
 from ..errors import InputError
+from ..jets.regressions import REGRESSIONS
 from ..metrics import Jets, Metric, binned_metrics
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, Bin
 from .predictions import corrected_pt, response
@@ -102,7 +103,8 @@ def _check_model(predictions: pd.DataFrame, model: str) -> None:
     if f"{model}_sigma" in predictions:
         values["sigma"] = predictions[f"{model}_sigma"].to_numpy(dtype=np.float64)
     for name, value in values.items():
-        bad = int((~(np.isfinite(value) & (value > 0))).sum())
+        absent = np.isnan(value) & (name == "sigma" and model in REGRESSIONS)  # CMS has not regressed each jet
+        bad = int((~(np.isfinite(value) & (value > 0)) & ~absent).sum())
         if bad:
             raise InputError(f"predictions: {model}_{name} is not a positive number for {bad} of {len(value)} jets")
 
@@ -157,13 +159,15 @@ def _uncertainty(predictions: pd.DataFrame, model: str, bootstrap: Bootstrap) ->
     if f"{model}_sigma" not in predictions:
         return {}
     pulls = pull(predictions, model)
-    everything = np.arange(len(pulls))
+    everything = np.flatnonzero(np.isfinite(pulls))
+    if not len(everything):
+        return {}
     low, median, high = bootstrap.quantiles(pulls, everything, (ONE_SIGMA[0], 0.5, ONE_SIGMA[1])).T
     numbers = {"pull_median": median, "pull_width": (high - low) / 2}
     for name, limit in {"coverage68": 1.0, "coverage95": 1.96}.items():
         numbers[name] = bootstrap.mean(np.abs(pulls) < limit, everything)
     result: dict[str, float | None] = {}
     for name, replicas in numbers.items():
-        measured = estimate(replicas, len(pulls))
+        measured = estimate(replicas, len(everything))
         result |= {name: measured["value"], f"{name}_error": measured["error"]}
     return result

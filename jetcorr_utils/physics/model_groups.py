@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from ..architectures import NetworkSettings
+from ..config import DataSettings
+from ..jets.regressions import REGRESSIONS
 
 __all__ = [
     "choose_weights", "first_trainings", "frontier_weights", "learning_curve", "main_models", "seed_groups", "variants",
@@ -66,11 +68,23 @@ def _names(model: NetworkSettings) -> list[str]:
     return [model.features] if isinstance(model.features, str) else list(model.features)
 
 
-def with_settings(metrics: Mapping[str, Any], models: Mapping[str, NetworkSettings]) -> dict[str, Any]:
-    """The metrics, each of the models with what a reader of metrics.json must know of it."""
-    known = {
+def with_settings(
+    metrics: Mapping[str, Any], models: Mapping[str, NetworkSettings], data: DataSettings | None = None
+) -> dict[str, Any]:
+    """The metrics, each of the models with what a reader of metrics.json must know of it.
+
+    The target is that of the training: generated pt over the pt that is corrected, as the settings of the `data` say.
+    """
+    data = data or DataSettings()
+    truth = f"gen pt {'with' if data.neutrinos else 'without'} neutrinos"
+    target = f"{truth} / {'raw' if data.target == 'raw' else 'standard-corrected'} pt"
+    known: dict[str, dict[str, Any]] = {
+        name: {"architecture": regression.title, "inputs": ["CMS"], "target": f"{truth} / raw pt"}
+        for name, regression in REGRESSIONS.items()
+    }
+    known |= {
         name: {
-            "architecture": model.architecture, "inputs": _names(model),
+            "architecture": model.architecture, "inputs": _names(model), "target": target,
             "flavour_balance": model.training.flavour_balance,
             "variant_of": model.variant_of, "scan": model.scan, "seed_of": model.seed_of,
         } for name, model in models.items()
@@ -127,10 +141,10 @@ def choose_weights(
         for quantity, title in {"resolution_gain": "resolution gain", "flavour_gain": "flavour gain"}.items():
             entry = metrics[name][quantity][eta][pt]
             values = [float("nan") if entry[key] is None else 100 * entry[key] for key in ("value", "error")]
-            row |= {f"{title} / %": values[0], f"± {title}": values[1]}
+            row |= {f"{title} [%]": values[0], f"± {title}": values[1]}
         rows.append(row)
     table = pd.DataFrame(rows).sort_values(["network", "features", "λ"], ignore_index=True)
-    gain, error = table["resolution gain / %"], table["± resolution gain"]
+    gain, error = table["resolution gain [%]"], table["± resolution gain"]
     family = [table["network"], table["features"]]
     cheap = gain + error >= gain.groupby(family).transform("max")
     chosen = table["λ"].where(cheap).groupby(family).transform("max")

@@ -1,7 +1,8 @@
 """Reading predictions.root: the test jets with what each model made of them.
 
 The table is a pandas DataFrame with one row a jet. A *correction* is one way to state a jet's pt: ``raw`` (before any
-correction), ``l1`` (after L1 alone, see `steps`), ``standard`` (L1 + L2L3) and each model by its name.
+correction), ``l1`` (after L1 alone, see `steps`), ``standard`` (L1 + L2L3), ``file`` (that of the file, where the
+standard one was made anew) and each model by its name.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pandas as pd
 import uproot
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.features import start_pt
 from ..errors import InputError
 from ..jets.flavours import paper_flavour
 
@@ -41,7 +43,8 @@ def predictions_table(
     columns = {name: np.asarray(values) for name, values in table.items()}
     for model, (log_factor, sigma) in models.items():
         factor = np.exp(np.asarray(log_factor, dtype=np.float64))
-        columns |= {f"{model}_pt": factor * columns["jetPt"], f"{model}_factor": factor}
+        pt = factor * start_pt(columns)
+        columns |= {f"{model}_pt": pt, f"{model}_factor": pt / columns["jetPt"]}
         columns[f"{model}_sigma"] = np.asarray(sigma, dtype=np.float64)
     return check_predictions(pd.DataFrame(columns))
 

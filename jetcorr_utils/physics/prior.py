@@ -17,9 +17,20 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from ..config import PhysicsSettings
-from ..style import COLOURS, finish, log_pt_axis, note_if_empty, pt_range, selection_label, styled, subplots, title_of
+from ..style import (
+    COLOURS,
+    finish_row,
+    log_pt_axis,
+    note_if_empty,
+    pt_range,
+    selection_label,
+    styled,
+    subplots,
+    title_of,
+)
 from .binning import ETA_BINS, PT_EDGES_ABOVE_CUT, Bin, selection_text
 from .predictions import corrected_pt
+from .response_plots import mark_one
 from .statistics import event_keys, poisson_weights
 
 __all__ = ["plot_prior_dependence", "prior_profile", "spectrum_weights", "weighted_median"]
@@ -133,12 +144,9 @@ def plot_prior_dependence(
             rows = table[table["power"].isna() if power is None else table["power"] == power]
             label = "Spectrum as simulated" if power is None else rf"Spectrum $p_\mathrm{{T}}^{{-{power:g}}}$"
             ax.errorbar(rows["center"], rows["median"], yerr=rows["median_error"], fmt=marker, color=color, label=label)
-        ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
-        ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
+        mark_one(ax)
         log_pt_axis(ax, *pt_range(table), label=r"Corrected $p_\mathrm{T}$ [GeV]")
         selection_label(ax, title_of(correction) + "\n" + selection_text(None, eta_bin))
     axes[0, 0].set_ylabel("Median response")
-    finish(axes[0, 0], key=axes[0, -1], right="" if len(corrections) > 1 else "13 TeV")
-    if len(corrections) > 1:
-        axes[0, -1].set_title("13 TeV", loc="right", fontsize=15)
+    finish_row(axes[0])
     return figure

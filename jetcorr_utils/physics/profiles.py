@@ -140,7 +140,7 @@ def flavour_profile(
     edges = PT_EDGES if edges is None else np.asarray(edges, dtype=np.float64)
     bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
     pt, inside = predictions["genJetPt"].to_numpy(dtype=np.float64), _inside(predictions, eta_bin, None)
-    groups = [_has_flavour(predictions, first), _has_flavour(predictions, second)]
+    groups = [has_flavour(predictions, first), has_flavour(predictions, second)]
     result = []
     for correction in corrections:
         values = response(predictions, correction)
@@ -177,7 +177,7 @@ def _inside(predictions: pd.DataFrame, eta_bin: Bin | None, pt_bin: Bin | None) 
     return inside
 
 
-def _has_flavour(predictions: pd.DataFrame, names: Sequence[str]) -> NDArray[np.bool_]:
+def has_flavour(predictions: pd.DataFrame, names: Sequence[str]) -> NDArray[np.bool_]:
     codes = {name: code for code, name in FLAVOURS.items()}
     unknown = [name for name in names if name not in codes]
     if unknown:

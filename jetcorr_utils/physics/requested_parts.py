@@ -6,24 +6,30 @@ Figures come as pairs of the name of their file and the figure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import awkward as ak
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from ..config import Study
-from ..data import ensure_files, load_clouds
+from ..correct.predictions_writer import ALSO, FILE_COLUMN, IDENTIFIERS, predictions_file, regression_columns
+from ..data import ensure_files, load_clouds, read_jets
+from ..data.features import FILE_PT, table
 from ..data.jetntuple import SIMULATED
+from ..data.reading import common_regressions
 from ..data.split import SPLITS, split_of
 from ..errors import InputError
 from ..metrics import shown_metrics
 from ..simulation.calibration import simulation_correction
 from .binning import ETA_BINS
-from .closure import CLOSED, apply_closure, derive_closure, load_closure, save_closure
+from .closure import CLOSED, apply_closure, derive_closure, l2_relative, load_closure, save_closure
 from .limits import LIMITS, add_limits
 from .measurement import measure
 from .model_groups import choose_weights, frontier_weights, learning_curve, with_settings
-from .predictions import load_predictions
+from .predictions import load_predictions, pt_branch
 from .prior import plot_prior_dependence
 from .response_plots import plot_gain, plot_residual_closure
 from .study_plots import GAINS, plot_frontier, plot_learning_curve, plot_limits, plot_variations
@@ -33,8 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_closed", "add_offset_correction", "add_reference_corrections", "closed", "closure_figures",
-    "first_corrections", "further_figures", "limit_figures", "prior_figures", "references", "training_figures",
-    "variation_figures", "weights_on_validation",
+    "compare_with_file", "find_predictions", "first_corrections", "further_figures", "limit_figures", "prior_figures",
+    "references", "training_figures", "variation_figures", "weights_on_validation",
 ]  # fmt: skip
 
 Figures = Iterator[tuple[str, Figure]]
@@ -52,19 +58,73 @@ def add_offset_correction(predictions: pd.DataFrame, source: str) -> pd.DataFram
 
 
 def first_corrections(predictions: pd.DataFrame) -> list[str]:
-    """What stands before the standard correction: ``raw``, and ``l1`` where it is known."""
-    return ["raw", *(["l1"] if "l1_pt" in predictions else [])]
+    """What stands before the standard correction: ``raw``, and ``l1`` or that of the ``file`` where it is known."""
+    return ["raw", *(name for name in ("l1", "file") if pt_branch(name) in predictions)]
+
+
+def find_predictions(study: Study, run: RunFolder) -> Path:
+    """The test jets with what the models made of them, which notebook 05 wrote.
+
+    Jets without particle-flow candidates no network can correct: all those that the study selects are written here,
+    with the regressions of CMS that the files have.
+
+    Raises
+    ------
+    MissingStageError
+        If notebook 05 has not run yet.
+    InputError
+        If the jets have neither candidates nor regressions.
+    """
+    if run.has_candidates:
+        return run.require(run.predictions, "05")
+    files = ensure_files(study.data)
+    if not common_regressions(files, study.data.collection):
+        raise InputError(f"{files[0]}: its jets have no particle-flow candidates, and no regressions of CMS")
+    jets = read_jets(files, study.data)
+    kept = {*IDENTIFIERS, *ALSO} - {"QG_mult"}  # of particles, which there are none of
+    columns = {name: values for name, values in table(jets).items() if name in kept}
+    columns |= {FILE_COLUMN: ak.to_numpy(jets[FILE_PT])} if FILE_PT in jets.fields else {}
+    columns |= regression_columns(jets, ak.to_numpy(jets["jetMass"]), neutrinos=study.data.neutrinos)
+    with predictions_file(run.regressions) as writer:
+        writer.append(columns)
+    return run.regressions
+
+
+def compare_with_file(predictions: pd.DataFrame) -> pd.DataFrame | None:
+    """The official correction that was made anew over that of the file, in bins of abs(eta); None without the latter.
+
+    Returns
+    -------
+    One row a bin: ``abs(eta)``, ``jets``, the ``median`` of the ratio, the quantiles ``5 %`` and ``95 %``, and the
+    share of jets that are ``equal to 0.1 %``.
+    """
+    if FILE_COLUMN not in predictions:
+        return None
+    ratio = (predictions["jetPt"] / predictions[FILE_COLUMN]).to_numpy(dtype=np.float64)
+    rows = []
+    for eta_bin in ETA_BINS:
+        inside = ratio[eta_bin.contains(predictions["jetEta"].abs())]
+        if len(inside):
+            low, median, high = np.quantile(inside, (0.05, 0.5, 0.95))
+            row = {"abs(eta)": eta_bin.name, "jets": len(inside), "median": median, "5 %": low, "95 %": high}
+            rows.append(row | {"equal to 0.1 %": float(np.mean(np.abs(inside - 1) < 1e-3))})
+    return pd.DataFrame(rows)
 
 
 def add_closed(predictions: pd.DataFrame, corrections: Sequence[str], study: Study, run: RunFolder) -> pd.DataFrame:
     """The predictions with each correction also after a residual one (``physics.closure``).
 
-    It is derived on the validation jets, kept in the run folder as correctionlib JSON, and applied from there.
+    It is derived on the validation jets, kept in the run folder as correctionlib JSON, and applied from there. Of
+    networks that correct the raw pt it is there in CMS's form, too, see `l2_relative`. Where no network was trained,
+    nothing is derived.
     """
-    if not study.physics.closure:
+    if not (study.physics.closure and run.has_candidates):
         return predictions
     validation = load_predictions(run.require(run.validation, "05"))
-    save_closure(derive_closure(validation, corrections), run.closure)
+    derived = derive_closure(validation, corrections)
+    save_closure(derived, run.closure)
+    if study.data.target == "raw":
+        save_closure(l2_relative(derived), run.l2_relative)
     return apply_closure(predictions, load_closure(run.closure))
 
 
@@ -141,6 +201,7 @@ def variation_figures(
     metrics: Mapping[str, Any], variations: Mapping[str, Mapping[str, Any]], models: Sequence[str]
 ) -> Figures:
     """The gains on jets of other simulations beside those on the test jets (``physics.variations``)."""
+    models = [name for name in models if all(name in metrics for metrics in variations.values())]
     for metric in shown_metrics() if variations else ():
         figure = plot_variations({"As trained": metrics, **variations}, models, quantity=metric.name)
         yield f"06_variations_{metric.name}", figure

@@ -20,7 +20,10 @@ from coffea import processor
 from coffea.nanoevents import BaseSchema
 from numpy.typing import NDArray
 
+from ..data.locations import each_once
+from ..data.remote import is_remote
 from ..errors import InputError
+from ..files import refuse_special
 from ..jets.flavours import paper_flavour
 from .binning import PT_EDGES
 from .predictions import REQUIRED, pt_branch
@@ -121,7 +124,7 @@ def fill_response(
     Parameters
     ----------
     files
-        Paths or URLs of predictions files.
+        Paths or URLs of predictions files, or patterns of them.
     corrections
         ``raw``, ``standard`` or names of models.
     executor
@@ -137,10 +140,11 @@ def fill_response(
     Raises
     ------
     InputError
-        If there is no file, or one that cannot be read or lacks a branch.
+        If there is no file, or one that cannot be read or lacks a branch, or no jet with a generator jet.
     """
     if not files:
         raise InputError("no predictions file to fill the response from")
+    files = each_once(files)
     for path in files:
         _check_file(path, corrections, tree)
     run = processor.Runner(
@@ -151,6 +155,8 @@ def fill_response(
         {"jets": {"files": {str(path): tree for path in files}}},
         processor_instance=ResponseProcessor(corrections, pt_edges, replicas, seed),
     )
+    if not output["response"].sum(flow=True):
+        raise InputError(f"{', '.join(map(str, files))}: no jet has a generator jet to compare with")
     return dict(output)
 
 
@@ -208,8 +214,10 @@ def corrections_in(path: str | Path, tree: str = "jets") -> list[str]:
 
 
 def _branches(path: str | Path, tree: str) -> list[str]:
+    if not is_remote(path):
+        refuse_special(Path(path))  # at a pipe one would wait for ever
     try:
-        with uproot.open(path) as file:
+        with uproot.open({str(path): None}) as file:  # a colon belongs to the name
             return file[tree].keys() if tree in file else []
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable ROOT file: {' '.join(str(error).split())[:120]}") from None

@@ -19,6 +19,7 @@ from ..style import (
     experiment_label,
     figure_with_ratio,
     finish,
+    finish_row,
     legend,
     log_pt_axis,
     marker_of,
@@ -36,7 +37,7 @@ from .predictions import response
 from .profiles import TAIL, profile
 
 __all__ = [
-    "draw_profile", "plot_gain", "plot_median_response", "plot_residual_closure", "plot_resolution",
+    "draw_profile", "mark_one", "plot_gain", "plot_median_response", "plot_residual_closure", "plot_resolution",
     "plot_response_distribution", "plot_width_and_tails",
 ]  # fmt: skip
 
@@ -73,7 +74,7 @@ def plot_median_response(
     eta_bin: Bin = ETA_BINS[2],
     settings: PhysicsSettings | None = None,
 ) -> Figure:
-    """Median response against gen pt with bootstrap errors, below it near one; the band is ±1 %.
+    """Median response against gen pt with bootstrap errors, below it enlarged; the band is ±1 %.
 
     Medians beyond ±15 % are not shown.
     """
@@ -84,11 +85,11 @@ def plot_median_response(
     zoomed = table[~table["correction"].isin(["raw", "l1"]) & table["median"].between(1 - ZOOM, 1 + ZOOM)]
     draw_profile(near, zoomed, "median", corrections)
     for ax in (main, near):
-        _mark_one(ax)
+        mark_one(ax)
     log_pt_axis(near, *pt_range(table))
     main.set_xlabel("")
     main.set_ylabel("Median response")
-    near.set_ylabel("Near one", fontsize=15)
+    near.set_ylabel("Median\nresponse", fontsize=15)
     near.set_ylim(1 - ZOOM, 1 + ZOOM)
     finish(main, selection_text(None, eta_bin))
     return figure
@@ -116,7 +117,7 @@ def plot_residual_closure(
             rows = table[table["correction"] == name]
             look = {"color": color_of(before), "fmt": marker_of(before), "label": label, "fillstyle": filled}
             draw_points(ax, before, [before], rows["center"], rows["median"], rows["median_error"], **look)
-        _mark_one(ax)
+        mark_one(ax)
         log_pt_axis(ax, *pt_range(table))
         selection_label(ax, title_of(before))
     axes[0, 0].set_ylabel("Median response")
@@ -125,8 +126,9 @@ def plot_residual_closure(
     return figure
 
 
-def _mark_one(ax: Axes) -> None:
-    ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
+def mark_one(ax: Axes, band: float = 0.01) -> None:
+    """A dashed line at one, and a grey band around it."""
+    ax.axhspan(1 - band, 1 + band, color="0.9", zorder=0)
     ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
 
 
@@ -212,8 +214,7 @@ def plot_gain(
         selection_label(ax, selection_text(None, Bin(float(low), float(high))))
     axes[0, 0].set_ylabel(metric.label.replace(" [", " over L1 + L2L3 [") if metric.gain else metric.label)
     axes[0, -1].set_xlabel(r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]")
-    finish(axes[0, 0], key=axes[0, -1], right="")
-    axes[0, -1].set_title("13 TeV", loc="right", fontsize=15)
+    finish_row(axes[0])
     return figure
 
 

@@ -16,6 +16,7 @@ from ..style import (
     draw_points,
     experiment_label,
     finish,
+    finish_row,
     selection_label,
     styled,
     subplots,
@@ -98,13 +99,12 @@ def plot_frontier(
         points = [point for point in points if point[0] is not None and point[2] is not None]
         x, dx, y, dy, names = zip(*points, strict=True) if points else ((),) * 5
         draw_points(ax, family, list(families), x, y, dy, xerr=dx, linestyle="-", linewidth=1)
-        # above the points of one half of the families and below those of the other, which may lie near
-        up = -18 if number < len(families) / 2 else 8
-        for place_x, place_y, name in zip(x, y, names, strict=True):
-            right, side = (8, "left") if name == names[-1] else (-8, "right")
+        # beyond the error bars: below those of one half of the families, above those of the other, which may lie near
+        side, where = (-1, "top") if number < len(families) / 2 else (1, "bottom")
+        for place_x, place_y, error, name in zip(x, y, dy, names, strict=True):
             ax.annotate(
-                rf"$\lambda = {weights[name]:g}$", (place_x, place_y), xytext=(right, up), textcoords="offset points",
-                ha=side, fontsize=12, color=color_of(family, list(families)),
+                rf"$\lambda = {weights[name]:g}$", (place_x, place_y + side * error), xytext=(0, 3 * side),
+                textcoords="offset points", ha="center", va=where, fontsize=13, color=color_of(family, list(families)),
                 path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
     if oracle in metrics and _percent(metrics, oracle, "flavour_gain", eta, pt)[0] is not None:
@@ -185,7 +185,7 @@ def plot_variations(
         ax.set_xlabel(r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]")
         selection_label(ax, f"{title_of(model)}\n{selection_text(None, Bin(*map(float, eta.split('-'))))}")
     axes[0, 0].set_ylabel(METRICS[quantity].label)
-    finish(axes[0, 0], key=axes[0, -1], right="" if len(models) > 1 else "13 TeV")
+    finish_row(axes[0])
     return figure
 
 

@@ -64,7 +64,7 @@ def coverage_profile(
     for model in models:
         pulls, sigma = pull(predictions, model), predictions[f"{model}_sigma"].to_numpy(dtype=np.float64)
         for low, high in bins:
-            rows = np.flatnonzero((variable >= low) & (variable < high))
+            rows = np.flatnonzero((variable >= low) & (variable < high) & np.isfinite(pulls))
             if len(rows) < min_jets:
                 continue
             row = {"model": model, "low": low, "high": high, "center": np.median(variable[rows]), "jets": len(rows)}
@@ -91,6 +91,7 @@ def plot_pull(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
     ax.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="0.5", linestyle="--", label="Normal", zorder=1)
     for model in models:
         values = pull(predictions, model)
+        values = values[np.isfinite(values)]
         low, high = np.quantile(values, ONE_SIGMA)
         title = f"{title_of(model)}, width {(high - low) / 2:.2f}"
         density_steps(ax, values, -5, 5, color=color_of(model, models), label=title)
@@ -150,7 +151,7 @@ def plot_predicted_resolution(
     largest = 0.0
     for model in models:
         sigma = predictions[f"{model}_sigma"].to_numpy(dtype=np.float64)
-        edges = np.quantile(sigma, np.linspace(0, 1, bins + 1))
+        edges = np.nanquantile(sigma, np.linspace(0, 1, bins + 1))
         edges[-1] *= 1 + 1e-9
         table = coverage_profile(predictions, [model], settings, by=f"{model}_sigma", edges=edges, min_jets=20)
         draw_points(ax, model, models, table["predicted_sigma"], table["true_sigma"], table["true_sigma_error"])

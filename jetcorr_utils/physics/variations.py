@@ -48,6 +48,7 @@ def measure_variations(
     from ..training import load_model, predict
 
     result = {}
+    models = [name for name in models if name in study.models]  # the simulation has no regressions of CMS
     for title, overrides in study.physics.variations.items():
         data = _simulated(overrides, study, progress)
         table, predictions = {}, {}
@@ -68,6 +69,7 @@ def variations_table(
     another spectrum where a study has slices.
     """
     rows = []
+    models = [name for name in models if all(name in metrics for metrics in variations.values())]
     for title, metrics in ({"nominal": nominal} | dict(variations)).items():
         for name in ("baseline", *models):
             closure = {pt.name: metrics[name]["closure"][eta][pt.name]["value"] for pt in PT_BINS[1:]}

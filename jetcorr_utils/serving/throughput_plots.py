@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..style import COLOURS, color_of, finish, marker_of, styled, subplots, title_of
+from ..style import COLOURS, color_of, finish, marker_of, plain_log_axis, styled, subplots, title_of
 from .inference_cost import PUBLISHED_JETS_PER_S
 
 __all__ = ["plot_multiplicity", "plot_throughput", "plot_time_per_jet"]
@@ -88,7 +88,8 @@ def plot_multiplicity(tables: Mapping[str, pd.DataFrame], batch_size: int) -> Fi
             label=title_of(name), color=color_of(name, list(tables)), marker=marker_of(name, list(tables)),
         )  # fmt: skip
     ax.set_yscale("log")
+    plain_log_axis(ax.yaxis)
     ax.set_xlim(left=0)
     ax.set(xlabel="Particles in a jet", ylabel=r"Time per jet [$\mu$s]")
-    finish(ax, f"requests of {batch_size} jets", room=0.3, right=None)
+    finish(ax, f"Requests of {batch_size} jets", room=0.3, right=None)
     return figure

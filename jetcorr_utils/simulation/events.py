@@ -18,13 +18,18 @@ from .material import convert_photons, interact
 from .parameters import Parameters
 from .particles import Particles, concatenate, to_cartesian
 from .pileup import PileupDraw, overlay
+from .puppi import puppi_weights
 from .reconstruction import Candidates, reconstruct
+from .secondary_vertices import SecondaryVertices, secondary_vertices
+from .tracks import impact_parameters
 
 __all__ = ["Events", "simulate_events"]
 
 _MIN_JET_PT = 8.0  # GeV, raw and generated
 _MAX_MATCH = 0.4  # as in CMS's matching of jets with generator jets
 _PARTON_MATCH = 0.4
+_ASIDE = 2**30
+"""Keeps the random numbers of what no jet is made of apart, so that jets do not depend on it."""
 
 
 @dataclass
@@ -33,6 +38,8 @@ class Events:
 
     Attributes
     ----------
+    copies
+        How many events share each collision, `Generator.reuse`: event i is of collision i % (E // copies).
     collisions, pileup, candidates
         The chain's stages.
     jets, gen_jets
@@ -48,10 +55,15 @@ class Events:
         Densities (E,) by name: all, central, neutral, charged_pileup.
     vertices
         Number of good primary vertices (E,).
+    secondary
+        Vertices of decays.
+    further
+        Columns of the candidates (c,) that the open data does not have, by their name in NanoAOD.
     pythia_seconds
         Time spent in Pythia.
     """
 
+    copies: int
     collisions: Collisions
     pileup: PileupDraw
     candidates: Candidates
@@ -64,6 +76,8 @@ class Events:
     physics_flavour: NDArray
     rho: dict[str, NDArray]
     vertices: NDArray
+    secondary: SecondaryVertices
+    further: dict[str, NDArray]
     pythia_seconds: float
 
 
@@ -80,8 +94,10 @@ def simulate_events(pythia: Any, pool: Particles, parameters: Parameters, seed: 
     sequence = np.random.SeedSequence([seed, block])
     rng = np.random.default_rng(sequence)
     start = time.perf_counter()
-    collisions = generate(pythia, pythia_seed(sequence), parameters.generator.events_per_block)
+    settings = parameters.generator
+    collisions = generate(pythia, pythia_seed(sequence), settings.events_per_block)
     pythia_seconds = time.perf_counter() - start
+    collisions = collisions.repeated(settings.reuse)
     draw = overlay(pool, collisions.particles.events, parameters.pileup, rng)
     visible = collisions.particles.select(np.abs(collisions.particles.eta) < parameters.detector.max_abs_eta)
     everything = convert_photons(concatenate(visible, draw.particles), parameters.detector, rng)
@@ -98,14 +114,19 @@ def simulate_events(pythia: Any, pool: Particles, parameters: Parameters, seed: 
     )
     out = collisions.outgoing
     parton = clustering.match(jets.eta, jets.phi, jets.offsets, out.eta, out.phi, out.offsets, _PARTON_MATCH)
+    area = clustering.areas(jets.pt, jets.eta, jets.phi, jets.offsets, parameters.detector.max_abs_eta, rng)
+    vertices = 1 + rng.binomial(draw.interactions, parameters.pileup.vertex_efficiency)
+    aside = np.random.default_rng([seed, block, _ASIDE])
+    further = impact_parameters(everything, candidates, parameters.detector, parameters.tracking, aside)
+    secondary = secondary_vertices(everything, candidates, further, parameters.tracking, aside)
+    further["puppiWeight"] = puppi_weights(candidates, vertices, parameters.tracking)
     return Events(
-        collisions, draw, candidates, jets, gen_jets, partner,
-        area=clustering.areas(jets.pt, jets.eta, jets.phi, jets.offsets, parameters.detector.max_abs_eta, rng),
+        settings.reuse, collisions, draw, candidates, jets, gen_jets, partner, area=area,
         hadron_flavour=flavour.hadron_flavour(ghost_jet, collisions.ghosts, count),
         parton_flavour=flavour.parton_flavour(ghost_jet, collisions.ghosts, count),
         physics_flavour=np.where(parton >= 0, np.append(out.pdg, 0)[parton], 0).astype(np.int32),
         rho=_densities(candidates, parameters.detector.max_abs_eta),
-        vertices=1 + rng.binomial(draw.interactions, parameters.pileup.vertex_efficiency),
+        vertices=vertices, secondary=secondary, further=further,
         pythia_seconds=pythia_seconds,
     )  # fmt: skip
 

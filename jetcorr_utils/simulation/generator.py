@@ -24,6 +24,7 @@ __all__ = ["Collisions", "charges", "generate", "make_pythia", "particles_of", "
 
 _INITIAL_SEED = 1
 _MAX_SEED = 900_000_000  # Pythia's own limit
+_PROMPT = 2e-5  # m; what decays nearer than that to the collision makes no vertex of its own
 _NEUTRINOS = (12, 14, 16)
 
 
@@ -48,6 +49,11 @@ class Collisions:
     outgoing: Particles
     pthat: NDArray
     weight: NDArray
+
+    def repeated(self, times: int) -> Collisions:
+        """All collisions `times` times, one round after the other."""
+        columns = (self.particles.repeated(times), self.ghosts.repeated(times), self.outgoing.repeated(times))
+        return Collisions(*columns, np.tile(self.pthat, times), np.tile(self.weight, times))
 
 
 def pythia_seed(sequence: np.random.SeedSequence) -> int:
@@ -133,11 +139,17 @@ def particles_of(pythia: Any, record: ak.Array, max_abs_eta: float) -> Particles
     px, py, pz = (ak.to_numpy(flat.p[name]) for name in ("px", "py", "pz"))
     pt = np.hypot(px, py)
     pdg = ak.to_numpy(flat.id)
-    x, y = (ak.to_numpy(ak.fill_none(flat.vProd[name], 0.0)) for name in ("px", "py"))
+    x, y, z = (1e-3 * ak.to_numpy(ak.fill_none(flat.vProd[name], 0.0)) for name in ("px", "py", "pz"))
     with np.errstate(divide="ignore"):
         eta = np.arcsinh(pz / pt)
+        d0, dz = (y * px - x * py) / pt, z - (x * px + y * py) * pz / pt**2
+    charge, radius = charges(pythia, pdg), np.hypot(x, y)
+    decayed = (charge != 0) & (radius > _PROMPT)
+    origin = np.full(len(pt), -1)
+    origin[decayed] = np.unique(x[decayed], return_inverse=True)[1]  # no two decays are at the same place
     everything = Particles(
         pt=pt, eta=eta, phi=np.arctan2(py, px), mass=np.maximum(ak.to_numpy(flat.m), 0.0), pdg=pdg,
-        charge=charges(pythia, pdg), radius=1e-3 * np.hypot(x, y), vertex=np.zeros(len(pt), np.int32), offsets=offsets,
+        charge=charge, radius=radius, vertex=np.zeros(len(pt), np.int32), offsets=offsets,
+        d0=d0, dz=dz, flight=np.sqrt(radius**2 + z**2), origin=origin,
     )  # fmt: skip
     return everything.select(np.abs(eta) < max_abs_eta)

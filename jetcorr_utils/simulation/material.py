@@ -88,7 +88,8 @@ def _secondaries(
     radius, charge = end[owner], particles.charge[owner]
     # Kinks count over the rest of the way to the calorimeters; up to here the hadron was turned by the field.
     kink = detector.secondary_kt * rng.standard_normal((2, len(owner))) / np.maximum(pt, 0.05)
-    kink = np.clip(kink, -_LARGEST_ANGLE, _LARGEST_ANGLE) * np.maximum(1 - radius / detector.ecal_radius, 0.0)
+    full = np.clip(kink, -_LARGEST_ANGLE, _LARGEST_ANGLE)
+    kink = full * np.maximum(1 - radius / detector.ecal_radius, 0.0)
     turn = 0.3 * detector.field * charge * radius / (2 * np.maximum(particles.pt[owner], 1e-6))
     phi = particles.phi[owner] - np.arcsin(np.clip(turn, -1, 1)) + kink[0]
     return Particles(
@@ -96,4 +97,5 @@ def _secondaries(
         mass=np.choose(kind, [0.0, _PION_MASS, _KAON_MASS]), pdg=np.choose(kind, [22, 211, 130]),
         charge=np.where(kind == 1, rng.choice([-1.0, 1.0], len(owner)), 0.0), radius=radius,
         vertex=particles.vertex[owner], offsets=np.searchsorted(owner, particles.offsets),
+        d0=radius * np.sin(np.arcsin(np.clip(turn, -1, 1)) - full[0]), dz=particles.dz[owner] - radius * full[1],
     )  # fmt: skip

@@ -13,7 +13,7 @@ from ..compiled import compiled
 from ..jets.columns import BRANCHES, TREE
 from ..jets.quark_gluon import quark_gluon
 from ..jets.ragged import offsets_of, owners
-from .clustering import delta_phi
+from .clustering import RADIUS, delta_phi
 from .events import Events
 
 __all__ = ["create_tree", "ntuple", "select_jets"]
@@ -72,6 +72,7 @@ def ntuple(events: Events, correct: Correction, run: int, block: int, leading: i
     columns |= _composition(events, chosen, pt)
     columns |= _gen_columns(events, chosen)
     columns |= _window(events, chosen, event[chosen])
+    columns |= _vertices(events, chosen, event[chosen])
     return ak.Array({name: _typed(columns[name], kind) for name, kind in BRANCHES.items()})
 
 
@@ -80,7 +81,8 @@ def _typed(values: ak.Array | NDArray, kind: str) -> ak.Array:
 
 
 def _event_columns(events: Events, event: NDArray, run: int, block: int) -> dict[str, NDArray]:
-    number = block * len(events.vertices) + event + 1
+    collisions = len(events.vertices) // events.copies
+    number = block * collisions + event % collisions + 1  # copies of a collision share it, and their side of the split
     return {
         "run": np.full(len(event), run), "lumi": np.full(len(event), block + 1), "event": number,
         "pthat": events.collisions.pthat[event], "eventWeight": events.collisions.weight[event],
@@ -191,8 +193,22 @@ def _window(events: Events, chosen: NDArray, event: NDArray) -> dict[str, ak.Arr
         "mass": cands.mass[rows], "id": cands.pdg[rows], "fromPV": cands.from_pv[rows],
         "fromAK4Jet": inside[rows] == chosen[owner],
         "caloFraction": np.round(cands.calo_fraction[rows], 2), "hcalFraction": np.round(cands.hcal_fraction[rows], 2),
+        **{name: _rounded(values[rows]) for name, values in events.further.items()},
     }  # fmt: skip
     return {f"PF_{name}": ak.unflatten(values, counts) for name, values in flat.items()}
+
+
+def _vertices(events: Events, chosen: NDArray, event: NDArray) -> dict[str, ak.Array]:
+    """The secondary vertices within the jets' radius of their axes, by falling pt."""
+    eta, phi, found = events.jets.eta[chosen], events.jets.phi[chosen], events.secondary
+    place = found.columns["eta"], found.columns["phi"]
+    counts, rows = _in_window(eta, phi, event, *place, found.offsets)
+    owner = np.repeat(np.arange(len(chosen)), counts)
+    inside = np.hypot(place[0][rows] - eta[owner], delta_phi(place[1][rows], phi[owner])) < RADIUS
+    counts = np.bincount(owner[inside], minlength=len(chosen))
+    return {
+        f"SV_{name}": ak.unflatten(_rounded(values[rows[inside]]), counts) for name, values in found.columns.items()
+    }
 
 
 @compiled
@@ -234,4 +250,4 @@ def create_tree(file: uproot.WritableDirectory) -> uproot.WritableTree:
 
 
 def _counter_name(branch: str) -> str:
-    return "nGenJetPF" if branch.startswith("genJetPF") else "nPF"
+    return {"genJetPF": "nGenJetPF", "SV": "nSV"}.get(branch.partition("_")[0], "nPF")

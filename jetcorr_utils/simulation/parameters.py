@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
-    "FIXED_BY_COMPARISON", "SIMULATION_VERSION", "Detector", "Generator", "Parameters", "Pileup", "parameter_table",
+    "FIXED_BY_COMPARISON", "SIMULATION_VERSION", "Detector", "Generator", "Parameters", "Pileup", "Tracking",
+    "parameter_table",
 ]  # fmt: skip
 
 #: Part of the identity of simulated files: raised when the same seed gives other jets than before.
@@ -49,7 +50,8 @@ class Generator:
         "as CMS's flat QCD samples",
     )  # fmt: skip
     leading_jets: int = _value(0, "", "jets of an event that are written, those of highest pt; 0: all", "the open data")
-    events_per_block: int = _value(200, "", "events that share one seed", "a few seconds of work")
+    events_per_block: int = _value(200, "", "collisions that share one seed", "a few seconds of work")
+    reuse: int = _value(1, "", "events of each collision, each with another pileup and detector", "the time of Pythia")
 
 
 @dataclass(frozen=True)
@@ -180,18 +182,58 @@ class Detector:
 
 
 @dataclass(frozen=True)
+class Tracking:
+    """What is measured of tracks besides their momentum, secondary vertices, and the PUPPI weight."""
+
+    luminous_length: float = _value(0.036, "m", "spread of the collisions along the beam", "LHC 2016")
+    d0_resolution: tuple[float, float] = _value(
+        (10.0, 80.0), "µm", "of hard tracks, and of tracks of 1 GeV at eta 0 by scattering, which falls as pt^-0.6 and "
+        "grows as cosh(eta)^0.5", f"{_TRACKER}: 10 µm at 100 GeV, 25 to 90 µm from 10 to 1 GeV",
+    )  # fmt: skip
+    dz_resolution: tuple[float, float] = _value(
+        (30.0, 90.0), "µm", "the same along the beam, which grows as cosh(eta)^1.5",
+        f"{_TRACKER}: 30 µm at 100 GeV, 45 to 150 µm from 10 to 1 GeV",
+    )  # fmt: skip
+    details_min_pt: float = _value(0.5, "GeV", "softer tracks are stored without them, as -1", "CMS MiniAOD")
+
+    vertex_seed: tuple[float, float] = _value(
+        (1.2, 0.3), "", "a track can begin a secondary vertex from this d0 over its error on, up to this d0 (cm)",
+        "arXiv:1102.3194; CMSSW InclusiveVertexFinder",
+    )  # fmt: skip
+    vertex_significance: float = _value(
+        3.0, "", "least distance of a secondary vertex over its error", "CMS NanoAOD, SV_dlenSig"
+    )
+
+    puppi_radius: tuple[float, float] = _value(
+        (0.02, 0.4), "", "nearest and farthest candidates that count", "arXiv:1407.6013; CMSSW CommonTools/PileupAlgos"
+    )
+    puppi_min_weight: float = _value(0.01, "", "smaller weights are 0", "CMSSW CommonTools/PileupAlgos")
+    puppi_cut: tuple[float, float] = _value(
+        (0.2, 0.015), "GeV", "least weighted pt of a neutral candidate a + b n for n vertices, abs(eta) below 2.5",
+        "CMSSW CommonTools/PileupAlgos",
+    )  # fmt: skip
+    puppi_cut_forward: tuple[float, float] = _value(
+        (1.7, 0.08), "GeV", "the same beyond", "CMSSW CommonTools/PileupAlgos"
+    )
+
+
+@dataclass(frozen=True)
 class Parameters:
     """All parameters of the simulation."""
 
     generator: Generator = Generator()
     pileup: Pileup = Pileup()
     detector: Detector = Detector()
+    tracking: Tracking = Tracking()
 
     def key(self) -> str:
         """A short text that is equal for equal parameters and version of the simulation."""
         values = dataclasses.asdict(self)
-        if not self.generator.leading_jets:
-            del values["generator"]["leading_jets"]  # younger than the samples and corrections that have such a key
+        for name, default in (("leading_jets", 0), ("reuse", 1)):
+            if values["generator"][name] == default:
+                del values["generator"][name]  # younger than the samples and corrections that have such a key
+        if self.tracking == Tracking():
+            del values["tracking"]  # as well, and no jet depends on it
         text = json.dumps([SIMULATION_VERSION, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

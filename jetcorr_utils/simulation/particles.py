@@ -5,13 +5,16 @@ Flat columns with offsets, rather than awkward records, because the detector's l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jets.ragged import owners
+from ..jets.ragged import offsets_of, owners
+
+_DEFAULTS = {"d0": 0.0, "dz": 0.0, "flight": 0.0, "origin": -1}
+"""Of a particle that comes from its collision."""
 
 __all__ = ["Particles", "concatenate", "concatenate_in_order", "to_cartesian"]
 
@@ -34,6 +37,13 @@ class Particles:
         0 for the hard collision, 1, 2, … for pileup (n,).
     offsets
         Particles of event i are rows offsets[i] to offsets[i + 1] (E + 1,).
+    d0, dz
+        How far the straight line on which the particle was made passes by its collision (n,), m: across the beam, with
+        the sign of CMS, and along it. Default: 0.
+    flight
+        Distance of the production point from the collision (n,), m. Default: 0.
+    origin
+        Equal for charged particles of the same decay (n,); -1 for all others, the default.
     """
 
     pt: NDArray
@@ -45,6 +55,16 @@ class Particles:
     radius: NDArray
     vertex: NDArray
     offsets: NDArray
+    d0: NDArray = field(default_factory=lambda: np.empty(0))
+    dz: NDArray = field(default_factory=lambda: np.empty(0))
+    flight: NDArray = field(default_factory=lambda: np.empty(0))
+    origin: NDArray = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        """Fill the columns that were not given."""
+        for name, value in _DEFAULTS.items():
+            if len(getattr(self, name)) != len(self.pt):
+                setattr(self, name, np.full(len(self.pt), value))
 
     def __len__(self) -> int:
         return len(self.pt)
@@ -64,6 +84,11 @@ class Particles:
         columns = {f.name: getattr(self, f.name)[mask] for f in fields(self) if f.name != "offsets"}
         kept = np.concatenate([[0], np.cumsum(mask)])
         return Particles(**columns, offsets=kept[self.offsets])
+
+    def repeated(self, times: int) -> Particles:
+        """All events `times` times, one round after the other."""
+        columns = {f.name: np.tile(getattr(self, f.name), times) for f in fields(self) if f.name != "offsets"}
+        return Particles(**columns, offsets=offsets_of(np.tile(np.diff(self.offsets), times)))
 
 
 def concatenate(first: Particles, second: Particles) -> Particles:

@@ -76,5 +76,6 @@ def overlay(pool: Particles, events: int, settings: Pileup, rng: np.random.Gener
         phi=(pool.phi[rows] + turn[collision] + np.pi) % (2 * np.pi) - np.pi,
         mass=pool.mass[rows].astype(float), pdg=pool.pdg[rows], charge=pool.charge[rows],
         radius=pool.radius[rows].astype(float), vertex=(1 + number[collision]).astype(np.int32), offsets=start[first],
+        d0=pool.d0[rows], dz=pool.dz[rows] * mirror[collision],
     )  # fmt: skip
     return PileupDraw(particles, mean, interactions)

@@ -86,8 +86,9 @@ def _simulate(
         Blocks(parameters, seed, workers) as source,
         tqdm(total=jets, initial=made, desc="simulate", unit="jet", disable=not progress) as bar,
     ):
-        expected = -(-int((jets - made) / _JETS_PER_EVENT) // parameters.generator.events_per_block)
-        reduce = functools.partial(block_of_jets, corrections=corrections, leading=parameters.generator.leading_jets)
+        settings = parameters.generator
+        expected = -(-int((jets - made) / _JETS_PER_EVENT) // (settings.events_per_block * settings.reuse))
+        reduce = functools.partial(block_of_jets, corrections=corrections, leading=settings.leading_jets)
         blocks = source.run(reduce, len(files) * BLOCKS_PER_FILE, expected)
         while made < jets:
             files.append(out / f"jets_{len(files):03d}.root")

@@ -15,7 +15,7 @@ Charged-hadron subtraction then marks the tracks of pileup vertices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ class Candidates:
         Linked calorimeter energy over the candidate's energy.
     hcal_fraction
         The HCAL's share of the linked calorimeter energy.
+    particle
+        The particle that left the candidate's track (c,), -1 for neutral ones.
     """
 
     pt: NDArray
@@ -60,6 +62,7 @@ class Candidates:
     calo_fraction: NDArray
     hcal_fraction: NDArray
     offsets: NDArray
+    particle: NDArray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @compiled
@@ -237,6 +240,7 @@ def reconstruct(
         "pdg": (signed.astype(np.int32), pdg.astype(np.int32)), "from_pv": (from_pv, np.full(count, 3, np.int32)),
         "calo_fraction": (np.minimum(fractions[track, 0], _MAX_CALO_FRACTION), np.ones(count)),
         "hcal_fraction": (fractions[track, 1], (pdg == 130).astype(float)),
+        "particle": (np.flatnonzero(track), np.full(count, -1)),
     }  # fmt: skip
     events = np.concatenate([owners(particles.offsets)[track], event.astype(np.int64)])
     order = np.lexsort((-np.concatenate(columns["pt"]), events))

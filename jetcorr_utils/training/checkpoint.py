@@ -125,8 +125,13 @@ def read_state(path: Path, key: str) -> dict[str, Any] | None:
 
 
 def _intact(path: Path) -> Path:
-    """The path itself, after a look at the checksums of the archive, which torch does not compare."""
+    """The path itself, after a look at the checksums of the archive, which torch does not compare.
+
+    torch compresses nothing in it, but would unpack what somebody has compressed: a thousand times the file's size.
+    """
     with zipfile.ZipFile(path) as archive:
+        if packed := [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]:
+            raise zipfile.BadZipFile(f"{packed[0]} in it is compressed")
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} in it is damaged")
     return path

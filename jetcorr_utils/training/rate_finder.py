@@ -65,7 +65,8 @@ def find_learning_rate(
         untrained = copy.deepcopy(model).eval()
         loss_of = CorrectionLoss(options)
         optimizer = build_optimizer(model, options)
-        batches = _endless(BatchLoader(train, options.batch_size, shuffle=True, seed=options.seed))
+        loader = BatchLoader(train, options.batch_size, shuffle=True, seed=options.seed, shard_jets=options.shard_jets)
+        batches = _endless(loader)
         for rate, batch in tqdm(zip(rates, batches, strict=False), total=steps, disable=not progress, unit="step"):
             for group in optimizer.param_groups:
                 group["lr"] = rate

@@ -60,8 +60,8 @@ class TrainingState:
         self.network = in_parallel(torch.compile(self.model, dynamic=True) if compile else self.model)
         self.loss = CorrectionLoss(self.options).to(self.device)
         self.loader = BatchLoader(
-            train, self.options.batch_size, shuffle=True, seed=self.options.seed, rank=rank(),
-            world_size=process_count(),
+            train, self.options.batch_size, shuffle=True, seed=self.options.seed, shard_jets=self.options.shard_jets,
+            rank=rank(), world_size=process_count(),
         )  # fmt: skip
         self.optimizer = build_optimizer(self.model, self.options)
         self.schedule, self.plateau = build_schedules(self.optimizer, self.options, len(self.loader))

@@ -7,7 +7,6 @@ cluster's API have the parameters, the metrics and the state, and are enough whe
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from ..config import Study
 from ..errors import InputError
-from ..files import write_json
+from ..files import parse_json, write_json
 from ..metrics import METRICS
 from .katib_trial import parse_values
 from .search_result import SEARCH, SearchResult, describe_search, load_search
@@ -65,10 +64,10 @@ def import_experiment(
 
 def _read(path: str | Path) -> Sequence[Mapping[str, Any]]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file of Katib trials") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not JSON: {error}; write it by `kubectl get trials … -o json`") from None
     items = content.get("items") if isinstance(content, dict) else content
     if not isinstance(items, list) or not all(isinstance(item, dict) and item.get("kind") == "Trial" for item in items):

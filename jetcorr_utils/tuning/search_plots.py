@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from ..config import Choice, Space
 from ..errors import InputError
 from ..metrics import METRICS, OBJECTIVE, compared_metrics
-from ..style import COLOURS, styled, subplots
+from ..style import COLOURS, plain_log_axis, styled, subplots
 from .search_result import SearchResult
 
 __all__ = [
@@ -26,10 +26,10 @@ __all__ = [
     "plot_optimizers", "plot_parallel_coordinates", "plot_pareto",
 ]  # fmt: skip
 
-MAE = r"validation MAE of $\log(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$"
+MAE = r"Validation MAE of $\ln(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$"
 STATES = {
-    "complete": (COLOURS[0], "o", "complete"), "pruned": (COLOURS[7], "v", "pruned"),
-    "constant": (COLOURS[2], "s", "not better than a constant"), "failed": (COLOURS[1], "X", "failed"),
+    "complete": (COLOURS[0], "o", "Complete"), "pruned": (COLOURS[7], "v", "Pruned"),
+    "constant": (COLOURS[2], "s", "Not better than a constant"), "failed": (COLOURS[1], "X", "Failed"),
 }  # fmt: skip
 MAP = "viridis"
 
@@ -55,11 +55,11 @@ def plot_history(result: SearchResult) -> Figure:
         part = trials[(trials["state"] == state) & trials[OBJECTIVE].notna()]
         ax.plot(part.index, part[OBJECTIVE], marker, color=colour, label=label if len(part) else None)
     best = trials[OBJECTIVE].where(trials["state"] == "complete").cummin().ffill()
-    ax.step(trials.index, best, where="post", color="black", label="best so far")
+    ax.step(trials.index, best, where="post", color="black", label="Best so far")
     constant = _constant(ax, trials)
-    _ring(ax, 0, trials[OBJECTIVE].get(0, np.nan), "study's own settings")
+    _ring(ax, 0, trials[OBJECTIVE].get(0, np.nan), "Study's own settings")
     _limit_above(ax, trials[OBJECTIVE], constant)
-    ax.set(xlabel="trial", ylabel=MAE)
+    ax.set(xlabel="Trial", ylabel=MAE)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _room_for_legend(ax, columns=2)
     return figure
@@ -73,7 +73,7 @@ def plot_learning_curves(result: SearchResult) -> Figure:
     for number, curve in histories.groupby("trial"):
         state = result.trials["state"].get(number)
         ax.plot(curve["epoch"], curve["validation_mae"], color=STATES[state][0], alpha=0.45, linewidth=1.2)
-    for number, colour, label in ((0, "black", "study's own settings"), (best, COLOURS[1], f"best: trial {best}")):
+    for number, colour, label in ((0, "black", "Study's own settings"), (best, COLOURS[1], f"Best: trial {best}")):
         curve = histories[histories["trial"] == number]
         ax.plot(curve["epoch"], curve["validation_mae"], "o-", color=colour, label=label, linewidth=2.4)
     for state, (colour, _, label) in STATES.items():
@@ -81,7 +81,7 @@ def plot_learning_curves(result: SearchResult) -> Figure:
             ax.plot([], [], color=colour, label=label)
     constant = _constant(ax, result.trials)
     _limit_above(ax, histories["validation_mae"], constant)
-    ax.set(xlabel="epoch", ylabel=MAE)
+    ax.set(xlabel="Epoch", ylabel=MAE)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _room_for_legend(ax, columns=2)
     return figure
@@ -125,16 +125,16 @@ def plot_correlations(result: SearchResult, metrics: Sequence[str] | None = None
     for ax, metric, table in zip(np.atleast_1d(axes), metrics, tables, strict=True):
         image = ax.imshow(table.to_numpy(float), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(table.to_numpy(float)):
-            text = "–" if np.isnan(value) else f"{value:+.2f}".replace("-", "−")
+            text = "–" if np.isnan(value) else f"{value:+z.2f}".replace("-", "−")
             ax.text(
                 column, row, text, ha="center", va="center", size=15, color="white" if abs(value) > 0.6 else "black"
             )
         ax.set_xticks(range(len(table.columns)), [name.capitalize() for name in table.columns])
         ax.set_yticks(range(len(names)), [title(name) for name in names])
-        ax.set_title(f"with {title(metric)}", size=17)
+        ax.set_title(f"With {title(metric)}", size=17)
         ax.minorticks_off()
         ax.tick_params(which="both", length=0)
-    figure.colorbar(image, ax=axes, label="correlation", pad=0.02)
+    figure.colorbar(image, ax=axes, label="Correlation", pad=0.02)
     return figure
 
 
@@ -144,11 +144,11 @@ def plot_importance(result: SearchResult, metric: str = "mae") -> Figure:
     shares = result.importance(metric).sort_values()
     figure, ax = subplots(figsize=(8.0, 0.55 * max(len(shares), 3) + 2.4))
     if shares.empty:
-        ax.text(0.5, 0.5, "too few complete trials", ha="center", va="center", transform=ax.transAxes)
+        ax.text(0.5, 0.5, "Too few complete trials", ha="center", va="center", transform=ax.transAxes)
     ax.barh([title(name) for name in shares.index], shares, color=COLOURS[0])
     for row, share in enumerate(shares):
         ax.annotate(f"{share:.2f}", (share, row), (5, 0), textcoords="offset points", va="center", size=14)
-    ax.set(xlabel=f"share in the {title(metric)} (PED-ANOVA)", xlim=(0, 1.15 * max([0.1, *shares])))
+    ax.set(xlabel=f"Share in the {title(metric)} (PED-ANOVA)", xlim=(0, 1.15 * max([0.1, *shares])))
     ax.tick_params(axis="y", which="both", length=0)
     return figure
 
@@ -175,7 +175,7 @@ def plot_optimizers(result: SearchResult, metric: str = "mae", by: str | None = 
     by = by or _first_choice(result.space)
     if by is None:
         figure, ax = subplots(figsize=(8.0, 3.0))
-        ax.text(0.5, 0.5, "no choice in the search space", ha="center", va="center", transform=ax.transAxes)
+        ax.text(0.5, 0.5, "No choice in the search space", ha="center", va="center", transform=ax.transAxes)
         return figure
     if by not in result.space:
         raise InputError(f"{by} is not in the search space, which has {', '.join(result.space)}")
@@ -202,7 +202,7 @@ def plot_optimizers(result: SearchResult, metric: str = "mae", by: str | None = 
             positions + shift, part[metric].clip(upper=top), marker, color=colour, alpha=0.8, clip_on=False,
             label=label if len(part) else None,
         )  # fmt: skip
-    ax.set(xlabel=f"{title(by)} (complete of all trials)", ylabel=MAE if metric == OBJECTIVE else title(metric))
+    ax.set(xlabel=f"{_capital(title(by))} (complete of all trials)", ylabel=_label(metric))
     ax.tick_params(axis="x", which="both", length=0)
     _room_for_legend(ax, columns=2)
     return figure
@@ -216,11 +216,12 @@ def plot_pareto(result: SearchResult, x: str = "jets_per_s", y: str = "mae", col
     points = ax.scatter(table[x], table[y], c=table[colour], cmap="viridis", s=90, zorder=3)
     ax.scatter(front[x], front[y], s=260, facecolors="none", edgecolors=COLOURS[1], linewidths=2, label="Pareto front")
     if 0 in table.index:
-        _ring(ax, table[x][0], table[y][0], "study's own settings", size=420, colour="black")
-    ax.set(xlabel=title(x), ylabel=MAE if y == OBJECTIVE else title(y))
+        _ring(ax, table[x][0], table[y][0], "Study's own settings", size=420, colour="black")
+    ax.set(xlabel=_label(x), ylabel=_label(y))
     if x in METRICS and METRICS[x].log:
         ax.set_xscale("log")
-    figure.colorbar(points, ax=ax, label=title(colour))
+        plain_log_axis(ax.xaxis)
+    figure.colorbar(points, ax=ax, label=_label(colour))
     _room_for_legend(ax)
     return figure
 
@@ -239,10 +240,26 @@ def plot_comparison(table: pd.DataFrame) -> Figure:
         low, median, high = (steps.quantile(q, axis=1) for q in (0.25, 0.5, 0.75))
         ax.step(grid, steps, where="post", color=colour, linewidth=0.8, alpha=0.5)
         ax.fill_between(grid, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
-        ax.step(grid, median, where="post", color=colour, linewidth=2.8, label=f"{method}, {len(courses)} searches")
-    ax.set(xlabel="compute spent [epochs of training]", ylabel=f"best {MAE}")
+        ax.step(
+            grid,
+            median,
+            where="post",
+            color=colour,
+            linewidth=2.8,
+            label=f"{_capital(method)}, {len(courses)} searches",
+        )
+    ax.set(xlabel="Compute spent [epochs of training]", ylabel=f"Best {MAE[0].lower()}{MAE[1:]}")
     _room_for_legend(ax)
     return figure
+
+
+def _label(metric: str) -> str:
+    """A metric on an axis."""
+    return MAE if metric == OBJECTIVE else _capital(title(metric))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _first_choice(space: Mapping[str, Space]) -> str | None:
@@ -260,7 +277,7 @@ def _constant(ax: Axes, trials: pd.DataFrame) -> float:
     """Draw the constant predictor's error and return it; NaN for a search that does not tell (Katib's trials)."""
     constant = float(trials["constant_mae"].max())
     if np.isfinite(constant):
-        ax.axhline(constant, color=COLOURS[9], linestyle="--", label="constant predictor")
+        ax.axhline(constant, color=COLOURS[9], linestyle="--", label="Best constant")
     return constant
 
 

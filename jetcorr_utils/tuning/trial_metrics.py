@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import CloudDataset
+from ..data.features import start_pt
 from ..jets.flavours import FLAVOURS, paper_flavour
 from ..metrics import METRICS, Jets, trial_metrics
 from ..physics.statistics import Bootstrap
@@ -43,7 +44,8 @@ def response_metrics(table: Mapping[str, NDArray], log_factor: NDArray) -> dict[
     """
     matched = np.asarray(table["genJetPt"]) > 0
     standard = np.asarray(table["jetPt"], dtype=float)[matched] / np.asarray(table["genJetPt"], dtype=float)[matched]
-    response = standard * np.exp(np.asarray(log_factor, dtype=float)[matched])
+    start = np.asarray(start_pt(table), dtype=float)[matched] / np.asarray(table["genJetPt"], dtype=float)[matched]
+    response = start * np.exp(np.asarray(log_factor, dtype=float)[matched])
     flavour = paper_flavour(np.asarray(table["hadronFlav"])[matched], np.asarray(table["partonFlav"])[matched])
     groups = [rows for code in FLAVOURS if len(rows := np.flatnonzero(flavour == code)) >= MIN_JETS]
     data, rows = Bootstrap.of_data(len(response)), np.arange(len(response))

@@ -25,7 +25,8 @@ FOLDER = Path(__file__).parent
 
 EXPECTED = (
     "train/particlenet", "train/pfn", "infer/particlenet", "infer/pfn", "onnx/particlenet", "onnx/pfn",
-    "triton/particlenet", "triton/pfn", "load/first_epoch", "load/later_epochs", "memory/4x", "simulate/workers",
+    "triton/particlenet", "triton/pfn", "load/first_epoch", "load/later_epochs", "memory/4x", "simulate",
+    "simulate/workers", "simulate/reuse",
 )  # fmt: skip
 """Lines that a complete run has; there are more."""
 

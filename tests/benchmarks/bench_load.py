@@ -33,15 +33,16 @@ from jetcorr_utils.jets.columns import TREE, jet_columns, particle_columns
 from jetcorr_utils.models.allocator import keep_memory
 from jetcorr_utils.models.inputs import CloudInputs
 from tests.benchmarks.weaver_loader import read_epoch, write_config
+from tests.cold import epoch_on_small_memory, repeated
 
 ROUNDS = 5
 ROUNDS_OF_WEAVER = 3
 FETCH_STEPS = {"": 1, "/default": 0.01}
 """Weaver's fastest setting, and its default, which reads the file a hundred times."""
-COPIES, COPIES_FOR_MEMORY = 20, 10
+COPIES, COPIES_FOR_MEMORY, COPIES_OF_CACHE = 20, 10, 20
 BATCH = 500
 COMPRESSIONS = {"": uproot.ZLIB(1), "_zstd": uproot.ZSTD(7)}
-BRANCHES = tuple(dict.fromkeys((*jet_columns("open"), *TABLE_COLUMNS, "jetPhi", "nPF", *particle_columns("open"))))
+BRANCHES = tuple(dict.fromkeys((*jet_columns("open"), *TABLE_COLUMNS, "nPF", *particle_columns("open"))))
 
 
 def benchmarks() -> Iterator[dict[str, Any]]:
@@ -54,7 +55,8 @@ def benchmarks() -> Iterator[dict[str, Any]]:
             yield _first_epoch(f"load/first_epoch{suffix}", file, folder)
             steps = FETCH_STEPS if suffix == "" else {"": 1}
             yield from _against_weaver(f"load/first_epoch_weaver{suffix}", file, folder, steps)
-        yield _later_epochs(_fresh([file], folder))
+        yield _later_epochs(data := _fresh([file], folder))
+        yield _cold(data, folder)
         runs = range(1, 5)
         files = [_write(folder / f"{run}.root", run, COMPRESSIONS[""], COPIES_FOR_MEMORY) for run in runs]
         yield _memory(files, folder)
@@ -130,6 +132,23 @@ def _epoch(data: CloudDataset, epoch: int = 0, inputs: CloudInputs | None = None
 def _later_epochs(data: CloudDataset) -> dict[str, Any]:
     what = f"one copy of the particles in memory (a limit); ours: shuffled batches of {BATCH} from the mapped cache"
     return _compare("load/later_epochs", len(data), lambda: _epoch(data, 1), lambda: np.array(data.particles), what)
+
+
+def _cold(data: CloudDataset, folder: Path) -> dict[str, Any]:
+    """Bytes read from the disk, where the memory holds a quarter of the cache."""
+    whole = repeated(data, COPIES_OF_CACHE, folder / "cold")
+    size = whole.particles.nbytes
+
+    def read(shard: int | None, most: int | None) -> float:
+        fresh = CloudDataset.open(folder / "cold", whole.features, whole.key)  # not told yet how it will be read
+        return epoch_on_small_memory(BatchLoader(fresh, BATCH, shuffle=True, shard_jets=shard), size // 4, most)
+
+    ours, peer = read(len(whole) // 16, None), read(None, size // 200)
+    return {
+        "name": "load/cold_shards", "ours": round(ours, 2), "peer": round(peer, 1), "ratio": round(ours / peer, 4),
+        "unit": "bytes read from the disk for each byte of particles that is used", "n": 1,
+        "peer_is": "the same cache in fully random order, of which the first 200th is read; the memory holds a quarter",
+    }  # fmt: skip
 
 
 def _compare(

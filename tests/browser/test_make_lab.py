@@ -56,7 +56,7 @@ def url(tmp_path_factory):
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_for(lambda: _answers(f"{address}/api/status") or server.poll() is not None, 300)
+        wait_for(lambda: answers(f"{address}/api/status") or server.poll() is not None, 300)
         assert server.poll() is None, (home / "server.log").read_text()
         yield address
     finally:
@@ -64,7 +64,8 @@ def url(tmp_path_factory):
         server.wait(60)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a server is there."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True
@@ -80,6 +81,7 @@ def test_it_opens_notebook_01_of_the_repository_without_a_dialog(url, page, keep
     assert page.evaluate(f"{current}.path") == "notebooks/01_data_exploration.ipynb"
     page.wait_for_timeout(5000)  # Kale's dialog and its change of the notebook came a moment later
     assert page.evaluate("window.dialogs") == []
+    assert page.get_by_text("Jupyter news").count() == 0
     assert page.evaluate(f"{current}.model.getMetadata('kubeflow_notebook') ?? null") is None  # what Kale writes
     assert page.locator("[data-id*=kubeflow], [data-id*=kale]").count() == 0
     found = page.evaluate("jupyterapp.serviceManager.contents.get('').then(folder => folder.content.map(f => f.name))")

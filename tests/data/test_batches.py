@@ -8,10 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetcorr_utils.data.batches import BatchLoader, gather
+from jetcorr_utils.config import DataSettings
+from jetcorr_utils.data import load_clouds
+from jetcorr_utils.data.batches import BatchLoader, Shards, gather
 from jetcorr_utils.data.dataset import CloudDataset
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.jets.flavours import paper_flavour
+from tests.cold import can_forget, epoch_on_small_memory, repeated
 
 
 def make_clouds(jets: int, seed: int = 0, *, least: int = 1) -> CloudDataset:
@@ -66,9 +69,12 @@ def test_a_batch_is_a_copy():
     np.testing.assert_array_equal(data.particles, before)
 
 
-@given(st.integers(0, 60), st.integers(1, 25), st.booleans(), st.booleans(), st.integers(0, 5))
-def test_an_epoch_has_each_jet_once(jets, size, shuffle, drop, seed):
-    loader = BatchLoader(make_clouds(jets), size, shuffle=shuffle, seed=seed, drop_last=drop)
+SHARDS = st.none() | st.integers(1, 70)
+
+
+@given(st.integers(0, 60), st.integers(1, 25), st.booleans(), st.booleans(), st.integers(0, 5), SHARDS)
+def test_an_epoch_has_each_jet_once(jets, size, shuffle, drop, seed, shard):
+    loader = BatchLoader(make_clouds(jets), size, shuffle=shuffle, seed=seed, drop_last=drop, shard_jets=shard)
     batches = rows(loader)
     assert len(batches) == len(loader)
     full, rest = divmod(jets, size)
@@ -79,11 +85,11 @@ def test_an_epoch_has_each_jet_once(jets, size, shuffle, drop, seed):
     assert shuffle or seen == list(range(len(seen)))
 
 
-@given(st.integers(0, 60), st.integers(1, 4), st.integers(4, 20), st.booleans())
-def test_processes_together_see_the_batches_of_one(jets, world, size, shuffle):
-    data = make_clouds(jets)
-    single = rows(BatchLoader(data, size, shuffle=shuffle))
-    shares = [rows(BatchLoader(data, size, shuffle=shuffle, rank=rank, world_size=world)) for rank in range(world)]
+@given(st.integers(0, 60), st.integers(1, 4), st.integers(4, 20), st.booleans(), SHARDS)
+def test_processes_together_see_the_batches_of_one(jets, world, size, shuffle, shard):
+    data, options = make_clouds(jets), {"shuffle": shuffle, "shard_jets": shard}
+    single = rows(BatchLoader(data, size, **options))
+    shares = [rows(BatchLoader(data, size, **options, rank=rank, world_size=world)) for rank in range(world)]
     assert len({len(share) for share in shares}) == 1
     assert len(single) - len(shares[0]) in (0, 1)  # a last batch with fewer jets than processes
     for step, pieces in enumerate(zip(*shares, strict=True)):
@@ -93,18 +99,19 @@ def test_processes_together_see_the_batches_of_one(jets, world, size, shuffle):
         ]
 
 
-def test_the_order_follows_seed_and_epoch_only():
+@pytest.mark.parametrize("shard", [None, 64])
+def test_the_order_follows_seed_and_epoch_only(shard):
     data = make_clouds(200)
-    loader = BatchLoader(data, 32, shuffle=True, seed=3)
+    loader = BatchLoader(data, 32, shuffle=True, seed=3, shard_jets=shard)
     first = rows(loader)
     assert rows(loader) == first
     loader.set_epoch(1)
     second = rows(loader)
     assert second != first
-    fresh = BatchLoader(data, 32, shuffle=True, seed=3)
+    fresh = BatchLoader(data, 32, shuffle=True, seed=3, shard_jets=shard)
     fresh.set_epoch(1)
     assert rows(fresh) == second
-    assert rows(BatchLoader(data, 32, shuffle=True, seed=4)) != first
+    assert rows(BatchLoader(data, 32, shuffle=True, seed=4, shard_jets=shard)) != first
 
 
 def test_shares_of_a_batch_have_equal_work():
@@ -115,9 +122,10 @@ def test_shares_of_a_batch_have_equal_work():
         assert abs(len(one.particles) - len(other.particles)) <= 20
 
 
-def test_batches_are_fair_samples():
+@pytest.mark.parametrize("shard", [None, 5000])
+def test_batches_are_fair_samples(shard):
     data = make_clouds(20_000)
-    means = [np.diff(batch.ptr).mean() for batch in BatchLoader(data, 500, shuffle=True)]
+    means = [np.diff(batch.ptr).mean() for batch in BatchLoader(data, 500, shuffle=True, shard_jets=shard)]
     expected = data.multiplicity.std() / np.sqrt(500)
     assert np.std(means) == pytest.approx(expected, rel=0.4)
 
@@ -133,3 +141,43 @@ def test_batches_are_fair_samples():
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         BatchLoader(make_clouds(10), **arguments)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 3))
+def test_a_shard_lies_in_few_blocks_and_its_jets_are_shuffled(jets, most, seed):
+    shards = Shards(jets, most)
+    order = shards.order(np.random.default_rng(seed))
+    assert sorted(order.tolist()) == list(range(jets))
+    for first in range(0, jets, shards.length):
+        shard = order[first : first + shards.length]
+        found = {start for start, _ in shards.blocks(order, first, first + 1)}
+        assert found == set((shard // shards.block * shards.block).tolist())
+        assert len(found) <= shards.length // shards.block + 1  # one more where the data set's last block is in between
+    if jets >= 100 and shards.length >= 64:
+        assert np.abs(np.diff(order)).mean() > shards.block / 4
+
+
+def test_shards_come_from_all_over_the_data_set():
+    """Files lie one after the other in a cache: the jets of one alone would make no fair sample."""
+    shards = Shards(160_000, 16_000)
+    order = shards.order(np.random.default_rng(1))
+    for first in range(0, 160_000, shards.length):
+        tenths = np.unique(order[first : first + shards.length] // 16_000)
+        assert len(tenths) >= 5
+
+
+@pytest.mark.slow
+def test_a_cache_larger_than_the_memory_is_read_about_once_in_shards(tmp_path, sample, record_property):
+    """In random order a read of the disk brings far more than the jet that it is for."""
+    few = load_clouds(DataSettings(files=[str(sample)], directory=str(tmp_path / "data")), progress=False)
+    data = repeated(few, 30, tmp_path / "cache")
+    if not can_forget(data):
+        pytest.skip("reads of the disk are not seen on this file system")
+    size = data.particles.nbytes
+    read = {}
+    for name, shard, most in (("shards", len(data) // 16, None), ("random", None, size // 100)):
+        loader = BatchLoader(CloudDataset.open(*data.__reduce_ex__(4)[1]), 100, shuffle=True, shard_jets=shard)
+        read[name] = epoch_on_small_memory(loader, size // 4, most)
+        record_property(f"bytes read from the disk for each that is used, {name}", round(read[name], 1))
+    assert read["shards"] < 2
+    assert read["random"] > 5 * read["shards"]

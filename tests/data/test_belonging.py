@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import awkward as ak
 import numpy as np
 import pytest
@@ -149,3 +151,10 @@ def test_raw_jets_are_no_corrected_ones(jets):
     assert not strange(clouds(some), some).any()
     one = ak.with_field(jets, ak.where(np.arange(len(jets)) == 5, jets["jetPt"], jets["jetRawPt"]), "jetPt")
     assert not strange(clouds(one), one).any()
+
+
+@pytest.mark.parametrize("tolerated", [float("nan"), -0.1, 1.1])
+def test_a_share_that_is_none_is_refused(tolerated):
+    """With not a number, no jets would be refused whatever they are."""
+    with pytest.raises(InputError, match=r"tolerated .*: must be a share of the jets"):
+        refuse_strangers(Counter(jets=100, strange=100, off=100), "a.root", tolerated=tolerated)

@@ -11,6 +11,7 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
+import uproot
 
 from jetcorr_utils.config import DataSettings
 from jetcorr_utils.data import clouds as module
@@ -134,8 +135,9 @@ def test_an_interrupted_build_goes_on_with_the_files_that_are_left(ntuple, study
     good, bad = ntuple("good.root", seed=1), ntuple("bad.root", seed=2, jets=500)
     content = bad.read_bytes()
     damaged = bytearray(content)
-    middle = len(content) // 3
-    damaged[middle : middle + 2000] = bytes(2000)
+    with uproot.open(bad) as file:
+        basket = file["AK4jets/jetTree"]["jetPt"].member("fBasketSeek")[0]
+    damaged[basket : basket + 1000] = bytes(1000)
     bad.write_bytes(damaged)
     with pytest.raises(InputError, match=r"bad\.root"):
         load_clouds(study(good, bad), progress=False)
@@ -188,6 +190,8 @@ def test_globs_lists_and_relative_paths(ntuple, study, tmp_path, monkeypatch):
     assert ensure_files(study(f"file://{files[0]}")) == [str(files[0])]
     monkeypatch.chdir(tmp_path)
     assert ensure_files(study("a.root")) == ["a.root"]
+    (tmp_path / "link.root").symlink_to(files[0])  # by whatever name: its jets would be there twice
+    assert ensure_files(study(files[0], tmp_path / "link.root", "a.root")) == [str(files[0])]
     assert len(ensure_files(study("data/sample/jets.root"))) == 1  # from the project's folder
 
 
@@ -198,6 +202,13 @@ def test_globs_lists_and_relative_paths(ntuple, study, tmp_path, monkeypatch):
 def test_entries_that_match_nothing_are_named(study, entry, message, tmp_path):
     with pytest.raises(InputError, match=message):
         ensure_files(study(tmp_path / entry))
+
+
+def test_a_name_of_nothing_and_what_is_no_file_are_said(study, tmp_path):
+    os.mkfifo(tmp_path / "pipe.root")
+    for entry, message in (("", "a file with an empty name"), (tmp_path / "pipe.root", r"pipe\.root: is a pipe")):
+        with pytest.raises(InputError, match=message):
+            ensure_files(study(entry))
 
 
 def test_the_same_content_twice_is_refused(ntuple, study, tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import awkward as ak
 import numpy as np
 import pytest
 import uproot
 
 from jetcorr_utils.data import describe, iterate_jets, list_blocks, read_block, read_jets
+from jetcorr_utils.data.delphes import Delphes
 from jetcorr_utils.data.reading import open_jets
 
 
@@ -66,3 +69,18 @@ def test_another_collection_is_named_if_it_is_not_there(delphes):
 def test_jets_of_something_else_than_candidates_are_refused(delphes):
     """JetAK8 of this card is made of other objects, which the file does not hold."""
     assert "JetAK8.Constituents refers to 1102 objects that are not in Particle" in describe(delphes, "JetAK8").reason
+
+
+def test_what_is_taken_for_a_branch_that_is_not_there_is_said(delphes):
+    with uproot.open(delphes) as file:
+        tree = file["Delphes"]
+        names = set(tree.keys(full_paths=False))
+    for lost, said in (
+        ("JetPUPPI.Area", "jetArea not in the file: 0"),
+        ("Vertex.Index", "PV_npvsGood not in the file: 1"),
+    ):
+        there = SimpleNamespace(num_entries=tree.num_entries, keys=lambda full_paths, lost=lost: names - {lost})
+        assert said in Delphes("a.root", there).remarks
+        assert said not in Delphes("a.root", tree).remarks
+    there = SimpleNamespace(num_entries=0, keys=lambda full_paths: names - {"GenJet.PT"})
+    assert not any("genJetPt" in remark for remark in Delphes("a.root", there).remarks)

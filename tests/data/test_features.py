@@ -47,12 +47,12 @@ def test_features_are_groups_in_any_order_and_sets_of_them():
     assert groups_of(("calorimeter", "open")) == groups_of("rich")
     assert particle_columns(("class", "kinematics")) == ("PF_dEta", "PF_dPhi", "PF_pT", "PF_mass", "PF_id")
     assert jet_columns(("class", "kinematics")) == ("jetPt", "jetEta", "jetMass", "jetArea", "jetRawPt")
-    with pytest.raises(InputError, match="'verteks': there are the sets open, rich and the groups kinematics, class"):
+    with pytest.raises(InputError, match=r"'verteks': there are the sets open, rich, .*groups kinematics, class,"):
         groups_of(("kinematics", "class", "verteks"))
-    with pytest.raises(InputError, match="kinematics is missing"):
+    with pytest.raises(InputError, match=r"PF_pT is missing, .* or the group kinematics"):
         groups_of(("class", "pileup"))
-    with pytest.raises(InputError, match="class is missing, which figures and the drift check tell particles apart by"):
-        groups_of(("kinematics",))
+    with pytest.raises(InputError, match="jetEta is missing, which all others are relative to"):
+        groups_of(("PF_pT", "PF_dEta", "PF_dPhi", "jetPt", "class"))
 
 
 @pytest.mark.parametrize("features", ["open", "rich", ("kinematics", "class", "calorimeter")])

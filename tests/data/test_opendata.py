@@ -11,13 +11,19 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+import uproot
 from click.testing import CliRunner
 
 from jetcorr_utils.cli import main
-from jetcorr_utils.config import DataSettings, RemoteSettings, project_root
+from jetcorr_utils.config import DataSettings, RemoteSettings, load_study, project_root
 from jetcorr_utils.data import ensure_files, load_clouds, read_jets
 from jetcorr_utils.data.opendata import files_of_record
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.files import read_json
+from jetcorr_utils.physics import load_predictions
+from tests.web import web_server
+
+from .conftest import write_jets
 
 DOI = "10.7483/OPENDATA.CMS.RY2V.T797"
 EOS = "root://eospublic.cern.ch//eos/opendata/cms/derived-data/jets"
@@ -40,7 +46,7 @@ class Portal(ThreadingHTTPServer):
 
     def record(self) -> dict:
         """The first file in the record itself, one index in a file, one in the record, as older and newer ones have."""
-        files = [self.entry(path) for path in sorted(self.folder.glob("jets_*.root"))]
+        files = [self.entry(path) for path in sorted(self.folder.glob("*.root"))]
         (self.folder / "jets_file_index.json").write_text(json.dumps(files[1:2]))
         readme = {"uri": f"{EOS}/readme.txt", "size": 1, "checksum": "adler32:00000000"}
         listed = [readme, files[0], self.entry(self.folder / "jets_file_index.json")]
@@ -197,9 +203,76 @@ def test_a_portal_that_is_down_is_named(portal, tmp_path):
         ensure_files(settings, progress=False)
 
 
-def test_the_study_names_the_papers_files():
-    from jetcorr_utils.config import load_study
+@pytest.mark.parametrize("protocol", ["http", "root"])
+@pytest.mark.parametrize("address", ["file://{}", "{}", "root://a//b::file://{}", "simplecache::file://{}"])
+def test_a_portal_cannot_have_a_file_of_this_machine_copied(portal, tmp_path, address, protocol):
+    own = tmp_path / "own.root"
+    own.write_bytes(b"secret")
+    portal.entry = lambda _: {
+        "uri": address.format(own),
+        "size": 6,
+        "checksum": f"adler32:{zlib.adler32(b'secret'):08x}",
+    }
+    settings = study(portal, tmp_path, f"opendata:12100?protocol={protocol}")
+    with pytest.raises(InputError, match=r"not known here|no such file|kind of address is not read"):
+        ensure_files(settings, progress=False)
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file() and b"secret" in path.read_bytes()] == []
 
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"[" * 100_000, b"1" * 5000, b"[1]", b'{"metadata": [1]}', b'{"metadata": {"files": "a"}}', b'{"hits": [1]}',
+     b'{"hits": {"total": 1, "hits": []}}', b'{"hits": {"total": 1, "hits": [{"id": [1]}]}}',
+     b'{"metadata": {"files": [{"uri": "root://a//a.root", "size": 1e999, "checksum": "adler32:00000000"}]}}'],
+)  # fmt: skip
+@pytest.mark.parametrize("entry", ["opendata:12100", "opendata:10.1/A"])
+def test_an_answer_of_another_shape_is_one_line(tmp_path, entry, answer):
+    with web_server(tmp_path / "web") as web:
+        for name in ("12100", "records"):
+            (web.folder / "files" / name).write_bytes(answer)
+        with pytest.raises(InputError) as caught:
+            files_of_record(entry, RemoteSettings(portal=web.url, attempts=1))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_study_names_the_papers_files():
     files = load_study(str(project_root() / "pipelines" / "studies" / "opendata.yaml")).data.files
     numbers = sorted(int(part.rpartition("_")[2].removesuffix(".root")) for file in files for part in file.split(","))
     assert numbers == [7, 10, 11, 19, 27, 35, 66, 90, 96, 103]
+
+
+@pytest.mark.slow
+def test_the_study_of_the_paper_from_the_portal_to_the_report(portal, tmp_path, cli, sample):
+    """Study `opendata` as it is, but for the size of networks and trainings; ours in place of the portal's files."""
+    for path in portal.folder.glob("*.root"):
+        path.unlink()
+    numbers = [10, 19, 27, 35, 66, 7, 11, 90, 103, 96]
+    with uproot.open(sample) as file:
+        jets = file["AK4jets/jetTree"].arrays(library="ak")
+    share = len(jets) // len(numbers)
+    for place, number in enumerate(numbers):
+        part = jets[place * share : (place + 1) * share]
+        columns = {name: part[name] for name in part.fields if not name.startswith(("n", "genJetPF"))}
+        write_jets(portal.folder / f"JetNtuple_RunIISummer16_13TeV_MC_{number}.root", columns)
+    small = {
+        "data.remote.portal": portal.url, "data.directory": tmp_path / "data", "tuning.trials": 2, "tuning.epochs": 1,
+        "tuning.max_jets": 300, "tuning.space.conv_layers.max": 2, "tuning.space.fc_layers.max": 2,
+        "serving.batch_sizes": "[1, 64]", "serving.seconds_per_batch_size": 0.1, "physics.replicas": 20,
+        "models.particlenet.blocks": 1, "models.particlenet.k": 4,
+    }  # fmt: skip
+    for name in ("pfn", "particlenet"):
+        small |= {f"models.{name}.training.epochs": 1, f"models.{name}.conv_dim": 16, f"models.{name}.fc_dim": 16}
+    options = [text for name, value in small.items() for text in ("-p", name, value)]
+    cli("run", "--study", "opendata", "--out", tmp_path / "run", *options)
+    made = read_json(tmp_path / "run" / "data.json")
+    assert sorted(int(row["path"].rpartition("_")[2].removesuffix(".root")) for row in made["files"]) == sorted(numbers)
+    assert all(row["path"].startswith(portal.url) for row in made["files"])
+    assert sum(row["jets"] for row in made["files"]) == share * len(numbers)
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    assert {"pfn", "particlenet"} <= metrics.keys()
+    selection = load_study("opendata").data.selection
+    predictions = load_predictions(tmp_path / "run" / "predictions.root")
+    assert predictions["genJetPt"].min() > selection.min_gen_pt
+    assert predictions["genJetEta"].abs().max() < selection.max_abs_gen_eta
+    assert len(predictions) == pytest.approx(0.2 * len(jets), rel=0.5)
+    assert (tmp_path / "run" / "report.html").stat().st_size > 100_000

@@ -20,10 +20,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from jetcorr_utils.config import DataSettings
+from jetcorr_utils.config import DataSettings, RemoteSettings
 from jetcorr_utils.correct import correct_files
 from jetcorr_utils.data import describe, ensure_files, load_clouds, record_files, remote
 from jetcorr_utils.data.reading import open_jets
+from jetcorr_utils.data.remote import fetch, fetch_bytes
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import read_json
 from tests.web import web_server
@@ -589,15 +590,16 @@ def test_a_file_that_claims_more_jets_than_it_can_have_is_damaged(ntuple, cli):
     assert "damaged" in cli("info", file, check=False).stderr
 
 
-@pytest.mark.parametrize(("status", "tag"), [(200, "one"), (206, "one"), (200, None), (404, "one"), (503, None)])
-def test_no_more_is_read_of_an_answer_than_was_asked_for(status, tag, study, tmp_path):
-    """A server may never end it; this one does after half a gigabyte."""
-    sent, size = [0], 100_000
+@contextlib.contextmanager
+def endless(status, size=None, tag=None):
+    """A server whose answers end after half a gigabyte: its address, and the number of bytes that it has sent."""
+    sent = [0]
 
     class Endless(BaseHTTPRequestHandler):
         def do_HEAD(self):
             self.send_response(200)
-            self.send_header("Content-Length", str(size))
+            if size is not None:
+                self.send_header("Content-Length", str(size))
             if tag:
                 self.send_header("ETag", tag)
             self.end_headers()
@@ -617,14 +619,41 @@ def test_no_more_is_read_of_an_answer_than_was_asked_for(status, tag, study, tmp
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            settings = study(f"http://127.0.0.1:{server.server_port}/jets.root")
-            if status < 400 and tag:
-                (copy,) = ensure_files(settings, progress=False)
-                assert Path(copy).stat().st_size == size
-            else:
-                with pytest.raises(InputError, match=r"jets\.root: (there is no such file|.*503|.*there are more)"):
-                    ensure_files(settings, progress=False)
+            yield f"http://127.0.0.1:{server.server_port}", sent
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.parametrize(("status", "tag"), [(200, "one"), (206, "one"), (200, None), (404, "one"), (503, None)])
+def test_no_more_is_read_of_an_answer_than_was_asked_for(status, tag, study, tmp_path):
+    size = 100_000
+    with endless(status, size, tag) as (address, sent):
+        settings = study(f"{address}/jets.root")
+        if status < 400 and tag:
+            (copy,) = ensure_files(settings, progress=False)
+            assert Path(copy).stat().st_size == size
+        else:
+            with pytest.raises(InputError, match=r"jets\.root: (there is no such file|.*503|.*there are more)"):
+                ensure_files(settings, progress=False)
     assert sent[0] < 64 << 20
+
+
+@pytest.mark.parametrize("path", ["jets_*.root", "record"])
+def test_an_answer_of_an_unknown_size_is_not_read_to_its_end(path, study):
+    """A folder's list, and what the portal says of a record."""
+    with endless(200) as (address, sent):
+        settings = study(f"{address}/{path}" if "*" in path else "opendata:12100")
+        portal = settings.remote.model_copy(update={"portal": address})
+        with pytest.raises(InputError, match=rf"{address}/.*: the answer has more than 64 MiB"):
+            ensure_files(settings.model_copy(update={"remote": portal}), progress=False)
+    assert sent[0] < 128 << 20
+
+
+@pytest.mark.parametrize("address", ["file:///etc/hostname", "/etc/hostname", "http://a/b::file:///etc/hostname"])
+def test_nothing_but_a_file_of_another_machine_is_copied(address, tmp_path):
+    """Whoever says what is to be copied: a server, too."""
+    settings = RemoteSettings(attempts=1)
+    for ask in (lambda: fetch(address, tmp_path, settings), lambda: fetch_bytes(address, settings)):
+        with pytest.raises(InputError, match=r"not the address of a file|this kind of address is not read"):
+            ask()

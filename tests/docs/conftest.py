@@ -21,7 +21,15 @@ sys.path.append(str(DOCS))  # generated.py and pictures.py, which are no part of
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md", "pipelines/README.md")),
-    *(ROOT / name for name in ("results/reference/README.md", "pipelines/image/LICENSES.md", "CHANGELOG.md")),
+    *(
+        ROOT / name
+        for name in (
+            "results/reference/README.md",
+            "pipelines/image/LICENSES.md",
+            "pipelines/MODELS.md",
+            "CHANGELOG.md",
+        )
+    ),
     *sorted(path for path in DOCS.rglob("*.md") if path.parts[len(DOCS.parts)] not in ("api", "tables", "_build")),
 ]
 

@@ -14,7 +14,6 @@ import yaml
 
 from jetcorr_utils.cli import main
 from jetcorr_utils.config import load_study
-from jetcorr_utils.inference import open_predictors
 from jetcorr_utils.notebooks import NOTEBOOKS
 from jetcorr_utils.serving import TritonServer, server_available
 from tests.conftest import jetcorr
@@ -185,17 +184,9 @@ def test_a_server_is_asked_as_the_page_says(capsys):
     assert 30 < float(capsys.readouterr().out.split()[2]) < 90
 
 
-def test_the_tensors_of_the_page_are_those_of_the_models():
-    text = (DOCS / "how-to" / "triton.md").read_text(encoding="utf-8")
-    for predictor in open_predictors(ROOT / "results" / "reference" / "model_repository").values():
-        for key in ("points", "particle_features", "jet_features"):
-            names = yaml.safe_load(predictor.metadata[key])
-            assert ", ".join(f"`{name}`" for name in names) in text
-
-
 @pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
 def test_the_cpp_of_the_page_packs_jets(tmp_path):
-    (code,) = (block.text for block in blocks("cpp"))
+    (code,) = (block.text for block in blocks("cpp") if "pack(" in block.text)
     check = """
 #include <cassert>
 int main() {

@@ -43,7 +43,7 @@ class Definition:
         return self.version.rpartition("/")[0]
 
 
-#: kinds that come with Kubernetes; the client's own models check them elsewhere
+#: kinds that come with Kubernetes; `built_in` has their schemas
 BUILT_IN = tuple(
     Definition(version, kind, plural, namespaced)
     for version, kind, plural, namespaced in (

@@ -1,9 +1,9 @@
 """A small Kubernetes API server for tests: its REST, spoken to by the real client and by kubectl.
 
 It does what a real one does with resources: prunes or refuses unknown fields, fills in defaults, validates by the CRDs'
-schemas (`crds`), keeps the status apart, selects by labels, watches from a version on and forgets old versions, removes
-what has lost its owner, and lets an account do what its role says (`roles`). The work is left to *operators*: functions
-that a test gives for each plural, started in a thread of their own when a resource is made.
+schemas (`crds`, `built_in`), keeps the status apart, selects by labels, watches from a version on and forgets old
+versions, removes what has lost its owner, and lets an account do what its role says (`roles`). The work is left to
+*operators*: functions that a test gives for each plural, started in a thread of their own when a resource is made.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 import jsonschema
 import yaml
 
+from tests.kubeflow.built_in import built_in_errors
 from tests.kubeflow.crds import BUILT_IN, Definition, definitions, errors, prune, with_defaults
 from tests.kubeflow.roles import ROLES, Rule, allows
 
@@ -325,6 +326,10 @@ class FakeApi:
             for error in errors(resource, one.schema):
                 name = resource["metadata"].get("name", "")
                 return (422, failure(422, f"{one.kind}.{one.group} {name!r} is invalid: {error}")), resource
+        elif strict and one in BUILT_IN:
+            for error in built_in_errors(resource):
+                name = resource["metadata"].get("name", "")
+                return (422, failure(422, f"{one.kind} {name!r} is invalid: {error}")), resource
         if one.kind == "Experiment" and self._katib is not None:
             for error in jsonschema.Draft202012Validator(self._katib).iter_errors(resource):
                 where = ".".join(map(str, error.absolute_path))

@@ -6,7 +6,12 @@ The cluster is the fake API, with operators that do what Kubeflow Trainer, Katib
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +22,7 @@ import torch
 import uproot
 
 from jetcorr_utils.batch import run_notebook
-from jetcorr_utils.config import Study, load_study
+from jetcorr_utils.config import Study, load_study, project_root
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import ClusterError, InputError
 from jetcorr_utils.kubeflow.backends import on_cluster
@@ -32,6 +37,7 @@ from jetcorr_utils.training.torchrun import with_kept_batch
 from jetcorr_utils.tuning import load_search, search_plots
 from tests.kubeflow.fake_api import FakeApi, Resource
 from tests.kubeflow.operators import TrainJob, Trial, best_trial, condition, run_experiment, served
+from tests.waiting import wait_for
 
 EPOCHS = 15  # enough to be killed on the way
 TRIALS = 3
@@ -209,9 +215,58 @@ def test_jobs_run_as_the_user_of_all_pods_and_see_the_study_as_it_is(fake_api, t
     assert written.data.directory == str(tmp_path / "data")  # that of the study is not on the volume
 
 
+@pytest.mark.slow
+def test_sigterm_to_the_process_group_of_a_run_leaves_no_job(fake_api, tmp_path):
+    """The kernel, which waits for the job, has a session of its own and hears nothing of it."""
+    api = fake_api(trainjobs=lambda api, resource: None)
+    command = [
+        sys.executable, "-m", "jetcorr_utils.cli", "run", "--study", "smoke", "--out", str(tmp_path / "run"),
+        "-p", "BACKEND", "kubeflow", "-p", "data.directory", str(tmp_path / "data"),
+        "-p", "cluster.mount", str(tmp_path),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=project_root(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        wait_for(lambda: api.ours() or run.poll() is not None, 300)
+        assert [plural for plural, _ in api.ours()] == ["trainjobs"]
+        os.killpg(run.pid, signal.SIGTERM)
+        _, err = run.communicate(timeout=300)
+    assert not api.ours()
+    assert run.returncode == 130
+    assert err.splitlines()[-1].startswith("jetcorr: stopped in notebook 02_gnn_training")
+
+
 def test_a_folder_outside_the_volume_is_refused_before_anything_is_made(tmp_path):
     with pytest.raises(InputError, match=rf"RUN_DIR {tmp_path}/run is not on the volume .* mounted at /mnt/jetcorr"):
         train_on_cluster(load_study("smoke"), RunFolder(tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_an_api_server_that_is_away_is_waited_for_in_a_training_and_said_once(fake_api, tmp_path, capsys, monkeypatch):
+    """Ten times as long as it takes until that is said, as a minute is; the server's word is waited for meanwhile."""
+    absence = 0.3
+    monkeypatch.setattr("jetcorr_utils.kubeflow.cluster.ABSENCE", absence)
+
+    def work(api, resource):
+        while not any(query.get("watch") for _, _, query in list(api.requests)):
+            time.sleep(0.05)
+        api.away = True
+        time.sleep(10 * absence)
+        api.set_status("trainjobs", resource["metadata"]["name"], conditions=[condition("Complete")])
+        api.away = False
+
+    api = fake_api(trainjobs=work)
+    study = load_study("smoke", {"cluster.mount": str(tmp_path), "cluster.patience": 60})
+    with pytest.raises(InputError, match="no training has ended here"):  # by this operator
+        train_on_cluster(study, RunFolder(tmp_path / "run"))
+    said = [line for line in capsys.readouterr().out.splitlines() if "does not answer" in line]
+    assert len(said) == 1
+    assert re.fullmatch(
+        r"TrainJob smoke-pfn-\w+: the cluster's API server does not answer; waiting for it, 60 s at most "
+        r"\(cluster.patience\)", said[0]
+    )  # fmt: skip
+    assert len(api.made) == 1
+    assert not api.ours()
 
 
 def test_data_are_prepared_before_a_gpu_is_asked_for(fake_api, tmp_path, sample):

@@ -199,10 +199,9 @@ def test_without_a_cluster_one_line_says_so(monkeypatch, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_cluster_that_does_not_answer_is_named(fake_api, monkeypatch):
-    monkeypatch.setattr("jetcorr_utils.kubeflow.cluster.PATIENCE", 0.1)
+def test_a_cluster_that_does_not_answer_is_named(fake_api):
     api = fake_api(trainjobs=idle)
-    connection = connect()
+    connection = connect(patience=0.1)
     api.__exit__()
     with pytest.raises(InputError, match=rf"no Kubernetes cluster answers at {api.url}: .*Connection refused; or use"):
         Resource(connection, JOB, RUN_DIR).__enter__()

@@ -210,3 +210,13 @@ def kubectl(*arguments: object, check: bool = True) -> str:
     done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert not (check and done.returncode), done.stdout
     return done.stdout
+
+
+def test_a_built_in_kind_is_checked_too(fake_api):
+    pytest.importorskip("kubernetes_validate")
+    api = fake_api()
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "more"}}
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    status, answer = api.create("persistentvolumeclaims", {**claim, "spec": {**spec, "storageClas": "x"}}, strict=True)
+    assert (status, "'storageClas' was unexpected" in answer["message"]) == (422, True)
+    assert api.create("persistentvolumeclaims", {**claim, "spec": spec}, strict=True)[0] == 201

@@ -22,9 +22,18 @@ from jetcorr_utils.kubeflow.manifests import Cluster, write_manifests
 from jetcorr_utils.kubeflow.pipeline import PIPELINE, adapt_pipeline
 from jetcorr_utils.kubeflow.releases import RELEASES
 from jetcorr_utils.kubeflow.study_on_cluster import edited_code
+from tests.kubeflow.crds import FIELDS
 from tests.kubeflow.test_check import ready
-from tests.kubeflow.test_releases import Pipelines, executors_of, pipelines  # noqa: F401 (a fixture)
+from tests.kubeflow.test_releases import (  # noqa: F401 (a fixture)
+    SDKS,
+    Pipelines,
+    accepted_resources,
+    executors_of,
+    pipelines,
+    unknown,
+)
 
+QUEUE = "kueue.x-k8s.io/queue-name"
 GUIDE = (project_root() / "pipelines" / "README.md").read_text()
 
 
@@ -39,7 +48,8 @@ def blocks() -> list[list[str]]:
 
 def test_every_command_is_one_that_is_known_here():
     """A command that the tests below do not run would not be noticed when it goes wrong."""
-    programs = {" ".join(shlex.split(line)[:2]) for block in blocks() for line in block}
+    lines = [re.sub(r"^[A-Z_]+=\S+ ", "", line) for block in blocks() for line in block]  # without variables
+    programs = {" ".join(shlex.split(line)[:2]) for line in lines}
     assert programs == {
         "docker build", "docker push", "jetcorr manifests", "cp manifests/secret.template.yaml", "kubectl apply",
         "jetcorr pipeline", "kubectl delete", "jetcorr prepare", "kubectl create",
@@ -133,14 +143,9 @@ def test_the_overlay_of_the_guide_is_applied(fake_api, name):
 
 def table() -> dict[str, dict[str, str]]:
     """The guide's table of releases: by release, what its cells say."""
-    rows = [line.strip("| \n").split(" | ") for line in GUIDE.splitlines() if line.startswith("| ")]
-    start = next(number for number, row in enumerate(rows) if row[0] == "Kubeflow")
-    columns = rows[start][1:]
-    found: dict[str, dict[str, str]] = {name: {} for name in columns}
-    for row in rows[start + 1 : start + 9]:
-        for name, cell in zip(columns, row[1:], strict=True):
-            found[name][row[0]] = cell
-    return found
+    lines = GUIDE[GUIDE.index("| Kubeflow |") :].partition("\n\n")[0].splitlines()
+    (_, *columns), _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return {name: {row[0]: row[1 + number] for row in rows} for number, name in enumerate(columns)}
 
 
 def version(number: tuple[int, int] | None) -> str:
@@ -166,7 +171,7 @@ def test_a_release_has_what_the_table_says(release, tmp_path):
         user = "1000:100"
     step = next(iter(executors_of(adapt_pipeline(PIPELINE.read_text(), parts.pipelines)).values()))
     security = step.get("securityContext")
-    assert cells == {
+    assert {name: cell for name, cell in cells.items() if cell != "accepted"} == {
         "Pipelines": version(parts.pipelines),
         "Trainer": version(parts.trainer),
         "Katib": version(parts.katib),
@@ -178,6 +183,29 @@ def test_a_release_has_what_the_table_says(release, tmp_path):
         ),
         "the S3 secret in steps": "if there is one" if step.get("secretAsEnv") else "left out",
     }
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_release_accepts_what_the_table_says(fake_api, validator, release, tmp_path):
+    if validator is None:
+        pytest.skip("JETCORR_MANIFEST_VALIDATOR is not set: no schemas at hand")
+    study = load_study("default", {"cluster.kubeflow": release, "cluster.queue": "jets"})
+    made = accepted_resources(fake_api, study, release, tmp_path)
+    job = made[RELEASES[release].job]
+    search = made["Experiment"]["spec"]["trialTemplate"]["trialSpec"]
+    step = executors_of(adapt_pipeline(PIPELINE.read_text(), RELEASES[release].pipelines)).values()
+    known = FIELDS[SDKS[release]]
+    found = {
+        "pipeline": not [name for one in step for name in unknown(one, known, "KubernetesExecutorConfig")],
+        "notebook server and volume": {"Notebook", "PodDefault", "PersistentVolumeClaim"} <= made.keys(),
+        "training on several nodes": "numNodes" in str(job) or "Worker" in str(job),
+        "search": search["kind"] == RELEASES[release].job,
+        "inference service": {"ServingRuntime", "InferenceService"} <= made.keys(),
+        "TensorBoard": "Tensorboard" in made,
+        "queue of Kueue": all(one["metadata"]["labels"] == {QUEUE: "jets"} for one in (job, search)),
+    }
+    assert {name for name, cell in table()[release].items() if cell == "accepted"} == set(found)
+    assert all(found.values()), found
 
 
 def test_the_table_has_each_supported_release():

@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-import kubernetes.client
 import pytest
 import yaml
 
@@ -16,6 +15,7 @@ from jetcorr_utils.config import load_study, project_root
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.kubeflow.manifests import Cluster, write_manifests
 from jetcorr_utils.kubeflow.manifests.experiment import experiment
+from tests.kubeflow.built_in import VERSIONS, built_in_errors
 
 COMMITTED = project_root() / "pipelines" / "manifests" / "base"
 BUILT_IN = {"volume.yaml", "secret.template.yaml", "kustomization.yaml"}
@@ -72,26 +72,16 @@ def test_an_unknown_field_is_refused(validate, name, tmp_path):
         assert not validate(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "model"), [("volume.yaml", "V1PersistentVolumeClaim"), ("secret.template.yaml", "V1Secret")]
-)
-def test_built_in_kinds_have_the_fields_of_the_clients_models(name, model):
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ["volume.yaml", "secret.template.yaml"])
+def test_built_in_kinds_are_as_kubernetes_knows_them(name, version):
+    pytest.importorskip("kubernetes_validate")
     resource = yaml.safe_load((COMMITTED / name).read_text())
-    assert not list(unknown_fields(resource, model))
-    broken = copy.deepcopy(resource)
-    broken["metadata"]["labelz"] = broken["replicaz"] = {}
-    assert set(unknown_fields(broken, model)) == {"labelz", "replicaz"}
-
-
-def unknown_fields(value: dict[str, Any], model: str) -> Iterator[str]:
-    """The fields that a model of the Kubernetes client does not have, at any depth."""
-    kind = getattr(kubernetes.client, model)
-    types = {field: kind.openapi_types[name] for name, field in kind.attribute_map.items()}
-    for field, inner in value.items():
-        if field not in types:
-            yield field
-        elif hasattr(kubernetes.client, types[field]) and isinstance(inner, dict):
-            yield from unknown_fields(inner, types[field])
+    assert built_in_errors(resource, version) == []
+    for place in (resource, resource["metadata"]):
+        broken = copy.deepcopy(resource)
+        (broken if place is resource else broken["metadata"])["replicaz"] = 1
+        assert "'replicaz' was unexpected" in built_in_errors(broken, version)[0]
 
 
 def test_every_parameter_of_the_space_reaches_the_trials_command_line():

@@ -162,6 +162,7 @@ def test_parameters_metrics_and_reports_are_in_the_compiled_pipeline(compiled):
     assert len(outputs) == len(NOTEBOOKS)
     assert all("system.HTML" in kinds for kinds in outputs.values())
     assert "system.Metrics" in outputs["physics-plots-step"]
+    assert [name for name, kinds in outputs.items() if "system.Model" in kinds] == ["onnx-export-step"]
 
 
 def test_gpus_and_image_are_settings(tmp_path):
@@ -275,6 +276,8 @@ def test_the_compiled_pipeline_runs_to_success_with_the_outputs_of_the_batch_run
     assert [number for number in NOTEBOOKS if after[number] == before[number]] == ["01", "03", "04", "05", "06"]
     assert fingerprint(run / "model" / "pfn" / "checkpoint.pt") == fingerprint(original.model("pfn") / "checkpoint.pt")
     assert len(list(Path(f"{run}.pipeline").glob("*/*/executor_output.json"))) == len(NOTEBOOKS)
+    (kept,) = Path(f"{run}.pipeline").glob("*/*/models/pfn/1/model.onnx")
+    assert fingerprint(kept) == fingerprint(run / "model_repository" / "pfn" / "1" / "model.onnx")
     assert {path.name for path in tmp_path.iterdir()} == {"run", "run.pipeline"}
     assert not list(temporary.iterdir())
 
@@ -312,16 +315,13 @@ def test_pipelines_run_side_by_side_whatever_lies_in_the_temporary_folder_and_wh
 
 @pytest.mark.slow
 def test_the_steps_of_a_killed_pipeline_end(tmp_path):
-    study = tmp_path / "long.yaml"
-    training = "{epochs: 1000, patience: 1000}"
-    study.write_text(f"data: {{files: [{SAMPLE}]}}\nmodels: {{pfn: {{architecture: pfn, training: {training}}}}}\n")
     sandbox = Sandbox(tmp_path)
     run = sandbox.work / "run"
     with tempfile.TemporaryDirectory() as temporary:
-        command = ["-m", "jetcorr_utils.cli", "pipeline", "run", "--local"]
-        command += ["--study", str(study), "--run-dir", str(run), "--data-dir", str(sandbox.work / "data")]
+        command = ["-m", "jetcorr_utils.cli", "pipeline", "run", "--local", "--study", "smoke"]
+        command += ["--run-dir", str(run), "--data-dir", str(sandbox.work / "data")]
         process = sandbox.start(command, variables={"TMPDIR": temporary})
-        while process.code is None and not (run / "model" / "pfn" / "state.pt").exists():
+        while process.code is None and not any(run.glob("figures/*.png")):  # its kernel is at work
             time.sleep(0.1)
         assert process.code is None, process.wait() or process.output
         process.kill()

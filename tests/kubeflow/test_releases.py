@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from json import dumps, loads
+from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from jetcorr_utils.config import load_study
+from jetcorr_utils.cli import main
+from jetcorr_utils.config import Study, load_study
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.kubeflow.cluster import Resource, connect
 from jetcorr_utils.kubeflow.manifests import Cluster, write_manifests
 from jetcorr_utils.kubeflow.pipeline import PIPELINE, adapt_pipeline
 from jetcorr_utils.kubeflow.releases import LATEST, RELEASES, find_release
 from jetcorr_utils.kubeflow.submit import submit
+from tests.kubeflow.built_in import VERSIONS, built_in_errors, pods_in
 from tests.kubeflow.crds import FIELDS
 
 #: of each row: the plurals of its training job and the version of Trainer for the tests' server
@@ -30,29 +35,35 @@ WORKSPACE = dict.fromkeys(("notebooks", "poddefaults", "tensorboards", "servingr
 SDKS = {"1.10": "kfp-kubernetes 1.4.0", "1.11": "kfp-kubernetes 2.15.2", "26.03": "kfp-kubernetes 2.16.0"}
 
 
+def accepted_resources(fake_api, study: Study, release: str, folder: Path) -> dict[str, dict]:
+    """Every resource of a study by its kind, accepted with strict validation by a server of the release."""
+    api = fake_api(**SERVERS[release], **WORKSPACE, experiments=None)
+    api.delete("persistentvolumeclaims", "jetcorr")
+    made = {}
+    for path in write_manifests(study, folder, Cluster.of(study.cluster, namespace="physics", gpus=1)):
+        resource = yaml.safe_load(path.read_text())
+        if resource["kind"] == "Kustomization":
+            continue
+        plural = next((one.plural for one in api.kinds.values() if one.kind == resource["kind"]), None)
+        status, answer = api.create(plural, resource, strict=True)
+        assert status == 201, f"{path.name}: {answer['message']}"
+        made[resource["kind"]] = resource
+    trial = made["Experiment"]["spec"]["trialTemplate"]["trialSpec"]
+    trial.setdefault("metadata", {})["name"] = "trial"
+    plural = next(one.plural for one in api.kinds.values() if one.kind == trial["kind"])
+    status, answer = api.create(plural, trial, strict=True)
+    assert status == 201, answer["message"]
+    return made
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_resource_is_accepted_by_the_releases_server(fake_api, validator, release, tmp_path):
     if validator is None:
         pytest.skip("JETCORR_MANIFEST_VALIDATOR is not set: no schemas at hand")
-    api = fake_api(**SERVERS[release], **WORKSPACE, experiments=None)
     settings = {"cluster.kubeflow": release, "cluster.image_pull_secrets": '["registry"]', "cluster.queue": "jets"}
-    study = load_study("default", settings)
-    job = "trainjobs" if RELEASES[release].job == "TrainJob" else "pytorchjobs"
-    api.delete("persistentvolumeclaims", "jetcorr")
-    trial = {}
-    for path in write_manifests(study, tmp_path, Cluster.of(study.cluster, namespace="physics", gpus=1)):
-        resource = yaml.safe_load(path.read_text())
-        plural = next((one.plural for one in api.kinds.values() if one.kind == resource["kind"]), None)
-        if resource["kind"] == "Kustomization":
-            continue
-        status, answer = api.create(plural, resource, strict=True)
-        assert status == 201, f"{path.name}: {answer['message']}"
-        if resource["kind"] == "Experiment":
-            trial = resource["spec"]["trialTemplate"]["trialSpec"]
-    assert (trial["kind"] == "TrainJob") == (job == "trainjobs")
-    trial.setdefault("metadata", {})["name"] = "trial"
-    status, answer = api.create(job, trial, strict=True)
-    assert status == 201, answer["message"]
+    made = accepted_resources(fake_api, load_study("default", settings), release, tmp_path)
+    trial = made["Experiment"]["spec"]["trialTemplate"]["trialSpec"]
+    assert trial["kind"] == RELEASES[release].job
     assert trial["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "jets"}
     pods = "".join(path.read_text() for path in tmp_path.glob("*job.yaml"))
     assert "claimName: jetcorr" in pods  # the volume is in them, whatever the field is called
@@ -75,6 +86,29 @@ def test_the_pipeline_has_only_what_the_releases_sdk_knows(release):
     assert bool(refused) == (release != "26.03")  # of what was compiled for the newest one
     images = re.findall(r"^ +image: (.*)$", adapted, re.MULTILINE)
     assert set(images) == {"registry/jetcorr:1"}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_pods_of_every_resource_are_as_kubernetes_knows_them(release, tmp_path):
+    """In the resources of operators pods are checked loosely, and refused, or changed, when they are made."""
+    pytest.importorskip("kubernetes_validate")
+    study = load_study("default", {"cluster.kubeflow": release, "cluster.image_pull_secrets": '["registry"]'})
+    kinds = []
+    for path in write_manifests(study, tmp_path, Cluster.of(study.cluster, namespace="physics", gpus=1)):
+        resource = yaml.safe_load(path.read_text())
+        for pod in pods_in(resource):
+            kinds.append(resource["kind"])
+            for version in VERSIONS:
+                assert built_in_errors(pod, version) == [], f"{path.name}, Kubernetes {version}"
+            broken = copy.deepcopy(pod)
+            broken["spec"]["containers"][0]["volumeMountz"] = []
+            assert "'volumeMountz' was unexpected" in built_in_errors(broken)[0]
+        if resource["apiVersion"] == "v1":
+            kinds.append(resource["kind"])
+            for version in VERSIONS:
+                assert built_in_errors(resource, version) == [], f"{path.name}, Kubernetes {version}"
+    job = {RELEASES[release].job} - ({"TrainJob"} if RELEASES[release].pods == "podTemplateOverrides" else set())
+    assert set(kinds) >= {"Notebook", "ServingRuntime", "PersistentVolumeClaim", "Secret", *job}
 
 
 def executors_of(compiled: str) -> dict:
@@ -155,6 +189,19 @@ def pipelines() -> Iterator[tuple[str, list]]:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", handler.seen
         server.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("variable", "header", "sent"),
+    [("JETCORR_KFP_TOKEN", "authorization", "Bearer mine"), ("JETCORR_KFP_COOKIES", "cookie", "mine")],
+)
+def test_a_token_needs_not_stand_in_the_list_of_processes(pipelines, variable, header, sent):
+    url, seen = pipelines
+    command = ["pipeline", "submit", "--host", url, "--namespace", "physics", "--no-wait"]
+    done = CliRunner().invoke(main, command, env={variable: "mine"})
+    assert done.exit_code == 0, done.output
+    assert {{name.lower(): value for name, value in headers.items()}.get(header) for *_, headers, _ in seen} == {sent}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -22,6 +22,7 @@ from tests.kubeflow.katib import Katib
 from tests.kubeflow.operators import condition
 
 TRIALS, PARALLEL = 30, 5
+AWAY = 60.0  # seconds without the API server
 SEARCH = """
 import sys
 from jetcorr_utils.config import load_study
@@ -59,7 +60,9 @@ def test_thirty_trials_survive_a_killed_kernel_an_eviction_an_absent_server_and_
 
     def search(pod: str) -> subprocess.Popen:
         command = [sys.executable, "-c", SEARCH, str(study), str(run)]
-        return subprocess.Popen(command, cwd=project_root(), env=os.environ | {"POD_NAME": pod})
+        return subprocess.Popen(
+            command, cwd=project_root(), env=os.environ | {"POD_NAME": pod}, stdout=subprocess.PIPE, text=True
+        )
 
     def until(done: Callable[[], bool], process: subprocess.Popen | None = None) -> None:
         while not done():
@@ -83,15 +86,20 @@ def test_thirty_trials_survive_a_killed_kernel_an_eviction_an_absent_server_and_
     assert len([one for one in api.made if one["kind"] == "Experiment"]) == 1  # it was taken over
     katib.evict.set()
     until(lambda: bool(katib.evicted), process)
-    api.away = True
-    time.sleep(5)
-    api.away = False
-    until(ended(20), process)
+    until(ended(16), process)
     api.delete("pods", "first")  # and the experiment with it
     kill(process)
     assert not api.ours()
     process = search("second")
-    assert process.wait() == 0
+    until(ended(20), process)
+    api.away = True
+    time.sleep(AWAY)
+    assert process.poll() is None
+    assert len(api.ours()) == 1
+    api.away = False
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert out.count("API server does not answer") == 1
     result = load_search(run / "tuning")
     assert len(result.trials) == TRIALS + 1
     assert result.trials["folder"].is_unique

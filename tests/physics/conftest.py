@@ -41,6 +41,7 @@ def toy_predictions(
         "partonFlav": np.where(rng.random(jets) < 0.5, flavour, np.where(flavour == 21, 21, -flavour)).astype(np.int32),
         "rhoAll": rng.gamma(9, 2.3, jets),
         "PV_npvsGood": rng.poisson(23, jets).astype(np.int32),
+        "jetPhi": (event % 3 + np.pi * (np.arange(jets) % 2)).astype(np.float64),
     }  # fmt: skip
     eta = rng.uniform(-2.5, 2.5, jets)
     table |= {"jetEta": eta, "genJetEta": np.clip(eta + rng.normal(0, 0.005, jets), -2.499, 2.499)}

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.physics.closure import apply_closure, derive_closure, load_closure, save_closure
+from jetcorr_utils.jerc import CorrectionsChoice
+from jetcorr_utils.physics.closure import apply_closure, derive_closure, l2_relative, load_closure, save_closure
 from jetcorr_utils.physics.measurement import measure, pull
 from jetcorr_utils.physics.predictions import check_predictions, model_names, response
 from jetcorr_utils.physics.profiles import profile
@@ -65,6 +66,23 @@ def test_the_file_is_correctionlib(splits, corrections, tmp_path):
     np.testing.assert_allclose(expected["pfn_closed_pt"] / jets["pfn_pt"], found, rtol=1e-12)
     again = apply_closure(jets, load_closure(path))
     np.testing.assert_array_equal(again["pfn_closed_pt"], expected["pfn_closed_pt"])
+
+
+def test_the_residual_correction_as_cms_has_it(splits, corrections, tmp_path):
+    """raw pt × factor × L2Relative is the closed pt; a function of eta of either sign, read as CMS's files are."""
+    path = save_closure(l2_relative(corrections), tmp_path / "L2Relative.json")
+    level = correctionlib.CorrectionSet.from_file(str(path))
+    assert list(level) == ["pfn_MC_L2Relative_AK4PF"]
+    assert [entry.name for entry in level["pfn_MC_L2Relative_AK4PF"].inputs] == ["JetEta", "JetPt"]
+    jets = splits[1].iloc[:5000]
+    raw, factor = jets["jetRawPt"].to_numpy(), (jets["pfn_pt"] / jets["jetRawPt"]).to_numpy()
+    found = level["pfn_MC_L2Relative_AK4PF"].evaluate(jets["jetEta"].to_numpy(), raw * factor)
+    assert (jets["jetEta"] < 0).any()
+    assert np.ptp(found) > 0.01
+    np.testing.assert_allclose(raw * factor * found, apply_closure(jets, corrections)["pfn_closed_pt"], rtol=1e-9)
+    given = {"jetRawPt": raw * factor, "jetEta": jets["jetEta"].to_numpy()}
+    read = CorrectionsChoice(str(path), "L2Relative").load()
+    np.testing.assert_allclose(read.factor(given), found, rtol=1e-9)
 
 
 def test_the_factor_is_continuous_and_constant_at_the_ends(corrections):

@@ -22,6 +22,13 @@ FEW = PhysicsSettings(replicas=5)
 ALL = ["raw", "standard", "pfn", "particlenet"]
 MODELS = ["pfn", "particlenet"]
 
+
+def resolution_terms(predictions):
+    tables = physics.resolution_profiles(predictions, ALL[1:], FEW)
+    terms = {selection: physics.resolution_terms(table, ALL[1:]) for selection, table in tables.items()}
+    return physics.plot_resolution_terms(tables, terms, ALL[1:])
+
+
 FIGURES = {
     "distribution": lambda p: physics.plot_response_distribution(p, ALL, PT_BINS[2], ETA_BINS[0]),
     "median": lambda p: physics.plot_median_response(p, ALL, ETA_BINS[0], FEW),
@@ -38,6 +45,14 @@ FIGURES = {
     "coverage": lambda p: physics.plot_coverage(p, MODELS, FEW),
     "coverage_by_flavour": lambda p: physics.plot_coverage(p, MODELS, FEW, by="flavour"),
     "predicted_resolution": lambda p: physics.plot_predicted_resolution(p, MODELS, FEW),
+    "dependence": lambda p: physics.plot_dependence(physics.dependence(p, ALL[1:], FEW), ALL[1:]),
+    "fine_eta": lambda p: physics.plot_fine_eta(physics.eta_profile(p, ALL[1:], FEW), ALL[1:]),
+    "closure_map": lambda p: physics.plot_closure_map(physics.closure_map(p, ALL[1:], FEW), ALL[1:]),
+    "flavours": lambda p: physics.plot_flavour_profiles(physics.flavour_profiles(p, ALL[1:], FEW), ALL[1:]),
+    "resolution_terms": resolution_terms,
+    "factor": lambda p: physics.plot_factor(physics.factor_profile(p, MODELS, FEW), MODELS),
+    "dijets": lambda p: physics.plot_dijet_mass(physics.dijets(p, ALL[1:]), ALL[1:], FEW),
+    "sigma": lambda p: physics.plot_sigma_calibration(physics.sigma_calibration(p, MODELS, FEW), MODELS),
 }
 DATA_FIGURES = [
     "plot_spectrum", "plot_pt_eta", "plot_flavour_fractions", "plot_target", "plot_pileup", "plot_substructure",
@@ -221,9 +236,7 @@ def test_the_results_table_shows_ours_beside_the_published(predictions):
     metrics = physics.measure(predictions, MODELS, FEW, progress=False)
     table = physics.results_table(metrics)
     assert len(table) == 2 * 3 * 5
-    row = table[
-        (table["gain"] == "resolution gain") & (table["abs(eta)"] == "0-1.3") & (table["gen pt / GeV"] == "30+")
-    ]
+    row = table[(table["gain"] == "resolution gain") & (table["|η|"] == "0-1.3") & (table["gen pt [GeV]"] == "30+")]
     entry = metrics["pfn"]["resolution_gain"]["0-1.3"]["30-inf"]
     assert row["pfn"].item() == f"{100 * entry['value']:.1f} ± {100 * entry['error']:.1f}"
     assert row["published"].item() == "2.2 (paper, PFN), 2.5 (paper, ParticleNet)"
@@ -240,7 +253,7 @@ def test_a_bin_without_a_value_is_a_dash(predictions):
     low = predictions[predictions["genJetPt"] < 200].reset_index(drop=True)
     metrics = physics.measure(low, ["pfn"], FEW, progress=False)
     table = physics.results_table(metrics)
-    assert set(table[table["gen pt / GeV"] == "1000+"]["pfn"]) == {"-"}
+    assert set(table[table["gen pt [GeV]"] == "1000+"]["pfn"]) == {"-"}
     check(physics.plot_gain(metrics))
 
 

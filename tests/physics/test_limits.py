@@ -2,6 +2,7 @@
 
 import awkward as ak
 import numpy as np
+import pandas as pd
 import pytest
 
 from jetcorr_utils.config import PhysicsSettings
@@ -110,6 +111,16 @@ def test_corrections_are_matched_by_the_jets_identifiers(predictions):
     np.testing.assert_allclose(found["other_pt"] / found["jetPt"], 1 + 0.001 * found.index)
     with pytest.raises(InputError, match="other: 500 jets of the predictions are not among its jets"):
         add_corrections(shuffled, {name: jets[name].iloc[:0] for name in jets}, {"other": factor[:0]})
+
+
+def test_copies_of_a_collision_get_the_corrections_of_their_own(predictions):
+    """They share all numbers of their event and differ in what was measured."""
+    jets = predictions.iloc[:500]
+    copies = jets.assign(jetRawPt=jets["jetRawPt"] * np.float32(1.01))
+    both = pd.concat([jets, copies], ignore_index=True)
+    factor = 1 + 0.001 * np.arange(1000)
+    found = add_corrections(both, {name: both[name] for name in both}, {"other": factor})
+    np.testing.assert_allclose(found["other_pt"] / found["jetPt"], factor)
 
 
 def test_files_without_generator_particles_are_refused(predictions_files):

@@ -50,6 +50,7 @@ def test_metrics_say_so_too():
     assert metrics["wide2"] == {
         "mae": 0.1, "architecture": "pfn", "inputs": ["rich"], "flavour_balance": 1.0, "variant_of": "deep_sets",
         "scan": None, "seed_of": None,
+        "target": "gen pt without neutrinos / standard-corrected pt",
     }  # fmt: skip
     assert main_models(NAMES, metrics) == main_models(NAMES, MODELS)
     assert variants(NAMES, metrics) == variants(NAMES, MODELS)
@@ -84,7 +85,7 @@ def test_the_weight_to_take_costs_no_resolution():
     assert list(zip(table["features"], table["λ"], table["chosen"], strict=True)) == [
         ("open", 0, False), ("open", 1, True), ("open", 3, False), ("rich", 0, True), ("rich", 1, False)
     ]  # fmt: skip
-    assert table["resolution gain / %"].tolist() == pytest.approx([10, 9.5, 8, 12, 11])
+    assert table["resolution gain [%]"].tolist() == pytest.approx([10, 9.5, 8, 12, 11])
 
 
 def test_a_learning_curve_ends_with_the_training_on_all_jets():

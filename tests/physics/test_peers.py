@@ -16,6 +16,7 @@ from jetcorr_utils.errors import InputError
 from jetcorr_utils.jerc import CorrectionsChoice
 from jetcorr_utils.jets.regressions import REGRESSIONS, regressed
 from jetcorr_utils.physics.peers import peer_gains
+from tests.nanoaod_files import with_regression, written_again
 from tests.networks import exported
 
 
@@ -26,26 +27,41 @@ def path(real_data):
 
 @pytest.fixture(scope="module")
 def gains(path):
-    return peer_gains([path]).set_index(["model", "neutrinos", "gen_pt", "flavour"])
+    return peer_gains([path]).set_index(["model", "neutrinos", "against", "gen_pt", "flavour"]).sort_index()
 
 
 def test_gains_of_200_events(gains):
     """19 and 21 % with 4 % of error, found by hand when the file was looked at first."""
     for model, gain in (("pnet", 0.19), ("upart", 0.21)):
-        row = gains.loc[(model, "without", "30-inf", "all")]
+        row = gains.loc[(model, "without", "without", "30-inf", "all")]
         assert row["jets"] == 896
         assert row["gain"] == pytest.approx(gain, abs=0.01)
         assert row["gain_error"] == pytest.approx(0.04, abs=0.015)
     assert set(gains.index.get_level_values("gen_pt")) == {"30-inf", "30-100", "100-300"}
     assert set(gains.index.get_level_values("flavour")) == {"all", "light", "b"}
     assert (gains["gain_error"].dropna() > 0).all()
-    counts = gains.loc["standard"]["jets"].droplevel("neutrinos")
+    counts = gains.loc[("standard", "", "without")]["jets"]
     assert counts["30-100", "light"] + counts["30-100", "b"] <= counts["30-100", "all"] < counts["30-inf", "all"]
+
+
+def test_a_file_that_is_given_twice_is_counted_once(gains, path, tmp_path):
+    """Otherwise errors would be too small by a square root of two."""
+    (tmp_path / "link.root").symlink_to(path)
+    twice = peer_gains([path, tmp_path / "link.root"]).set_index(gains.index.names).sort_index()
+    pd.testing.assert_frame_equal(twice, gains)
+
+
+def test_nothing_is_said_to_be_made_of_candidates_that_a_file_lacks(path, caplog):
+    read_jets(path, max_jets=1)
+    assert "the jet's candidates" not in caplog.text
+    assert "not in the file" not in describe(path).text()
 
 
 def test_the_medians_tell_the_rule_of_the_neutrinos(gains, path):
     for model in REGRESSIONS:
-        assert gains.loc[(model, "with", "30-inf", "all")]["median"] == pytest.approx(1.02, abs=0.015)
+        assert gains.loc[(model, "with", "with", "30-inf", "all")]["median"] == pytest.approx(1.01, abs=0.015)
+        assert gains.loc[(model, "with", "with", "30-inf", "b")]["median"] == pytest.approx(1, abs=0.025)
+    assert gains.loc[("standard", "", "with", "30-inf", "b")]["median"] < 0.97  # which do not know of neutrinos
     jets = read_jets(path)
     jets = jets[(jets["genJetPt"] > 30) & (np.abs(jets["genJetEta"]) < 2.5)]
     corr, with_neutrinos, _ = (jets[column] for column in REGRESSIONS["upart"].columns)
@@ -69,8 +85,8 @@ def test_the_command_prints_the_table(path, real_data):
     answer = CliRunner().invoke(main, ["results", str(path)])
     assert answer.exit_code == 0
     assert "it has CMS's own regressions pnet and upart" in describe(path).reason
-    assert "| UParT of CMS | without | 30-inf | all | 896 |" in answer.output
-    assert "generator jets, which have no neutrinos" in answer.output
+    assert "| UParT of CMS | without | without | 30-inf | all | 896 |" in answer.output
+    assert "| UParT of CMS | with | with | 30-inf | all | 896 |" in answer.output
     with pytest.raises(InputError, match=r"pfnano\.root: has none of CMS's regressions"):
         peer_gains([real_data / "pfnano.root"])
 
@@ -78,16 +94,7 @@ def test_the_command_prints_the_table(path, real_data):
 def test_regressions_are_models_in_corrected_files(real_data, tmp_path):
     """In the real file with candidates, the columns of regressions that it does not have are planted."""
     source, path = real_data / "v15_ak4_names.root", tmp_path / "planted.root"
-    with uproot.open(source) as file:
-        branches = {name: file["Events"][name].array() for name in file["Events"].keys() if name[0] != "n"}  # noqa: SIM118
-    for name in REGRESSIONS["pnet"].columns:
-        branches[f"Jet_{name}"] = ak.values_astype(
-            branches["Jet_pt"] * 0 + (0.1 if name.endswith("Res") else 1.25), "float32"
-        )
-    with uproot.recreate(path) as file:
-        types = {name: ak.type(values).content for name, values in branches.items()}
-        tree = file.mktree("Events", types, counter_name=lambda name: "n" + name.split("_")[0])
-        tree.extend(branches)
+    written_again(source, path, with_regression("pnet", 1.25, 0.1))
     assert describe(path).regressions == ("pnet",)
     correct_files([path], exported("pfn"), tmp_path / "out.root", progress=False)
     with uproot.open(tmp_path / "out.root") as file:

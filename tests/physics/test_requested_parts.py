@@ -106,6 +106,6 @@ def test_the_worst_bin_of_a_correction(toy):
     everything = summary[summary["jets of"] == "all flavours"].set_index("correction")
     assert everything.loc["standard", "beyond 1 %"] == 0
     assert everything.loc["pfn", "beyond 1 %"] >= 1
-    assert everything.loc["pfn", "largest / %"] == pytest.approx(5, abs=1)
-    assert everything.loc["pfn", "abs(eta)"] == "0-1.3"
-    assert everything.loc["pfn", "gen pt / GeV"] == f"{low:.0f}-{high:.0f}"
+    assert everything.loc["pfn", "largest [%]"] == pytest.approx(5, abs=1)
+    assert everything.loc["pfn", "|η|"] == "0-1.3"
+    assert everything.loc["pfn", "gen pt [GeV]"] == f"{low:.0f}-{high:.0f}"

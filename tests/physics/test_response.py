@@ -3,6 +3,7 @@
 import hist
 import numpy as np
 import pytest
+import uproot
 
 from jetcorr_utils.config import PhysicsSettings
 from jetcorr_utils.errors import InputError
@@ -37,6 +38,22 @@ def test_executors_and_chunks_agree_exactly(predictions_files, few_replicas, opt
     other = fill_response(predictions_files, **FEW, **options)
     assert few_replicas["response"] == other["response"]
     assert few_replicas["bootstrap"] == other["bootstrap"]
+
+
+def test_a_file_that_is_given_twice_is_counted_once(predictions_files, few_replicas, tmp_path):
+    (tmp_path / "link.root").symlink_to(predictions_files[0])
+    other = fill_response([*predictions_files, tmp_path / "link.root"], **FEW)
+    assert few_replicas["response"] == other["response"]
+
+
+def test_jets_without_generator_jets_are_said(predictions_files, tmp_path):
+    """Of data, a table without a number would be printed."""
+    with uproot.open(predictions_files[0]) as file:
+        columns = file["jets"].arrays(library="np", entry_stop=100)
+    with uproot.recreate(tmp_path / "data.root") as file:
+        file["jets"] = columns | {"genJetPt": np.zeros_like(columns["genJetPt"])}
+    with pytest.raises(InputError, match=r"data\.root: no jet has a generator jet"):
+        fill_response([tmp_path / "data.root"], **FEW)
 
 
 def test_dask_agrees_exactly(predictions_files, few_replicas):

@@ -289,6 +289,20 @@ def test_commands_and_their_processes_import_nothing_from_the_current_folder(sam
     assert not (tmp_path / "HIT").exists()
 
 
+@pytest.mark.parametrize("command", ["manifests", "prepare"])
+def test_a_study_that_comes_with_the_project_is_none_of_the_current_folder(command, tmp_path):
+    """A study names code, and another account may have put one there."""
+    (tmp_path / "smoke").write_text("extensions: [planted.py]\nmodels: {}\n", encoding="utf-8")
+    (tmp_path / "planted.py").write_text("open('HIT', 'w').close()\n", encoding="utf-8")
+    # None does more than read the study
+    option = {"manifests": ["--out", "out"], "prepare": ["-p", "data.files", "absent.root"]}
+    subprocess.run(
+        [sys.executable, "-m", "jetcorr_utils.cli", command, "--study", "smoke", *option[command]], cwd=tmp_path,
+        capture_output=True, env=os.environ | {"PYTHONPATH": str(project_root()), "PYTHONSAFEPATH": "1"}, check=False,
+    )  # fmt: skip
+    assert not (tmp_path / "HIT").exists()
+
+
 @pytest.mark.parametrize("way", ["command", "analysis"])
 def test_onnx_runtime_reports_nothing_and_writes_through_no_link_among_temporary_files(way, sample, tmp_path):
     """Its file of a session, whose name is the same for all accounts: it is there only where the use is reported."""

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from jetcorr_utils.correct import JetCorrector, correct_files, correct_jets, correct_met
 from jetcorr_utils.data import read_jets
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.export import export_model
 from jetcorr_utils.inference.open_predictors import open_predictors
 from jetcorr_utils.jerc import CorrectionsChoice, is_variation
 from jetcorr_utils.physics import derive_closure, save_closure
+from tests.networks import METADATA
 
 # coffea's schema looks for more than this file has
 pytestmark = pytest.mark.filterwarnings("ignore:Missing cross-reference", "ignore:Branch Photon_")
@@ -464,9 +466,10 @@ def test_variations_are_those_of_the_official_correction(path, files, choice, va
     assert (varied["met JES_Total up"] != varied["met"]).any()
 
 
-@pytest.mark.parametrize("executor", ["futures", "dask", "server"])
-def test_variations_are_equal_by_any_executor_and_by_a_server(executor, server, path, files, choice, varied):
-    model = f"http://{server.http_url}/pfn" if executor == "server" else files["pfn"]
+@pytest.mark.parametrize("where", ["in process", "server"])
+@pytest.mark.parametrize("executor", ["iterative", "futures", "dask"])
+def test_variations_are_equal_by_any_executor_and_by_a_server(executor, where, server, path, files, choice, varied):
+    model = f"http://{server.http_url}/pfn" if where == "server" else files["pfn"]
     corrector = JetCorrector(model, corrections=choice)
     if executor == "dask":
         distributed = pytest.importorskip("distributed")
@@ -480,6 +483,22 @@ def test_variations_are_equal_by_any_executor_and_by_a_server(executor, server, 
     corrector.close()
     for name, values in varied.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-5)
+
+
+def test_a_network_of_the_raw_pt_in_an_analysis(eager, models, path, choice, tmp_path):
+    """Its jets do not depend on the correction before it, and are those of the corrected file."""
+    notes = {"name": "pfn", **METADATA, "target": "raw"}
+    model = export_model(models["pfn"], tmp_path / "pfn.onnx", metadata=notes)
+    unsmeared = CorrectionsChoice(choice.path, choice.compound, ("Total",))
+    own, anew = JetCorrector(model)(eager), JetCorrector(model, corrections=unsmeared)(eager)
+    both = ak.flatten(own.in_training_range & anew.in_training_range)
+    assert ak.sum(both) > 20
+    np.testing.assert_allclose(ak.flatten(own.pt)[both], ak.flatten(anew.pt)[both], rtol=1e-5)
+    correct_files([path], model, tmp_path / "out.root", progress=False)
+    with uproot.open(tmp_path / "out.root") as file:
+        table = file["jets"].arrays(["pfn_pt", "pfn_in_range"], library="np")
+    expected = np.sort(table["pfn_pt"][table["pfn_in_range"]])
+    np.testing.assert_allclose(np.sort(ak.flatten(own.pt[own.in_training_range])), expected, rtol=1e-5)
 
 
 def test_missing_momentum_by_hand():

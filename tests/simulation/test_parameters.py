@@ -28,7 +28,7 @@ def test_the_key_is_the_same_for_equal_values():
     assert Parameters().key() == Parameters().key()
 
 
-@pytest.mark.parametrize("group", ["generator", "pileup", "detector"])
+@pytest.mark.parametrize("group", ["generator", "pileup", "detector", "tracking"])
 def test_the_key_follows_each_value(group):
     settings = getattr(Parameters(), group)
     for item in dataclasses.fields(settings):

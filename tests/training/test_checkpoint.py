@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from jetcorr_utils.config import ParticleNetSettings, PfnSettings
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.models import build_model
 from jetcorr_utils.training import load_model, load_result
-from jetcorr_utils.training.checkpoint import CHECKPOINT, save_model
+from jetcorr_utils.training.checkpoint import CHECKPOINT, read_state, save_model
 
 SETTINGS = {
     "pfn": PfnSettings(architecture="pfn", conv_dim=8, fc_dim=8),
@@ -39,6 +41,24 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path, number):
     torch.save({**content, "format": number}, tmp_path / CHECKPOINT)
     with pytest.raises(InputError, match=rf"checkpoint\.pt: .*it is of format {number!r}, this version reads 1"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("reader", [load_model, lambda path: read_state(path, "key")])
+def test_a_checkpoint_is_not_unpacked(tmp_path, reader, caplog):
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"weights": torch.zeros(1 << 20), "key": "key"}, tmp_path / "as_it_is.pt")
+    with zipfile.ZipFile(tmp_path / "as_it_is.pt") as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    assert path.stat().st_size < 1 << 16
+    assert torch.load(path, weights_only=True)["weights"].shape == (1 << 20,)
+    said = ""
+    try:
+        assert reader(path) is None
+    except InputError as error:
+        said = str(error)
+    assert "checkpoint.pt" in said + caplog.text
+    assert "is compressed" in said + caplog.text
 
 
 @pytest.mark.parametrize("name", ["history.csv", "result.json"])

@@ -78,7 +78,7 @@ def test_importance_leaves_out_settings_outside_the_space(result):
 def test_importance_of_too_few_trials_is_empty(result):
     few = SearchResult(result.folder, result.settings, SPACE, result.trials[:3], result.histories)
     assert few.importance().empty
-    assert search_plots.plot_importance(few).axes[0].texts[0].get_text() == "too few complete trials"
+    assert search_plots.plot_importance(few).axes[0].texts[0].get_text() == "Too few complete trials"
 
 
 def test_nothing_beats_a_trial_of_the_pareto_front(result):
@@ -112,7 +112,7 @@ def test_each_figure_has_labels_and_is_drawn(result, name, tmp_path):
 
 def test_the_history_falls_to_the_best(result):
     axes = search_plots.plot_history(result).axes[0]
-    best = next(line for line in axes.lines if line.get_label() == "best so far")
+    best = next(line for line in axes.lines if line.get_label() == "Best so far")
     steps = np.asarray(best.get_ydata())
     assert (np.diff(steps) <= 0).all()
     assert steps[-1] == result.trials["mae"][result.best]
