@@ -147,4 +147,4 @@ audit: environment .venv-tools/.ready  ## known vulnerabilities of what is insta
 	.venv-tools/bin/pip-audit $(foreach folder,$(wildcard .venv*/lib/python3*/site-packages),--path $(folder))
 
 clean:  ## generated data and results (not the environments)
-	rm -rf results/quick results/default data/simulated data/cache
+	rm -rf results/quick results/default data/simulated data/cache docs/_build docs/api docs/tables
