@@ -56,7 +56,7 @@ reference: environment  ## keep what a run of `default` has made
 	$(BIN)/jetcorr compare-cms --study default -p data.simulation.slices '[]' --out $(KEPT)  # CMS's sample is flat
 
 docs: environment .venv-docs/.ready  ## the site, in docs/_build/html, with the notebooks of `make run`; RUN= without them
-	$(if $(RUN),$(BIN)/jetcorr run --study quick --out $(RUN))
+	$(if $(filter results/quick,$(RUN)),$(BIN)/jetcorr run --study quick --out $(RUN))
 	JETCORR_DOCS_RUN=$(RUN) .venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
