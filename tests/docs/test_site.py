@@ -81,7 +81,7 @@ def test_a_setting_is_found(watched, url):
     watched.goto(f"{url}/index.html")
     watched.locator("input.sidebar-search").fill("flavour_balance")
     watched.keyboard.press("Enter")
-    watched.locator("ul.search li a").first.wait_for()
+    watched.get_by_text("Search finished").wait_for()
     found = watched.locator("ul.search li a").all_inner_texts()
     assert {"Settings", "Losses"} <= set(found)
 
