@@ -6,6 +6,8 @@ BIN := .venv/bin
 READY := .venv/.ready .venv-triton/.ready
 # The Pythons that every pinned package has wheels for
 PYTHONS := 3.11 3.12 3.13 3.14
+# The run whose notebooks the site shows
+RUN ?= results/quick
 UPGRADE ?=
 UV_COMPILE = .venv-tools/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header --quiet $(UPGRADE)
 # Wheels only, so that nothing is ever compiled, and no code of a package runs while it is installed; but for one package
@@ -27,7 +29,7 @@ MODELS := pfn particlenet
 KEPT := results/reference
 
 .DEFAULT_GOAL := help
-.PHONY: help run reference tuning-comparison study test test-image coverage check lines bench reliability lab lock audit environment clean
+.PHONY: help run reference tuning-comparison study docs test test-image coverage check lines bench reliability lab lock audit environment clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z][a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -52,6 +54,11 @@ reference: environment  ## keep what a run of `default` has made
 	mkdir $(KEPT)/model_repository
 	cp -R $(MODELS:%=results/default/model_repository/%) $(KEPT)/model_repository/
 	$(BIN)/jetcorr compare-cms --study default -p data.simulation.slices '[]' --out $(KEPT)  # CMS's sample is flat
+
+docs: environment .venv-docs/.ready  ## the site, in docs/_build/html, with the notebooks of `make run`; RUN= without them
+	$(if $(RUN),$(BIN)/jetcorr run --study quick --out $(RUN))
+	JETCORR_DOCS_RUN=$(RUN) .venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 test: environment  ## all tests but those of the image; PYTEST_ARGS="tests/models -k closure": some of them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20 \
@@ -118,6 +125,10 @@ CHECK_SERVER = import platform, sys; (libc, version), python = platform.libc_ver
 	$(call fresh,.venv-tools,$<)
 	touch $@
 
+.venv-docs/.ready: requirements-docs.lock .venv/.ready
+	$(call fresh,.venv-docs,$<)
+	touch $@
+
 # An environment without pip of its own: that of .venv fills it.
 fresh = $(BIN)/python -m venv --clear --without-pip $(1) && \
   $(BIN)/python -m pip --python $(1)/bin/python install --quiet --no-deps --only-binary :all: --require-hashes -r $(2)
@@ -126,6 +137,7 @@ lock: .venv-tools/.ready  ## pins from pyproject.toml, for pip and for conda; UP
 	$(UV_COMPILE) requirements-pip.in -o requirements-pip.lock
 	$(UV_COMPILE) requirements-tools.in -o requirements-tools.lock
 	$(UV_COMPILE) pyproject.toml --all-extras --no-emit-package torch -o requirements.lock
+	$(UV_COMPILE) --constraints requirements.lock requirements-docs.in -o requirements-docs.lock
 	$(UV_COMPILE) --no-deps requirements-triton.in -o requirements-triton.lock
 	{ printf '# The environment of the notebook server for conda users; made by `make lock`, same pins as requirements.lock.\n'; \
 	  printf 'name: jetcorr\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - make\n  - pip:\n      - $(TORCH)\n'; \
@@ -135,4 +147,4 @@ audit: environment .venv-tools/.ready  ## known vulnerabilities of what is insta
 	.venv-tools/bin/pip-audit $(foreach folder,$(wildcard .venv*/lib/python3*/site-packages),--path $(folder))
 
 clean:  ## generated data and results (not the environments)
-	rm -rf results/quick results/default data/simulated data/cache
+	rm -rf results/quick results/default data/simulated data/cache docs/_build docs/api docs/tables

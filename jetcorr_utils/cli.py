@@ -351,7 +351,7 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     from .serving import TritonServer
 
     if host not in ("127.0.0.1", "localhost", "::1"):
-        click.echo(f"jetcorr: others can reach {host}, and stop this release of the server (see README)", err=True)
+        click.echo(f"jetcorr: others can reach {host}, and stop this release of the server (docs: Security)", err=True)
     with TritonServer(repository, host=host, http_port=http_port, grpc_port=grpc_port) as server:
         urls = f"http://{server.http_url} and grpc://{server.grpc_url}"
         names = ", ".join(served_models(server.http_url, "http"))

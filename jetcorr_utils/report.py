@@ -1,13 +1,26 @@
-"""The report: the executed notebooks of a run as one HTML page, text and figures without the code."""
+"""The report: the executed notebooks of a run as one HTML page, which needs nothing beside it and no network.
+
+Text and figures first; the code of the cells is there, hidden until it is asked for. The page has no script: it unfolds
+and folds by HTML and CSS alone. Mathematics is written as MathML, which browsers draw by themselves.
+"""
 
 from __future__ import annotations
 
+import html
+import itertools
 import re
+from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import bleach
 import nbformat
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from pygments.formatters import HtmlFormatter
 
 from .files import write_text
 from .notebooks import NOTEBOOKS
@@ -34,24 +47,67 @@ _CODE = re.compile(
 """What stands between a tag and the next: of many that do not end, each would be looked through to the text's end."""
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 """A bar of progress, which has a text beside that says no more."""
+_FORMULA = re.compile("\ue000(\\d+)\ue001")
+"""Where a formula goes, in characters for private use: it is put in when the rest of the page has been cleaned."""
 
 
-def _exporter(**options: bool) -> HTMLExporter:
-    """nbconvert's exporter, that takes nothing from where it should not.
+class _Heading(NamedTuple):
+    """A line of the table of contents: its level, its place in the page, and its text as cleaned HTML."""
 
-    No templates of the current folder, which could be anybody's and hold code; and no code, form or address to load
-    something from out of a notebook, which may have come with a folder that somebody sent.
-    """
-    return HTMLExporter(
-        exclude_input_prompt=True, exclude_output_prompt=True, extra_template_basedirs=[], sanitize_html=True,
-        filters={"clean_html": _clean}, **options,
-    )  # fmt: skip
+    level: int
+    place: str
+    text: str
 
 
-def _clean(html: str) -> str:
+class _Renderer(IPythonRenderer):
+    """Markdown as nbconvert makes it, with formulas kept aside as MathML, and headings that a page can link to."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(escape=False, exclude_anchor_links=True)
+        self.prefix = prefix
+        self.formulas: list[str] = []
+        self.headings: list[_Heading] = []
+        self.listed = True  # not what a cell has put out, such as a model card
+
+    def heading(self, text: str, level: int, **attrs: object) -> str:
+        """A heading with a place that no other of the page has."""
+        if not self.listed:
+            return f"<h{level}>{text}</h{level}>\n"
+        place = f"{self.prefix}-{len(self.headings) + 1}"
+        self.headings.append(_Heading(level, place, bleach.clean(text, {"code", "em", "strong"}, {}, strip=True)))
+        return f'<h{level} id="{place}">{text}</h{level}>\n'
+
+    def inline_math(self, body: str) -> str:
+        """A formula in the text."""
+        return self._formula(body, block=False)
+
+    def block_math(self, body: str) -> str:
+        """A formula in a line of its own."""
+        return self._formula(body, block=True)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        """The same, with an environment such as align."""
+        return self._formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
+
+    def _formula(self, body: str, *, block: bool) -> str:
+        try:
+            formula = tex2mathml(body, as_block=block)
+        except (MathError, LookupError, SyntaxError, TypeError, ValueError):  # not TeX, or more than is known
+            formula = f"<code>{html.escape(body)}</code>"
+        self.formulas.append(formula)
+        return f"\ue000{len(self.formulas) - 1}\ue001"
+
+    def with_formulas(self, text: str) -> str:
+        """HTML with each formula at its place."""
+        return _FORMULA.sub(
+            lambda found: self.formulas[int(found[1])] if int(found[1]) < len(self.formulas) else "", text
+        )
+
+
+def _clean(text: str) -> str:
     """Text, tables and figures of a piece of HTML."""
-    html = _CODE.sub("", html)  # or it would be text
-    return bleach.clean(html, _TAGS, _ATTRIBUTES, {"http", "https", "mailto", "data"}, strip=True)
+    text = _CODE.sub("", text)  # or it would be text
+    return bleach.clean(text, _TAGS, _ATTRIBUTES, {"http", "https", "mailto", "data"}, strip=True)
 
 
 def _read(path: Path) -> nbformat.NotebookNode:
@@ -63,7 +119,8 @@ def _read(path: Path) -> nbformat.NotebookNode:
     notebook.metadata = nbformat.from_dict(
         {"language_info": notebook.metadata.get("language_info", {"name": "python"})}
     )
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"{path.stem}-cell-{number}"  # unique in the whole page
         cell.metadata = nbformat.NotebookNode()
         if "outputs" in cell:
             cell.outputs = [shown for output in cell.outputs if (shown := _shown(output))]
@@ -78,23 +135,59 @@ def _shown(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
     return nbformat.from_dict({**output, "data": data, "metadata": {}}) if data else None
 
 
+def _body(path: Path) -> tuple[str, list[_Heading]]:
+    """The cells of an executed notebook as HTML, and its headings.
+
+    nbconvert takes nothing from where it should not: no templates of the current folder, which could be anybody's and
+    hold code; and no code, form or address to load something from out of a notebook, which may have come with a folder
+    that somebody sent.
+    """
+    renderer, notebook = _Renderer(path.stem), _read(path)
+    told = {cell.source for cell in notebook.cells if cell.cell_type == "markdown"}
+
+    def markdown(text: str) -> str:
+        renderer.listed = text in told
+        return MarkdownWithMath(renderer=renderer).render(text)
+
+    exporter = HTMLExporter(
+        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, extra_template_basedirs=[],
+        sanitize_html=True, filters={"clean_html": _clean, "markdown2html": markdown},
+    )  # fmt: skip
+    text, _ = exporter.from_notebook_node(notebook)
+    headings = [heading._replace(text=renderer.with_formulas(heading.text)) for heading in renderer.headings]
+    return renderer.with_formulas(text), headings
+
+
 def page(notebook: Path) -> str:
     """An executed notebook as an HTML page of its own."""
-    return _exporter().from_notebook_node(_read(notebook), resources={"metadata": {"name": notebook.stem}})[0]
+    return _document(notebook.stem.replace("_", " "), [notebook])
 
 
 def write_report(run: RunFolder, title: str) -> Path:
     """Join the executed notebooks of a run into one HTML page, with a table of contents, and return its path."""
-    paths = [path for notebook in NOTEBOOKS.values() if (path := run.notebooks / notebook.path.name).is_file()]
-    pages = [_read(path) for path in paths]
-    contents = "\n".join(f"- [{path.stem.replace('_', ' ')}](#{path.stem})" for path in paths)
-    joined = nbformat.v4.new_notebook(metadata=pages[0].metadata if pages else {})
-    joined.cells = [nbformat.v4.new_markdown_cell(f"# jetcorr: study {title}\n\n{contents}")]
-    for path, page in zip(paths, pages, strict=True):
-        joined.cells += [nbformat.v4.new_markdown_cell(f'<a id="{path.stem}"></a>'), *page.cells]
-    # Cell ids are unique in a notebook only, and the joined page must have each once.
-    for number, cell in enumerate(joined.cells):
-        cell["id"] = f"cell-{number}"
-    resources = {"metadata": {"name": f"jetcorr: {title}"}}
-    html, _ = _exporter(exclude_input=True).from_notebook_node(joined, resources=resources)
-    return write_text(run.report, html)
+    paths = (run.notebooks / notebook.path.name for notebook in NOTEBOOKS.values())
+    return write_text(run.report, _document(f"jetcorr: study {title}", [path for path in paths if path.is_file()]))
+
+
+def _document(title: str, notebooks: Iterable[Path]) -> str:
+    contents, chapters = [], []
+    for path in notebooks:
+        body, headings = _body(path)
+        name = path.stem.replace("_", " ")
+        # The first heading is the notebook's own title
+        places = "".join(f'<li><a href="#{place}">{text}</a></li>' for level, place, text in headings if level == 2)
+        contents.append(f'<li><a href="#{path.stem}">{name}</a><ul>{places}</ul></li>')
+        chapters.append(f'<details open id="{path.stem}"><summary>{name}</summary>\n{body}\n</details>')
+    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    title = html.escape(title)
+    return "\n".join(
+        itertools.chain(
+            ["<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">'],
+            ['<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>{title}</title>"],
+            [f"<style>{HtmlFormatter().get_style_defs('.highlight')}\n{style}</style></head><body>"],
+            ['<input type="checkbox" id="show-code"><label for="show-code" class="button">code</label>'],
+            [f"<nav><h2>Contents</h2><ul>{''.join(contents)}</ul></nav>", f"<main><h1>{title}</h1>"],
+            chapters,
+            ["</main></body></html>\n"],
+        )
+    )

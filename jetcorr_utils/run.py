@@ -1,6 +1,6 @@
 """The folder of a run: where each notebook finds what earlier ones wrote, and puts what it makes.
 
-The layout is a contract (README.md, "A run's folder"): the notebooks, the pipeline and the command line share it.
+The layout is a contract (docs/reference/files.md): the notebooks, the pipeline and the command line share it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The report: all notebooks on one page, text and figures without code."""
+"""The report: all notebooks on one page that needs no network, its code hidden."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _write(path, text: str):
     return path
 
 
-def test_report_has_every_notebook_and_no_code(tmp_path):
+def test_report_has_every_notebook_and_its_code_is_hidden(tmp_path):
     run, names = RunFolder(tmp_path), [notebook.name for notebook in NOTEBOOKS.values()]
     run.notebooks.mkdir()
     for name in names[:2]:
@@ -31,7 +31,11 @@ def test_report_has_every_notebook_and_no_code(tmp_path):
         assert f'href="#{name}"' in html
         assert f'id="{name}"' in html
     assert names[2] not in html
-    assert "secret_code" not in html
+    found = BeautifulSoup(html, "html.parser")
+    assert [tag["id"] for tag in found.find_all("details")] == names[:2]
+    assert found.find(id="show-code").name == "input"
+    assert all("secret_code" in tag.get_text() for tag in found.select("div.input"))
+    assert html.count("secret_code") == len(found.select("div.input")) == 2
 
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -125,9 +129,29 @@ def test_figures_tables_and_headings_stay_in_the_report(tmp_path):
     nbformat.write(notebook, run.notebooks / f"{next(iter(NOTEBOOKS.values())).name}.ipynb")
     html = write_report(run, title="mine").read_text(encoding="utf-8")
     found = BeautifulSoup(html, "html.parser")
-    assert [tag.get_text().strip("¶") for tag in found.find_all("h1")][-1] == "Response"
-    assert "$p_T < 30$" in found.get_text()
+    assert [tag.get_text() for tag in found.find_all("h1")][-1] == "Response"
+    formula = found.find("math")
+    assert formula.find("msub").get_text().split() == ["p", "T"]
+    assert "$" not in found.find("main").get_text()
     assert len(found.find_all("table")) == 3
     assert len(found.find_all("th")) >= 6
     assert found.find("img")["src"].startswith(f"data:image/png;base64,{PNG[:20]}")
     assert "#T_" not in found.find("main").get_text()
+
+
+def test_formulas_are_drawn_by_the_browser_alone_and_what_is_none_stays_text(tmp_path):
+    run = RunFolder(tmp_path)
+    run.notebooks.mkdir()
+    formulas = r"$\ln(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$ and $$\frac{1}{n} \sum_i x_i$$, but $\nothing{<b>}$"
+    text = f"{formulas} and \ue0007\ue001"  # as if somebody knew what stands for a formula
+    output = new_output("display_data", data={"text/markdown": "# A card\n\n$\\rho$"})
+    cells = [new_markdown_cell(f"## With $\\rho$\n\n{text}"), new_code_cell("1", outputs=[output])]
+    nbformat.write(new_notebook(cells=cells), run.notebooks / f"{next(iter(NOTEBOOKS.values())).name}.ipynb")
+    found = BeautifulSoup(write_report(run, title="mine").read_text(encoding="utf-8"), "html.parser")
+    assert [tag.get("display") for tag in found.find("main").find_all("math")] == [None, None, "block", None]
+    assert found.find("main").find("code").get_text() == r"\nothing{<b>}"
+    assert [tag.get_text() for tag in found.find("nav").find_all("a")][1:] == ["With \nρ\n"]
+    assert "A card" in found.find("main").get_text()
+    places = [tag["id"] for tag in found.find_all(id=True)]
+    assert len(places) == len(set(places))
+    assert {tag["href"] for tag in found.find("nav").find_all("a")} <= {f"#{place}" for place in places}

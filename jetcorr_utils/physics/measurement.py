@@ -60,9 +60,10 @@ def measure(
 
     Returns
     -------
-    The layout of metrics.json: ``{model: {"resolution_gain": {eta: {pt: {"value", "error", "jets"}}}, "flavour_gain",
-    "closure", "mae", "jets", "pull_width", "coverage68", …}, "baseline": {…}}``. Each scalar has its error beside it as
-    ``<name>_error``.
+    dict
+        In the layout of metrics.json, ``{model: {"resolution_gain": {eta: {pt: {"value", "error", "jets"}}},
+        "flavour_gain", "closure", "mae", "jets", "pull_width", "coverage68", …}, "baseline": {…}}``. Each scalar has
+        its error beside it as ``<name>_error``.
 
     Raises
     ------

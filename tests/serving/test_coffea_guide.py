@@ -1,4 +1,4 @@
-"""The analysis in README.md runs as it stands there, under each of coffea's executors."""
+"""The analysis of docs/how-to/coffea.md runs as it stands there, under each of coffea's executors."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def analysis(tmp_path_factory):
     """The module that a reader would have after copying the block into a file."""
-    text = (project_root() / "README.md").read_text(encoding="utf-8")
+    text = (project_root() / "docs" / "how-to" / "coffea.md").read_text(encoding="utf-8")
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Analysis" in block)
-    path = tmp_path_factory.mktemp("readme") / "readme_analysis.py"
+    path = tmp_path_factory.mktemp("docs") / "docs_analysis.py"
     path.write_text(code, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(path.parent)
         patch.setenv("PYTHONPATH", f"{path.parent}:{project_root()}")  # for worker processes
-        spec = importlib.util.find_spec("readme_analysis")
+        spec = importlib.util.find_spec("docs_analysis")
         module = importlib.util.module_from_spec(spec)
-        patch.setitem(__import__("sys").modules, "readme_analysis", module)
+        patch.setitem(__import__("sys").modules, "docs_analysis", module)
         spec.loader.exec_module(module)
         yield module
 
 
 @pytest.mark.parametrize("kind", ["iterative", "futures", "dask"])
-def test_the_analysis_of_the_readme_runs(kind, analysis, real_data):
+def test_the_analysis_of_the_guide_runs(kind, analysis, real_data):
     model = project_root() / "results" / "reference" / "model_repository" / "pfn"
     given = {"sample": [str(real_data / "pfnano.root")]}, analysis.Analysis(model)
     if kind == "dask":
