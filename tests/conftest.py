@@ -39,7 +39,8 @@ LONGEST = (
     "browser/test_jupyterlab.py", "reliability/test_faults.py", "tuning/test_resume.py", "serving/test_server.py",
     "test_notebooks.py", "test_addresses.py", "serving/test_served.py", "simulation/test_production.py",
     "training/test_training.py", "browser/test_lab_access.py", "browser/test_tensorboard.py",
-    "tuning/test_tensorboard.py", "docs/test_site.py", "test_surroundings.py", "physics/test_figures.py", "data/test_remote.py",
+    "tuning/test_tensorboard.py", "docs/test_site.py", "test_surroundings.py", "physics/test_figures.py",
+    "data/test_remote.py",
 )  # fmt: skip
 """Files with the longest tests: they begin, so that no process is left alone with one of them in the end.
 
