@@ -6,7 +6,7 @@ In a batch run the last state is what stays in the executed notebook.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +71,11 @@ class LiveHistory(_Live):
         self._draw = lambda: plot_history(pd.DataFrame(self._rows), error, title, epochs).complete(source)
 
     def __call__(self, epoch: int, row: dict[str, float]) -> None:
-        self._rows.append(row)
+        self.earlier([row])
+
+    def earlier(self, rows: Sequence[dict[str, float]]) -> None:
+        """The epochs of a training that goes on, which are drawn at once."""
+        self._rows += rows
         self._now_and_then(self._draw)
 
     def end(self, figure: Figure) -> None:

@@ -8,8 +8,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from jetcorr_utils import live as live_module
+from jetcorr_utils.config import PfnSettings, TrainingSettings
 from jetcorr_utils.live import LiveHistory, LiveTable
 from jetcorr_utils.physics import plot_history
+from jetcorr_utils.training import train
 from tests.clouds import random_clouds
 
 
@@ -48,6 +50,30 @@ def test_the_curve_is_drawn_in_place_and_not_at_every_epoch(shell, monkeypatch):
     assert not first.update
     assert len(later) == len(drawn)
     assert all(output.update and output.transient == first.transient for output in later)
+
+
+def test_a_training_that_goes_on_is_drawn_with_its_history_at_once(shell, monkeypatch, tmp_path):
+    drawn = []
+
+    def draw(history, *arguments):
+        drawn.append(len(history))
+        return plot_history(history, *arguments)
+
+    monkeypatch.setattr(live_module, "plot_history", draw)
+    data, validation = random_clouds(60), random_clouds(40, seed=2)
+
+    def stop(epoch, row):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    settings = PfnSettings(architecture="pfn", conv_dim=8, fc_dim=8, training=TrainingSettings(epochs=4, batch_size=20))
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, data, validation, tmp_path, progress=False, callback=stop)
+    both = random_clouds(100)
+    both.part[:40] = 1
+    with capture_output():
+        train(settings, data, validation, tmp_path, progress=False, callback=LiveHistory(both, "PFN"))
+    assert drawn[0] >= 2  # the third epoch may have been saved, or not
 
 
 def test_the_table_is_replaced_as_trials_end(shell):

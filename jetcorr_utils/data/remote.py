@@ -343,6 +343,12 @@ def _bounded() -> type:
     import aiohttp
 
     class Bounded(aiohttp.ClientResponse):
+        async def start(self, connection: Any) -> aiohttp.ClientResponse:
+            answer = await super().start(connection)
+            if self.url.scheme == "https" and self.headers.get("Location", "").lower().startswith("http://"):
+                _say_plain(self.url.host or "")
+            return answer
+
         async def read(self) -> bytes:
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.request_info.headers.get("Range", ""))
             if self.status >= 400:
@@ -363,6 +369,11 @@ def _bounded() -> type:
             return self._body
 
     return Bounded
+
+
+@functools.cache
+def _say_plain(host: str) -> None:
+    log.warning("%s: sends us on to an address without TLS: what comes can be read and changed on the way", host)
 
 
 def _login(url: str) -> Any:

@@ -123,6 +123,9 @@ def cms_comparison(table: pd.DataFrame, settings: PhysicsSettings | None = None)
     ``energy_fractions``; ``jets``. Bins with fewer than 100 jets, or 20 of a flavour, are left out; ``cms`` is None
     where there is no published figure.
     """
+    if not table["selected"].any():
+        what = "has candidates and a generator jet, and passes the paper's selection"
+        raise InputError(f"comparison with CMS: none of {len(table)} jets {what}")
     chosen = check_predictions(table[table["selected"]].reset_index(drop=True), "comparison with CMS")
     return {
         "jets": len(chosen), "resolution": [row for region in REGIONS for row in _resolution(chosen, region, settings)],

@@ -56,7 +56,7 @@ def peer_gains(files: Sequence[str | Path], replicas: int = 200) -> pd.DataFrame
     Raises
     ------
     InputError
-        If a file has no regression, or no generator jets.
+        If a file has no regression, or no generator jets, or none of the jets can be compared.
     """
     files = each_once(files)
     names, whole = _common(files)
@@ -70,6 +70,9 @@ def peer_gains(files: Sequence[str | Path], replicas: int = 200) -> pd.DataFrame
     leptons = table[_LEPTONS[0]] + table[_LEPTONS[1]]
     used = (table.genJetPt > 0) & (table.genJetEta.abs() < MAX_ABS_ETA) & (leptons < MAX_LEPTONS)
     table = table[used & (table.jetPt > 0)].reset_index(drop=True)
+    if table.empty:
+        what = f"has a generator jet with abs(eta) < {MAX_ABS_ETA:g} and is no lepton"
+        raise InputError(f"{', '.join(files)}: none of {len(used)} jets {what}")
     bootstrap = Bootstrap(table, replicas)
     columns = {name: table[name].to_numpy() for name in table}
     truth = {False: columns["genJetPt"], True: columns[WITH_NEUTRINOS if whole else "genJetPt"]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +68,8 @@ def train(
     metrics_file
         File for Katib's collector, see `records.MetricsFile`.
     callback
-        Called after each epoch with its number, from 1, and its row of the history, and before the first one with those
-        of a training that goes on; what it raises ends the training.
+        Called after each epoch with its number, from 1, and its row of the history; what it raises ends the training.
+        Of a training that goes on it is told the rows before by `tell_earlier`.
     resume
         Go on from state.pt in `folder` if it belongs to the same settings, data and code; and where this training has
         ended before, only say how it went.
@@ -126,8 +126,7 @@ def train(
             run.load_state(state)
             _log.info("resumed the training in %s after epoch %d", folder, run.epoch)
             if callback is not None and reports.first:
-                for row in run.rows:
-                    callback(int(row["epoch"]), row)
+                tell_earlier(callback, run.rows)
         saved = run.epoch
         with reports, stopping(lambda: f"stopped after epoch {saved} of {options.epochs}"):
             while not run.finished:
@@ -140,6 +139,15 @@ def train(
             _refuse_useless(result)
             reports.end(result)
     return result
+
+
+def tell_earlier(callback: Callable[[int, dict[str, float]], None], rows: Sequence[dict[str, float]]) -> None:
+    """Tell a callback of the epochs before it was there: by its method ``earlier`` all at once, or else one by one."""
+    if (earlier := getattr(callback, "earlier", None)) is not None:
+        earlier(rows)
+    else:
+        for row in rows:
+            callback(int(row["epoch"]), row)
 
 
 def _refuse_useless(result: TrainingResult) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -26,7 +26,7 @@ from ..models.process_sums import process_count
 from ..models.threads import one_thread
 from ..processes import check_main_guard, end_with_parent, server_context, start_process
 from ..run import RunFolder
-from .loop import train
+from .loop import tell_earlier, train
 from .result import TrainingResult
 
 if TYPE_CHECKING:
@@ -117,6 +117,12 @@ class _Follower:
         if self._callback is not None:
             self._callback(epoch, row)
 
+    def earlier(self, rows: Sequence[Row]) -> None:
+        """The epochs of a training that goes on, before it was followed."""
+        self.epoch = int(rows[-1]["epoch"])
+        if self._callback is not None:
+            tell_earlier(self._callback, rows)
+
 
 def _how_far(models: Mapping[str, NetworkSettings], followers: Mapping[str, _Follower]) -> str:
     """What is done of some trainings, for somebody who has stopped them."""
@@ -199,14 +205,9 @@ class _Beside:
         """One more network is trained."""
         self._bar.update()
 
-    def relaying(self, callback: Callback) -> Callback:
+    def relaying(self, callback: _Follower) -> Callback:
         """A callback that also passes on what the other processes have told meanwhile."""
-
-        def both(epoch: int, row: Row) -> None:
-            callback(epoch, row)
-            self._relay()
-
-        return both
+        return _Relaying(callback, self._relay)
 
     def wait(self) -> None:
         """Wait until the other processes have ended."""
@@ -222,12 +223,46 @@ class _Beside:
         for _, news in self._processes:
             with contextlib.suppress(EOFError, OSError):
                 while news.poll():
-                    name, epoch, row = news.recv()
-                    if row is None:
+                    name, rows, before = news.recv()
+                    if rows is None:
                         self._callbacks[name].ended = True
                         self.ended()
+                    elif before:
+                        self._callbacks[name].earlier(rows)
                     else:
-                        self._callbacks[name](epoch, row)
+                        self._callbacks[name](int(rows[-1]["epoch"]), rows[-1])
+
+
+@dataclass
+class _Relaying:
+    """A callback that also lets others be told."""
+
+    callback: _Follower
+    relay: Callable[[], None]
+
+    def __call__(self, epoch: int, row: Row) -> None:
+        self.callback(epoch, row)
+        self.relay()
+
+    def earlier(self, rows: Sequence[Row]) -> None:
+        self.callback.earlier(rows)
+
+
+@dataclass
+class _Teller:
+    """A callback that tells another process: the model, rows of its history, and whether they are earlier ones."""
+
+    name: str
+    connection: Connection
+
+    def __call__(self, epoch: int, row: Row) -> None:
+        self.connection.send((self.name, [row], False))
+
+    def earlier(self, rows: Sequence[Row]) -> None:
+        self.connection.send((self.name, list(rows), True))
+
+    def end(self) -> None:
+        self.connection.send((self.name, None, False))
 
 
 def _train_share(job: _Job, names: list[str], teller: Connection) -> None:
@@ -236,5 +271,6 @@ def _train_share(job: _Job, names: list[str], teller: Connection) -> None:
     end_with_parent()
     with one_thread(), contextlib.suppress(JetcorrError):
         for name in names:
-            job.train(name, False, lambda epoch, row, name=name: teller.send((name, epoch, row)))
-            teller.send((name, 0, None))
+            tell = _Teller(name, teller)
+            job.train(name, False, tell)
+            tell.end()

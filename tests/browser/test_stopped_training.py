@@ -91,14 +91,14 @@ def _run_all(page) -> None:
     page.evaluate("() => { jupyterapp.commands.execute('runmenu:run-all'); }")
 
 
-def _first_epoch_drawn(page) -> float:
-    """Where the curve of the figure that is shown begins, as a share of the width of the picture."""
+def _curve(page) -> tuple[float, float]:
+    """Where the curve of the validation begins and ends in the figure that is shown, as shares of its width."""
     source = page.locator(f"{OUTPUT} img").last.get_attribute("src")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition("base64,")[2]))).convert("RGB"), int)
-    colour = [int(COLOURS[0][place : place + 2], 16) for place in (1, 3, 5)]
-    upper = pixels[: pixels.shape[0] // 2]  # the legend is in it, too, but to the right
-    columns = np.flatnonzero((np.abs(upper - colour).sum(axis=2) < 30).any(axis=0))
-    return columns[0] / pixels.shape[1]
+    colour = [int(COLOURS[1][place : place + 2], 16) for place in (1, 3, 5)]
+    columns = np.flatnonzero((np.abs(pixels - colour).sum(axis=2) < 30).any(axis=0)) / pixels.shape[1]
+    columns = columns[columns < 0.7]  # the legend stands to the right
+    return columns[0], columns[-1]
 
 
 def test_a_training_is_stopped_and_goes_on_with_its_history(url, folder, page, keep_picture):
@@ -129,5 +129,7 @@ def test_a_training_is_stopped_and_goes_on_with_its_history(url, folder, page, k
     page.wait_for_function(LAST_BAR, arg=int(found[1]))
     page.locator(f"{OUTPUT} img").last.wait_for()
     assert not (folder / "run" / "model" / "pfn" / "result.json").exists(), "the training has ended already"
-    assert _first_epoch_drawn(page) < 0.25
+    begin, end = _curve(page)
+    assert begin < 0.25
+    assert end > 0.35, "the first figure lacks the epochs before the stop"
     keep_picture(page, "jupyterlab_resumed")

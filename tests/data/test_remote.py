@@ -392,6 +392,19 @@ def test_https_is_asked_again_and_its_certificate_is_looked_at(ntuple, tmp_path)
         assert re.search(r"InputError: https://.*: the server's certificate is not valid \(.+\); SSL_CERT", last)
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no program openssl to make a certificate")
+@pytest.mark.parametrize("away", [True, False])
+def test_a_server_that_leads_away_from_tls_is_said(ntuple, tmp_path, away):
+    file = ntuple(jets=60)
+    with web_server(tmp_path / "tls", tls=True) as tls, web_server(tmp_path / "plain") as plain:
+        url = tls.put(file)
+        if away:
+            tls.answer(*[f"302 {json.dumps({'Location': plain.put(file)})}"] * 10)
+        done = fetch_apart(url, tmp_path / "data", SSL_CERT_FILE=str(tls.folder / "certificate.pem.crt"))
+        assert Path(done.stdout.strip()).read_bytes() == file.read_bytes(), done.stderr
+        assert done.stderr.count("127.0.0.1: sends us on to an address without TLS: what comes can be read") == away
+
+
 def test_other_machines_are_asked_through_the_proxy_and_this_one_is_not(ntuple, tmp_path):
     file = ntuple()
     netrc = tmp_path / "netrc"

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -215,25 +216,47 @@ def test_jobs_run_as_the_user_of_all_pods_and_see_the_study_as_it_is(fake_api, t
     assert written.data.directory == str(tmp_path / "data")  # that of the study is not on the volume
 
 
-@pytest.mark.slow
-def test_sigterm_to_the_process_group_of_a_run_leaves_no_job(fake_api, tmp_path):
+RUN = """
+import sys
+from pathlib import Path
+from jetcorr_utils.batch import run_notebook
+from jetcorr_utils.notebooks import NOTEBOOKS, Notebook
+
+folder = Path(sys.argv[1])
+NOTEBOOKS["07"] = Notebook("07", "job", "Waits for a job.", ("data",), folder=folder)
+run_notebook("07", "smoke", folder / "run")
+"""
+CELL = """
+from jetcorr_utils.kubeflow.cluster import Resource, connect, exit_when_terminated
+from jetcorr_utils.kubeflow.manifests import Cluster
+from jetcorr_utils.kubeflow.manifests.trainjob import train_job
+
+with exit_when_terminated(), Resource(connect(), train_job("job", ["true"], Cluster()), RUN_DIR) as job:
+    job.wait(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_process_group_of_a_run_leaves_no_job(fake_api, tmp_path, number):
     """The kernel, which waits for the job, has a session of its own and hears nothing of it."""
+    parameters = nbformat.v4.new_code_cell('STUDY = "smoke"\nRUN_DIR = ""', metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(CELL)])
+    notebook.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "python3"}}
+    nbformat.write(notebook, tmp_path / "07_job.ipynb")
     api = fake_api(trainjobs=lambda api, resource: None)
-    command = [
-        sys.executable, "-m", "jetcorr_utils.cli", "run", "--study", "smoke", "--out", str(tmp_path / "run"),
-        "-p", "BACKEND", "kubeflow", "-p", "data.directory", str(tmp_path / "data"),
-        "-p", "cluster.mount", str(tmp_path),
-    ]  # fmt: skip
     with subprocess.Popen(
-        command, cwd=project_root(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as run:
+        [sys.executable, "-c", RUN, str(tmp_path)], cwd=project_root(), stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as run:  # fmt: skip
         wait_for(lambda: api.ours() or run.poll() is not None, 300)
-        assert [plural for plural, _ in api.ours()] == ["trainjobs"]
-        os.killpg(run.pid, signal.SIGTERM)
+        assert api.exists("trainjobs", "job")
+        os.killpg(run.pid, number)
         _, err = run.communicate(timeout=300)
     assert not api.ours()
-    assert run.returncode == 130
-    assert err.splitlines()[-1].startswith("jetcorr: stopped in notebook 02_gnn_training")
+    assert run.returncode != 0
+    assert "Stopped" in err or "KeyboardInterrupt" in err
+    kept = nbformat.read(tmp_path / "run" / "notebooks" / "07_job.ipynb", as_version=4)
+    assert kept.cells[-1].outputs[-1].ename == "KeyboardInterrupt"
 
 
 def test_a_folder_outside_the_volume_is_refused_before_anything_is_made(tmp_path):

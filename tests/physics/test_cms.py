@@ -8,6 +8,7 @@ import pytest
 
 from jetcorr_utils import physics
 from jetcorr_utils.config import PhysicsSettings
+from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import read_json, write_json
 from jetcorr_utils.physics import cms
 from jetcorr_utils.physics.cms import RINGS, cms_comparison, cms_published, cms_summary
@@ -84,6 +85,12 @@ def test_what_no_figure_gives_has_no_value_of_cms(comparison, make_jets):
     assert groups["c"] is groups["b"] is None
     assert groups["all"] > 0
     assert {row["name"] for row in comparison["shapes"] if row["cms"] is None} == {"QG_mult"}
+
+
+def test_jets_of_which_none_can_be_compared_are_said_to_be_so(table):
+    """Jets without candidates have generator jets nevertheless."""
+    with pytest.raises(InputError, match=f"none of {len(table)} jets has candidates and a generator jet"):
+        cms_comparison(table.assign(selected=False))
 
 
 def test_the_weights_give_the_spectrum_of_the_open_data(table):

@@ -15,6 +15,7 @@ from jetcorr_utils.data import describe, read_jets
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.jerc import CorrectionsChoice
 from jetcorr_utils.jets.regressions import REGRESSIONS, regressed
+from jetcorr_utils.physics import peers
 from jetcorr_utils.physics.peers import peer_gains
 from tests.nanoaod_files import with_regression, written_again
 from tests.networks import exported
@@ -49,6 +50,12 @@ def test_a_file_that_is_given_twice_is_counted_once(gains, path, tmp_path):
     (tmp_path / "link.root").symlink_to(path)
     twice = peer_gains([path, tmp_path / "link.root"]).set_index(gains.index.names).sort_index()
     pd.testing.assert_frame_equal(twice, gains)
+
+
+def test_jets_of_which_none_can_be_compared_are_said_to_be_so(path, monkeypatch):
+    monkeypatch.setattr(peers, "MAX_ABS_ETA", 0.0)
+    with pytest.raises(InputError, match=r"nano_tt_v15\.root: none of 1636 jets has a generator jet"):
+        peer_gains([path])
 
 
 def test_nothing_is_said_to_be_made_of_candidates_that_a_file_lacks(path, caplog):
