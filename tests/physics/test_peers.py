@@ -27,7 +27,7 @@ def path(real_data):
 
 @pytest.fixture(scope="module")
 def gains(path):
-    return peer_gains([path]).set_index(["model", "neutrinos", "against", "gen_pt", "flavour"])
+    return peer_gains([path]).set_index(["model", "neutrinos", "against", "gen_pt", "flavour"]).sort_index()
 
 
 def test_gains_of_200_events(gains):
