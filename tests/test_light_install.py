@@ -117,9 +117,10 @@ print(f"import jetcorr_utils.correct takes {seconds:.2f} s of the processor")
 
 
 def test_former_names_are_known():
+    from jetcorr_utils.serving.statistics import prometheus_metrics
+
     import jetcorr_utils
     from jetcorr_utils import serving
-    from jetcorr_utils.serving.statistics import prometheus_metrics
 
     assert prometheus_metrics is serving.prometheus_metrics
     for name in ("JetCorrector", "correct_files"):
