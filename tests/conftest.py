@@ -119,9 +119,10 @@ def cli():
 
 @dataclass
 class SmokeRun:
-    """The executed study `smoke`: its folder, the arguments that make it again, and what the command printed."""
+    """The executed study `smoke`: its folder, that of its data, the arguments that make it again, and what was printed."""
 
     folder: RunFolder
+    data: Path
     arguments: tuple[object, ...]
     output: str
 
@@ -138,9 +139,9 @@ def smoke_run(tmp_path_factory) -> SmokeRun:
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     place = Path(os.environ.get("JETCORR_SMOKE_RUN", shared / "smoke"))
     place.mkdir(parents=True, exist_ok=True)
-    folder, temporary = place / AWKWARD, place / f"tmp {AWKWARD}"
+    folder, data, temporary = (place / name for name in (AWKWARD, f"data {AWKWARD}", f"tmp {AWKWARD}"))
     study = place / f"study {AWKWARD}.yaml"
-    arguments = ("run", "--study", study, "--out", folder, "-p", "data.directory", place / f"data {AWKWARD}")
+    arguments = ("run", "--study", study, "--out", folder, "-p", "data.directory", data)
     output = shared / "smoke.txt"
     with Lock(place / "run.lock", "run"):
         if not output.exists():
@@ -148,7 +149,7 @@ def smoke_run(tmp_path_factory) -> SmokeRun:
             write_text(study, f"name: smoke\n{(project_root() / 'pipelines' / 'studies' / 'smoke.yaml').read_text()}")
             result = jetcorr(*arguments, env=os.environ | SECRETS | {"TMPDIR": str(temporary)})
             write_text(output, result.stdout + result.stderr)
-    return SmokeRun(RunFolder(folder), arguments, output.read_text())
+    return SmokeRun(RunFolder(folder), data, arguments, output.read_text())
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

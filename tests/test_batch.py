@@ -141,7 +141,7 @@ def test_a_network_is_not_exported_with_notes_of_other_data(copied_run, cli, tmp
 
 
 def test_jets_that_may_have_been_trained_on_are_not_predicted(smoke_run, tmp_path):
-    study = load_study("smoke", {"data.directory": str(smoke_run.arguments[-1])})
+    study = load_study("smoke", {"data.directory": str(smoke_run.data)})
     predictors = open_predictors(smoke_run.folder.model_repository)
     smaller = {"test": 0.3, "validation": 0.1, "seed": 0}
     for split, refused in ((smaller, False), (smaller | {"seed": 1}, True), (smaller | {"validation": 0.3}, True)):

@@ -113,7 +113,7 @@ def cluster_run(smoke_run, fake_cluster, tmp_path_factory) -> ClusterRun:
     """The notebooks 02, 03 and 05 with BACKEND = "kubeflow", in a copy of the smoke run on a volume of the cluster."""
     volume = tmp_path_factory.mktemp("volume")
     shutil.copytree(smoke_run.folder.path, volume / "results" / "smoke")
-    shutil.copytree(smoke_run.folder.path.parent / "data", volume / "data")
+    shutil.copytree(smoke_run.data, volume / "data")
     operators = Operators(volume)
     api = fake_cluster(
         trainjobs=operators.train_job, experiments=operators.experiment, servingruntimes=lambda api, resource: None,

@@ -32,7 +32,7 @@ def server(smoke_run, tmp_path_factory) -> Iterator[ServedByRuntime]:
 @pytest.fixture(scope="module")
 def question(smoke_run) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The tensors of seven test jets, and what the model says of them in this process."""
-    data = load_study("smoke", {"data.directory": str(smoke_run.folder.path.parent / "data")}).data
+    data = load_study("smoke", {"data.directory": str(smoke_run.data)}).data
     inputs = pad(load_clouds(data, progress=False).split("test"), np.arange(7))
     model = OnnxPredictor(smoke_run.folder.model_repository / "pfn" / "1" / "model.onnx")
     return inputs, np.stack(model.infer(inputs), axis=1)
