@@ -11,6 +11,7 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
+import uproot
 
 from jetcorr_utils.config import DataSettings
 from jetcorr_utils.data import clouds as module
@@ -134,8 +135,9 @@ def test_an_interrupted_build_goes_on_with_the_files_that_are_left(ntuple, study
     good, bad = ntuple("good.root", seed=1), ntuple("bad.root", seed=2, jets=500)
     content = bad.read_bytes()
     damaged = bytearray(content)
-    middle = len(content) // 3
-    damaged[middle : middle + 2000] = bytes(2000)
+    with uproot.open(bad) as file:
+        basket = int(file["AK4jets/jetTree/PF_pT"].member("fBasketSeek")[0])
+    damaged[basket + 100 : basket + 2100] = bytes(2000)
     bad.write_bytes(damaged)
     with pytest.raises(InputError, match=r"bad\.root"):
         load_clouds(study(good, bad), progress=False)
