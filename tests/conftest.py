@@ -119,7 +119,7 @@ def cli():
 
 @dataclass
 class SmokeRun:
-    """The executed study `smoke`: its folder, that of its data, the arguments that make it again, and what was printed."""
+    """The executed study `smoke`: its folder, its data's, the arguments that make it again, and what was printed."""
 
     folder: RunFolder
     data: Path

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import uproot
 
-from jetcorr_utils.jets.columns import JETS, PARTICLES
+from jetcorr_utils.jets.columns import BRANCHES, JETS, PARTICLES
 
 
 def make_jets(jets: int = 60, seed: int = 0, *, run: int = 1) -> dict[str, ak.Array | np.ndarray]:
@@ -45,7 +45,9 @@ def make_jets(jets: int = 60, seed: int = 0, *, run: int = 1) -> dict[str, ak.Ar
     counts = rng.integers(1, 12, jets)
     size = int(counts.sum())
     particles = {
-        name: rng.uniform(0.5, 20, size) if name == "PF_pT" else rng.uniform(0, 0.4, size) for name in PARTICLES
+        name: rng.uniform(0.5, 20, size) if name == "PF_pT" else rng.uniform(0, 0.4, size)
+        for name, column in PARTICLES.items()
+        if name in BRANCHES or not column.fill
     }
     particles |= {
         "PF_id": rng.choice([211, -211, 22, 130], size), "PF_fromPV": rng.choice([1, 2, 3], size),

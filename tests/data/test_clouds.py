@@ -136,8 +136,8 @@ def test_an_interrupted_build_goes_on_with_the_files_that_are_left(ntuple, study
     content = bad.read_bytes()
     damaged = bytearray(content)
     with uproot.open(bad) as file:
-        basket = file["AK4jets/jetTree"]["jetPt"].member("fBasketSeek")[0]
-    damaged[basket : basket + 1000] = bytes(1000)
+        basket = int(file["AK4jets/jetTree/PF_pT"].member("fBasketSeek")[0])
+    damaged[basket + 100 : basket + 2100] = bytes(2000)
     bad.write_bytes(damaged)
     with pytest.raises(InputError, match=r"bad\.root"):
         load_clouds(study(good, bad), progress=False)

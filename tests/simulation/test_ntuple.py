@@ -63,7 +63,7 @@ def test_files_have_every_branch_with_its_type(jets, tmp_path):
     expected = {
         name: names[kind.removeprefix("var * ")] + "[]" * kind.startswith("var") for name, kind in BRANCHES.items()
     }
-    assert tree.typenames() == expected | {"nPF": "int32_t", "nGenJetPF": "int32_t"}
+    assert tree.typenames() == expected | {"nPF": "int32_t", "nGenJetPF": "int32_t", "nSV": "int32_t"}
     read = tree.arrays()
     assert_array_equal(read.nPF, ak.num(jets.PF_pT))
     assert_array_equal(read.nGenJetPF, ak.num(jets.genJetPF_pT))
