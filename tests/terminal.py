@@ -14,7 +14,7 @@ import pexpect
 
 from jetcorr_utils.config import project_root
 
-EPOCHS = 150
+EPOCHS = 40
 LONG = f"-p models.pfn.training.epochs {EPOCHS} -p models.pfn.training.patience {EPOCHS}"
 COMMAND = f"jetcorr run --study smoke --out run {LONG}"
 BAR = rf"pfn: +\d+% ([1-9]\d*)/{EPOCHS}"
