@@ -17,7 +17,7 @@ from jetcorr_utils.config import project_root
 EPOCHS = 150
 LONG = f"-p models.pfn.training.epochs {EPOCHS} -p models.pfn.training.patience {EPOCHS}"
 COMMAND = f"jetcorr run --study smoke --out run {LONG}"
-BAR = rf"pfn: +\d+% (\d+)/{EPOCHS}"
+BAR = rf"pfn: +\d+% ([1-9]\d*)/{EPOCHS}"
 WAIT = 900
 
 

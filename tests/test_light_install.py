@@ -116,10 +116,13 @@ print(f"import jetcorr_utils.correct takes {seconds:.2f} s of the processor")
 """
 
 
-def test_the_former_names_of_the_corrector_are_known():
+def test_former_names_are_known():
+    from jetcorr_utils.serving.statistics import prometheus_metrics
+
     import jetcorr_utils
     from jetcorr_utils import serving
 
+    assert prometheus_metrics is serving.prometheus_metrics
     for name in ("JetCorrector", "correct_files"):
         assert getattr(serving, name) is getattr(jetcorr_utils, name)
     with pytest.raises(AttributeError, match="has no attribute 'correct_jet'"):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.terminal import COMMAND, EPOCHS, Terminal, written_over
+from tests.terminal import BAR, COMMAND, EPOCHS, Terminal, written_over
 
 
 def test_what_is_written_over_is_not_seen():
@@ -17,7 +17,7 @@ def test_what_is_written_over_is_not_seen():
 @pytest.mark.slow
 def test_a_run_is_stopped_in_the_training_and_goes_on(tmp_path):
     first = Terminal(COMMAND, tmp_path)
-    first.wait_for(rf"pfn: +\d+% (\d+)/{EPOCHS}")
+    first.wait_for(BAR)
     first.press_ctrl_c()
     assert first.end() == 130
     text = "\n".join(first.screen)
@@ -36,7 +36,7 @@ def test_a_run_is_stopped_in_the_training_and_goes_on(tmp_path):
     assert not [line for line in first.screen if f"/{EPOCHS}" in line]
 
     second = Terminal(COMMAND, tmp_path)
-    goes_on = int(second.wait_for(rf"pfn: +\d+% (\d+)/{EPOCHS}")[1])
+    goes_on = int(second.wait_for(BAR)[1])
     assert goes_on >= int(stopped[1])
     second.wait_for("03_tuning: running")
     second.press_ctrl_c()

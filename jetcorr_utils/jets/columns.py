@@ -50,7 +50,7 @@ POINTS = ("PF_dEta", "PF_dPhi")
 """Where a particle lies relative to the jet axis; these span the space of the neighbour search."""
 
 GROUPS = ("kinematics", "class", "vertex", "clustering", "pileup", "quark_gluon", "calorimeter", "impact", "puppi",
-          "charge", "secondary_vertices")  # fmt: skip
+          "kind", "secondary_vertices")  # fmt: skip
 """Groups of the package, whose columns stand in this order."""
 STORED = "stored_100"
 """Among features: a cloud has the first 100 stored candidates, whether they were clustered into the jet or not."""
@@ -61,7 +61,7 @@ FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "rich": GROUPS[:7],
     "paper": (STORED, *_JET_AXIS, "PF_dTheta", "PF_dR",
               "jetPhi", "jetMass", "jetArea", "QG_ptD", "QG_axis2", "QG_mult"),
-    "thesis": (*_JET_AXIS, "charge", "PF_vertex", "jetPhi"),
+    "thesis": (*_JET_AXIS, "kind", "PF_vertex", "jetPhi"),
 }  # fmt: skip
 """Names of lists of groups and columns: what the open data has; with the calorimeter fractions; what the networks of
 arXiv:2308.12724 were given (github.com/deinal/jec-inference); and those of the thesis before it
@@ -257,7 +257,7 @@ _PARTICLES = (
            limits=_DISTANCE, features={"log_dz_error": lambda c: log1p(_MICROMETRES * c["PF_dzErr"])}),
     Column("PF_trkQuality", "int32", group="impact", title="quality of the track", sources=_nano("trkQuality"),
            features={}, flags={"high_purity": lambda c: c["PF_trkQuality"] >= _HIGH_PURITY}),
-    Column("PF_charged", "int32", group="charge", title="charged", fill=_CHARGED, limits=_FLAG, drift=False,
+    Column("PF_charged", "int32", group="kind", title="charged", fill=_CHARGED, limits=_FLAG, drift=False,
            features={}, flags={"charged": lambda c: c["PF_charged"] > 0}),
     # Of the further points of a cloud that are vertices, see `data.features.points_of`; 0 for candidates
     Column("PF_vertex", "int32", group="secondary_vertices", title="secondary vertex", fill=_NO_VERTEX, limits=_FLAG,

@@ -201,10 +201,10 @@ def _with_error(value: float, error: float) -> str:
 def _percent(value: float, error: float, *, sign: bool = True) -> str:
     """A share in per cent.
 
-    >>> _percent(0.0234, 0.004), _percent(0.101, 0.012, sign=False)
-    ('+2.3 ± 0.4 %', '10.1 ± 1.2 %')
+    >>> _percent(0.0234, 0.004), _percent(0.101, 0.012, sign=False), _percent(-0.34, 0.218)
+    ('+2.3 ± 0.4 %', '10.1 ± 1.2 %', '−34 ± 22 %')
     """
-    return f"{100 * value:{'+' if sign else ''}.1f} ± {100 * error:.1f} %".replace("-", "−")
+    return f"{'+' if sign and value > 0 else ''}{_with_error(100 * value, 100 * error)} %"
 
 
 def _plain(selection: str) -> str:

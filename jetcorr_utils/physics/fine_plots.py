@@ -187,7 +187,7 @@ def plot_dijet_mass(pairs: pd.DataFrame, corrections: Sequence[str], settings: P
     note_if_empty(left, pairs)
     table = profile(pairs, corrections, settings, edges=MASS_EDGES)
     draw_profile(right, table, "resolution", corrections)
-    low, high = pt_range(table) if len(table) else (60, 6000)
+    low, high = pt_range(table)
     log_pt_axis(right, low, high, label=r"$m_\mathrm{jj}^\mathrm{gen}$ [GeV]")
     right.set_ylabel(r"IQR / median of $m_\mathrm{jj}^\mathrm{corr}\,/\,m_\mathrm{jj}^\mathrm{gen}$")
     right.set_ylim(bottom=0)

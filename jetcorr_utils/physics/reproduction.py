@@ -171,7 +171,9 @@ def plot_reproduction(reproduction: Mapping[str, Any]) -> Figure:
 
 def _beside(ax: Any, table: pd.DataFrame) -> None:
     x = np.arange(len(table))
-    ax.errorbar(x - 0.1, table["ours"], yerr=table["error"], fmt="s", color="black", label="jetcorr simulation")
+    there = table["ours"].notna().to_numpy()
+    look = {"fmt": "s", "color": "black", "label": "jetcorr simulation"}
+    ax.errorbar(x[there] - 0.1, table["ours"][there], yerr=table["error"][there], **look)
     ax.plot(x + 0.1, table["published"], "D", color=COLOURS[2], mfc="none", ms=9, label="CMS simulation, published")
     names: Sequence[str] = [name.replace("-inf", "+").replace("-", "–") for name in table["gen pt / GeV"]]
     ax.set_xticks(x, names, rotation=45, ha="right", fontsize=13)

@@ -1,7 +1,9 @@
 """Serving: a Triton server on this machine, and what an inference costs there."""
 
+import sys
 from typing import Any
 
+from . import inference_cost
 from .inference_cost import inference_metrics, measure_inference, measure_multiplicity, prometheus_metrics, usage
 from .prediction_service import Service, open_service
 from .server import TritonServer
@@ -11,6 +13,8 @@ __all__ = [
     "Service", "TritonServer", "inference_metrics", "measure_inference", "measure_multiplicity", "open_service",
     "prometheus_metrics", "server_available", "usage",
 ]  # fmt: skip
+
+sys.modules[f"{__name__}.statistics"] = inference_cost  # as it was called in the first edition
 
 
 def __getattr__(name: str) -> Any:

@@ -81,7 +81,7 @@ def plot_learning_curves(result: SearchResult) -> Figure:
             ax.plot([], [], color=colour, label=label)
     constant = _constant(ax, result.trials)
     _limit_above(ax, histories["validation_mae"], constant)
-    ax.set(xlabel="Epoch", ylabel=MAE)
+    ax.set(xlabel="Epoch", ylabel=MAE, xlim=(0.5, max(histories["epoch"], default=1) + 0.5))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _room_for_legend(ax, columns=2)
     return figure

@@ -38,11 +38,13 @@ class Katib:
         The names of the trials that were started.
     evict
         When it is set, one of the trials that run is lost.
+    allowed
+        How many trials may have been started: a test that has more to do first can hold back the others.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.started, self.evicted = folder, [], []
-        self.evict = threading.Event()
+        self.evict, self.allowed = threading.Event(), 1_000_000
 
     def train_job(self, api: FakeApi, resource: Resource) -> None:
         """Run the command of a job on one node."""
@@ -74,7 +76,7 @@ class Katib:
                     process.join()
                     succeeded, failed = succeeded + (not process.exitcode), failed + bool(process.exitcode)
                     del running[name]
-            while left and len(running) < spec["parallelTrialCount"]:
+            while left and len(running) < spec["parallelTrialCount"] and len(self.started) < self.allowed:
                 left -= 1
                 name = f"{metadata['name']}-{uuid.uuid4().hex[:8]}"
                 running[name] = self._start(self._command(spec, name, generator))
