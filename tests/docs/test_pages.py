@@ -175,8 +175,8 @@ def test_variations_in_coffea_are_made_as_the_page_says(real_data, tmp_path, mon
 
 @pytest.mark.slow
 def test_a_server_is_asked_as_the_page_says(capsys):
-    if not server_available():
-        pytest.skip("no Triton server here")
+    if reason := server_available():
+        pytest.skip(reason)
     repository = ROOT / "results" / "reference" / "model_repository"
     with TritonServer(repository) as server:
         code = _python("docs/how-to/triton.md").replace("127.0.0.1:8000", server.http_url)

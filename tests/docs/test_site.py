@@ -67,7 +67,7 @@ def test_a_page_is_shown(kind, width, watched, url, keep_picture):  # noqa: F811
     address, text, wanted = SHOWN[kind]
     watched.set_viewport_size({"width": width, "height": 800})
     watched.goto(f"{url}/{address}")
-    watched.get_by_text(text).first.wait_for()
+    watched.locator("article").get_by_text(text).first.wait_for()
     assert watched.locator(wanted).count()
     assert watched.evaluate("document.documentElement.scrollWidth") <= width
     broken = "[...document.images].filter(image => image.complete && !image.naturalWidth).map(image => image.src)"
