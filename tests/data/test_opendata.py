@@ -242,6 +242,7 @@ def test_the_study_names_the_papers_files():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_study_of_the_paper_from_the_portal_to_the_report(portal, tmp_path, cli, sample):
     """Study `opendata` as it is, but for the size of networks and trainings; ours in place of the portal's files."""
     for path in portal.folder.glob("*.root"):
