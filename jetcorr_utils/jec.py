@@ -95,9 +95,7 @@ class OfficialCorrection:
         return total
 
 
-def load_official(
-    files: str | Path | Sequence[str | Path], *, simulation: bool | None = None
-) -> OfficialCorrection:
+def load_official(files: str | Path | Sequence[str | Path], *, simulation: bool | None = None) -> OfficialCorrection:
     """Read text files of one campaign, one a level, in any order.
 
     The order of the levels is that of their numbers, the residual ones, which are derived on top of these, after L3.
