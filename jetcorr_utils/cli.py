@@ -6,6 +6,7 @@ are imported by the command that needs them, so that `jetcorr --help` answers at
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import json
 import os
@@ -76,6 +77,8 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         threading.excepthook = _thread_failed
+        if sys.unraisablehook is sys.__unraisablehook__:
+            sys.unraisablehook = _interrupt_again
         if hasattr(sys.stdout, "reconfigure"):  # a λ must not stop a command whose terminal has none
             sys.stdout.reconfigure(errors="backslashreplace")
         with harmless_terminal(), _in_one_line(ctx), memory_errors():
@@ -109,6 +112,16 @@ def _in_one_line(ctx: click.Context) -> Iterator[None]:
     # On a line of its own, after a bar that is not at its end
     tqdm.write(f"jetcorr: {printable(without_secrets(message))}", file=sys.stderr)
     ctx.exit(code)
+
+
+def _interrupt_again(failure: sys.UnraisableHookArgs) -> None:
+    """Have a Ctrl-C come again that came while Python freed an object, where every error is lost."""
+    if not issubclass(failure.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(failure)
+        return
+    again = threading.Timer(0.1, _thread.interrupt_main)  # when that is done
+    again.daemon = True
+    again.start()
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

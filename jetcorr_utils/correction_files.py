@@ -7,6 +7,7 @@ process would end without a word in a file of many. A gzip file can hold a thous
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,9 @@ from .errors import InputError
 if TYPE_CHECKING:
     import correctionlib
 
-__all__ = ["content_of", "read_corrections", "unpacked"]
+__all__ = ["content_of", "read_corrections", "say_if_mixed_up", "unpacked"]
+
+log = logging.getLogger(__name__)
 
 _LARGEST = 1 << 28
 """Bytes; CMS's largest files have some 10 MB."""
@@ -85,3 +88,19 @@ def read_corrections(path: str | Path) -> correctionlib.CorrectionSet:
     except Exception as error:  # of whatever type its parser raises
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"corrections {path}: cannot be read as correctionlib ({reason})") from None
+
+
+def say_if_mixed_up(name: str, kind: str | None, *, simulation: bool) -> None:
+    """Warn if a correction of data is used for simulated jets, or the other way round.
+
+    Parameters
+    ----------
+    name
+        Of the correction.
+    kind
+        What its name says: ``MC``, ``DATA`` or something else.
+    simulation
+        Whether the jets are simulated.
+    """
+    if kind == ("DATA" if simulation else "MC"):
+        log.warning("corrections %s: are applied to jets of %s", name, "simulation" if simulation else "data")

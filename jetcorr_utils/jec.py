@@ -20,7 +20,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .correction_files import unpacked
+from .correction_files import say_if_mixed_up, unpacked
 from .errors import InputError
 from .files import readable_file
 
@@ -95,10 +95,17 @@ class OfficialCorrection:
         return total
 
 
-def load_official(files: str | Path | Sequence[str | Path]) -> OfficialCorrection:
+def load_official(files: str | Path | Sequence[str | Path], *, simulation: bool | None = None) -> OfficialCorrection:
     """Read text files of one campaign, one a level, in any order.
 
     The order of the levels is that of their numbers, the residual ones, which are derived on top of these, after L3.
+
+    Parameters
+    ----------
+    files
+        The files.
+    simulation
+        Whether the jets are simulated, where that is known: files of the other kind are warned of.
 
     Raises
     ------
@@ -128,6 +135,9 @@ def load_official(files: str | Path | Sequence[str | Path]) -> OfficialCorrectio
             f"corrections {', '.join(name for name, _, _ in found.values())}: "
             "they must have campaign, era, data or MC, and jets in common"
         )
+    if simulation is not None:
+        ((_, _, kind, _), names), *_ = origins.items()
+        say_if_mixed_up(names[0], kind, simulation=simulation)
     return OfficialCorrection({level: function for _, (_, level, function) in sorted(found.items())})
 
 

@@ -9,7 +9,6 @@ files of the same corrections are read by `jec`.
 from __future__ import annotations
 
 import functools
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from .correction_files import read_corrections
+from .correction_files import read_corrections, say_if_mixed_up
 from .errors import InputError
 from .files import readable_file, version_of
 from .jets.splitmix import event_hash, mix
@@ -28,8 +27,6 @@ __all__ = ["JER", "Corrections", "CorrectionsChoice", "is_variation", "smearing"
 
 JER = "JER"
 """The name of the resolution's uncertainty, among those of the energy scale."""
-
-log = logging.getLogger(__name__)
 
 Values = Mapping[str, NDArray[Any]]
 
@@ -109,8 +106,7 @@ class Corrections:
         _check_inputs(self.name, self._compound)
         parts = _NAME.fullmatch(self.name)
         self._parts = parts.groupdict() if parts else {}
-        if self._parts.get("kind", kind) != kind:
-            log.warning("corrections %s: are applied to jets of %s", self.name, "simulation" if simulation else "data")
+        say_if_mixed_up(self.name, self._parts.get("kind"), simulation=simulation)
         there = self._sources(known)
         wanted = list(dict.fromkeys(choice.uncertainties))
         if "all" in wanted:

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -213,10 +214,16 @@ def start_process(
 ) -> BaseProcess:
     """Start `main(*arguments)` in a process that has this one's extensions (see `extensions`) before its arguments.
 
-    It is a daemon, so that this process never waits for it at its own end.
+    It is a daemon, so that this process never waits for it at its own end. Ctrl-C, which reaches all processes of a
+    terminal, is held back from it from its first moment on: it would end in its imports, with a traceback.
     """
     process = context.Process(target=_with_extensions, args=(Loaded(), main, *arguments), daemon=True)
-    process.start()
+    resource_tracker.ensure_running()  # at its start, it lets the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process
 
 

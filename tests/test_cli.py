@@ -293,3 +293,29 @@ def test_the_table_of_some_models_and_bins(cli, smoke_run):
     assert header.split("|")[4].strip() == "pfn [%]"
     assert {row.split("|")[2].strip() for row in rows} == {"0-2.5"}
     assert "gnn" in _one_line(cli("results", folder, "--model", "gnn", check=False))
+
+
+def test_ctrl_c_that_comes_while_an_object_is_freed_is_not_lost():
+    code = """
+import os, signal, time
+import click
+from jetcorr_utils.cli import Group
+
+class Freed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+@click.group(cls=Group)
+def main():
+    pass
+
+@main.command()
+def work():
+    Freed()
+    time.sleep(20)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main(["work"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+    assert (done.returncode, done.stderr) == (130, "jetcorr: stopped\n")

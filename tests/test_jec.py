@@ -11,6 +11,7 @@ import uproot
 
 from jetcorr_utils.correct import correct_files
 from jetcorr_utils.data import read_jets
+from jetcorr_utils.data.reading import list_blocks, read_block
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.jec import correct_jets, load_official
 from tests.networks import exported
@@ -239,3 +240,14 @@ def test_files_are_corrected_by_official_texts_first(tmp_path, sample):
     with uproot.open(tmp_path / "out.root") as file:
         jets = file["jets"].arrays(["jetPt", "jetRawPt", "jetEta"])
     np.testing.assert_allclose(jets["jetPt"], jets["jetRawPt"] * np.where(jets["jetEta"] < 0, 1.1, 1.2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["DATA", "MC"])
+def test_corrections_of_data_for_simulation_are_said_once(sample, tmp_path, caplog, kind):
+    """As those of correctionlib (test_jerc)."""
+    file = write(tmp_path, "L2Relative", _ETA, "-5 5 3 1 6500 1.1", kind=kind)
+    for block in list_blocks([sample], 1000):
+        read_block(block, official=(str(file),))
+    said = [line for line in caplog.messages if "are applied to jets of" in line]
+    assert len(said) == (kind == "DATA")
+    assert all(file.name.removesuffix(".jec.txt") in line and line.endswith("of simulation") for line in said)

@@ -130,3 +130,36 @@ def test_cores_are_those_of_the_job_not_of_the_machine():
         assert cores() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+INTERRUPTED = """
+import os
+import signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_ctrl_c_does_not_reach_workers_in_their_imports(tmp_path):
+    """The terminal sends it to all processes; here each worker, and the server that forks some, sends it to itself."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    (tmp_path / "script.py").write_text(
+        """
+if __name__ != "__main__":
+    import interrupted
+from jetcorr_utils.processes import server_context, start_process, worker_processes
+
+def work():
+    pass
+
+if __name__ == "__main__":
+    with worker_processes(1) as workers:
+        print(workers.submit(len, "abc").result())
+    process = start_process(server_context("interrupted"), work)
+    process.join()
+    print(process.exitcode)
+"""
+    )
+    done = _run(["script.py"], cwd=tmp_path)
+    assert (done.stdout, done.stderr, done.returncode) == ("3\n0\n", "", 0)

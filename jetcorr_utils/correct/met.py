@@ -7,6 +7,8 @@ jets that CMS takes: those above 15 GeV whose energy is not that of electrons an
 
 from __future__ import annotations
 
+import functools
+import logging
 from typing import Any
 
 import awkward as ak
@@ -16,6 +18,8 @@ from ..errors import InputError
 from ..jerc import is_variation
 
 __all__ = ["correct_met"]
+
+log = logging.getLogger(__name__)
 
 MIN_PT = 15.0
 """GeV, in either of the two pt."""
@@ -39,6 +43,8 @@ def correct_met(met: ak.Array, jets: ak.Array) -> ak.Array:
     `(E,)`: the MET with new ``pt`` and ``phi``, the old ones in ``pt_orig`` and ``phi_orig``, and, for each variation
     that the jets have, such as ``JES_Total``, a record with ``up`` and ``down`` of both.
 
+    Without ``neEmEF`` and ``chEmEF`` of the jets, the cut on electrons and photons is left out; a warning says so, once.
+
     Raises
     ------
     InputError
@@ -48,6 +54,7 @@ def correct_met(met: ak.Array, jets: ak.Array) -> ak.Array:
         raise InputError("the jets: have no pt_orig; give those of JetCorrector")
     before = jets["pt_orig"]
     pt, phi = _shifted(met, jets, jets["pt"], before)
+    _say_without_cut(tuple(name for name in _EM if name not in jets.fields))
     columns: dict[str, Any] = {"pt_orig": met["pt"], "phi_orig": met["phi"], "pt": pt, "phi": phi}
     for name in jets.fields:
         if is_variation(name):
@@ -59,6 +66,16 @@ def correct_met(met: ak.Array, jets: ak.Array) -> ak.Array:
     return met
 
 
+@functools.cache  # once in a process
+def _say_without_cut(missing: tuple[str, ...]) -> None:
+    if missing:
+        log.warning(
+            "the jets: have no %s: MET follows also jets that are electrons or photons for more than %g %%",
+            " and no ".join(missing), 100 * MAX_EM,
+        )  # fmt: skip
+
+
+@np.errstate(invalid="ignore")  # where a pt is none
 def _shifted(met: ak.Array, jets: ak.Array, now: ak.Array, before: ak.Array) -> tuple[ak.Array, ak.Array]:
     """pt and phi of the MET, in which the pt of the jets is `now` and was `before`."""
     used = ((now > MIN_PT) | (before > MIN_PT)) & np.isfinite(now)

@@ -56,8 +56,8 @@ _MOST = 1000
 
 
 @functools.cache  # once for all blocks, as long as the files stay the same
-def _official(files: tuple[str, ...], versions: object) -> OfficialCorrection:
-    return load_official(files)
+def _official(files: tuple[str, ...], versions: object, simulation: bool) -> OfficialCorrection:
+    return load_official(files, simulation=simulation)
 
 
 @dataclass(frozen=True)
@@ -378,7 +378,7 @@ def read_block(
         simulation = source.has_generator
     if corrections:  # what is wrong with them is not laid to the file
         return corrections.load(simulation=simulation).apply(jets)
-    return correct_jets(jets, _official(official, tuple(map(version_of, official)))) if official else jets
+    return correct_jets(jets, _official(official, tuple(map(version_of, official)), simulation)) if official else jets
 
 
 def read_jets(

@@ -61,6 +61,7 @@ def own_particles(jets: ak.Array) -> ak.Array:
     return ak.with_field(jets, clustered(jets["particles"]), "particles")
 
 
+@np.errstate(invalid="ignore", over="ignore")  # damaged values, and cuts beyond all numbers of a jet
 def reasons(
     jets: ak.Array, settings: SelectionSettings | None = None, *, without: bool = False
 ) -> dict[str, NDArray[np.bool_]]:
@@ -92,8 +93,7 @@ def reasons(
             found[f"genJetPt below {settings.min_gen_pt:g} GeV"] = gen_pt <= settings.min_gen_pt
         found[f"abs(genJetEta) above {settings.max_abs_gen_eta:g}"] = np.abs(gen_eta) > settings.max_abs_gen_eta
         if settings.min_gen_pt > 0:  # else they are not selected for a training, and need no generator jet
-            with np.errstate(invalid="ignore", over="ignore"):
-                found[MISMATCHED] = ~((gen_pt <= LARGEST_RATIO * pt) & (pt <= LARGEST_RATIO * gen_pt))
+            found[MISMATCHED] = ~((gen_pt <= LARGEST_RATIO * pt) & (pt <= LARGEST_RATIO * gen_pt))
     left = np.ones(len(jets), dtype=bool)
     for mask in found.values():
         mask &= left

@@ -186,6 +186,12 @@ def test_impossible_numbers_of_a_particle_leave_its_jet_out(jets, name, value):
     assert np.flatnonzero(found["values that are not finite or not possible, or a negative pt"]).tolist() == [5]
 
 
+@pytest.mark.parametrize("name", SelectionSettings.model_fields)
+def test_a_cut_beyond_all_numbers_of_a_jet_is_one_like_others(jets, name):
+    kept, _ = select_jets(jets, SelectionSettings(**{name: 1e308}))
+    assert (len(kept) > 0) == name.startswith("max")
+
+
 def test_candidates_of_the_jet_or_of_the_window(jets):
     own = own_particles(jets)
     assert ak.all(own["particles", "PF_fromAK4Jet"] == 1)

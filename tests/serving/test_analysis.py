@@ -519,3 +519,21 @@ def test_missing_momentum_by_hand():
     np.testing.assert_allclose(found.JES_Total.up.phi[0], np.arctan2(y, x), rtol=1e-6)
     with pytest.raises(InputError, match="have no pt_orig"):
         correct_met(met, jets[["pt", "phi"]])
+
+
+def test_missing_momentum_without_the_cut_on_electrons_and_photons_is_said(caplog):
+    met = ak.zip({"pt": [50.0], "phi": [0.0]})
+    jets = ak.zip({"pt": [[120.0]], "pt_orig": [[100.0]], "phi": [[0.0]], "neEmEF": [[0.5]], "chEmEF": [[0.0]]})
+    assert correct_met(met, jets).pt.tolist() == [30.0]
+    assert not caplog.messages
+    for _ in range(2):
+        assert correct_met(met, jets[["pt", "pt_orig", "phi", "neEmEF"]]).pt.tolist() == [30.0]
+    (said,) = caplog.messages
+    assert said.startswith("the jets: have no chEmEF: MET follows also jets that are electrons or photons")
+
+
+def test_a_jet_whose_pt_is_no_number_leaves_the_missing_momentum_as_it_is():
+    met = ak.zip({"pt": [50.0, 50.0, 50.0], "phi": [0.0, 0.0, 0.0]})
+    broken = [[np.inf], [np.nan], [-np.inf]]
+    jets = ak.zip({"pt": broken, "pt_orig": broken, "phi": [[0.0]] * 3, "neEmEF": [[0.0]] * 3, "chEmEF": [[0.0]] * 3})
+    assert correct_met(met, jets).pt.tolist() == [50.0, 50.0, 50.0]
