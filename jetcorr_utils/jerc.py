@@ -217,7 +217,7 @@ class Corrections:
         jets
             Jets of any format, `(B,)`, see `data.read_jets`.
         """
-        columns = {name: ak.to_numpy(jets[name]) for name in jets.fields if name != "particles"}
+        columns = {name: ak.to_numpy(jets[name]) for name in jets.fields if jets[name].ndim == 1}
         factor = self.factor(columns)
         columns["jetPt"] = columns["jetRawPt"] * factor
         new = {"jetPt": columns["jetPt"], "jetMass": columns["jetRawMass"] * factor, **self.variations(columns)}

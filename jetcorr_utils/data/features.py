@@ -65,7 +65,8 @@ def points_of(jets: ak.Array, features: Features) -> ak.Array:
     if not with_vertices(features):
         return jets
     if "vertices" not in jets.fields:
-        raise InputError(f"features {features!r} need secondary vertices, which these jets do not have")
+        hint = "read them with the columns of these features"
+        raise InputError(f"features {features!r} need secondary vertices, which these jets do not have; {hint}")
     names = particle_columns(features)
     points = [jets["particles"][list(names)], _vertices_as_particles(jets, names)]
     return ak.with_field(jets, ak.concatenate(points, axis=1), "particles")

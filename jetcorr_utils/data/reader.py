@@ -143,14 +143,15 @@ class JetReader:
         step
             About so many jets at once, or a size such as "50 MB".
         scalars, particles
-            Columns to read; default: all that the file has, and the core columns.
+            Columns to read; default: all that the file has, and the core columns. With columns of secondary vertices
+            (``PF_vertex…``), which have to be asked for, the jets have these as ``vertices``, `(b, var)`.
         candidates
             All that are stored, or only those that were clustered into the jet (PF_fromAK4Jet).
         start, stop
             Range of the entries; default: all.
         """
         wanted, columns = self._wanted(scalars, particles)
-        asked = particles is None or any(name.startswith(OF_VERTICES) for name in columns)
+        asked = any(name.startswith(OF_VERTICES) for name in columns)
         extra = ["vertices"] if asked and self.has_vertices else []
         filled = self._filled((*wanted, *columns))
         needed = [name for column in filled for name in column.fill.needs]
@@ -211,7 +212,8 @@ class JetReader:
     def _wanted(self, scalars: Sequence[str] | None, particles: Sequence[str] | None) -> tuple[list[str], list[str]]:
         """The columns to give: those asked for, as far as particles have them, or all."""
         jets = [*_those_in(self.columns, JETS, JETS), *core()] if scalars is None else scalars
-        everything = [column.name for column in PARTICLES.values() if column.group or column.fill]
+        known = [column.name for column in PARTICLES.values() if column.group or column.fill]
+        everything = [name for name in known if not name.startswith(OF_VERTICES)]
         arrays = everything if particles is None else particles
         return (
             list(dict.fromkeys(jets)),

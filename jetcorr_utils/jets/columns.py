@@ -30,7 +30,8 @@ from .regressions import REGRESSIONS
 
 __all__ = [
     "ANY", "BRANCHES", "FEATURE_SETS", "GENERATOR", "JETS", "OF_VERTICES", "PARTICLES", "POINTS", "TREE", "VERTICES",
-    "WITH_NEUTRINOS", "Candidates", "Column", "Features", "Fill", "add_column", "candidates_of", "core", "features_of",
+    "WITH_NEUTRINOS", "Candidates", "Column", "Features", "Fill", "add_column", "candidates_of", "core", "counter_name",
+    "features_of",
     "groups", "groups_of", "inputs", "jet_columns", "log", "log1p", "necessary", "particle_columns", "together",
     "with_vertices",
 ]  # fmt: skip
@@ -494,6 +495,11 @@ def particle_columns(features: Features) -> tuple[str, ...]:
 def jet_columns(features: Features) -> tuple[str, ...]:
     """The columns of a jet that a network is given, in their order."""
     return tuple(column.name for column in inputs(JETS, features))
+
+
+def counter_name(branch: str) -> str:
+    """The branch of a JetNTuple that counts the entries of an array, as uproot asks for it."""
+    return {"genJetPF": "nGenJetPF", "SV": "nSV"}.get(branch.partition("_")[0], "nPF")
 
 
 def features_of(metadata: Mapping[str, str]) -> Features:

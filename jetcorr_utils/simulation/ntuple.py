@@ -10,7 +10,7 @@ import uproot
 from numpy.typing import NDArray
 
 from ..compiled import compiled
-from ..jets.columns import BRANCHES, TREE
+from ..jets.columns import BRANCHES, TREE, counter_name
 from ..jets.quark_gluon import quark_gluon
 from ..jets.ragged import offsets_of, owners
 from .clustering import RADIUS, delta_phi
@@ -246,8 +246,4 @@ def _polar(d_eta: NDArray, d_phi: NDArray) -> dict[str, NDArray]:
 
 def create_tree(file: uproot.WritableDirectory) -> uproot.WritableTree:
     """An empty jet tree in a file opened for writing; `extend` it with the fields of `ntuple`."""
-    return file.mktree(TREE, BRANCHES, counter_name=_counter_name, title="Jets (JetNTuple)")
-
-
-def _counter_name(branch: str) -> str:
-    return {"genJetPF": "nGenJetPF", "SV": "nSV"}.get(branch.partition("_")[0], "nPF")
+    return file.mktree(TREE, BRANCHES, counter_name=counter_name, title="Jets (JetNTuple)")

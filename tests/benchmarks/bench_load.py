@@ -29,7 +29,7 @@ from jetcorr_utils.config import DataSettings, project_root
 from jetcorr_utils.data import CloudDataset, load_clouds
 from jetcorr_utils.data.batches import BatchLoader
 from jetcorr_utils.data.features import TABLE_COLUMNS
-from jetcorr_utils.jets.columns import TREE, jet_columns, particle_columns
+from jetcorr_utils.jets.columns import TREE, counter_name, jet_columns, particle_columns
 from jetcorr_utils.models.allocator import keep_memory
 from jetcorr_utils.models.inputs import CloudInputs
 from tests.benchmarks.weaver_loader import read_epoch, write_config
@@ -66,10 +66,10 @@ def _write(path: Path, run: int, compression: uproot.compression.Compression, co
     """Copies of the sample under other run numbers."""
     with uproot.open(project_root() / "data" / "sample" / "jets.root") as source:
         columns = source[TREE].arrays(how=dict)
-    columns = {name: values for name, values in columns.items() if name not in ("nPF", "nGenJetPF")}
+    columns = {name: values for name, values in columns.items() if name not in ("nPF", "nGenJetPF", "nSV")}
     types = {name: ak.type(values).content for name, values in columns.items()}
     with uproot.recreate(path, compression=compression) as target:
-        tree = target.mktree(TREE, types, counter_name=lambda name: "nGenJetPF" if name.startswith("gen") else "nPF")
+        tree = target.mktree(TREE, types, counter_name=counter_name)
         for copy in range(copies):
             tree.extend(columns | {"run": np.full(len(columns["run"]), copies * run + copy, dtype=np.int32)})
     return path

@@ -20,6 +20,7 @@ import uproot
 from tqdm import tqdm
 
 from jetcorr_utils.config import project_root
+from jetcorr_utils.jets.columns import counter_name
 
 from .report import Row
 
@@ -73,19 +74,15 @@ def small_file(path: Path, compression: Any, jets: int = 60) -> Path:
     with uproot.open(project_root() / "data" / "sample" / "jets.root") as file:
         columns = file[TREE].arrays(entry_stop=jets)
     return write(
-        path, {name: columns[name] for name in columns.fields if name not in ("nPF", "nGenJetPF")}, compression
+        path, {name: columns[name] for name in columns.fields if name not in ("nPF", "nGenJetPF", "nSV")}, compression
     )
 
 
 def write(path: Path, columns: dict[str, Any], compression: Any) -> Path:
     """Write columns as a JetNTuple."""
     types = {name: ak.type(ak.Array(values)).content for name, values in columns.items()}
-
-    def counter(branch: str) -> str:
-        return "nGenJetPF" if branch.startswith("genJetPF") else "nPF"
-
     with uproot.recreate(path, compression=compression) as file:
-        tree = file.mktree(TREE, types, counter_name=counter)
+        tree = file.mktree(TREE, types, counter_name=counter_name)
         half = len(next(iter(columns.values()))) // 2
         for part in (slice(None, half), slice(half, None)):
             tree.extend({name: values[part] for name, values in columns.items()})

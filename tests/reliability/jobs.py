@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jetcorr_utils.config import project_root
+from jetcorr_utils.jets.columns import counter_name
 
 from .processes import Sandbox
 
@@ -69,12 +70,11 @@ def _more_files(work: Path) -> None:
     with uproot.open(project_root() / SAMPLE) as file:
         jets = file["AK4jets/jetTree"].arrays()
     for name, event in (("two", 10**6), ("three", 2 * 10**6)):
-        columns = {field: jets[field] for field in jets.fields if field != "nPF" and field != "nGenJetPF"}
+        columns = {field: jets[field] for field in jets.fields if field not in ("nPF", "nGenJetPF", "nSV")}
         columns["event"] = jets["event"] + np.uint64(event)
         types = {key: ak.type(ak.Array(values)).content for key, values in columns.items()}
         with uproot.recreate(work / "input" / f"{name}.root") as file:
-            counter = lambda branch: "nGenJetPF" if branch.startswith("genJetPF") else "nPF"  # noqa: E731
-            file.mktree("AK4jets/jetTree", types, counter_name=counter).extend(columns)
+            file.mktree("AK4jets/jetTree", types, counter_name=counter_name).extend(columns)
 
 
 _RUN = ("--out", "{work}/out")

@@ -11,7 +11,7 @@ from jetcorr_utils.config import DataSettings
 from jetcorr_utils.data import describe, iterate_jets, load_clouds, read_jets
 from jetcorr_utils.data.dataset import clouds_from_jets
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.jets.columns import BRANCHES, VERTICES
+from jetcorr_utils.jets.columns import BRANCHES, VERTICES, particle_columns
 from jetcorr_utils.simulation.calibration import simulation_correction
 from jetcorr_utils.simulation.ntuple import create_tree, ntuple
 from jetcorr_utils.simulation.parameters import Tracking
@@ -69,8 +69,13 @@ def file(events, tmp_path_factory):
     return path
 
 
+def read(file, **options):
+    """All jets with their vertices."""
+    return ak.concatenate(list(iterate_jets(file, particles=particle_columns(WITH_VERTICES), **options)))
+
+
 def test_the_vertices_of_a_jet_are_near_its_axis_and_the_hardest_first(file):
-    jets = read_jets(file)
+    jets = read(file)
     found = jets["vertices"]
     assert ak.sum(ak.num(found)) > 10
     distance = np.hypot(found["SV_eta"] - jets["jetEta"], (found["SV_phi"] - jets["jetPhi"] + 3.1416) % 6.2832 - 3.1416)
@@ -86,13 +91,12 @@ def test_a_file_says_that_it_serves_every_set_and_chunks_have_their_own_vertices
     assert "features: open, rich, paper, thesis" in describe(file).text()
     with uproot.open(file) as opened:
         expected = opened["AK4jets/jetTree/SV_pt"].array()
-    chunks = list(iterate_jets(file, 37))
-    assert ak.all(ak.concatenate([chunk["vertices", "SV_pt"] for chunk in chunks]) == expected)
+    assert ak.all(read(file, step_size=37)["vertices", "SV_pt"] == expected)
 
 
 @pytest.mark.parametrize("features", ["thesis", WITH_VERTICES])
 def test_vertices_are_points_of_the_cloud(file, tmp_path, features):
-    jets = read_jets(file)
+    jets = read(file)
     settings = DataSettings(files=(str(file),), directory=str(tmp_path))
     clouds = load_clouds(settings, features, progress=False)
     mark = clouds.particle("PF_vertex") > 0
@@ -106,15 +110,13 @@ def test_vertices_are_points_of_the_cloud(file, tmp_path, features):
 
 
 def test_features_without_vertices_leave_them_out(file):
-    jets = read_jets(file)
+    jets = read(file)
     plain, found = clouds_from_jets(jets, "open"), clouds_from_jets(jets, WITH_VERTICES).with_features("open")
     np.testing.assert_array_equal(found.ptr, plain.ptr)
     np.testing.assert_array_equal(found.particles, plain.particles)
 
 
 def test_a_file_without_vertices_is_refused_in_one_line(sample):
-    jets = read_jets(sample)
-    if "vertices" in jets.fields:
-        jets = jets[[name for name in jets.fields if name != "vertices"]]
+    jets = read_jets(sample)  # where they are not asked for
     with pytest.raises(InputError, match="features 'thesis' need secondary vertices, which these jets do not have"):
         clouds_from_jets(jets, "thesis")
