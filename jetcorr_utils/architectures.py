@@ -38,16 +38,20 @@ __all__ = [
 ]  # fmt: skip
 
 
+_LARGEST = 1e30
+"""Of what torch multiplies numbers of single precision by: more would be infinite, and end with its traceback."""
+
+
 class TrainingSettings(Settings):
     """How one network is trained."""
 
     epochs: PositiveInt = Field(15, description="passes over the training jets, at most")
     batch_size: PositiveInt = Field(500, description="jets in a step")
-    learning_rate: PositiveFloat = Field(2e-3, description="the highest one, after the warm-up")
+    learning_rate: PositiveFloat = Field(2e-3, le=_LARGEST, description="the highest one, after the warm-up")
     optimizer: Literal["adam", "adamw", "ranger", "rmsprop", "adagrad"] = Field(
         "adamw", description="adam, adamw, ranger, rmsprop or adagrad"
     )
-    weight_decay: NonNegativeFloat = Field(1e-4, description="of the optimiser")
+    weight_decay: NonNegativeFloat = Field(1e-4, le=_LARGEST, description="of the optimiser")
     schedule: Literal["cosine", "plateau", "constant"] = Field(
         "cosine", description="of the learning rate: cosine, plateau or constant"
     )

@@ -252,6 +252,13 @@ def _execute(stage: Notebook, run: RunFolder, parameters: Mapping[str, Any]) -> 
                 f"notebook {stage.name} stopped at cell {error.exec_count}: {error.ename}: "
                 f"{error.evalue}\n  the executed notebook with the error: {output}"
             ) from None
+        except RuntimeError as error:  # of nbclient, in a cell, and of jupyter_client, at the start
+            if not str(error).startswith("Kernel died"):
+                raise
+            raise NotebookError(
+                f"notebook {stage.name}: its process was killed; is there too little memory?\n"
+                f"  the notebook as far as it came: {output}"
+            ) from None
 
 
 def run_notebook(

@@ -11,10 +11,12 @@ import nbformat
 import papermill
 import pytest
 
-from jetcorr_utils.batch import as_time
+from jetcorr_utils.batch import NotebookError, _execute, as_time
 from jetcorr_utils.batch_output import ENGINE, ShownRun, section_of, showing
 from jetcorr_utils.files import read_json
+from jetcorr_utils.notebooks import Notebook
 from jetcorr_utils.own_kernel import own_kernel
+from jetcorr_utils.run import RunFolder
 from tests.waiting import wait_for
 
 CELLS = [
@@ -137,3 +139,18 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path):
     (error,) = [output for cell in kept.cells for output in cell.get("outputs", []) if output.output_type == "error"]
     assert error.ename == "Stopped"
     assert len(error.traceback) == 1
+
+
+@pytest.mark.slow
+def test_a_kernel_that_is_killed_is_said_and_its_notebook_kept(tmp_path):
+    """As by a system that has no memory left."""
+    cells = [nbformat.v4.new_code_cell(code) for code in ("print('begun')", "import os; os.kill(os.getpid(), 9)")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "python3"}}
+    nbformat.write(notebook, tmp_path / "90_killed.ipynb")
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    with pytest.raises(NotebookError, match="notebook 90_killed: its process was killed; is there too little memory"):
+        _execute(Notebook("90", "killed", "", (), folder=tmp_path), run, {})
+    (output,) = nbformat.read(run.notebooks / "90_killed.ipynb", 4).cells[0].outputs
+    assert output.text == "begun\n"

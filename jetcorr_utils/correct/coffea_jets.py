@@ -156,7 +156,8 @@ class JetCorrector:
         ServerError
             If the server does not answer.
         """
-        if not isinstance(events, ak.Array) or self.collection not in events.fields:
+        in_memory = isinstance(events, ak.Array) and ak.backend(events) == "cpu"
+        if not in_memory or self.collection not in events.fields:
             raise InputError(
                 f"the events are no array of NanoAOD events in memory with a {self.collection}: "
                 'load them with mode="virtual" or mode="eager"'
@@ -288,16 +289,30 @@ def _without_option(array: ak.Array) -> ak.Array:
     return ak.drop_none(array, axis=0) if array.layout.is_option else array
 
 
+_NUMBERS = {"bool", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+
+
+def _kind(values: ak.Array) -> str:
+    """The type of what is in the lists of an array."""
+    form = values.layout.form
+    while form.parameter("__array__") not in ("string", "bytestring") and hasattr(form, "content"):
+        form = form.content
+    return str(getattr(form, "primitive", form.type))
+
+
 def _without_missing(events: ak.Array, reader: NanoAOD) -> ak.Array:
     """The events with values in place of missing jets, which no model takes for jets.
 
     Raises
     ------
     InputError
-        If something else is missing.
+        If something else is missing, or is no number.
     """
     jets = {}
     for (collection, *name), values in reader.columns_of(events).items():
+        if (kind := _kind(values)) not in _NUMBERS:
+            column = ".".join((collection, *name))
+            raise InputError(f"{reader.path}: {column} has values of type {kind}, not numbers that can be corrected")
         if collection == reader.collection:
             if values.ndim != 2:
                 raise InputError(f"{reader.path}: {collection} is not a list of the jets of each event")

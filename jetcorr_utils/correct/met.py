@@ -43,7 +43,7 @@ def correct_met(met: ak.Array, jets: ak.Array) -> ak.Array:
     `(E,)`: the MET with new ``pt`` and ``phi``, the old ones in ``pt_orig`` and ``phi_orig``, and, for each variation
     that the jets have, such as ``JES_Total``, a record with ``up`` and ``down`` of both.
 
-    Without ``neEmEF`` and ``chEmEF`` of the jets, the cut on electrons and photons is left out; a warning says so.
+    Without ``neEmEF`` and ``chEmEF`` of the jets, the cut on electrons and photons is left out, and a warning says so.
 
     Raises
     ------

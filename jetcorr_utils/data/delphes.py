@@ -136,6 +136,7 @@ class Delphes(JetReader):
                 {name: self.tree[name].array(entry_start=first, entry_stop=last) for name in self.branches}
             )
 
+    @np.errstate(invalid="ignore", over="ignore")  # damaged values are named by `selection`
     def _record(self, events: dict[str, ak.Array]) -> tuple[dict[str, NDArray], ak.Array]:
         """The columns of the jets, flat over the events, and their candidates."""
         jets = {name: events[f"{self.collection}.{name}"] for name in _JET}

@@ -285,6 +285,7 @@ class NanoAOD(JetReader):
                 fields[branch] = events[branch]
         return ak.zip({name: ak.zip(columns) for name, columns in collections.items()} | fields, depth_limit=1)
 
+    @np.errstate(invalid="ignore", over="ignore")  # damaged values are named by `selection`
     def _record(self, events: ak.Array, *, vertices: bool = False) -> tuple[dict[str, NDArray], ak.Array]:
         """The columns of the jets, flat over the events, with their ``vertices`` if asked for; and their candidates."""
         jets = events[self.collection]

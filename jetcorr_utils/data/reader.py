@@ -185,6 +185,7 @@ class JetReader:
                 record["vertices"] = self.vertices(first, min(first + size, stop))
             yield record, cloud
 
+    @np.errstate(invalid="ignore", over="ignore")  # damaged values are named by `selection`
     def complete(
         self,
         record: dict[str, NDArray],

@@ -395,6 +395,47 @@ def test_events_whose_jets_have_no_candidates_are_refused(eager, corrector):
         corrector(ak.with_field(eager, links[links.jetIdx < 0], "JetPFCands"))
 
 
+@pytest.mark.parametrize("kind", ["string", "float16", "complex64"])
+@pytest.mark.parametrize("column", ["Jet.pt", "Jet.rawFactor", "PFCands.pdgId", "JetPFCands.jetIdx"])
+def test_columns_that_are_no_numbers_are_named(eager, corrector, column, kind):
+    collection, name = column.split(".")
+    values = eager[collection, name]
+    if kind == "string":
+        values = ak.unflatten(ak.Array(["?"] * int(ak.count(values))), ak.num(values))
+    else:
+        values = ak.values_astype(values, kind)
+    changed = ak.with_field(eager[collection], values, name)
+    with pytest.raises(InputError, match=rf"the events: {column} has values of type {kind}, not numbers"):
+        corrector(ak.with_field(eager, changed, collection))
+
+
+@pytest.mark.parametrize("number", ["float64", "int64", "uint8"])
+def test_numbers_of_another_width_give_the_same_jets(eager, corrector, corrected, number):
+    table, name = ("JetPFCands", "jetIdx") if number != "float64" else ("Jet", "pt")
+    values = ak.values_astype(eager[table, name], number)
+    assert_same(corrector(ak.with_field(eager, ak.with_field(eager[table], values, name), table)), corrected, 1e-6)
+
+
+def test_events_without_values_are_refused_as_dask_arrays_are(eager, corrector):
+    """What dask-awkward asks a function of such arrays with."""
+    with pytest.raises(InputError, match=r'no array of NanoAOD events in memory .* mode="virtual"'):
+        corrector(ak.to_backend(eager, "typetracer"))
+
+
+@pytest.mark.parametrize("column", ["Jet.pt", "Jet.eta", "PFCands.pt", "PFCands.pdgId"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_damaged_values_of_a_jet_keep_it_as_it_is(eager, corrector, corrected, column, value):
+    """And without the remarks of NumPy, which are errors in these tests. A candidate may be of an unknown kind."""
+    collection, name = column.split(".")
+    values = ak.to_numpy(ak.flatten(eager[collection, name])).astype(np.float64)
+    place = 0 if collection == "Jet" else int(eager.JetPFCands.pFCandsIdx[0][eager.JetPFCands.jetIdx[0] == 0][0])
+    values[place] = value
+    changed = ak.with_field(eager[collection], ak.unflatten(values, ak.num(eager[collection])), name)
+    found = corrector(ak.with_field(eager, changed, collection))
+    assert np.isfinite(found.pt_resolution[0, 0]) == (name == "pdgId")
+    np.testing.assert_allclose(*(ak.to_numpy(ak.flatten(jets.pt))[1:] for jets in (found, corrected)), rtol=1e-6)
+
+
 def test_soft_jets_may_have_no_candidates(eager, corrector):
     """Files keep candidates of jets above some pt."""
     soft = ak.flatten(eager.Jet.pt < 30)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings, TrainingSettings
@@ -271,6 +272,16 @@ def test_a_learning_rate_that_ruins_the_network_is_found_in_training(tmp_path, c
     assert not (tmp_path / "result.json").exists()
     train(settings(learning_rate=1e-9, epochs=1), random_clouds(60), VALIDATION, tmp_path / "slow", progress=False)
     assert "the network has learned nothing: its best validation error" in caplog.text
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "ranger", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay"])
+def test_a_number_beyond_single_precision_is_refused_and_the_largest_other_ends_in_words(name, optimizer, tmp_path):
+    with pytest.raises(ValidationError, match=name):
+        settings(**{name: 1e300})
+    largest = settings(**{name: 1e30}, warmup=0, optimizer=optimizer)
+    with pytest.raises(TrainingError, match=r"lower training.learning_rate"):
+        train(largest, random_clouds(60), VALIDATION, tmp_path, progress=False)
 
 
 def test_a_stopped_training_says_after_which_epoch_and_goes_on_with_its_history(tmp_path):
