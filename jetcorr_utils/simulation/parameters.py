@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Part of the identity of simulated files: raised when the same seed gives other jets than before.
-SIMULATION_VERSION = 3
+SIMULATION_VERSION = 4
 
 _PF = "CMS particle flow, arXiv:1706.04965"
 _TRACKER = "CMS tracking, arXiv:1405.6569"
@@ -43,7 +43,9 @@ class Generator:
     """The hard collisions."""
 
     energy: float = _value(13_000.0, "GeV", "energy of the proton pair", "LHC Run 2")
-    tune: int = _value(14, "", "Pythia's Tune:pp; 14 is Monash 2013", "arXiv:1404.5630")
+    tune: int = _value(
+        18, "", "Pythia's Tune:pp; 18 is CUETP8M1, that of the open data's sample (14: Monash 2013)", "arXiv:1512.00815"
+    )
     min_pthat: float = _value(20.0, "GeV", "smallest transverse momentum of the hard process", "below the jets' 30 GeV")
     bias_power: float = _value(
         5.0, "", "events are enhanced by pthat to this power, which makes the spectrum flat",
