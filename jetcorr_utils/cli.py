@@ -29,7 +29,7 @@ from .files import at_home
 from .kubeflow.commands import manifests, pipeline, trial
 from .kubeflow.sharing import share_with_group
 from .options import OutputPath
-from .run import RunFolder
+from .run import RunFolder, default_folder
 from .settings import MAX_SEED
 from .terminal import harmless_terminal, open_closed_streams, printable
 
@@ -140,7 +140,7 @@ def main() -> None:
 
 
 def _run_folder(out: Path | None, study: str) -> RunFolder:
-    return RunFolder(out or Path("results") / Path(study).stem)
+    return RunFolder(out or default_folder(study))
 
 
 @main.command()
@@ -153,7 +153,7 @@ def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool
     """Execute the numbered notebooks with papermill and print the results."""
     from .batch import run_study
 
-    place = out or Path("results") / Path(study).stem  # made when all else is known to be right
+    place = out or default_folder(study)  # made when all else is known to be right
     folder = run_study(study, place, dict(parameters), first=first, force=force)
     click.echo(f"\n{_results(folder)}\n")
     click.echo(f"figures  {folder.figures}\nreport   {folder.report}\nmetrics  {folder.metrics}")
@@ -479,7 +479,7 @@ def compare_published(studies: tuple[str, ...], parameters: tuple, runs: Path, r
     for study in studies:
         settings = load_study(study, dict(parameters))
         _, source, _ = reproduction.published_model(settings)
-        gains = reproduction.reproduce(settings, RunFolder(runs / Path(study).stem))
+        gains = reproduction.reproduce(settings, RunFolder(runs / default_folder(study).name))
         found[source] = {"commit": git_commit(), "rounds": rounds, **gains}
     with known_shape(file):
         table, figure = reproduction.reproduction_table(found), reproduction.plot_reproduction(found)

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from .style import StyledFigure
 
-__all__ = ["RunFolder", "open_run"]
+__all__ = ["RunFolder", "default_folder", "open_run"]
+
+
+def default_folder(study: str | Path) -> Path:
+    """The run folder of a study where none is given: in results/, called like the study's file.
+
+    >>> [str(default_folder(study)) for study in ("quick", "studies/my.yaml", "...yaml")]
+    ['results/quick', 'results/my', 'results/study']
+    """
+    name = Path(study).stem
+    return Path("results") / (name if name.strip(".") else "study")  # `results/..` is the project's folder
 
 
 def four_digits(value: float) -> str:

@@ -251,3 +251,17 @@ def test_corrections_of_data_for_simulation_are_said_once(sample, tmp_path, capl
     said = [line for line in caplog.messages if "are applied to jets of" in line]
     assert len(said) == (kind == "DATA")
     assert all(file.name.removesuffix(".jec.txt") in line and line.endswith("of simulation") for line in said)
+
+
+@pytest.mark.parametrize("formula", ["max(0.0001,1-y*z/x*[0])", "max(0.0001,1-y*z/x*0+[0])"])
+def test_a_correction_that_needs_the_area_of_jets_that_have_none_is_refused(real_data, tmp_path, formula):
+    """Delphes writes 0 where its card does not ask for areas; PUPPI's first level has the area in it, times 0."""
+    header = f"{{1 JetEta 3 JetPt Rho JetA {formula} Correction L1FastJet}}"
+    file = write(tmp_path, "L1FastJet", header, "-5 5 7 1 6500 0 200 0 10 0.5", kind="MC")
+    (block, *_) = list_blocks([real_data / "delphes_events.root"])
+    if "*0" in formula:
+        assert len(read_block(block, official=(str(file),)))
+    else:
+        with pytest.raises(InputError, match=r"delphes_events.root: the corrections depend on the area of jets"):
+            read_block(block, official=(str(file),))
+    assert len(read_block(*list_blocks([real_data / "pfnano.root"]), official=(str(file),)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from matplotlib.figure import Figure
 
 from jetcorr_utils.errors import InputError, MissingStageError
 from jetcorr_utils.files import read_json, write_json
 from jetcorr_utils.report import write_report
-from jetcorr_utils.run import RunFolder, four_digits, open_run
+from jetcorr_utils.run import RunFolder, default_folder, four_digits, open_run
 from jetcorr_utils.style import save_figure
 
 
@@ -102,3 +105,9 @@ def test_numbers_of_tables_have_four_digits():
     assert [four_digits(value) for value in (149704.8, 0.064628, 4.7683e-7, 2.0, -12345.6, 2e12)] == [
         "149705", "0.06463", "4.768e-07", "2", "-12346", "2e+12",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("study", ["quick", "a/my.study.yaml", "...yaml", "....yaml", ".yaml", "..", "a/...yml"])
+def test_the_folder_of_a_run_lies_in_results_whatever_the_name_of_the_study(study):
+    """Not beside it: `results/..` is the project's own folder, with its notebooks."""
+    assert Path(os.path.normpath(default_folder(study))).parent == Path("results")

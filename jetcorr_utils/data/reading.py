@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -278,7 +278,7 @@ def _as_wanted(
         scalars += ["jetRawMass"] if corrections or start else []
     for jets in source.iterate(step_size, scalars, particles, candidates):
         if corrections:
-            jets = ak.with_field(corrections.renew(jets), jets["jetPt"], FILE_PT)
+            jets = ak.with_field(_anew(corrections.renew, jets, source.path), jets["jetPt"], FILE_PT)
         if settings.neutrinos:
             jets = ak.with_field(jets, jets[WITH_NEUTRINOS], "genJetPt")
         yield ak.with_field(jets, jets["jetRawPt"], START_PT) if start else jets
@@ -377,8 +377,21 @@ def read_block(
         jets = next(source.iterate(_ALL, scalars, particles, candidates, block.start, block.stop))
         simulation = source.has_generator
     if corrections:  # what is wrong with them is not laid to the file
-        return corrections.load(simulation=simulation).apply(jets)
-    return correct_jets(jets, _official(official, tuple(map(version_of, official)), simulation)) if official else jets
+        return _anew(corrections.load(simulation=simulation).apply, jets, block.path)
+    if official:
+        correction = _official(official, tuple(map(version_of, official)), simulation)
+        return _anew(lambda jets: correct_jets(jets, correction), jets, block.path)
+    return jets
+
+
+def _anew(correct: Callable[[ak.Array], ak.Array], jets: ak.Array, path: str) -> ak.Array:
+    """The jets as corrected; refused if that depends on their area and the file has none, so that it is 0."""
+    new = correct(jets)
+    if "jetArea" in jets.fields and len(jets) and not ak.any(jets["jetArea"]):
+        other = correct(ak.with_field(jets, np.full(len(jets), 0.5, np.float32), "jetArea"))
+        if not np.array_equal(*(ak.to_numpy(each["jetPt"]) for each in (new, other)), equal_nan=True):
+            raise InputError(f"{path}: the corrections depend on the area of jets, and theirs is 0: they have none")
+    return new
 
 
 def read_jets(

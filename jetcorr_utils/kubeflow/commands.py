@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..options import OutputPath
+from ..run import default_folder
 from .pipeline_parameters import DEFAULTS
 
 __all__ = ["manifests", "pipeline", "trial"]
@@ -62,7 +63,7 @@ def run_command(
     from .local import run_local
     from .pipeline import PIPELINE
 
-    folder = run_local(compiled or PIPELINE, study, run_dir or Path("results") / Path(study).stem, data_dir, backend)
+    folder = run_local(compiled or PIPELINE, study, run_dir or default_folder(study), data_dir, backend)
     click.echo(f"done: {folder.path}")
 
 
@@ -95,7 +96,7 @@ def submit_command(
     from .releases import RELEASES
     from .submit import submit
 
-    folder = run_dir or f"/mnt/jetcorr/results/{Path(study).stem}"
+    folder = run_dir or f"/mnt/jetcorr/{default_folder(study)}"
     submit(
         compiled or PIPELINE, study, folder, data_dir, backend, host=host, namespace=namespace, token=existing_token,
         cookies=cookies, image=image, release=RELEASES[kubeflow] if kubeflow else None, wait=wait,
