@@ -222,9 +222,7 @@ def _open_lock(path: Path) -> tuple[int | None, bool]:
     if handle is None:
         return None, False
     found = os.fstat(handle)
-    if (
-        not stat.S_ISREG(found.st_mode) or found.st_nlink > 1
-    ):  # it is written to, and could be any file of ours
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:  # it is written to, and could be any file of ours
         os.close(handle)
         what = "a hard link" if stat.S_ISREG(found.st_mode) else "no regular file"
         raise InputError(f"{path}: is {what}, and a lock must be a file of its own; remove it")
