@@ -88,7 +88,7 @@ reliability: environment  ## kills, full disks, broken files, load (hours): writ
 
 lab: environment  ## JupyterLab on the notebooks, with the project's kernel
 	JUPYTER_CONFIG_PATH=pipelines/lab $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) \
-	  --LabApp.default_url=/lab/tree/notebooks/01_data_exploration.ipynb  # Kale's panel is for a cluster: off here
+	  --KernelManager.transport_encryption=auto --LabApp.default_url=/lab/tree/notebooks/01_data_exploration.ipynb  # Kale's panel is for a cluster: off here
 
 environment: $(READY)  ## both environments
 

@@ -14,6 +14,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def absolute(name: str, folder: str | Path = ".") -> str:
     A name without ``.py`` is that of a file, too, where there is one of it beside the study or among those loaded.
     """
     path = Path(folder).resolve() / (name if name.endswith(".py") else f"{name}.py")
-    if name.endswith(".py") or path.is_file():
+    if name.endswith(".py") or os.path.isfile(path):  # a longer name than the system has is one of no file
         return str(path)
     return next((place for place in _loaded if place.endswith(".py") and Path(place).stem == name), name)
 
@@ -112,7 +113,7 @@ def _load_again(names: Sequence[str], calls: Sequence[tuple[Callable[..., object
 def _imported(name: str) -> ModuleType:
     try:
         found = importlib.util.find_spec(name) if all(map(str.isidentifier, name.split("."))) else None
-    except ModuleNotFoundError:  # of the package that it is in
+    except (ModuleNotFoundError, RecursionError):  # of the package that it is in; of thousands within each other
         found = None
     if found is None:
         raise InputError(f"extension {name!r}: neither a Python file beside the study nor a module that is installed")
@@ -122,7 +123,7 @@ def _imported(name: str) -> ModuleType:
 def _from_file(path: Path) -> ModuleType:
     """Known by the name of the file, so that what it defines can be sent to worker processes."""
     name = path.stem
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"extension {path}: there is no such file")
     if not name.isidentifier():
         raise InputError(f"extension {path}: a Python file's name has letters, digits and underscores only")

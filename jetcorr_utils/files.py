@@ -213,15 +213,19 @@ def _open_lock(path: Path) -> tuple[int | None, bool]:
         # Not for others, whatever the umask: who can read a file can lock it, and keep it locked
         handle, writable = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, 0o660), True
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO) or path.is_symlink():
             raise InputError(f"{path}: is no regular file, as a lock must be; remove it") from None
         if error.errno not in _NOT_ALLOWED:
             raise
         with where_writable(), contextlib.suppress(FileNotFoundError):
             handle = os.open(path, os.O_RDONLY | _SAFE)
-    if handle is not None and not stat.S_ISREG(os.fstat(handle).st_mode):
+    if handle is None:
+        return None, False
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:  # it is written to, and could be any file of ours
         os.close(handle)
-        raise InputError(f"{path}: is no regular file, as a lock must be; remove it")
+        what = "a hard link" if stat.S_ISREG(found.st_mode) else "no regular file"
+        raise InputError(f"{path}: is {what}, and a lock must be a file of its own; remove it")
     return handle, bool(writable)
 
 

@@ -38,7 +38,8 @@ class _OwnKernel(AsyncKernelManager):
 def own_kernel() -> Iterator[dict[str, Any]]:
     """The options with which papermill starts this kernel; its files lie in a folder of this user's for the time.
 
-    So do its sockets, where the system has them: nobody else on the machine can talk to it, as through TCP ports.
+    So do its sockets, where the system has them: nobody else on the machine can talk to it, as through TCP ports. Where
+    it has not, what goes through these ports is encrypted.
     """
     with scratch_folder(socket_parent(f"{MARK}123456789012/kernel-5")) as folder:
         connection = {
@@ -47,6 +48,8 @@ def own_kernel() -> Iterator[dict[str, Any]]:
         sockets = str(folder / "kernel")
         if os.name == "posix" and len(os.fsencode(f"{sockets}-5")) <= LONGEST_SOCKET:
             connection |= {"transport": "ipc", "ip": sockets}
+        else:
+            connection |= {"transport_encryption": "auto"}  # all may listen to a TCP port
         yield {
             "kernel_name": NATIVE_KERNEL_NAME,
             "kernel_manager_class": _OwnKernel,

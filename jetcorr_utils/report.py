@@ -45,10 +45,18 @@ _CODE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 """What stands between a tag and the next: of many that do not end, each would be looked through to the text's end."""
+_DEEPEST = 200
+"""Tags within each other: each new one takes as long as there are."""
+_MOST_FORMULAS = 500
+"""Environments of a cell's text: for each that does not end, the rest of the text is looked through."""
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 """A bar of progress, which has a text beside that says no more."""
 _FORMULA = re.compile("\ue000(\\d+)\ue001")
 """Where a formula goes, in characters for private use: it is put in when the rest of the page has been cleaned."""
+
+
+class _TooDeepError(Exception):
+    """Tags lie within each other deeper than those of any output."""
 
 
 class _Heading(NamedTuple):
@@ -105,9 +113,21 @@ class _Renderer(IPythonRenderer):
 
 
 def _clean(text: str) -> str:
-    """Text, tables and figures of a piece of HTML."""
-    text = _CODE.sub("", text)  # or it would be text
-    return bleach.clean(text, _TAGS, _ATTRIBUTES, {"http", "https", "mailto", "data"}, strip=True)
+    """Text, tables and figures of a piece of HTML; the piece as text if it is nested too deep."""
+    cleaner = bleach.Cleaner(_TAGS, _ATTRIBUTES, {"http", "https", "mailto", "data"}, strip=True)
+    tree = cleaner.parser.tree
+    make = tree.elementClass
+
+    def element(*arguments: object) -> object:
+        if len(tree.openElements) > _DEEPEST:
+            raise _TooDeepError
+        return make(*arguments)
+
+    tree.elementClass = element
+    try:
+        return str(cleaner.clean(_CODE.sub("", text)))  # the code would be text
+    except _TooDeepError:
+        return f"<pre>{html.escape(text)}</pre>"
 
 
 def _read(path: Path) -> nbformat.NotebookNode:
@@ -147,6 +167,8 @@ def _body(path: Path) -> tuple[str, list[_Heading]]:
 
     def markdown(text: str) -> str:
         renderer.listed = text in told
+        if text.count("\\begin{") > _MOST_FORMULAS:
+            return f"<pre>{html.escape(text)}</pre>"
         return MarkdownWithMath(renderer=renderer).render(text)
 
     exporter = HTMLExporter(

@@ -155,3 +155,9 @@ def test_a_network_columns_a_metric_and_a_format_of_ones_own_arrive_everywhere(t
         ours, theirs = (pd.Series(file["jets/mine_pt"].array(library="np")) for file in (one, other))
     assert len(ours) > 1500
     assert ours.equals(theirs)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a" * 300 + ".py", "x/" * 3000 + "y.py", ".".join("a" * 3000)])
+def test_a_name_that_no_file_can_have_is_refused_in_one_line(study_file, name):
+    with pytest.raises(StudyError, match=r"extension .*: (neither a Python file|there is no such file)"):
+        load_study(study_file(f"[{name}]"))

@@ -241,6 +241,15 @@ def _held(folder: Path) -> Iterator[subprocess.Popen]:
 
 
 @pytest.mark.timeout(60)
+def test_a_lock_that_is_a_hard_link_to_another_file_leaves_that_as_it_is(tmp_path):
+    """The holder writes who it is in the lock, and empties it in the end."""
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / ".lock").hardlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match=r"\.lock: is a hard link"), locked(tmp_path, "test"):
+        pass
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
 def test_whoever_waits_at_a_lock_says_for_whom_and_goes_on_when_the_holder_is_killed(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(files, "PATIENCE", 0.3)
     with _held(tmp_path) as holder:

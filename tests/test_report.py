@@ -155,3 +155,20 @@ def test_formulas_are_drawn_by_the_browser_alone_and_what_is_none_stays_text(tmp
     places = [tag["id"] for tag in found.find_all(id=True)]
     assert len(places) == len(set(places))
     assert {tag["href"] for tag in found.find("nav").find_all("a")} <= {f"#{place}" for place in places}
+
+
+@pytest.mark.parametrize("opening", ["<b>", "<div>", "<ul><li>", "<table><tr><td>", "<a href='#'><p>"])
+def test_tags_that_lie_too_deep_in_each_other_are_shown_as_text(opening, tmp_path):
+    """Each would take as long as there are tags around it."""
+    path, deep, flat = tmp_path / "made.ipynb", opening * 3_000, "<table>" + "<tr><td>1</td></tr>" * 500 + "</table>"
+    outputs = [new_output("display_data", data={"text/html": text}) for text in (f"{deep}kept", flat)]
+    nbformat.write(new_notebook(cells=[new_markdown_cell(deep), new_code_cell("1", outputs=outputs)]), path)
+    found = BeautifulSoup(page(path), "html.parser")
+    assert any(pre.text.endswith(f"{opening}kept") for pre in found.find_all("pre"))
+    assert len(found.find_all("td")) == 500
+
+
+def test_environments_that_do_not_end_are_shown_as_text(tmp_path):
+    """For each, the rest of the text would be looked through."""
+    path = _write(tmp_path / "made.ipynb", "\\begin{a}" * 20_000)
+    assert BeautifulSoup(page(path), "html.parser").find("pre", string=lambda text: "\\begin{a}" * 9 in text)

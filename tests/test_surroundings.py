@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+import zmq.asyncio
 
 from jetcorr_utils.environment import for_kernels, socket_parent
 from jetcorr_utils.errors import InputError
@@ -190,3 +192,30 @@ def test_torchruns_variables_that_contradict_each_other_are_named(given, message
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message), process_group():
         pass
+
+
+def test_where_a_kernel_of_a_batch_run_has_to_use_ports_nobody_else_hears_what_it_says(monkeypatch):
+    monkeypatch.setattr("jetcorr_utils.own_kernel.LONGEST_SOCKET", 0)
+    with own_kernel() as options:
+        manager = options["kernel_manager_class"](kernel_name=options["kernel_name"], config=options["config"])
+        asyncio.run(_overheard(manager))
+
+
+async def _overheard(manager) -> None:
+    """Start a kernel, and listen as anybody on the machine can, beside a client that has the kernel's file."""
+    assert manager.transport == "tcp"
+    await manager.start_kernel()
+    client, stranger = manager.client(), zmq.asyncio.Context().socket(zmq.SUB)
+    try:
+        client.start_channels()
+        stranger.subscribe(b"")
+        stranger.connect(f"tcp://{manager.ip}:{manager.iopub_port}")
+        await client.wait_for_ready(60)
+        said = []
+        await client.execute_interactive("print('a' + 'b')", timeout=60, output_hook=said.append)
+        assert "ab\n" in [message["content"].get("text") for message in said]
+        assert await stranger.poll(500) == 0
+    finally:
+        client.stop_channels()
+        stranger.close(0)
+        await manager.shutdown_kernel(now=True)

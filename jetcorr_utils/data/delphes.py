@@ -38,6 +38,8 @@ _CANDIDATE = ("fUniqueID", "PT", "Eta", "Phi", "Mass", "PID", "Charge", "Ehad")
 _CANDIDATES, _RHO, _VERTEX, _GEN_JETS, _EVENT = "ParticleFlowCandidate", "Rho", "Vertex", "GenJet", "Event"
 _MATCH = 0.2
 _JETS_AN_EVENT = 5
+_PAIRS, _PAIRS_A_JET = 1_000_000, 100
+"""Pairs of a jet and a generator jet that a chunk may have, in all and for each jet: they are in memory at once."""
 
 
 class Delphes(JetReader):
@@ -184,6 +186,11 @@ class Delphes(JetReader):
     ) -> dict[str, NDArray[np.float64]]:
         """The closest generator jets; zeros where none is close enough."""
         gen = {name: events[f"{_GEN_JETS}.{name}"] for name in _GEN}
+        pairs = int((counts.astype(np.int64) * ak.to_numpy(ak.num(gen["PT"]))).sum())
+        if pairs > _PAIRS + _PAIRS_A_JET * len(eta):
+            raise InputError(
+                f"{self.path}: {pairs:,} pairs of {len(eta):,} jets with {_GEN_JETS}: no events have so many"
+            )
         each = np.repeat(np.arange(len(counts)), counts)
         d_eta = gen["Eta"][each] - eta
         d_phi = (gen["Phi"][each] - phi + np.pi) % (2 * np.pi) - np.pi

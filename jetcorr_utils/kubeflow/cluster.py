@@ -33,7 +33,16 @@ from .releases import has_kind
 from .states import KINDS, progress
 from .trouble import Pod, cannot_start, hindrance, oldest_failure
 
-__all__ = ["Connection", "OwnPod", "RemovedError", "Resource", "connect", "exit_when_terminated", "own_image"]
+__all__ = [
+    "Connection",
+    "OwnPod",
+    "RemovedError",
+    "Resource",
+    "connect",
+    "exit_when_terminated",
+    "items_of",
+    "own_image",
+]
 
 T = TypeVar("T")
 
@@ -91,7 +100,7 @@ class Connection:
             raise self.explain(error, "get", path) from None
         except HTTPError as error:
             raise self.explain(error, "get", path) from None
-        return answer[0], 200
+        return (answer[0], 200) if isinstance(answer[0], dict) else (None, 200)
 
     def schema(self, version: str, kind: str) -> Mapping[str, Any] | None:
         """The schema of a kind as the API server has it; None if it does not know the kind."""
@@ -195,10 +204,22 @@ def _items(call: Callable[..., Any], namespace: str, **options: Any) -> list[dic
     """The items of a list as plain dictionaries; none where this account may not look or the server is away."""
     try:
         answer = call(namespace, _preload_content=False, _request_timeout=REQUEST_TIMEOUT, **options)
-        items: list[dict[str, Any]] = parse_json(answer.data)["items"]
+        found = parse_json(answer.data)
     except (client.ApiException, HTTPError, ValueError):
         return []
-    return items
+    return items_of(found)
+
+
+def items_of(found: object) -> list[dict[str, Any]]:
+    """The resources of an answer of the API server that is a list of them."""
+    items = found.get("items") if isinstance(found, dict) else None
+    return [item for item in items if _is_resource(item)] if isinstance(items, list) else []
+
+
+def _is_resource(item: object) -> bool:
+    """Whether an answer is a resource: a proxy before the API server may say something else, with status 200."""
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    return isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
 
 
 class Resource:
@@ -330,13 +351,16 @@ class Resource:
         """The resource as it is; None if there is none."""
         api = self.connection.custom
         try:
-            return self._patiently(
+            found: dict[str, Any] = self._patiently(
                 lambda: api.get_namespaced_custom_object(*self._place, self.name, _request_timeout=REQUEST_TIMEOUT)
             )
         except client.ApiException as error:
             if error.status == 404:
                 return None
             raise self.connection.explain(error, "get", self.kind.plural) from None
+        if not _is_resource(found):
+            raise ClusterError(f"{self}: what answers at {self.connection.host} is no Kubernetes API server")
+        return found
 
     def _versions(self, deadline: float) -> Iterator[dict[str, Any]]:
         """The resource as it is now, then after each change, until the deadline."""
@@ -350,7 +374,7 @@ class Resource:
                 for event in watch.Watch().stream(
                     self.connection.custom.list_namespaced_custom_object, *self._place,
                     field_selector=f"metadata.name={self.name}", timeout_seconds=seconds,
-                    resource_version=resource["metadata"]["resourceVersion"], _request_timeout=(5, seconds + 5),
+                    resource_version=resource["metadata"].get("resourceVersion"), _request_timeout=(5, seconds + 5),
                 ):  # fmt: skip
                     if event["type"] == "DELETED":
                         break

@@ -14,7 +14,7 @@ from kubernetes import client
 from urllib3.exceptions import HTTPError
 
 from ..errors import InputError
-from .cluster import REQUEST_TIMEOUT, Connection
+from .cluster import REQUEST_TIMEOUT, Connection, items_of
 from .manifests import Cluster
 from .releases import find_release
 
@@ -105,7 +105,7 @@ def _volume(connection: Connection, cluster: Cluster) -> Iterator[Finding]:
         how = "`kubectl apply -k` makes it" if status == 404 else "this account may not look"
         yield Finding("no" if status == 404 else "unknown", f"volume {cluster.volume}", how)
     classes, _ = connection.read("/apis/storage.k8s.io/v1/storageclasses")
-    names = [one["metadata"]["name"] for one in (classes or {}).get("items", ())]
+    names = [one["metadata"]["name"] for one in items_of(classes)]
     wanted = cluster.storage_class
     if classes is None:
         yield Finding("unknown", "storage class", f"this account may not look; the volume needs one with {SHARED}")
@@ -176,7 +176,7 @@ def _pod_security(connection: Connection, cluster: Cluster) -> Iterator[Finding]
     if namespace is None:
         yield Finding("unknown", "pod security level", "this account may not look")
         return
-    level = (namespace["metadata"].get("labels") or {}).get(LEVEL, "none")
+    level = ((namespace.get("metadata") or {}).get("labels") or {}).get(LEVEL, "none")
     if level == "restricted":
         detail = (
             "restricted refuses Katib's collector (unless katib-config sets injectSecurityContext), KServe's "

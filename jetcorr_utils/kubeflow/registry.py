@@ -104,11 +104,19 @@ def _address(folder: Path, cluster: ClusterSettings) -> str:
 
 
 def _client(address: str) -> Any:
+    """A client of the registry, which gets the token of this pod or of Pipelines over TLS only.
+
+    Without, the client would send it in clear to whatever address the study names.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there is no token, outside of a cluster
         from model_registry import ModelRegistry
 
-        return ModelRegistry(address, author=AUTHOR, async_runner=_run)
+        class WithoutToken(ModelRegistry):  # type: ignore[misc]
+            _get_user_token = staticmethod(lambda _=None: None)
+
+        made = ModelRegistry if address.startswith("https://") else WithoutToken
+        return made(address, author=AUTHOR, async_runner=_run)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -64,7 +64,7 @@ def progress(kind: Kind, status: Status) -> str:
 
 def _conditions(status: Status) -> dict[str, Mapping[str, Any]]:
     """The conditions that hold, by type."""
-    return {c["type"]: c for c in status.get("conditions", []) if c.get("status") == "True"}
+    return {c.get("type", "?"): c for c in status.get("conditions", []) if c.get("status") == "True"}
 
 
 def _training(status: Status) -> str:

@@ -6,15 +6,19 @@ The same training gives the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
 
 from ..config import ModelSettings
 from ..errors import InputError, memory_errors
@@ -62,7 +66,8 @@ def load_model(folder: str | Path) -> CloudNetwork:
             if (found := content.get("format")) != _FORMAT:
                 raise InputError(f"it is of format {found!r}, this version reads {_FORMAT!r}; train the model again")
             settings = TypeAdapter(ModelSettings).validate_python(json.loads(content["settings"]))
-            model = build_model(settings)
+            with _no_larger_than(path):
+                model = build_model(settings)
             model.load_state_dict(content["weights"])
     except MemoryError:
         raise
@@ -74,6 +79,28 @@ def load_model(folder: str | Path) -> CloudNetwork:
     if broken := _not_finite(model):
         raise InputError(f"{path}: its {broken} is not finite: a broken network; train it again")
     return model.eval()
+
+
+@contextlib.contextmanager
+def _no_larger_than(path: Path) -> Iterator[None]:
+    """Stop the making of a network that takes more memory than what its file has, before that is used.
+
+    Twice as much is let through: weights can be kept in half precision, or be one tensor under two names.
+    """
+    left = 2 * path.stat().st_size
+
+    def count(module: torch.nn.Module, name: str, weight: torch.nn.Parameter | None) -> None:
+        nonlocal left
+        if weight is not None and not is_lazy(weight):
+            left -= max(1, weight.nbytes)
+        if left < 0:
+            raise ValueError("its settings are those of a larger network than its weights")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _not_finite(model: CloudNetwork) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 import requests
 import websocket
+import zmq
 
 from jetcorr_utils.config import project_root
 from tests.data.conftest import free_port
@@ -170,6 +172,29 @@ def test_a_real_browser_is_refused_from_a_page_of_another_origin(behind_gateway,
         server.shutdown()
     kernels = behind_gateway.ask("/api/kernels").json()
     assert len({one["id"] for one in kernels if one["connections"]}) == 0
+
+
+def test_only_who_has_the_file_of_a_kernel_hears_what_it_says(behind_gateway):
+    """Its ports are open to all accounts of the machine, with `make lab` as well."""
+    kernel = behind_gateway.start("kernels")["id"]
+    (file,) = behind_gateway.log.parent.rglob(f"kernel-{kernel}.json")
+    connection = json.loads(file.read_text())
+    strangers, owner = zmq.Context(), (connection["curve_publickey"].encode(), connection["curve_secretkey"].encode())
+    heard = []
+    for keys in ((), owner):
+        listener = strangers.socket(zmq.SUB)
+        if keys:
+            listener.curve_publickey, listener.curve_secretkey, listener.curve_serverkey = *keys, keys[0]
+        listener.subscribe(b"")
+        listener.connect(f"tcp://127.0.0.1:{connection['iopub_port']}")
+        heard.append(listener)
+    own = f"http://localhost:{behind_gateway.port}"
+    with contextlib.closing(behind_gateway.connect(f"/api/kernels/{kernel}/channels", own)):  # asks for its name
+        assert heard[1].poll(30_000)
+        assert heard[0].poll(500) == 0
+    strangers.destroy(0)
+    recipe = (project_root() / "Makefile").read_text(encoding="utf-8").partition("\nlab:")[2].partition("\n\n")[0]
+    assert "--KernelManager.transport_encryption=auto" in recipe
 
 
 def test_without_the_gateway_the_server_has_a_token(tmp_path):

@@ -12,6 +12,7 @@ import uproot
 from jetcorr_utils.data import describe, iterate_jets, list_blocks, read_block, read_jets
 from jetcorr_utils.data.delphes import Delphes
 from jetcorr_utils.data.reading import open_jets
+from jetcorr_utils.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +85,11 @@ def test_what_is_taken_for_a_branch_that_is_not_there_is_said(delphes):
         assert said not in Delphes("a.root", tree).remarks
     there = SimpleNamespace(num_entries=0, keys=lambda full_paths: names - {"GenJet.PT"})
     assert not any("genJetPt" in remark for remark in Delphes("a.root", there).remarks)
+
+
+def test_more_pairs_of_jets_and_generator_jets_than_events_have_are_refused(delphes):
+    """They would be in memory at once: ten thousand of each in an event take next to no room in a file."""
+    many = ak.unflatten(np.zeros(3000), [3000])
+    events = {f"GenJet.{name}": many for name in ("PT", "Eta", "Phi", "Mass")}
+    with open_jets(delphes) as source, pytest.raises(InputError, match=r"9,000,000 pairs of 3,000 jets with GenJet"):
+        source._generator(events, np.array([3000]), np.zeros(3000), np.zeros(3000))

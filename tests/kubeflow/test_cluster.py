@@ -19,6 +19,7 @@ from jetcorr_utils.kubeflow.manifests import Cluster
 from jetcorr_utils.kubeflow.manifests.experiment import experiment
 from jetcorr_utils.kubeflow.manifests.inference import inference_service, serving_runtime
 from jetcorr_utils.kubeflow.manifests.trainjob import train_job
+from tests.kubeflow import fake_api as fake_api_module
 from tests.kubeflow.operators import condition
 
 RUN_DIR = "/mnt/jetcorr/results/smoke"
@@ -363,3 +364,29 @@ def test_annotations_of_a_manifest_stay(fake_api):
         annotations = api.made[0]["metadata"]["annotations"]
     assert annotations["sidecar.istio.io/inject"] == "false"
     assert annotations["jetcorr/run-dir"] == RUN_DIR
+
+
+@pytest.fixture
+def says(fake_api, monkeypatch):
+    """Let what stands before the API server say something else, with status 200."""
+
+    def say(answer: bytes) -> None:
+        fake_api()
+        respond = fake_api_module._Handler._answer
+
+        def changed(handler, status, body, content="application/json"):
+            respond(handler, 200, answer.decode(), content)
+
+        monkeypatch.setattr(fake_api_module._Handler, "_answer", changed)
+
+    return say
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[]", b"null", b'"login"', b'{"items": null}', b'{"items": [1, {}]}'])
+def test_answers_of_another_shape_are_none(says, answer):
+    says(answer)
+    connection = connect()
+    assert connection.pods() == connection.warnings() == []
+    assert connection.schema("kubeflow.org/v1", "PyTorchJob") is None
+    with pytest.raises(ClusterError, match=r"TrainJob job: what answers at .* is no Kubernetes API server"):
+        Resource(connection, JOB, RUN_DIR).wait(5)

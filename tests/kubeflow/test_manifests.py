@@ -204,3 +204,14 @@ def find_all(value: object, key: str) -> Iterator[Any]:
     elif isinstance(value, list):
         for inner in value:
             yield from find_all(inner, key)
+
+
+def test_pods_that_ask_the_clusters_api_for_nothing_get_no_token_for_it():
+    """Where their kinds have a field for it; the notebook makes resources, and has an account of its own."""
+    job = yaml.safe_load((COMMITTED / "pytorchjob.yaml").read_text())["spec"]
+    trial = yaml.safe_load((COMMITTED / "experiment-pytorchjob.yaml").read_text())["spec"]["trialTemplate"]["trialSpec"]
+    replicas = [*job["pytorchReplicaSpecs"].values(), *trial["spec"]["pytorchReplicaSpecs"].values()]
+    server = yaml.safe_load((COMMITTED / "inferenceservice.yaml").read_text())["spec"]["predictor"]
+    assert len(replicas) == 3
+    for pod in [server, *(one["template"]["spec"] for one in replicas)]:
+        assert pod["automountServiceAccountToken"] is False

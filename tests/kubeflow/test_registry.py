@@ -31,9 +31,16 @@ class Registry(BaseHTTPRequestHandler):
 
     made: dict[str, list[dict]]
     numbers: Iterator[int]
+    tokens: list[str | None] = []  # noqa: RUF012
 
     def log_message(self, *_: object) -> None:
         """Not on standard error."""
+
+    def parse_request(self) -> bool:
+        """As every server does; notes who asks."""
+        understood = super().parse_request()
+        self.tokens.append(self.headers.get("Authorization"))
+        return understood
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -119,6 +126,16 @@ def test_a_notebook_whose_loop_runs_can_register(registry, run):
         return register_models(load_study("default", {"cluster.model_registry": registry[0]}), run)
 
     assert len(asyncio.run(cell())) == 2
+
+
+def test_no_token_goes_to_a_registry_in_clear(registry, run, tmp_path, monkeypatch):
+    """The client's own habit is to send that of the pod, by which all of the pod's account can be done."""
+    (tmp_path / "token").write_text("header.payload.signature")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(Registry, "tokens", tokens := [])
+    register_models(load_study("default", {"cluster.model_registry": registry[0]}), run)
+    assert len(tokens) > 4
+    assert set(tokens) == {None}
 
 
 def test_without_an_address_nothing_is_registered_nor_imported(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 
 import numpy as np
@@ -70,3 +71,17 @@ def test_a_damaged_record_of_a_training_is_one_line(tmp_path, name, content):
     with pytest.raises(InputError, match="damaged") as error:
         load_result(tmp_path)
     assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change", [{"conv_dim": 20_000}, {"fc_dim": 1_000_000}, {"conv_layers": 1_000_000}, {"fc_layers": 100_000}]
+)
+def test_a_network_that_is_larger_than_its_file_is_not_made(tmp_path, change):
+    """It would take gigabytes, or many minutes, until its weights are seen to be others."""
+    save_model(build_model(SETTINGS["pfn"]), tmp_path)
+    content = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    settings = json.dumps(json.loads(content["settings"]) | change)
+    few = {name: weight[..., :1].expand(weight.shape) for name, weight in content["weights"].items() if weight.ndim}
+    torch.save(content | {"settings": settings, "weights": few}, tmp_path / CHECKPOINT)
+    with pytest.raises(InputError, match=r"checkpoint\.pt: .*settings are those of a larger network than its weights"):
+        load_model(tmp_path)

@@ -57,7 +57,8 @@ def inference_service(name: str, repository: str, cluster: Cluster, runtime: str
         "modelFormat": {"name": "triton", "version": "2"}, "protocolVersion": "v2", "runtime": runtime,
         "storageUri": f"pvc://{cluster.volume}/{cluster.on_volume(repository)}",
     }  # fmt: skip
-    predictor: dict[str, Any] = {"minReplicas": 1, "maxReplicas": 2, "model": model}
+    # A server asks the cluster's API for nothing
+    predictor = {"minReplicas": 1, "maxReplicas": 2, "automountServiceAccountToken": False, "model": model}
     if cluster.gpus:
         model["resources"] = {kind: {"nvidia.com/gpu": str(cluster.gpus)} for kind in ("requests", "limits")}
     # By deployments of Kubernetes itself, whatever the default: newer KServes call them Standard, and know this

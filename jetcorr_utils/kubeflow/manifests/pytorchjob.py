@@ -28,6 +28,7 @@ def pytorch_job(name: str, command: list[str], cluster: Cluster, nodes: int = 1)
             volumes=cluster.volumes(),
             security_context=cluster.pod_security(),
             image_pull_secrets=cluster.pull_secrets or None,
+            automount_service_account_token=False,  # nothing in it asks the cluster's API
         )
         pod = V1PodTemplateSpec(metadata=metadata, spec=spec)
         return models.KubeflowOrgV1ReplicaSpec(replicas=number, restart_policy="OnFailure", template=pod)
