@@ -48,7 +48,10 @@ def _usable(jets: ak.Array) -> NDArray[np.bool_]:
 def clustered(particles: ak.Array) -> ak.Array:
     """The particles of each jet that were clustered into it, `(B, var)`."""
     # the same as particles[particles.PF_fromAK4Jet > 0], which takes ten times as long
-    layout = ak.to_layout(particles).to_ListOffsetArray64(True)
+    layout = ak.to_layout(particles)
+    if layout.is_indexed:  # jets that were selected
+        layout = layout.project()
+    layout = layout.to_ListOffsetArray64(True)
     offsets = np.asarray(layout.offsets.data)
     content = layout.content[: offsets[-1]]
     inside = np.asarray(ak.to_numpy(content["PF_fromAK4Jet"])) > 0

@@ -234,6 +234,13 @@ def test_jets_in_memory_are_corrected_like_those_of_files(files, sample, tmp_pat
     np.testing.assert_allclose(jets.pfn_raw_factor * jets.jetRawPt, jets.pfn_pt, rtol=1e-6)
 
 
+def test_jets_that_were_selected_are_corrected_as_among_all(files, sample):
+    jets, predictors = read_jets(sample, max_jets=200), {"pfn": OnnxPredictor(files["pfn"])}
+    chosen = np.flatnonzero(jets.jetPt > 60)
+    selected = correct_jets(jets[chosen], predictors)
+    np.testing.assert_allclose(selected.pfn_pt, correct_jets(jets, predictors).pfn_pt[chosen], rtol=1e-6)
+
+
 def test_jets_in_memory_that_cannot_be_corrected_keep_the_standard_correction(files, sample):
     jets = read_jets(sample, max_jets=20)
     jets["jetPt"] = np.where(np.arange(20) == 3, 20.0, jets.jetPt)
