@@ -149,7 +149,6 @@ def test_a_kernel_that_is_killed_is_said_and_its_notebook_kept(tmp_path):
     notebook.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "python3"}}
     nbformat.write(notebook, tmp_path / "90_killed.ipynb")
     run = RunFolder(tmp_path / "run")
-    run.path.mkdir()
     with pytest.raises(NotebookError, match="notebook 90_killed: its process was killed; is there too little memory"):
         _execute(Notebook("90", "killed", "", (), folder=tmp_path), run, {})
     (output,) = nbformat.read(run.notebooks / "90_killed.ipynb", 4).cells[0].outputs
