@@ -220,4 +220,3 @@ async def _overheard(manager) -> None:
         client.stop_channels()
         context.destroy(0)
         await manager.shutdown_kernel(now=True)
-        manager.context.destroy(0)
