@@ -157,7 +157,7 @@ def test_formulas_are_drawn_by_the_browser_alone_and_what_is_none_stays_text(tmp
     assert {tag["href"] for tag in found.find("nav").find_all("a")} <= {f"#{place}" for place in places}
 
 
-@pytest.mark.parametrize("opening", ["<b>", "<div>", "<ul><li>", "<table><tr><td>", "<a href='#'><p>"])
+@pytest.mark.parametrize("opening", ["<b>", "<div>", "<ul><li>", "<table><tr><td>", "<div><p>"])
 def test_tags_that_lie_too_deep_in_each_other_are_shown_as_text(opening, tmp_path):
     """Each would take as long as there are tags around it."""
     path, deep, flat = tmp_path / "made.ipynb", opening * 3_000, "<table>" + "<tr><td>1</td></tr>" * 500 + "</table>"

@@ -205,7 +205,8 @@ async def _overheard(manager) -> None:
     """Start a kernel, and listen as anybody on the machine can, beside a client that has the kernel's file."""
     assert manager.transport == "tcp"
     await manager.start_kernel()
-    client, stranger = manager.client(), zmq.asyncio.Context().socket(zmq.SUB)
+    client, context = manager.client(), zmq.asyncio.Context()
+    stranger = context.socket(zmq.SUB)
     try:
         client.start_channels()
         stranger.subscribe(b"")
@@ -217,5 +218,5 @@ async def _overheard(manager) -> None:
         assert await stranger.poll(500) == 0
     finally:
         client.stop_channels()
-        stranger.close(0)
+        context.destroy(0)
         await manager.shutdown_kernel(now=True)
