@@ -112,7 +112,7 @@ def _client(address: str) -> Any:
         warnings.simplefilter("ignore")  # that there is no token, outside of a cluster
         from model_registry import ModelRegistry
 
-        class WithoutToken(ModelRegistry):  # type: ignore[misc]
+        class WithoutToken(ModelRegistry):
             _get_user_token = staticmethod(lambda _=None: None)
 
         made = ModelRegistry if address.startswith("https://") else WithoutToken
