@@ -63,6 +63,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 html_theme = "furo"
+html_show_copyright = False
 html_title = "jetcorr"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
