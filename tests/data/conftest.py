@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import uproot
 
-from jetcorr_utils.jets.columns import BRANCHES, JETS, PARTICLES
+from jetcorr_utils.jets.columns import BRANCHES, JETS, PARTICLES, counter_name
 
 
 def make_jets(jets: int = 60, seed: int = 0, *, run: int = 1) -> dict[str, ak.Array | np.ndarray]:
@@ -60,10 +60,10 @@ def make_jets(jets: int = 60, seed: int = 0, *, run: int = 1) -> dict[str, ak.Ar
 
 
 def write_jets(path: Path, columns: dict[str, ak.Array | np.ndarray], tree: str = "AK4jets/jetTree") -> Path:
-    """Write branches as a JetNTuple; arrays are counted by nPF."""
+    """Write branches as a JetNTuple, arrays with their counters."""
     types = {name: ak.type(ak.Array(values)).content for name, values in columns.items()}
     with uproot.recreate(path) as file:
-        file.mktree(tree, types, counter_name=lambda _: "nPF").extend(columns)
+        file.mktree(tree, types, counter_name=counter_name).extend(columns)
     return path
 
 
