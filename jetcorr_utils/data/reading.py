@@ -428,5 +428,18 @@ def read_jets(
             break
     if not chunks:
         raise InputError(f"no jets in {paths if isinstance(paths, str | Path) else ', '.join(map(str, paths))}")
-    jets = ak.concatenate(chunks)
+    jets = ak.concatenate(_with_same_columns(chunks))
     return jets if max_jets is None else jets[:max_jets]
+
+
+def _with_same_columns(chunks: list[ak.Array]) -> list[ak.Array]:
+    """The columns, and those of the particles, that the jets of all files have; which others there are is said."""
+    fields = [set(chunk.fields) for chunk in chunks]
+    particles = [set(chunk["particles"].fields) for chunk in chunks]
+    left = (set.union(*fields) - set.intersection(*fields)) | (set.union(*particles) - set.intersection(*particles))
+    if not left:
+        return chunks
+    log.warning("%s: left out, since not all files have them", ", ".join(sorted(left)))
+    own = [name for name in chunks[0]["particles"].fields if name not in left]
+    shared = [name for name in chunks[0].fields if name not in left]
+    return [ak.with_field(chunk[shared], chunk["particles"][own], "particles") for chunk in chunks]

@@ -203,6 +203,20 @@ def test_the_form_of_cmssw(pfnano, real_data, caplog):
     assert len(load_clouds(DataSettings(files=[str(path)], directory=str(path.parent / "none")), progress=False))
 
 
+def test_files_of_several_forms_together_have_the_columns_of_all(pfnano, real_data, caplog):
+    """Jets of other columns would be of another type, which no selection takes."""
+    path = real_data / "v15_ak4_names.root"
+    jets, first = read_jets([pfnano, path]), read_jets(path)
+    assert (len(jets), set(jets.fields)) == (128, set(first.fields))
+    assert set(jets["particles"].fields) == set(first["particles"].fields)
+    assert same(jets[64:], first)
+    official = read_jets(pfnano)
+    lacks = {*official["particles"].fields} - {*first["particles"].fields}
+    assert same(jets[:64], official[jets.fields], apart=lacks)
+    assert "PF_puppiWeight" in caplog.text
+    assert "left out, since not all files have them" in caplog.text
+
+
 @pytest.mark.parametrize("link", ["FatJetPFCands_pFCandsIdx", "FatJetPFCand_pfCandIdx", "JetPFCandsAK8_candIdx"])
 def test_jets_of_radius_08(tmp_path, link):
     """The same jets under the names of AK8 jets are the same, scaled by PUPPI weights whatever the era."""
