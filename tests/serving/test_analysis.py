@@ -174,7 +174,7 @@ def assert_same(found, expected, rtol=1e-6):
 def test_a_path_without_a_model_is_refused_at_once(tmp_path):
     with pytest.raises(InputError, match=r"absent: no model there"):
         JetCorrector(tmp_path / "absent")
-    with pytest.raises(InputError, match=r"closure .*closure.json: .*; notebook 06 makes it"):
+    with pytest.raises(InputError, match=r"closure: .*closure.json: .*; notebook 06 makes it"):
         JetCorrector("grpc://nowhere:1/pfn", closure=tmp_path)
 
 
