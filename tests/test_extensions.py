@@ -124,7 +124,7 @@ def test_a_network_columns_a_metric_and_a_format_of_ones_own_arrive_everywhere(t
     found = load_search(run.tuning)  # searched
     assert found.complete["far_off"].between(0, 0.5).all()
     assert set(found.best_values) == {"width", "pooling"}
-    assert "with jets far off" in _texts(plot_correlations(found))
+    assert "With jets far off" in _texts(plot_correlations(found))
 
     noted = model_metadata(run.model_repository / "mine" / "1" / "model.onnx")  # exported
     assert json.loads(noted["particle_features"])[-1] == "PF_energy"

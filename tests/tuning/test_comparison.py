@@ -23,4 +23,4 @@ def test_each_method_spends_the_same_compute(study, clouds, tmp_path):
     again = compare_searches(short, *clouds, tmp_path, seeds=[1, 2], progress=False)
     pd.testing.assert_frame_equal(again, table)
     labels = plot_comparison(table).axes[0].get_legend_handles_labels()[1]
-    assert labels == [f"{method}, 2 searches" for method in METHODS]
+    assert labels == [f"{method[0].upper()}{method[1:]}, 2 searches" for method in METHODS]

@@ -64,7 +64,7 @@ def test_a_trial_that_fails_is_exit_code_1_for_katib(tmp_path):
     script = Path(shutil.which("jetcorr", path=str(Path(sys.executable).parent)))
     command = [
         script, "trial", "--study", "smoke", "--out", tmp_path, "--name", "bad", "--metrics", tmp_path / "metrics.log",
-        "-p", "data.directory", tmp_path / "data", "-p", "models.pfn.training.weight_decay", "1e38",
+        "-p", "data.directory", tmp_path / "data", "-p", "models.pfn.training.weight_decay", "1e30",
         "--set", "conv_layers", "1", "--set", "conv_dim", "16", "--set", "training.learning_rate", "0.005",
     ]  # fmt: skip
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=project_root())
