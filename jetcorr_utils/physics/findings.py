@@ -6,7 +6,7 @@ Numbers come with their statistical errors; each sentence is a line.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import pandas as pd
 from ..config import PhysicsSettings
 from ..style import title_of
 from .binning import FLAVOUR_GROUPS
-from .fine_bins import TERMS
+from .fine_bins import TERMS, VARIABLES
 from .profiles import profile
 
 __all__ = [
@@ -27,50 +27,43 @@ TOO_FEW = "Too few jets for a statement."
 
 def say_dependence(tables: Mapping[str, pd.DataFrame], corrections: Sequence[str]) -> str:
     """How the resolution changes from the first to the last bin of each variable of `fine_bins.dependence`."""
-    names = {"eta": "from the smallest to the largest |η|", "PV": "from the fewest to the most vertices"}
     said = []
-    for label, table in tables.items():
+    for name, table in tables.items():
         changes = []
-        for correction in corrections:
-            rows = table[table["correction"] == correction]
+        for correction, rows in _by_correction(table, corrections):
             if len(rows) > 1:
                 first, last = rows.iloc[0], rows.iloc[-1]
                 ratio = last["resolution"] / first["resolution"]
                 error = ratio * np.hypot(*(row["resolution_error"] / row["resolution"] for row in (first, last)))
                 changes.append(f"by {_percent(ratio - 1, error)} with {title_of(correction)}")
         if changes:
-            where = next(text for key, text in names.items() if key in label)
-            said.append(f"{where}, IQR / median changes {_and(changes)}")
+            said.append(f"{VARIABLES[name].said}, IQR / median changes {_and(changes)}")
     return _sentences(said)
 
 
 def say_eta(table: pd.DataFrame, corrections: Sequence[str]) -> str:
     """Where the median response is furthest from one, and in how many bins that is more than noise."""
     said = []
-    for correction in corrections:
-        rows = table[table["correction"] == correction]
-        if len(rows):
-            worst = rows.loc[(rows["median"] - 1).abs().idxmax()]
-            said.append(
-                f"{title_of(correction)} is furthest from one at {worst['low']:.2f} < η < {worst['high']:.2f} "
-                f"({_percent(worst['median'] - 1, worst['median_error'])}) and more than 1 % and two errors away in "
-                f"{_off(rows)} of {len(rows)} bins"
-            )
+    for correction, rows in _by_correction(table, corrections):
+        worst = rows.loc[(rows["median"] - 1).abs().idxmax()]
+        said.append(
+            f"{title_of(correction)} is furthest from one at {worst['low']:.2f} < η < {worst['high']:.2f} "
+            f"({_percent(worst['median'] - 1, worst['median_error'])}) and more than 1 % and two errors away in "
+            f"{_off(rows)} of {len(rows)} bins"
+        )
     return _sentences(said)
 
 
 def say_closure_map(table: pd.DataFrame, corrections: Sequence[str]) -> str:
     """How many bins of the map close, and the worst one."""
     said = []
-    for correction in corrections:
-        rows = table[table["correction"] == correction]
-        if len(rows):
-            worst = rows.loc[(rows["median"] - 1).abs().idxmax()]
-            said.append(
-                f"{title_of(correction)} closes to 1 % or two errors in {len(rows) - _off(rows)} of {len(rows)} bins; "
-                f"its largest deviation is {_percent(worst['median'] - 1, worst['median_error'])}, at "
-                f"{worst['pt_low']:g} to {worst['pt_high']:g} GeV and {worst['low']:.2f} < |η| < {worst['high']:.2f}"
-            )
+    for correction, rows in _by_correction(table, corrections):
+        worst = rows.loc[(rows["median"] - 1).abs().idxmax()]
+        said.append(
+            f"{title_of(correction)} closes to 1 % or two errors in {len(rows) - _off(rows)} of {len(rows)} bins; "
+            f"its largest deviation is {_percent(worst['median'] - 1, worst['median_error'])}, at "
+            f"{worst['pt_low']:g} to {worst['pt_high']:g} GeV and {worst['low']:.2f} < |η| < {worst['high']:.2f}"
+        )
     return _sentences(said)
 
 
@@ -124,13 +117,11 @@ def terms_table(terms: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def say_factor(tables: Mapping[str, pd.DataFrame], models: Sequence[str]) -> str:
     """Over which range the median factor of each model goes, against each variable."""
     said = []
-    for label, table in tables.items():
-        for model in models:
-            rows = table[table["correction"] == model]
+    for name, table in tables.items():
+        what, unit = VARIABLES[name].said, f" {VARIABLES[name].unit}".rstrip()
+        for model, rows in _by_correction(table, models):
             if len(rows) > 1:
                 first, last = rows.iloc[0], rows.iloc[-1]
-                what = "momentum" if "GeV]" in label else "number of constituents"
-                unit = " GeV" if "GeV]" in label else ""
                 said.append(
                     f"the median factor of {title_of(model)} goes with the {what} from {first['median']:.3f} (at "
                     f"{first['center']:.0f}{unit}) to {last['median']:.3f} (at {last['center']:.0f}{unit})"
@@ -158,19 +149,24 @@ def say_dijets(pairs: pd.DataFrame, corrections: Sequence[str], settings: Physic
 def say_calibration(table: pd.DataFrame, models: Sequence[str]) -> str:
     """Between which widths the pulls lie, and where the predicted resolution is furthest from right."""
     said = []
-    for model in models:
-        rows = table[table["correction"] == model]
-        if len(rows):
-            worst = rows.loc[((rows["pull_width"] - 1) / rows["pull_width_error"]).abs().idxmax()]
-            flavour = "gluon" if worst["flavour"] == "g" else worst["flavour"]
-            wrong = "small" if worst["pull_width"] > 1 else "large"
-            said.append(
-                f"the pulls of {title_of(model)} have widths between {rows['pull_width'].min():.2f} and "
-                f"{rows['pull_width'].max():.2f}; its σ is most clearly wrong, too {wrong}, for {flavour} jets of "
-                f"{worst['low']:g} to {worst['high']:g} GeV (width "
-                f"{_with_error(worst['pull_width'], worst['pull_width_error'])})"
-            )
+    for model, rows in _by_correction(table, models):
+        worst = rows.loc[((rows["pull_width"] - 1) / rows["pull_width_error"]).abs().idxmax()]
+        flavour = "gluon" if worst["flavour"] == "g" else worst["flavour"]
+        wrong = "small" if worst["pull_width"] > 1 else "large"
+        said.append(
+            f"the pulls of {title_of(model)} have widths between {rows['pull_width'].min():.2f} and "
+            f"{rows['pull_width'].max():.2f}; its σ is most clearly wrong, too {wrong}, for {flavour} jets of "
+            f"{worst['low']:g} to {worst['high']:g} GeV (width "
+            f"{_with_error(worst['pull_width'], worst['pull_width_error'])})"
+        )
     return _sentences(said)
+
+
+def _by_correction(table: pd.DataFrame, corrections: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each correction that has some."""
+    for correction in corrections:
+        if len(rows := table[table["correction"] == correction]):
+            yield correction, rows
 
 
 def _off(rows: pd.DataFrame) -> int:

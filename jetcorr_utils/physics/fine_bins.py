@@ -6,6 +6,7 @@ All is measured by `profiles.profile`, with its paired bootstrap: these function
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -23,7 +24,7 @@ from .statistics import Bootstrap
 from .uncertainty import coverage_profile
 
 __all__ = [
-    "TERMS", "closure_map", "dependence", "dijets", "eta_profile", "factor_profile", "flavour_profiles",
+    "TERMS", "VARIABLES", "closure_map", "dependence", "dijets", "eta_profile", "factor_profile", "flavour_profiles",
     "resolution_of", "resolution_profiles", "resolution_terms", "sigma_calibration",
 ]  # fmt: skip
 
@@ -33,9 +34,6 @@ WIDE_PT_EDGES = np.array([30.0, 50, 80, 130, 200, 300, 500, 800, 1300, 3000])
 #: edges of the map in abs(gen eta)
 WIDE_ETA_EDGES = np.linspace(0, 2.5, 11)
 
-#: what QG_mult counts
-CONSTITUENTS = "Constituents (charged, neutral above 1 GeV)"
-
 #: Gaussian widths in an interquartile range
 GAUSSIAN_IQR = 1.349
 
@@ -43,20 +41,38 @@ GAUSSIAN_IQR = 1.349
 TERMS = {"N": "GeV", "S": "√GeV", "C": ""}
 
 
+@dataclass(frozen=True)
+class Variable:
+    """What jets are binned in: the label of an axis, how a sentence calls it, and its unit."""
+
+    label: str
+    said: str
+    unit: str = ""
+
+
+VARIABLES = {
+    "abs_eta": Variable(r"$|\eta^\mathrm{gen}|$", "from the smallest to the largest |η|"),
+    "PV_npvsGood": Variable(r"$N_\mathrm{PV}$", "from the fewest to the most vertices"),
+    "jetPt": Variable(r"$p_\mathrm{T}$ after L1 + L2L3 [GeV]", "momentum", "GeV"),
+    "QG_mult": Variable("Constituents (charged, neutral above 1 GeV)", "number of constituents"),
+}
+"""Those of `dependence` and `factor_profile`, by their column."""
+
+
 def dependence(
     predictions: pd.DataFrame, corrections: Sequence[str], settings: PhysicsSettings | None = None
 ) -> dict[str, pd.DataFrame]:
-    """The profiles, see `profile`, against abs(gen eta) and the number of vertices, by the label of their axis.
+    """The profiles, see `profile`, against abs(gen eta) and the number of vertices, by the name of the variable.
 
     The number of vertices is there if the predictions have it, in six bins with as many jets each.
     """
     jets = predictions.assign(abs_eta=predictions["genJetEta"].abs())
-    binned = {r"$|\eta^\mathrm{gen}|$": ("abs_eta", WIDE_ETA_EDGES)}
+    binned = {"abs_eta": WIDE_ETA_EDGES}
     if "PV_npvsGood" in jets and np.ptp(jets["PV_npvsGood"]) > 0:
         edges = np.unique(jets["PV_npvsGood"].quantile(np.linspace(0, 1, 7)).round())
         edges[-1] += 1  # the upper edge belongs to the next bin
-        binned[r"$N_\mathrm{PV}$"] = ("PV_npvsGood", edges)
-    return {label: profile(jets, corrections, settings, by=by, edges=edges) for label, (by, edges) in binned.items()}
+        binned["PV_npvsGood"] = edges
+    return {name: profile(jets, corrections, settings, by=name, edges=edges) for name, edges in binned.items()}
 
 
 def eta_profile(
@@ -124,20 +140,20 @@ def factor_profile(
 
     Returns
     -------
-    By the label of their axis tables with a row for each model and bin: ``correction, low, high, center, jets``, the
+    By the name of the variable tables with a row for each model and bin: ``correction, low, high, center, jets``, the
     ``median`` of the factor with its ``_error``, and ``lower`` and ``upper``, between which the central 68 % lie. The
     number of constituents is there if the predictions have it.
     """
     settings = settings or PhysicsSettings()
     bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
-    binned = {r"$p_\mathrm{T}$ after L1 + L2L3 [GeV]": ("jetPt", WIDE_PT_EDGES)}
+    binned = {"jetPt": WIDE_PT_EDGES}
     if "QG_mult" in predictions and np.ptp(predictions["QG_mult"]) > 0:
         edges = np.unique(predictions["QG_mult"].quantile(np.linspace(0.005, 0.995, 13)).round())
-        binned[CONSTITUENTS] = ("QG_mult", edges)
+        binned["QG_mult"] = edges
     columns = ["correction", "low", "high", "center", "jets", "median", "median_error", "lower", "upper"]
     tables = {}
-    for label, (by, edges) in binned.items():
-        variable, rows = predictions[by].to_numpy(dtype=np.float64), []
+    for name, edges in binned.items():
+        variable, rows = predictions[name].to_numpy(dtype=np.float64), []
         for model in models:
             factor = corrected_pt(predictions, model) / corrected_pt(predictions, "standard")
             for low, high in pairwise(edges):
@@ -147,7 +163,7 @@ def factor_profile(
                 lower, median, upper = bootstrap.quantiles(factor, jets, (ONE_SIGMA[0], 0.5, ONE_SIGMA[1])).T
                 row = (model, low, high, np.median(variable[jets]), len(jets), median[0], np.std(median[1:], ddof=1))
                 rows.append((*row, lower[0], upper[0]))
-        tables[label] = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], float))
+        tables[name] = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], float))
     return tables
 
 

@@ -25,7 +25,7 @@ from ..style import (
     title_of,
 )
 from .binning import FLAVOUR_GROUPS, PT_BINS, selection_text
-from .fine_bins import GAUSSIAN_IQR, TERMS, WIDE_ETA_EDGES, WIDE_PT_EDGES, resolution_of
+from .fine_bins import GAUSSIAN_IQR, TERMS, VARIABLES, WIDE_ETA_EDGES, WIDE_PT_EDGES, resolution_of
 from .predictions import response
 from .prior import FULL_ACCEPTANCE
 from .profiles import profile
@@ -49,11 +49,11 @@ def plot_dependence(tables: Mapping[str, pd.DataFrame], corrections: Sequence[st
         2, len(tables), sharex="col", sharey="row", squeeze=False, figsize=(1 + 5.6 * len(tables), 7.0),
         gridspec_kw={"height_ratios": [2.2, 1]},
     )  # fmt: skip
-    for (main, ratio), (label, table) in zip(axes.T, tables.items(), strict=True):
+    for (main, ratio), (name, table) in zip(axes.T, tables.items(), strict=True):
         draw_profile(main, table, "resolution", corrections)
         draw_profile(ratio, table[table["correction"] != "standard"], "ratio", corrections)
         ratio.axhline(1, color="0.4", linestyle="--", linewidth=1, zorder=0)
-        ratio.set_xlabel(label)
+        ratio.set_xlabel(VARIABLES[name].label)
     axes[0, 0].set_ylabel("IQR / median of the response")
     axes[0, 0].set_ylim(bottom=0)
     axes[1, 0].set_ylabel("Ratio to\nL1 + L2L3", fontsize=15)
@@ -159,7 +159,7 @@ def plot_resolution_terms(
 def plot_factor(tables: Mapping[str, pd.DataFrame], models: Sequence[str]) -> Figure:
     """The factors of the models against each variable of `fine_bins.factor_profile`: median and central 68 %."""
     figure, axes = subplots(1, len(tables), sharey=True, squeeze=False, figsize=(1 + 5.6 * len(tables), 6.0))
-    for ax, (label, table) in zip(axes[0], tables.items(), strict=True):
+    for ax, (name, table) in zip(axes[0], tables.items(), strict=True):
         note_if_empty(ax, table)
         for model in models:
             rows = table[table["correction"] == model]
@@ -167,9 +167,9 @@ def plot_factor(tables: Mapping[str, pd.DataFrame], models: Sequence[str]) -> Fi
             ax.fill_between(rows["center"], rows["lower"], rows["upper"], color=color, alpha=0.2, linewidth=0)
             draw_points(ax, model, models, rows["center"], rows["median"], rows["median_error"])
         ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
-        if "[GeV]" in label and len(table):
+        if VARIABLES[name].unit and len(table):
             log_pt_axis(ax, *pt_range(table))
-        ax.set_xlabel(label)
+        ax.set_xlabel(VARIABLES[name].label)
     axes[0, 0].set_ylabel("Factor on the standard-corrected $p_\\mathrm{T}$")
     finish_row(axes[0], "points: median\nband: central 68 %")
     return figure
