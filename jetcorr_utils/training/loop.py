@@ -135,6 +135,7 @@ def train(
                 saved = run.epoch
                 if callback is not None and reports.first:
                     callback(run.epoch, row)
+                reports.show(row)
             result = run.result()
             _refuse_useless(result)
             reports.end(result)

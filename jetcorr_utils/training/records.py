@@ -69,16 +69,19 @@ class Reports:
 
     def epoch(self, row: dict[str, float]) -> None:
         """After each epoch: logs, the best checkpoint, and the state to resume from."""
-        run = self._run
-        self._bar.set_postfix(loss=f"{row['train_loss']:.5f}", validation=f"{row['validation_mae']:.5f}")
-        self._bar.update()
         if not self.first:
             return
+        run = self._run
         self._board.epoch(row, run.model)
         self._metrics.epoch(row)
         if run.best_epoch == run.epoch:
             save_model(run.model, self.folder, run.train.origin)
         write_state(self.state, run.state())
+
+    def show(self, row: dict[str, float]) -> None:
+        """Move the bar: to an epoch that is kept, and told to the callback, so that who stops then reads its number."""
+        self._bar.set_postfix(loss=f"{row['train_loss']:.5f}", validation=f"{row['validation_mae']:.5f}")
+        self._bar.update()
 
     def end(self, result: TrainingResult) -> None:
         """After the last epoch: history and model card; nothing is left to resume."""
