@@ -60,13 +60,14 @@ _JET_AXIS = ("PF_pT", "PF_dEta", "PF_dPhi", "jetPt", "jetEta")
 FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "open": GROUPS[:6],
     "rich": GROUPS[:7],
+    "full": (*GROUPS[:9], "secondary_vertices"),
     "paper": (STORED, *_JET_AXIS, "PF_dTheta", "PF_dR",
               "jetPhi", "jetMass", "jetArea", "QG_ptD", "QG_axis2", "QG_mult"),
     "thesis": (*_JET_AXIS, "kind", "PF_vertex", "jetPhi"),
 }  # fmt: skip
-"""Names of lists of groups and columns: what the open data has; with the calorimeter fractions; what the networks of
-arXiv:2308.12724 were given (github.com/deinal/jec-inference); and those of the thesis before it
-(github.com/deinal/jec-gnn): charged and neutral candidates and secondary vertices."""
+"""Names of lists of groups and columns: what the open data has; with the calorimeter fractions; with all that the
+simulation has; what the networks of arXiv:2308.12724 were given (github.com/deinal/jec-inference); and those of the
+thesis before it (github.com/deinal/jec-gnn): charged and neutral candidates and secondary vertices."""
 
 _MOST_STORED = 100
 

@@ -1,7 +1,8 @@
 """Run all benchmarks, `python -m tests.benchmarks [NAME…] [--out FILE]`: prints one JSON object a line.
 
 Each module `bench_NAME.py` of this folder has a generator `benchmarks()` of such objects and runs in a process of its
-own, so that none inherits memory or threads of another; all have the same allocator settings. Each line names the
+own, so that none inherits memory or threads of another; all have the same allocator settings, and one thread where a
+line does not say otherwise. Each line names the threads or processes that share its work, the instruction set and the
 machine. When all have run, the lines are kept in a file, complete or not at all; where some are run again, their lines
 replace those that the file has.
 """
@@ -33,10 +34,12 @@ EXPECTED = (
 ON_REQUEST = ("gpu",)
 """Benchmarks that only run when they are named: not every machine can."""
 
-ALLOCATOR = {
+SAME = {
     "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "40000000000", "MALLOC_TOP_PAD_": "500000000",
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
 }  # fmt: skip
-"""Freed memory stays in the process; the same as the Makefile's, for both sides of each comparison."""
+"""For both sides of each comparison: freed memory stays in the process, as in the Makefile; and no library starts
+threads of its own, whose idle turning would count as work where another process works beside."""
 
 ENVIRONMENT = {
     "avx2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "", "ATEN_CPU_CAPABILITY": "avx2",
@@ -83,7 +86,7 @@ def _others(out: Path, lines: list[str]) -> list[str]:
 def _run(name: str) -> tuple[list[str], int]:
     """The lines of a benchmark, which are printed as they come, and the exit code of its process."""
     command = [sys.executable, "-m", "tests.benchmarks", "--child", name]
-    environment = {**os.environ, **ALLOCATOR, **ENVIRONMENT.get(name, {})}
+    environment = {**os.environ, **SAME, **ENVIRONMENT.get(name, {})}
     lines = []
     with subprocess.Popen(command, cwd=project_root(), stdout=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stdout:
@@ -93,9 +96,11 @@ def _run(name: str) -> tuple[list[str], int]:
 
 
 def _run_here(name: str) -> int:
-    machine = _machine()
+    import torch  # not in the process that only starts others
+
+    common = {"isa": torch.backends.cpu.get_cpu_capability().lower(), "machine": _machine()}
     for figures in importlib.import_module(f"tests.benchmarks.bench_{name}").benchmarks():
-        print(json.dumps({**figures, "machine": machine}), flush=True)
+        print(json.dumps({"threads": 1, **figures, **common}), flush=True)
     return 0
 
 

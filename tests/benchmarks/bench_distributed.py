@@ -20,6 +20,7 @@ import torch
 
 from jetcorr_utils.training import process_group, train
 from tests.benchmarks.bench_models import SETTINGS
+from tests.benchmarks.turns import compared
 from tests.clouds import random_clouds
 
 ROUNDS, EPOCHS, BATCH = 3, 3, 500
@@ -29,14 +30,14 @@ JETS = {"particlenet": 4 * BATCH, "pfn": 40 * BATCH}
 def benchmarks() -> Iterator[dict[str, Any]]:
     """The lines of bench.jsonl that concern several processes."""
     for name in JETS:
-        rates: dict[int, list[float]] = {1: [], 2: []}
+        one: list[float] = []
+        two: list[float] = []
         for _ in range(ROUNDS):
-            for processes, values in rates.items():
-                values.append(_rate(name, processes))
-        one, two = (float(np.median(values)) for values in rates.values())
+            one.append(_rate(name, 1))
+            two.append(_rate(name, 2))
         yield {
-            "name": "train/torchrun" + ("" if name == "particlenet" else f"/{name}"), "ours": round(two, 1),
-            "peer": round(one, 1), "ratio": round(two / one, 3), "unit": "jets/s", "n": ROUNDS,
+            "name": "train/torchrun" + ("" if name == "particlenet" else f"/{name}"), **compared(two, one),
+            "unit": "jets/s", "threads": 2,
             "peer_is": f"one process, one thread; ours: torchrun --nproc-per-node 2, one thread each; batch {BATCH}",
         }  # fmt: skip
 

@@ -1,9 +1,8 @@
 """Reading: ROOT files → clouds → batches, against decompression alone and weaver-core's loader; and its memory.
 
 Prints one JSON object a line; run by ``make bench``, or as ``python -m tests.benchmarks load``. The files hold copies
-of the committed sample, compressed with ZLIB as ROOT does by default, and with ZSTD as the simulation does. Times are
-CPU times of one process, so that other work on the machine does not count; the sides take turns, and each figure is
-the median of the rounds.
+of the committed sample, compressed with ZLIB as ROOT does by default, and with ZSTD as the simulation does. Each figure
+is the median of the rounds, in CPU time.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from jetcorr_utils.data.features import TABLE_COLUMNS
 from jetcorr_utils.jets.columns import TREE, counter_name, jet_columns, particle_columns
 from jetcorr_utils.models.allocator import keep_memory
 from jetcorr_utils.models.inputs import CloudInputs
+from tests.benchmarks.turns import compared, in_turns, rates
 from tests.benchmarks.weaver_loader import read_epoch, write_config
 from tests.cold import epoch_on_small_memory, repeated
 
@@ -160,20 +159,9 @@ def _compare(
     before: Callable[[], object] = lambda: None,
     rounds: int = ROUNDS,
 ) -> dict[str, Any]:
-    """Jets per second of CPU time of both sides, in turns; `before` each, untimed, the same is done."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for round_ in range(-1, rounds):  # one to warm up
-        for side, function in enumerate((ours, peer)):
-            before()
-            start = time.process_time()
-            function()
-            if round_ >= 0:
-                seconds[side].append(time.process_time() - start)
-    rates = [jets / float(np.median(values)) for values in seconds]
-    return {
-        "name": name, "ours": round(rates[0]), "peer": round(rates[1]), "ratio": round(rates[0] / rates[1], 3),
-        "unit": "jets/s of CPU time, one process", "peer_is": what, "n": rounds,
-    }  # fmt: skip
+    seconds = in_turns({"ours": ours, "peer": peer}, rounds, before=before)
+    figures = compared(*(rates(jets, values) for values in seconds.values()))
+    return {"name": name, **figures, "unit": "jets/s of CPU time", "peer_is": what}
 
 
 _CHILD = """

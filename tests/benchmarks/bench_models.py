@@ -2,14 +2,12 @@
 
 Both sides have the published hyperparameters, batches of 500 of the same simulated jets, the same optimiser and the
 same allocator settings. weaver-core's input is ready-made, padded to 100 particles as it was published (longer jets are
-cut), while ours starts from physical columns. The sides take turns; each figure is the median of the rounds. The clock
-is the CPU time of the process, so that other work on the machine does not count.
+cut), while ours starts from physical columns. Each figure is the median of the rounds, in CPU time.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +21,7 @@ from jetcorr_utils.data.clouds import load_clouds
 from jetcorr_utils.models import build_model
 from jetcorr_utils.models.allocator import keep_memory
 from jetcorr_utils.models.inputs import CloudInputs
+from tests.benchmarks.turns import compared, in_turns, rates
 from tests.benchmarks.weaver_peer import PeerPfn, weaver_particlenet
 from tests.clouds import random_clouds
 
@@ -57,18 +56,10 @@ def benchmarks(names: Sequence[str] = tuple(SETTINGS)) -> Iterator[dict[str, Any
 
 
 def _compare(name: str, ours: Callable[[], None], peer: Callable[[], None]) -> dict[str, Any]:
-    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
-    for round_ in range(-1, ROUNDS):  # one to warm up
-        for side, step in (("ours", ours), ("peer", peer)):
-            start = time.process_time()
-            step()
-            if round_ >= 0:
-                seconds[side].append(time.process_time() - start)
-    rates = {side: BATCH / float(np.median(values)) for side, values in seconds.items()}
+    seconds = in_turns({"ours": ours, "peer": peer}, ROUNDS)
     return {
-        "name": name, **{side: round(rate, 1) for side, rate in rates.items()},
-        "ratio": round(rates["ours"] / rates["peer"], 2), "unit": "jets/s of CPU time, one thread",
-        "peer_is": f"weaver-core, the same jets padded to {WIDTH}", "n": ROUNDS,
+        "name": name, **compared(*(rates(BATCH, values) for values in seconds.values())),
+        "unit": "jets/s of CPU time", "peer_is": f"weaver-core, the same jets padded to {WIDTH}",
     }  # fmt: skip
 
 

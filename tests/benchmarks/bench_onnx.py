@@ -2,8 +2,8 @@
 
 Both have the published hyperparameters and the same jets, and run on all cores: a batch of 1024 jets on each, one
 thread a batch. Both find their input ready in memory: the peer's padded to 100 particles as it was published (longer
-jets are cut), ours as our client pads it; ``ratio_same_input`` has our model on the peer's tensors. The sides take
-turns, and the best of the rounds counts.
+jets are cut), ours as our client pads it; ``ratio_same_input`` has our model on the peer's tensors. The best of the
+rounds counts.
 
 ``operators`` says where the time of each side goes, in shares, from ONNX Runtime's profile of one run. ``products`` are
 the jets a second that the matrix products of our PFN alone would allow: the rest is features, gathering and summing.
@@ -11,6 +11,7 @@ the jets a second that the matrix products of our PFN alone would allow: the res
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tempfile
@@ -33,6 +34,8 @@ from jetcorr_utils.export.graphs import PaddedPfn
 from jetcorr_utils.inference.padding import INPUT_NAMES, batches_by_multiplicity, pad
 from jetcorr_utils.models import CloudNetwork, build_model
 from tests.benchmarks.bench_models import SETTINGS
+from tests.benchmarks.turns import compared, in_turns
+from tests.benchmarks.turns import rates as jets_per_s
 from tests.benchmarks.weaver_peer import PeerParticleNet, PeerPfn
 from tests.networks import some_clouds
 
@@ -96,15 +99,14 @@ def _against_weaver(name: str, model: CloudNetwork, path: Path, clouds: CloudDat
         sides["products"] = (products, batches)
     rates = _rates(sides, len(clouds))
     figures = {
-        "ours": round(rates["ours"]), "peer": round(rates["peer"]), "ratio": round(rates["ours"] / rates["peer"], 2),
-        "unit": "jets/s", "n": ROUNDS,
+        **compared(rates["ours"], rates["peer"], best=True), "unit": "jets/s",
         "peer_is": f"weaver-core's {name} padded to {PEER_WIDTH}, torch.onnx.export, same ONNX Runtime, batch {BATCH}",
-        "cores": CORES,
-        "ratio_same_input": round(rates["same_input"] / rates["peer"], 2),
+        "threads": CORES,
+        "ratio_same_input": round(max(rates["same_input"]) / max(rates["peer"]), 2),
         "mean_multiplicity": round(float(np.diff(clouds.ptr).mean()), 1),
         "operators": {"ours": _operators(path, tight[len(tight) // 2]), "peer": _operators(peer, padded[-1])},
     }  # fmt: skip
-    return figures | ({"products": round(rates["products"])} if "products" in rates else {})
+    return figures | ({"products": round(max(rates["products"]))} if "products" in rates else {})
 
 
 def _cut(inputs: Tensors) -> Tensors:
@@ -141,18 +143,17 @@ def _products_alone(model: CloudNetwork, clouds: CloudDataset, folder: Path) -> 
     return path, [inputs] * round(len(clouds) / jets)
 
 
-def _rates(sides: dict[str, tuple[Path, Sequence[Tensors]]], jets: int) -> dict[str, float]:
-    """Jets a second of each side, in turns."""
-    best = dict.fromkeys(sides, np.inf)
-    sessions = {side: _session(path) for side, (path, _) in sides.items()}
+def _rates(sides: dict[str, tuple[Path, Sequence[Tensors]]], jets: int) -> dict[str, list[float]]:
+    """Jets a second of each round of each side."""
+
+    def all_batches(session: onnxruntime.InferenceSession, batches: Sequence[Tensors]) -> None:
+        list(pool.map(lambda inputs: _run(session, inputs), batches))
+
     with ThreadPoolExecutor(CORES) as pool:
-        for round_ in range(-1, ROUNDS):  # one to warm up
-            for side, (_, batches) in sides.items():
-                start = time.perf_counter()
-                list(pool.map(lambda inputs, session=sessions[side]: _run(session, inputs), batches))
-                if round_ >= 0:
-                    best[side] = min(best[side], time.perf_counter() - start)
-    return {side: jets / seconds for side, seconds in best.items()}
+        steps = {side: functools.partial(all_batches, _session(path), batches)
+                 for side, (path, batches) in sides.items()}  # fmt: skip
+        seconds = in_turns(steps, ROUNDS, time.perf_counter)
+    return {side: jets_per_s(jets, values) for side, values in seconds.items()}
 
 
 def _operators(path: Path, inputs: Tensors) -> dict[str, float]:

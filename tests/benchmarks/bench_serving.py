@@ -1,16 +1,17 @@
 """Throughput of the server, asked by our client, against ONNX Runtime in this process, which is the limit.
 
 Prints one JSON object a line; run by ``make bench``, or as ``python -m tests.benchmarks serving``. Both sides have all
-cores, the same model with the published hyperparameters, the same jets, and requests of 1024 jets. They take turns, and
-the best of the rounds counts. Beside the ratio each line says how the client reaches the server, and where the time of
+cores, the same model with the published hyperparameters, the same jets, and requests of 1024 jets. The best of the
+rounds counts. Beside the ratio each line says how the client reaches the server, and where the time of
 its requests goes: microseconds a jet, summed over the requests under way at the same time.
 """
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from jetcorr_utils.serving import TritonServer, server_available
 from jetcorr_utils.serving.inference_cost import breakdown
 from tests.benchmarks.bench_models import SETTINGS
 from tests.benchmarks.bench_onnx import BATCH, CORES, ROUNDS, export_published
+from tests.benchmarks.turns import compared, in_turns, rates
 from tests.networks import some_clouds
 
 JETS = {"pfn": 32 * BATCH, "particlenet": 8 * BATCH}
@@ -47,27 +49,22 @@ def _against_in_process(name: str, path: Path, clouds: CloudDataset, folder: Pat
         for way, (protocol, memory) in WAYS.items():
             url = server.grpc_url if protocol == "grpc" else server.http_url
             with TritonPredictor(url, name, protocol, shared_memory=memory) as remote:
-                rates = _rates((remote, local), clouds)
+                turns = _rates({"ours": remote, "peer": local}, clouds)
                 parts = breakdown(remote, lambda remote=remote: remote.predict(clouds, batch_size=BATCH))
-            found[way] = {"rates": rates, "parts": {part: round(value, 2) for part, value in parts.items()}}
-    ratios = {way: figures["rates"][0] / figures["rates"][1] for way, figures in found.items()}
-    way = max(ratios, key=ratios.get)
-    ours, peer = found[way]["rates"]
+            found[way] = {"rates": turns, "parts": {part: round(value, 2) for part, value in parts.items()}}
+    lines = {way: compared(*figures["rates"], best=True) for way, figures in found.items()}
+    way = max(lines, key=lambda way: lines[way]["ratio"])
     return {
-        "ours": round(ours), "peer": round(peer), "ratio": round(ratios[way], 3), "unit": "jets/s", "n": ROUNDS,
+        **lines[way], "unit": "jets/s",
         "peer_is": f"ONNX Runtime in this process on {CORES} cores (a limit); ours: Triton by {way}, batch {BATCH}",
-        "cores": CORES, "ratios": {way: round(ratio, 3) for way, ratio in ratios.items()},
+        "threads": CORES, "ratios": {way: line["ratio"] for way, line in lines.items()},
         "us_per_jet": {way: figures["parts"] for way, figures in found.items()},
     }  # fmt: skip
 
 
-def _rates(predictors: Sequence[Predictor], clouds: CloudDataset) -> list[float]:
-    """Jets/s of each side: they take turns, and the best round counts."""
-    best = [float("inf")] * len(predictors)
-    for turn in range(ROUNDS + 1):
-        for side, predictor in enumerate(predictors):
-            start = time.perf_counter()
-            predictor.predict(clouds, batch_size=BATCH)
-            if turn:  # the first one warms up
-                best[side] = min(best[side], time.perf_counter() - start)
-    return [len(clouds) / seconds for seconds in best]
+def _rates(predictors: Mapping[str, Predictor], clouds: CloudDataset) -> list[list[float]]:
+    """Jets/s of each round of each side."""
+    steps = {
+        side: functools.partial(predictor.predict, clouds, batch_size=BATCH) for side, predictor in predictors.items()
+    }
+    return [rates(len(clouds), seconds) for seconds in in_turns(steps, ROUNDS, time.perf_counter).values()]

@@ -19,6 +19,7 @@ from typing import Any
 from jetcorr_utils.config import load_study, project_root
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.files import read_json
+from tests.benchmarks.turns import compared, rates
 
 ROUNDS = int(os.environ.get("JETCORR_BENCH_ROUNDS", 1))
 
@@ -44,22 +45,21 @@ def benchmarks() -> Iterator[dict[str, Any]]:
     load_clouds(
         study.data, study.models[study.tuning.model].features
     )  # simulates the jets where they are not there yet
-    best = {1: float("inf"), 2: float("inf")}
+    seconds: dict[int, list[float]] = {1: [], 2: []}
     trials: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
         script = Path(place) / "child.py"
         script.write_text(_CHILD)
         for round_ in range(ROUNDS):
-            for workers in list(best):
+            for workers, of_rounds in seconds.items():
                 folder = Path(place) / f"{round_}-{workers}"
-                best[workers] = min(best[workers], _seconds(script, folder, workers))
+                of_rounds.append(_seconds(script, folder, workers))
                 found = _results(folder)
                 if found != (trials := trials or found):
                     raise RuntimeError(f"{workers} workers gave other trials: {found} instead of {trials}")
-    yield {
-        "name": "tune/workers", "ours": round(len(trials) / best[2], 3), "peer": round(len(trials) / best[1], 3),
-        "ratio": round(best[1] / best[2], 3), "unit": "trials/s", "peer_is": "one worker", "n": ROUNDS,
-    }  # fmt: skip
+    one, two = (rates(len(trials), values) for values in seconds.values())
+    figures = compared(two, one, best=True)
+    yield {"name": "tune/workers", **figures, "unit": "trials/s", "peer_is": "one worker", "threads": 2}
 
 
 def _seconds(script: Path, folder: Path, workers: int) -> float:

@@ -34,11 +34,11 @@ def test_different_things_have_different_names(words, others, owner, other_owner
 
 def test_each_training_of_a_study_has_a_name_of_its_own(fake_api, tmp_path):
     fake_api(trainjobs=None)
-    study = load_study("default", {"cluster.mount": str(tmp_path), "seeds.particlenet_rich_balanced": 2})
+    study = load_study("default", {"cluster.mount": str(tmp_path), "seeds.particlenet_full_balanced": 2})
     site = StudyOnCluster(study, RunFolder(tmp_path / "run"))
     names = {site.name(model) for model in study.models}
     assert len(names) == len(study.models)
-    assert {"particlenet_rich_balanced", "particlenet_rich_balanced_seed2"} <= set(study.models)
+    assert {"particlenet_full_balanced", "particlenet_full_balanced_seed2"} <= set(study.models)
 
 
 def test_what_operators_make_of_the_longest_name_is_within_their_limits():

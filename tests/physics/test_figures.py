@@ -185,11 +185,11 @@ def test_a_figure_says_what_made_its_jets_and_nothing_where_it_is_not_told(predi
 
 def test_every_model_has_a_look_of_its_own():
     load_study("default")
-    shown = ["raw", "standard", "pfn", "particlenet", "particlenet_rich", "particlenet_balanced", "pfn_rich", "trees"]
+    shown = ["raw", "standard", "pfn", "particlenet", "particlenet_full", "particlenet_balanced", "pfn_full", "trees"]
     assert len({color_of(name, shown) for name in shown}) == len(shown)
     assert len({marker_of(name, shown) for name in shown}) == len(shown)
-    assert title_of("particlenet_rich_balanced") == "ParticleNet (rich balanced)"
-    assert title_of("particlenet_rich_closed") == "ParticleNet (rich closed)"
+    assert title_of("particlenet_full_balanced") == "ParticleNet (full balanced)"
+    assert title_of("particlenet_full_closed") == "ParticleNet (full closed)"
 
 
 def test_a_model_looks_as_its_architecture_says_whatever_its_name_is(tmp_path):
