@@ -371,12 +371,12 @@ def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, An
         if unknown := sorted(own.keys() - defaults.keys()):
             raise InputError(f"parameter {unknown[0]}: no notebook has it; there are {', '.join(sorted(defaults))}")
         own = {name: _of_kind(name, value, defaults[name]) for name, value in own.items()}
-    from .data.locations import anchored
-    from .physics.variations import varied_parameters
+    from .data.locations import anchored, base_parameters
 
     settings = load_study(study, {name: value for name, value in parameters.items() if not name.isupper()})
+    parameters = base_parameters(settings.data.simulation)
     for overrides in settings.physics.variations.values():  # used by the last notebook, when all else is done
-        varied_parameters(overrides)
+        parameters.varied(overrides, "physics.variations")
     # Notebooks work in a folder of their own, where a relative path would be another file
     settings = settings.model_copy(update={"data": anchored(settings.data)})
     return RunFolder(run_dir), settings, own

@@ -85,6 +85,10 @@ class SimulationSettings(Settings):
     reuse: PositiveInt = Field(
         1, description="events of each collision, each with another pileup and detector, all on one side of the split"
     )
+    parameters: dict[str, int | float | tuple[float, ...]] = Field(
+        {}, description="of another generator, pileup or detector, by dotted name, such as detector.hcal_spread; "
+        "its standard corrections are derived first"
+    )  # fmt: skip
     seed: Seed = Field(1, description="of the random numbers; also the run number of the events")
     workers: PositiveInt | None = Field(
         None, description="processes; default: one a core. The jets do not depend on it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import logging
 import os
@@ -10,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import DataSettings, RemoteSettings, project_root
+from ..config import DataSettings, RemoteSettings, SimulationSettings, project_root
 from ..errors import InputError
-from ..files import NO_NAME, at_home, fingerprint, local_path, refuse_links, refuse_special, write_json
+from ..files import NO_NAME, at_home, fingerprint, local_path, locked, refuse_links, refuse_special, write_json
 from .fingerprints import Fingerprints
 from .nanoaod import AK4
 from .opendata import fetch_record, files_of_record, is_record
@@ -208,9 +209,12 @@ def _simulated(settings: DataSettings, progress: bool) -> list[str]:
     from ..simulation import recorded_checksums, simulate
 
     found: list[str] = []
+    corrections = simulated_corrections(settings, progress)
     for folder, jets, seed, parameters in _samples(settings):
-        workers = settings.simulation.workers
-        files = simulate(jets, seed, folder, workers=workers, progress=progress, parameters=parameters)
+        files = simulate(
+            jets, seed, folder, workers=settings.simulation.workers, progress=progress, parameters=parameters,
+            corrections=corrections,
+        )  # fmt: skip
         known, recorded = (
             Fingerprints(data_directory(settings) / "cache" / "checksums.json"),
             recorded_checksums(folder),
@@ -224,6 +228,38 @@ def _simulated(settings: DataSettings, progress: bool) -> list[str]:
     return found
 
 
+def base_parameters(settings: SimulationSettings) -> Parameters:
+    """The simulation's parameters, with those that a study changes (``data.simulation.parameters``).
+
+    Raises
+    ------
+    InputError
+        If there is none of a name, or its value is of another kind.
+    """
+    from ..simulation import Parameters
+
+    return Parameters().varied(settings.parameters, "data.simulation.parameters")
+
+
+def simulated_corrections(settings: DataSettings, progress: bool = True) -> Path:
+    """The file of the standard corrections of the simulated jets: that of the package, or for a detector of a study's
+    own one that is derived first, which takes a minute or two, and kept.
+    """
+    from ..simulation import SIMULATION_VERSION, Parameters
+    from ..simulation.calibration import CORRECTIONS, derive_corrections
+
+    parameters = base_parameters(settings.simulation)
+    if parameters == Parameters():
+        return CORRECTIONS
+    folder = data_directory(settings) / "simulated" / f"corrections-{parameters.key()}-v{SIMULATION_VERSION}"
+    path = folder / CORRECTIONS.name
+    with locked(folder, "calibration"):
+        if not path.is_file():
+            workers = settings.simulation.workers
+            derive_corrections(path, workers=workers, parameters=parameters, progress=progress)
+    return path
+
+
 def _simulated_before(settings: DataSettings) -> list[str]:
     """Those of them that lie there, and none if a sample has none."""
     samples = [sorted(folder.glob("jets_*.root")) for folder, *_ in _samples(settings)]
@@ -233,14 +269,15 @@ def _simulated_before(settings: DataSettings) -> list[str]:
 def _samples(settings: DataSettings) -> Iterator[tuple[Path, int, int, Parameters]]:
     """Folder, jets, seed and parameters of each simulated sample."""
     from ..simulation import SIMULATION_VERSION
-    from ..simulation.parameters import Generator, Parameters
 
     wanted, base = settings.simulation, data_directory(settings) / "simulated"
-    samples = [(wanted.jets, wanted.seed, Parameters(generator=Generator(reuse=wanted.reuse)))]
+    known = base_parameters(wanted)
+    samples = [(wanted.jets, wanted.seed, {"reuse": wanted.reuse})]
     for number, part in enumerate(wanted.slices):
-        generator = Generator(min_pthat=part.min_pthat, leading_jets=part.leading or 0, reuse=wanted.reuse)
-        samples.append((part.jets, wanted.seed + _FIRST_SLICE + number, Parameters(generator=generator)))
-    for jets, seed, parameters in samples:
+        changes = {"min_pthat": part.min_pthat, "leading_jets": part.leading or 0, "reuse": wanted.reuse}
+        samples.append((part.jets, wanted.seed + _FIRST_SLICE + number, changes))
+    for jets, seed, changes in samples:
+        parameters = dataclasses.replace(known, generator=dataclasses.replace(known.generator, **changes))
         yield base / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}", jets, seed, parameters
 
 

@@ -14,16 +14,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..config import Study
+from ..baseline import load_correction
+from ..config import DataSettings, Study
 from ..correct.predictions_writer import ALSO, FILE_COLUMN, IDENTIFIERS, predictions_file, regression_columns
 from ..data import ensure_files, load_clouds, read_jets
 from ..data.features import FILE_PT, table
 from ..data.jetntuple import SIMULATED
+from ..data.locations import simulated_corrections
 from ..data.reading import common_regressions
 from ..data.split import SPLITS, split_of
 from ..errors import InputError
 from ..metrics import shown_metrics
-from ..simulation.calibration import simulation_correction
 from .binning import ETA_BINS
 from .closure import CLOSED, apply_closure, derive_closure, l2_relative, load_closure, save_closure
 from .limits import LIMITS, add_limits
@@ -46,15 +47,16 @@ __all__ = [
 Figures = Iterator[tuple[str, Figure]]
 
 
-def add_offset_correction(predictions: pd.DataFrame, source: str) -> pd.DataFrame:
+def add_offset_correction(predictions: pd.DataFrame, source: str, data: DataSettings) -> pd.DataFrame:
     """The predictions with ``l1_pt``, GeV, after L1 alone, where it is known: for jets of our simulation.
 
-    `source` is what made the jets, see `RunFolder.source`.
+    `source` is what made the jets, see `RunFolder.source`; `data` says with which simulation.
     """
     if source != SIMULATED or "jetArea" not in predictions:
         return predictions
+    correction = load_correction(simulated_corrections(data))
     raw_pt, *others = (predictions[name].to_numpy() for name in ("jetRawPt", "jetEta", "jetArea", "rhoAll"))
-    return predictions.assign(l1_pt=raw_pt * simulation_correction().offset(raw_pt, *others))
+    return predictions.assign(l1_pt=raw_pt * correction.offset(raw_pt, *others))
 
 
 def first_corrections(predictions: pd.DataFrame) -> list[str]:

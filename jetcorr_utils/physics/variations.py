@@ -6,26 +6,22 @@ which was derived for the nominal simulation as well?
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from ..config import DataSettings, Study
 from ..data import load_clouds
-from ..data.locations import data_directory
-from ..errors import InputError
+from ..data.locations import base_parameters, data_directory, simulated_corrections
 from .binning import PT_BINS
 from .measurement import measure
 from .predictions import predictions_table
 
 if TYPE_CHECKING:
     from ..run import RunFolder
-    from ..simulation import Parameters
 
-__all__ = ["measure_variations", "variations_table", "varied_parameters"]
+__all__ = ["measure_variations", "variations_table"]
 
 
 def measure_variations(
@@ -78,29 +74,6 @@ def variations_table(
     return pd.DataFrame(rows)
 
 
-def varied_parameters(overrides: Mapping[str, Any]) -> Parameters:
-    """The parameters of the simulation with some of them changed, by dotted name (``generator.tune``).
-
-    Raises
-    ------
-    InputError
-        If there is no parameter of a name, or its value is one of several numbers, or should be.
-    """
-    from ..simulation import Parameters
-
-    parameters = Parameters()
-    for dotted, value in overrides.items():
-        group, _, name = dotted.partition(".")
-        settings = getattr(parameters, group, None)
-        if settings is None or name not in {field.name for field in dataclasses.fields(settings)}:
-            raise InputError(f"physics.variations: the simulation has no parameter {dotted!r}, see data/README.md")
-        known = getattr(settings, name)
-        if np.shape(value) != np.shape(known):
-            raise InputError(f"physics.variations: {dotted} is {value!r}, where the simulation has {known!r}")
-        parameters = dataclasses.replace(parameters, **{group: dataclasses.replace(settings, **{name: value})})
-    return parameters
-
-
 def _simulated(overrides: Mapping[str, Any], study: Study, progress: bool) -> DataSettings:
     """The settings of a variation's jets, nearly all of which test; simulated first if they are not there.
 
@@ -108,11 +81,14 @@ def _simulated(overrides: Mapping[str, Any], study: Study, progress: bool) -> Da
     """
     from ..simulation import SIMULATION_VERSION, simulate
 
-    parameters, seed, jets = varied_parameters(overrides), study.data.simulation.seed + 1, study.physics.variation_jets
+    simulation, jets = study.data.simulation, study.physics.variation_jets
+    parameters = base_parameters(simulation).varied(overrides, "physics.variations")
+    seed = simulation.seed + 1
     folder = data_directory(study.data) / "simulated" / f"{jets}-{seed}-{parameters.key()}-v{SIMULATION_VERSION}"
     files = simulate(
-        jets, seed, folder, workers=study.data.simulation.workers, progress=progress, parameters=parameters
-    )
+        jets, seed, folder, workers=simulation.workers, progress=progress, parameters=parameters,
+        corrections=simulated_corrections(study.data, progress),
+    )  # fmt: skip
     return DataSettings(
         files=tuple(map(str, files)), selection=study.data.selection, candidates=study.data.candidates,
         directory=study.data.directory, split={"test": 0.98, "validation": 0.01},

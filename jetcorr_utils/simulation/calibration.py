@@ -68,11 +68,11 @@ def _mean_rho(events: Events, seed: int, block: int) -> float:
 
 def derive_corrections(
     out: Path = CORRECTIONS, events: int = _EVENTS, seed: int = _SEED, workers: int | None = None,
-    parameters: Parameters | None = None,
+    parameters: Parameters | None = None, progress: bool = True,
 ) -> Path:  # fmt: skip
     """Simulate a calibration sample, derive the standard corrections and write them to `out`."""
     parameters = parameters or Parameters()
-    jets = calibration_jets(events, seed, workers, parameters)
+    jets = calibration_jets(events, seed, workers, parameters, progress)
     no_pileup = dataclasses.replace(parameters, pileup=dataclasses.replace(parameters.pileup, mean=0.0, spread=0.0))
     with Blocks(no_pileup, seed, 1) as source:
         rho = next(source.run(_mean_rho, 0, 1))

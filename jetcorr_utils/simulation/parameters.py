@@ -11,8 +11,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
 
 __all__ = [
     "FIXED_BY_COMPARISON", "SIMULATION_VERSION", "Detector", "Generator", "Parameters", "Pileup", "Tracking",
@@ -227,6 +232,26 @@ class Parameters:
     pileup: Pileup = Pileup()
     detector: Detector = Detector()
     tracking: Tracking = Tracking()
+
+    def varied(self, overrides: Mapping[str, Any], setting: str) -> Parameters:
+        """With some of them changed, by dotted name (``generator.tune``); `setting` of a study says so.
+
+        Raises
+        ------
+        InputError
+            If there is no parameter of a name, or its value is one of several numbers, or should be.
+        """
+        parameters = self
+        for dotted, value in overrides.items():
+            group, _, name = dotted.partition(".")
+            known = getattr(parameters, group, None)
+            if not dataclasses.is_dataclass(known) or name not in {field.name for field in dataclasses.fields(known)}:
+                raise InputError(f"{setting}: the simulation has no parameter {dotted!r}, see data/README.md")
+            before = getattr(known, name)
+            if np.shape(value) != np.shape(before):
+                raise InputError(f"{setting}: {dotted} is {value!r}, where the simulation has {before!r}")
+            parameters = dataclasses.replace(parameters, **{group: dataclasses.replace(known, **{name: value})})
+        return parameters
 
     def key(self) -> str:
         """A short text that is equal for equal parameters and version of the simulation."""

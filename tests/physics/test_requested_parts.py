@@ -4,7 +4,7 @@ import pytest
 import uproot
 
 from jetcorr_utils import physics
-from jetcorr_utils.config import Study
+from jetcorr_utils.config import DataSettings, Study
 from jetcorr_utils.errors import MissingStageError
 from jetcorr_utils.files import read_json
 from jetcorr_utils.physics.predictions import check_predictions
@@ -46,14 +46,14 @@ def test_the_residual_correction_is_kept_and_applied_from_there(predictions, run
 
 def test_l1_alone_where_it_is_known(predictions):
     jets = predictions.assign(jetArea=0.5)
-    offset = physics.add_offset_correction(jets, "jetcorr simulation")
+    offset = physics.add_offset_correction(jets, "jetcorr simulation", DataSettings())
     assert physics.first_corrections(offset) == ["raw", "l1"]
     central = offset[offset["jetEta"].abs() < 0.2]  # the slope depends on eta
     taken_off = central["jetRawPt"] - central["l1_pt"]
     assert (taken_off > 0).all()
     assert taken_off.corr(central["rhoAll"]) > 0.99  # what L1 takes off is what pileup has added
-    for nothing in (physics.add_offset_correction(jets, "CMS open simulation"),
-                    physics.add_offset_correction(predictions, "jetcorr simulation")):  # fmt: skip
+    for nothing in (physics.add_offset_correction(jets, "CMS open simulation", DataSettings()),
+                    physics.add_offset_correction(predictions, "jetcorr simulation", DataSettings())):  # fmt: skip
         assert physics.first_corrections(nothing) == ["raw"]
 
 

@@ -6,18 +6,22 @@ from jetcorr_utils import physics
 from jetcorr_utils.config import Study, load_study, project_root
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.physics.variations import varied_parameters
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.simulation import Parameters
 from jetcorr_utils.training import train_models
 
 
 def test_parameters_by_dotted_name():
-    varied = varied_parameters({"generator.tune": 21, "detector.hadron_response": (1.0, 0.4, 0.6)})
+    changes = {"generator.tune": 21, "detector.hadron_response": (1.0, 0.4, 0.6)}
+    varied = Parameters().varied(changes, "physics.variations")
     assert (varied.generator.tune, varied.detector.hadron_response) == (21, (1.0, 0.4, 0.6))
     assert varied.pileup == Parameters().pileup
-    with pytest.raises(InputError, match=r"no parameter 'generator\.tunes'"):
-        varied_parameters({"generator.tunes": 21})
+    for wrong in ("generator.tunes", "generator", "tune", "key.tune", "varied"):
+        with pytest.raises(InputError, match=rf"^physics\.variations: the simulation has no parameter '{wrong}'"):
+            Parameters().varied({wrong: 21}, "physics.variations")
+    for value in ((21, 14), [21]):
+        with pytest.raises(InputError, match=r"generator\.tune is .*, where the simulation has 18"):
+            Parameters().varied({"generator.tune": value}, "physics.variations")
 
 
 @pytest.mark.parametrize(
@@ -25,7 +29,7 @@ def test_parameters_by_dotted_name():
 )
 def test_the_studies_vary_what_the_simulation_has(path):
     for changes in load_study(path).physics.variations.values():
-        assert varied_parameters(changes) != Parameters()
+        assert Parameters().varied(changes, "physics.variations") != Parameters()
 
 
 def test_a_network_is_measured_on_the_jets_of_another_simulation(sample, tmp_path):
