@@ -30,10 +30,13 @@ __all__ = ["best_checkpoint", "export_run"]
 PARITY_JETS = 1000
 
 
-def best_checkpoint(study: Study, run: RunFolder, name: str) -> Path:
-    """The folder of the better network of a model's name, by validation error: the trained one, or the tuned one."""
+def best_checkpoint(study: Study, run: RunFolder, name: str, *, tuned: bool = True) -> Path:
+    """The folder of the better network of a model's name, by validation error: the trained one, or the tuned one.
+
+    Not `tuned`: the trained one, with the settings that the study has.
+    """
     folders = [run.model(name)]
-    if study.tuning.model == name:
+    if tuned and study.tuning.model == name:
         folders.append(run.tuning / "best")
     trained = {folder: load_result(folder).validation_mae for folder in folders if (folder / CHECKPOINT).is_file()}
     if not trained:

@@ -79,7 +79,7 @@ def reproduce(study: Study, run: RunFolder, *, progress: bool = True) -> dict[st
     from ..training import load_model, predict
 
     name, source, network = published_model(study)
-    model = load_model(best_checkpoint(study, run, name))
+    model = load_model(best_checkpoint(study, run, name, tuned=False))
     test = load_clouds(study.data, study.models[name].features, progress=progress).split("test")
     predictions = predictions_table(test.table, {name: predict(model, test)})
     return gains_beside_published(predictions, name, source, network, study.physics)
