@@ -16,22 +16,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
-from click.shell_completion import CompletionItem
-from tqdm import tqdm
+from .terminal import INTERRUPTED, ending_at_interrupt, harmless_terminal, open_closed_streams, printable
 
-from . import __version__, extensions
-from .addresses import check_no_secrets, direct_environment, without_secrets
-from .config import RemoteSettings, load_study, project_root
-from .environment import for_commands
-from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
-from .files import at_home
-from .kubeflow.commands import manifests, pipeline, trial
-from .kubeflow.sharing import share_with_group
-from .options import OutputPath
-from .run import RunFolder, default_folder
-from .settings import MAX_SEED
-from .terminal import harmless_terminal, open_closed_streams, printable
+with ending_at_interrupt():  # a second and more, in which nothing has begun
+    import click
+    from click.shell_completion import CompletionItem
+    from tqdm import tqdm
+
+    from . import __version__, extensions
+    from .addresses import check_no_secrets, direct_environment, without_secrets
+    from .config import RemoteSettings, load_study, project_root
+    from .environment import for_commands
+    from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
+    from .files import at_home
+    from .kubeflow.commands import manifests, pipeline, trial
+    from .kubeflow.sharing import share_with_group
+    from .options import OutputPath
+    from .run import RunFolder, default_folder
+    from .settings import MAX_SEED
 
 __all__ = ["main"]
 
@@ -54,8 +56,6 @@ EXTENSION = click.option(
     callback=lambda context, option, names: extensions.load(names),
     help="Python code of your own that adds columns or formats, as a study names it; may be repeated.",
 )  # fmt: skip
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
 MOST_COLUMNS = 4
 """Models in the table of results before only the main ones are shown."""
 

@@ -39,8 +39,9 @@ from .architectures import (
 )
 from .errors import InputError, StudyError
 from .files import at_home
+from .jerc import short_name
 from .jets.regressions import REGRESSIONS
-from .looks import show_models
+from .looks import show_study
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
 from .settings import Seed, Settings
 from .settings_help import did_you_mean
@@ -572,5 +573,5 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     except ValidationError as error:
         mistakes = "; ".join(dict.fromkeys(_mistake(settings, found) for found in error.errors()))
         raise StudyError(f"study {path}: {mistakes}") from None
-    show_models(study.models)
+    show_study(study.models, short_name(study.data.compound) if study.data.corrections else None)
     return study

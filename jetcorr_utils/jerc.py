@@ -23,7 +23,9 @@ from .errors import InputError
 from .files import readable_file, version_of
 from .jets.splitmix import event_hash, mix
 
-__all__ = ["JER", "Corrections", "CorrectionsChoice", "is_variation", "smearing", "standard_normal"]
+__all__ = [
+    "JER", "Corrections", "CorrectionsChoice", "is_variation", "short_name", "smearing", "standard_normal",
+]  # fmt: skip
 
 JER = "JER"
 """The name of the resolution's uncertainty, among those of the energy scale."""
@@ -234,6 +236,12 @@ class Corrections:
         for name, values in kept.items():
             new = ak.with_field(new, ak.where(known, new[name], values), name)
         return new
+
+
+def short_name(compound: str) -> str:
+    """A compound or level without the campaign and the kind of jets, such as ``L1L2L3Res``."""
+    parts = _NAME.fullmatch(compound)
+    return parts["part"] if parts else compound
 
 
 def is_variation(column: str) -> bool:

@@ -1,6 +1,7 @@
 """How corrections look in figures: colour, marker and label, the same in all of them.
 
-A model of a study looks as its architecture says, whatever its name is: `load_study` tells (`show_models`).
+A model of a study looks as its architecture says, whatever its name is, and the standard correction is called as what
+the study has in its place: `load_study` tells (`show_study`).
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ from collections.abc import Mapping, Sequence
 from .architectures import ARCHITECTURES, Look, NetworkSettings
 from .jets.regressions import REGRESSIONS
 
-__all__ = ["COLOURS", "look_of", "show_models"]
+__all__ = ["COLOURS", "look_of", "show_study"]
 
 #: the ten colours of M. Petroff, arXiv:2107.02270, which CMS recommends
 COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd", "#94a4a2")
 _MORE_COLOURS, _MORE_MARKERS = COLOURS[2:], "DPX*<>hp"
 
+_STANDARD = "L1 + L2L3"
 _LOOKS = {
     "raw": Look("#94a4a2", "v", "Raw"),
     "l1": Look("#717581", "d", "L1"),
     "file": Look("#717581", "d", "The file's own"),
-    "standard": Look("#000000", "s", "L1 + L2L3"),
+    "standard": Look("#000000", "s", _STANDARD),
     # corrections that are no networks, see physics.limits
     "trees": Look(None, None, "Boosted trees (composition)"),
     "trees_kinematics": Look(None, None, "Boosted trees (kinematics)"),
@@ -30,8 +32,12 @@ _LOOKS = {
 } | {name: architecture.look for name, architecture in ARCHITECTURES.items() if architecture.look}
 
 
-def show_models(models: Mapping[str, NetworkSettings]) -> None:
-    """Have the models of a study drawn as their architectures say, and named after what they are variants of."""
+def show_study(models: Mapping[str, NetworkSettings], official: str | None = None) -> None:
+    """Have the models of a study drawn as their architectures say, and named after what they are variants of.
+
+    `official` is what the standard correction is called where the jets of the study are corrected anew.
+    """
+    _LOOKS["standard"] = _LOOKS["standard"]._replace(label=official or _STANDARD)
     _LOOKS.update({name: _look(name, models) for name in models})
 
 

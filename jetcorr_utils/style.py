@@ -22,7 +22,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike, NDArray
 
@@ -217,9 +217,21 @@ def log_pt_axis(ax: Axes, low: float, high: float, label: str = r"$p_\mathrm{T}^
     ax.set_xlabel(label)
 
 
+class _FewNumbers(LogLocator):
+    """At 1, 2 and 5 of each power of ten; at the powers if these are many, and at round numbers if it is none."""
+
+    def tick_values(self, vmin: float, vmax: float) -> NDArray[np.float64]:
+        low, high = sorted((vmin, vmax))
+        powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        ticks = np.outer(powers, (1, 2, 5)).ravel() if high <= 100 * low else powers
+        if np.count_nonzero((low <= ticks) & (ticks <= high)) < 2:
+            ticks = np.asarray(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+        return ticks
+
+
 def plain_log_axis(axis: Axis) -> None:
-    """Plain numbers at 1, 2 and 5 of each power of ten, for a logarithmic axis of few of them."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Plain numbers that do not touch, for a logarithmic axis of few powers of ten."""
+    axis.set_major_locator(_FewNumbers())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", " ")))
     axis.set_minor_formatter(NullFormatter())
 

@@ -9,13 +9,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-__all__ = ["harmless_logs", "harmless_terminal", "open_closed_streams", "printable"]
+__all__ = [
+    "INTERRUPTED", "ending_at_interrupt", "harmless_logs", "harmless_terminal", "open_closed_streams", "printable",
+]  # fmt: skip
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 def printable(text: str) -> str:
@@ -69,6 +76,23 @@ def open_closed_streams() -> None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
+
+
+@contextlib.contextmanager
+def ending_at_interrupt() -> Iterator[None]:
+    """Within, Ctrl-C ends the process at once: there is nothing to be closed, and a traceback would say nothing.
+
+    Whoever ignores or handles it, is left alone.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not (ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager

@@ -319,3 +319,45 @@ main(["work"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
     assert (done.returncode, done.stderr) == (130, "jetcorr: stopped\n")
+
+
+@pytest.mark.parametrize("module", ["click", "numpy", "awkward", "jetcorr_utils.config", "jetcorr_utils.data"])
+def test_ctrl_c_while_modules_are_imported_ends_at_once(module):
+    """`jetcorr_utils.data` is imported by the command, the others before it is known which one is meant."""
+    code = f"""
+import os, runpy, signal, sys
+
+came = []
+
+def stop_once(event, arguments):
+    if event == "import" and arguments[0] == {module!r} and not came:
+        came.append(event)
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.addaudithook(stop_once)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["jetcorr", "info", "absent.root"]
+runpy.run_module("jetcorr_utils.cli", run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+    said = "jetcorr: stopped\n" if module == "jetcorr_utils.data" else ""
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", said)
+
+
+def test_who_ignores_ctrl_c_ignores_it_while_modules_are_imported():
+    code = """
+import os, signal, sys
+
+handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.addaudithook(lambda event, arguments: event == "import" and os.kill(os.getpid(), signal.SIGINT))
+import jetcorr_utils.cli
+print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+def test_ctrl_c_is_an_interrupt_again_once_modules_are_imported():
+    code = "import signal, jetcorr_utils.cli; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+    assert (done.returncode, done.stdout) == (0, "True\n")

@@ -20,7 +20,19 @@ from scipy.stats import rankdata
 
 from ..jets.columns import JETS, groups, inputs
 from ..jets.flavours import paper_flavour
-from ..style import COLOURS, density_steps, experiment_label, finish, legend, log_pt_axis, room_on_top, styled, subplots
+from ..style import (
+    COLOURS,
+    color_of,
+    density_steps,
+    experiment_label,
+    finish,
+    legend,
+    log_pt_axis,
+    room_on_top,
+    styled,
+    subplots,
+    title_of,
+)
 from .binning import PT_BINS, PT_EDGES, Bin, selection_text
 
 __all__ = [
@@ -83,9 +95,8 @@ def plot_spectrum(jets: ak.Array) -> Figure:
     """Number of jets against pt: of the generator, raw and standard-corrected."""
     figure, ax = subplots()
     edges = np.geomspace(20, 4000, 54)
-    shown = {
-        "genJetPt": (COLOURS[0], "Generator"), "jetRawPt": ("#94a4a2", "Raw"), "jetPt": ("#000000", "L1 + L2L3"),
-    }  # fmt: skip
+    shown = {"genJetPt": (COLOURS[0], "Generator")}
+    shown |= {branch: (color_of(name), title_of(name)) for name, branch in (("raw", "jetRawPt"), ("standard", "jetPt"))}
     for name, (color, title) in shown.items():
         filled = hist.Hist(hist.axis.Variable(edges), storage=hist.storage.Int64()).fill(ak.to_numpy(jets[name]))
         mplhep.histplot(filled, yerr=np.sqrt(filled.values()), ax=ax, histtype="step", color=color, label=title)

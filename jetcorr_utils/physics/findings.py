@@ -136,7 +136,7 @@ def say_dijets(pairs: pd.DataFrame, corrections: Sequence[str], settings: Physic
     said = []
     for _, row in table.iterrows():
         gain = "" if row["correction"] == "standard" else (
-            f", {_percent(1 - row['ratio'], row['ratio_error'], sign=False)} better than L1 + L2L3"
+            f", {_percent(1 - row['ratio'], row['ratio_error'], sign=False)} better than {title_of('standard')}"
         )  # fmt: skip
         said.append(
             f"with {title_of(row['correction'])} the mass has a median of "

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import curve_fit
 
 from ..config import PhysicsSettings
+from ..looks import look_of
 from .binning import ETA_BINS, FLAVOUR_GROUPS, JEC_ETA_EDGES, PT_EDGES_ABOVE_CUT, selection_text
 from .measurement import ONE_SIGMA
 from .predictions import corrected_pt, pt_branch
@@ -43,17 +44,24 @@ TERMS = {"N": "GeV", "S": "√GeV", "C": ""}
 
 @dataclass(frozen=True)
 class Variable:
-    """What jets are binned in: the label of an axis, how a sentence calls it, and its unit."""
+    """What jets are binned in: the label of an axis, how a sentence calls it, and its unit.
+
+    ``{standard}`` in the label stands for the standard correction.
+    """
 
     label: str
     said: str
     unit: str = ""
 
+    def axis(self) -> str:
+        """The label, with the correction that the study has."""
+        return self.label.replace("{standard}", look_of("standard").label)
+
 
 VARIABLES = {
     "abs_eta": Variable(r"$|\eta^\mathrm{gen}|$", "from the smallest to the largest |η|"),
     "PV_npvsGood": Variable(r"$N_\mathrm{PV}$", "from the fewest to the most vertices"),
-    "jetPt": Variable(r"$p_\mathrm{T}$ after L1 + L2L3 [GeV]", "momentum", "GeV"),
+    "jetPt": Variable(r"$p_\mathrm{T}$ after {standard} [GeV]", "momentum", "GeV"),
     "QG_mult": Variable("Constituents (charged, neutral above 1 GeV)", "number of constituents"),
 }
 """Those of `dependence` and `factor_profile`, by their column."""

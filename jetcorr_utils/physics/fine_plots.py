@@ -53,10 +53,10 @@ def plot_dependence(tables: Mapping[str, pd.DataFrame], corrections: Sequence[st
         draw_profile(main, table, "resolution", corrections)
         draw_profile(ratio, table[table["correction"] != "standard"], "ratio", corrections)
         ratio.axhline(1, color="0.4", linestyle="--", linewidth=1, zorder=0)
-        ratio.set_xlabel(VARIABLES[name].label)
+        ratio.set_xlabel(VARIABLES[name].axis())
     axes[0, 0].set_ylabel("IQR / median of the response")
     axes[0, 0].set_ylim(bottom=0)
-    axes[1, 0].set_ylabel("Ratio to\nL1 + L2L3", fontsize=15)
+    axes[1, 0].set_ylabel(f"Ratio to\n{title_of('standard')}", fontsize=15)
     finish_row(axes[0], selection_text(PT_BINS[0]))
     return figure
 
@@ -169,7 +169,7 @@ def plot_factor(tables: Mapping[str, pd.DataFrame], models: Sequence[str]) -> Fi
         ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
         if VARIABLES[name].unit and len(table):
             log_pt_axis(ax, *pt_range(table))
-        ax.set_xlabel(VARIABLES[name].label)
+        ax.set_xlabel(VARIABLES[name].axis())
     axes[0, 0].set_ylabel("Factor on the standard-corrected $p_\\mathrm{T}$")
     finish_row(axes[0], "points: median\nband: central 68 %")
     return figure

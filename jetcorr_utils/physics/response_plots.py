@@ -150,7 +150,7 @@ def plot_resolution(
     main.set_ylabel("IQR / median of the response")
     main.set_ylim(bottom=0)
     room_on_top(main, 0.1)
-    ratio.set_ylabel("Ratio to\nL1 + L2L3", fontsize=15)
+    ratio.set_ylabel(f"Ratio to\n{title_of('standard')}", fontsize=15)
     low, high = ratio.get_ylim()
     ratio.set_ylim(max(low, 0.7) - 0.01, min(max(high, 1.0), 1.2) + 0.02)
     selection_label(main, selection_text(None, eta_bin), x=0.3)
@@ -180,7 +180,8 @@ def plot_width_and_tails(
     lower.set_ylabel("Tails [%]", fontsize=15)
     lower.set_ylim(bottom=0)
     definition = (
-        f"Tails: |R − 1| beyond {TAIL:g} σ of L1 + L2L3,\nσ = IQR / (1.349 median); dashed: 1.2 %, a Gaussian of this σ"
+        f"Tails: |R − 1| beyond {TAIL:g} σ of {title_of('standard')},\n"
+        "σ = IQR / (1.349 median); dashed: 1.2 %, a Gaussian of this σ"
     )
     main.text(0.04, 0.04, definition, transform=main.transAxes, fontsize=13, linespacing=1.4)
     finish(main, selection_text(None, eta_bin), x=0.3, room=0.1)
@@ -212,7 +213,8 @@ def plot_gain(
         ax.set_xlim(-0.5, len(pt_bins) - 0.5)
         low, high = eta.split("-")
         selection_label(ax, selection_text(None, Bin(float(low), float(high))))
-    axes[0, 0].set_ylabel(metric.label.replace(" [", " over L1 + L2L3 [") if metric.gain else metric.label)
+    over = f" over {title_of('standard')} ["
+    axes[0, 0].set_ylabel(metric.label.replace(" [", over) if metric.gain else metric.label)
     axes[0, -1].set_xlabel(r"$p_\mathrm{T}^\mathrm{gen}$ [GeV]")
     finish_row(axes[0])
     return figure

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..data.ranges import jet_range
 from ..files import write_text
+from ..looks import look_of
 
 if TYPE_CHECKING:
     from ..config import ModelSettings, TrainingSettings
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_model_card"]
 
-_RANGES = {"jetPt": "pt after L1 + L2L3 [GeV]", "abs(jetEta)": "abs(eta)", "particles": "particles"}
+_RANGES = {"jetPt": "pt after the standard correction [GeV]", "abs(jetEta)": "abs(eta)", "particles": "particles"}
 
 
 def write_model_card(
@@ -36,7 +37,8 @@ def write_model_card(
     text = f"""# Model card: {settings.architecture}
 
 **What it does.** Corrects the momentum of a jet: it predicts log(pt_gen/pt) from the particles of the jet and from the
-jet itself, where pt is the standard-corrected one (L1 + L2L3), and how well the pt of this jet is known.
+jet itself, where pt is the standard-corrected one ({look_of("standard").label}), and how well the pt of this jet is
+known.
 
 ## Network
 

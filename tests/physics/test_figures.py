@@ -192,6 +192,31 @@ def test_every_model_has_a_look_of_its_own():
     assert title_of("particlenet_full_closed") == "ParticleNet (full closed)"
 
 
+@pytest.fixture
+def official():
+    """A study whose jets are corrected anew; the others have the label of the simulation again."""
+    load_study("smoke", {"data.corrections": "jet_jerc.json.gz", "data.compound": "X_V1_MC_L1L2L3Res_AK4PFPuppi"})
+    yield
+    load_study("smoke")
+
+
+@pytest.mark.parametrize("draw", [*FIGURES.values(), lambda p: explore.plot_spectrum(ak.Array(dict(p)))])
+def test_figures_call_the_standard_correction_what_it_is(predictions, official, draw):
+    figure = draw(predictions.iloc[:2000])
+    texts = [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
+    assert not any("L2L3" in text.replace("L1L2L3Res", "") for text in texts)
+
+
+def test_sentences_and_tables_call_the_standard_correction_what_it_is(predictions, official):
+    dijets = physics.dijets(predictions, ALL[1:])
+    assert "better than L1L2L3Res" in physics.say_dijets(dijets, ALL[1:], FEW)
+    tables = physics.resolution_profiles(predictions, ALL[1:], FEW)
+    terms = {selection: physics.resolution_terms(table, ALL[1:]) for selection, table in tables.items()}
+    assert "L1L2L3Res" in set(physics.terms_table(terms)["correction"])
+    load_study("smoke")
+    assert "better than L1 + L2L3" in physics.say_dijets(dijets, ALL[1:], FEW)
+
+
 def test_a_model_looks_as_its_architecture_says_whatever_its_name_is(tmp_path):
     models = {"first": {}, "deep_sets": {}, "wide": {"variant_of": "first"}, "again": {"seed_of": "first"}}
     settings = {name: {"architecture": "pfn"} | more for name, more in models.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,6 +56,21 @@ def result(tmp_path) -> SearchResult:
         ]
     )
     return SearchResult(tmp_path, PfnSettings(architecture="pfn"), SPACE, trials, histories)
+
+
+@pytest.mark.parametrize("speeds", [(23505, 23985), (3500, 89000), (8000, 25000), (9e4, 1.1e5), (97000, 2.2e5),
+                                    (4e5, 9e5), (100, 90000), (30, 3e6), (5e5, 5e5)])  # fmt: skip
+def test_numbers_at_the_axis_of_speed_do_not_touch(result, speeds):
+    result.trials["jets_per_s"] = np.geomspace(*speeds, len(result.trials))
+    figure = search_plots.plot_pareto(result)
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    labels = [tick.label1 for tick in ax.xaxis.get_major_ticks() if tick.label1.get_visible()]
+    boxes = [label.get_window_extent() for label in labels if label.get_text()]
+    boxes = sorted((box.x0, box.x1) for box in boxes if ax.bbox.x0 <= (box.x0 + box.x1) / 2 <= ax.bbox.x1)
+    assert len(boxes) >= 2
+    height = labels[0].get_window_extent().height
+    assert all(right - left > height / 2 for (_, left), (right, _) in pairwise(boxes))
 
 
 def test_correlations_take_the_logarithm_of_what_is_sampled_so(result):
