@@ -14,13 +14,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import curve_fit
 
+from ..bootstrap import Bootstrap
 from ..config import PhysicsSettings
 from .binning import ETA_BINS, FLAVOUR_GROUPS, JEC_ETA_EDGES, PT_EDGES_ABOVE_CUT, selection_text
 from .measurement import ONE_SIGMA
 from .predictions import corrected_pt, pt_branch
 from .prior import FULL_ACCEPTANCE
 from .profiles import has_flavour, profile
-from .statistics import Bootstrap
 from .uncertainty import coverage_profile
 
 __all__ = [
