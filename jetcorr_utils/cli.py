@@ -6,10 +6,10 @@ are imported by the command that needs them, so that `jetcorr --help` answers at
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -119,7 +119,8 @@ def _interrupt_again(failure: sys.UnraisableHookArgs) -> None:
     if not issubclass(failure.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(failure)
         return
-    again = threading.Timer(0.1, _thread.interrupt_main)  # when that is done
+    # When that is done; as a signal, which also ends a wait
+    again = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     again.daemon = True
     again.start()
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from .physics.statistics import Bootstrap
+    from .bootstrap import Bootstrap
 
 __all__ = [
     "METRICS", "OBJECTIVE", "Jets", "Metric", "add_metric", "binned_metrics", "compared_metrics", "flavour_spread",

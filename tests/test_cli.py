@@ -312,7 +312,7 @@ def main():
 @main.command()
 def work():
     Freed()
-    time.sleep(20)
+    time.sleep(600)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main(["work"])

@@ -7,10 +7,10 @@ import ast
 import numpy as np
 import pytest
 
+from jetcorr_utils.bootstrap import Bootstrap
 from jetcorr_utils.config import project_root
 from jetcorr_utils.errors import InputError
 from jetcorr_utils.metrics import METRICS, Jets, Metric, add_metric, gains_in, shown_metrics, trial_metrics
-from jetcorr_utils.physics.statistics import Bootstrap
 
 
 def median(jets: Jets) -> np.ndarray:

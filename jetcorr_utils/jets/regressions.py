@@ -11,7 +11,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,6 +71,8 @@ def regressed(jets: Any, name: str, *, neutrinos: bool = False) -> tuple[NDArray
         `(B,)`: the pt over jetPt, and its relative resolution. A jet without a regression (CMS writes 0 or less) keeps
         its pt, and its resolution is not a number.
     """
+    import awkward as ak  # as in `columns`: the settings of a study need only the names
+
     known = REGRESSIONS[name]
     corr, with_neutrinos, res, pt, raw = (
         ak.to_numpy(jets[column]).astype(np.float64) for column in (*known.columns, "jetPt", "jetRawPt")

@@ -1,13 +1,13 @@
 """The physics: response, resolution, flavour dependence and uncertainty of the corrected jets, as numbers and figures.
 
-Numbers: `predictions` (reading), `statistics` (bootstrap), `measurement` (metrics.json), `profiles` (against any
-variable), `gains_table` (beside the `published` figures), `closure` (residual correction) and `closure_checks`,
-`fine_bins` (where a jet expert looks) and `findings` (what is seen there, as sentences), `limits` (trees and oracles),
-`prior` (other spectra), `seeds`, `model_groups` (several trainings), `cms` (our simulation beside CMS's, drawn by
-`cms_plots`), `variations` (other simulations), `requested_parts` (what a study asks for beyond). Figures of the data:
-`explore`, `explore_particles`, `browse`; of a training: `learning`, `attention`; of the corrected jets:
-`response_plots`, `flavour_plots`, `check_plots`, `fine_plots`, `uncertainty`; of several trainings:
-`study_plots`. Each ``plot_…`` function returns a figure, and `save_figure` writes it.
+Numbers: `predictions` (reading), `measurement` (metrics.json), `profiles` (against any variable), `gains_table` (beside
+the `published` figures), `closure` (residual correction) and `closure_checks`, `fine_bins` (where a jet expert looks)
+and `findings` (what is seen there, as sentences), `limits` (trees and oracles), `prior` (other spectra), `seeds`,
+`model_groups` (several trainings), `cms` (our simulation beside CMS's, drawn by `cms_plots`), `variations` (other
+simulations), `requested_parts` (what a study asks for beyond). Figures of the data: `explore`, `explore_particles`,
+`browse`; of a training: `learning`, `attention`; of the corrected jets: `response_plots`, `flavour_plots`,
+`check_plots`, `fine_plots`, `uncertainty`; of several trainings: `study_plots`. Each ``plot_…`` function returns a
+figure, and `save_figure` writes it.
 
 The response histograms filled by coffea are in `jetcorr_utils.physics.response`, not imported here because coffea takes
 seconds to import.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import awkward as ak
-import ipywidgets
 import numpy as np
 from numpy.typing import NDArray
 
 from .explore import flavour_groups
 from .explore_particles import has_candidates, plot_particle_cloud
+
+if TYPE_CHECKING:
+    import ipywidgets
 
 __all__ = ["browse_jets"]
 
@@ -21,6 +24,8 @@ def browse_jets(jets: ak.Array, width: int = 760) -> ipywidgets.Widget:
     The slider runs over the jets of the chosen flavour in order of their momentum. In a notebook that is executed in
     batch the first jet stays to be seen. Jets without particles have nothing to show.
     """
+    import ipywidgets  # half a second for who only wants another part of this package
+
     if not has_candidates(jets):
         return ipywidgets.HTML("no particle-flow candidates in these files")
     groups = {"all flavours": np.ones(len(jets), dtype=bool)} | flavour_groups(jets)

@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from ..bootstrap import Bootstrap
 from ..config import PhysicsSettings
 from .binning import ETA_BINS, FLAVOURS, PT_EDGES_ABOVE_CUT
 from .predictions import response
-from .statistics import Bootstrap
 
 __all__ = ["closure_summary"]
 

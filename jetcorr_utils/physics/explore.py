@@ -16,7 +16,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from ..jets.columns import JETS, groups, inputs
 from ..jets.flavours import paper_flavour
@@ -79,7 +78,7 @@ def rank_correlations(values: NDArray) -> NDArray[np.float64]:
     matrix = np.full((values.shape[1],) * 2, np.nan)
     varied = np.flatnonzero(np.any(values != values[:1], axis=0))
     if len(varied):
-        matrix[np.ix_(varied, varied)] = np.corrcoef(rankdata(values[:, varied], axis=0), rowvar=False)
+        matrix[np.ix_(varied, varied)] = np.corrcoef(pd.DataFrame(values[:, varied]).rank(), rowvar=False)
     return matrix
 
 

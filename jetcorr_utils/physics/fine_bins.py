@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import curve_fit
 
+from ..bootstrap import Bootstrap
 from ..config import PhysicsSettings
 from ..looks import look_of
 from .binning import ETA_BINS, FLAVOUR_GROUPS, JEC_ETA_EDGES, PT_EDGES_ABOVE_CUT, selection_text
@@ -21,7 +22,6 @@ from .measurement import ONE_SIGMA
 from .predictions import corrected_pt, pt_branch
 from .prior import FULL_ACCEPTANCE
 from .profiles import has_flavour, profile
-from .statistics import Bootstrap
 from .uncertainty import coverage_profile
 
 __all__ = [

@@ -26,13 +26,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from ..bootstrap import Bootstrap, Estimate, estimate
 from ..config import PhysicsSettings
 from ..errors import InputError
 from ..jets.regressions import REGRESSIONS
 from ..metrics import Jets, Metric, binned_metrics
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, Bin
 from .predictions import corrected_pt, response
-from .statistics import Bootstrap, Estimate, estimate
 
 __all__ = ["absolute_log_error", "measure", "pull", "rows_in"]
 

@@ -15,13 +15,13 @@ import awkward as ak
 import numpy as np
 import pandas as pd
 
+from ..bootstrap import Bootstrap, estimate
 from ..data import iterate_jets
 from ..data.locations import each_once
 from ..data.reading import open_jets
 from ..errors import InputError
 from ..jets.columns import WITH_NEUTRINOS
 from ..jets.regressions import REGRESSIONS, regressed, regressions_in
-from .statistics import Bootstrap, estimate
 
 __all__ = ["peer_gains", "peers_markdown"]
 

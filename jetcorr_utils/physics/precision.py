@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from ..bootstrap import Bootstrap, estimate
 from ..config import PhysicsSettings
 from ..metrics import METRICS, Jets
 from ..style import draw_points, experiment_label, selection_label, styled, subplots
 from .binning import ETA_BINS, PT_BINS
 from .measurement import absolute_log_error, rows_in
 from .predictions import predictions_table, response
-from .statistics import Bootstrap, estimate
 
 __all__ = ["plot_precision_cost", "precision_cost"]
 

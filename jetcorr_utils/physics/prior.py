@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from ..bootstrap import event_keys, poisson_weights
 from ..config import PhysicsSettings
 from ..style import (
     COLOURS,
@@ -31,7 +32,6 @@ from ..style import (
 from .binning import ETA_BINS, PT_EDGES_ABOVE_CUT, Bin, selection_text
 from .predictions import corrected_pt
 from .response_plots import mark_one
-from .statistics import event_keys, poisson_weights
 
 __all__ = ["plot_prior_dependence", "prior_profile", "spectrum_weights", "weighted_median"]
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..bootstrap import Bootstrap
 from ..config import PhysicsSettings
 from ..errors import InputError
 from .binning import FLAVOURS, PT_BINS, PT_EDGES, Bin
 from .predictions import response
-from .statistics import Bootstrap
 
 __all__ = ["flavour_medians", "flavour_profile", "profile"]
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..bootstrap import Bootstrap, estimate
 from ..config import PhysicsSettings, Study
 from ..data import load_clouds
 from ..errors import InputError
@@ -24,7 +25,6 @@ from .binning import ETA_BINS, FLAVOURS, Bin, selection_text
 from .measurement import rows_in
 from .predictions import predictions_table, response
 from .published import PUBLISHED, Published
-from .statistics import Bootstrap, estimate
 
 if TYPE_CHECKING:
     from ..run import RunFolder

@@ -20,6 +20,7 @@ from coffea import processor
 from coffea.nanoevents import BaseSchema
 from numpy.typing import NDArray
 
+from ..bootstrap import event_keys, poisson_weights
 from ..data.locations import each_once
 from ..data.remote import is_remote
 from ..errors import InputError
@@ -27,7 +28,6 @@ from ..files import refuse_special
 from ..jets.flavours import paper_flavour
 from .binning import PT_EDGES
 from .predictions import REQUIRED, pt_branch
-from .statistics import event_keys, poisson_weights
 
 __all__ = [
     "ResponseProcessor", "bootstrap_histogram", "corrections_in", "fill_response", "histogram_quantiles",

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ..bootstrap import Bootstrap
 from ..config import PhysicsSettings
 from ..style import (
     color_of,
@@ -27,7 +28,6 @@ from ..style import (
 from .binning import FLAVOURS, PT_EDGES_ABOVE_CUT
 from .measurement import ONE_SIGMA, pull
 from .profiles import with_errors
-from .statistics import Bootstrap
 
 __all__ = ["coverage_profile", "plot_coverage", "plot_predicted_resolution", "plot_pull"]
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bootstrap import Bootstrap
 from ..data.dataset import CloudDataset
 from ..data.features import start_pt
 from ..jets.flavours import FLAVOURS, paper_flavour
 from ..metrics import METRICS, Jets, trial_metrics
-from ..physics.statistics import Bootstrap
 
 __all__ = ["constant_error", "response_metrics"]
 

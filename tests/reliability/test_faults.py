@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_a_killed_search_of_a_batch_run_keeps_the_record_of_what_it_had_done(smo
     command = ["-m", "jetcorr_utils.cli", *arguments]
     process = sandbox.start(command)
     while process.code is None and not (folder.tuning / "001" / "trial.json").exists():
-        pass
+        time.sleep(0.01)
     process.kill()
     last = sandbox.run(command)
     assert last.code == 0, last.output

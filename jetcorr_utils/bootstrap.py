@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ..compiled import compiled
-from ..jets.splitmix import GOLDEN, finalise
+from .compiled import compiled
+from .jets.splitmix import GOLDEN, finalise
 
 __all__ = ["Bootstrap", "Estimate", "estimate", "event_keys", "poisson_weights", "weighted_quantiles"]
 

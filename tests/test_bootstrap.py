@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from jetcorr_utils.physics.statistics import Bootstrap, estimate, event_keys, poisson_weights, weighted_quantiles
+from jetcorr_utils.bootstrap import Bootstrap, estimate, event_keys, poisson_weights, weighted_quantiles
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.lists(st.floats(0, 1), min_size=1, max_size=5))
