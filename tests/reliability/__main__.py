@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from tqdm import tqdm
 
 from .checks import CHECKS, run_check
-from .report import Row, commit_of_the_tree, keep, rows_made
+from .report import Row, commit_of_the_tree, keep, made_by, rows_made
 
 __all__ = ["main"]
 
@@ -28,8 +28,8 @@ def main() -> int:
     good, commands, open_ones = True, {}, []
     for name in _chosen(options):
         commands[name] = _command(name, options)
-        made = [row for row in before if (row.command, row.commit) == (commands[name], commit) and row.tries]
-        if made and not options.again and "changed" not in commit:
+        made = [] if options.again else made_by(commands[name], commit, before)
+        if made:
             good &= all(row.good for row in made)
             print(f"{name}: made by this commit already, {made[0].date} (--again makes it anew)")
         else:

@@ -46,7 +46,11 @@ def _cache(folder: Path) -> None:
 
 
 def _model(folder: Path) -> None:
+    """The two files of a repository that are read of one that was received."""
     add_model(folder, "pfn", exported("pfn"))
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name not in ("model.onnx", "config.pbtxt"):
+            path.unlink()
 
 
 ORIGINALS = {"cache": _cache, "model": _model, "checkpoint": resume, "state": _interrupted}

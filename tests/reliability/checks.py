@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from .account import SCENES, another_account
+from .addresses import secret_addresses
 from .broken import ORIGINALS, broken
 from .fuzz import broken_files
 from .kills import killed
@@ -16,7 +18,9 @@ from .links import special_files
 from .load import load
 from .machine import clock_back, full_disk, no_permission, read_only, two_at_once
 from .processes import Sandbox
+from .replaced import replaced_input
 from .report import Row
+from .repository import PLANTS, received_repository
 from .workers import one_of_two_killed, worker_killed
 
 __all__ = ["CHECKS", "Check", "run_check"]
@@ -71,6 +75,10 @@ CHECKS: dict[str, Check] = {
     **{f"broken-{kind}": Check(partial(broken, kind), 100) for kind in ORIGINALS},
     "files": Check(broken_files, 500),
     "links": Check(special_files, 80),
+    "addresses": Check(secret_addresses, 60),
+    **_of_jobs("replaced", replaced_input, train=2, tune=1, export=2, run=1),
+    **{f"account-{scene}": Check(partial(another_account, scene), 20) for scene in SCENES},
+    **{f"repository-{name}": Check(partial(received_repository, name), len(PLANTS)) for name in ("correct", "serve")},
     "load": Check(load, 300, alone=True, unit="seconds"),
 }
 

@@ -155,7 +155,7 @@ def fuzz(
     Row, dict
         `wrong`: copies that gave wrong numbers, a traceback, an unclear message, or no answer; and how often which.
     """
-    row, states, draw = Row(f"broken {kind}", original.stem, seed=seed), {}, random.Random(f"{seed}-{kind}")
+    row, states, draw = Row("broken files", original.stem, seed=seed), {}, random.Random(f"{seed}-{kind}")
     with Reader() as reader:
         _copy(original, copy := folder / "whole")
         expected = reader.ask(kind, copy)

@@ -72,10 +72,14 @@ class Process:
         """The exit code; None while it runs."""
         return self._process.poll()
 
+    def said(self) -> str:
+        """What it has printed so far."""
+        return self._log.read_text(errors="replace")
+
     def wait(self, timeout: float | None = 3600) -> int:
         """Wait for its end and read what it printed."""
         code = self._process.wait(timeout)
-        self.output = self._log.read_text(errors="replace")
+        self.output = self.said()
         return code
 
     @property

@@ -12,10 +12,12 @@ from pathlib import Path
 from jetcorr_utils.config import project_root
 from jetcorr_utils.files import write_text
 
-__all__ = ["REPORT", "ROWS", "Row", "commit_of_the_tree", "keep", "rows_made"]
+__all__ = ["REPORT", "ROWS", "Row", "commit_of_the_tree", "keep", "made_by", "rows_made"]
 
 REPORT = project_root() / "results" / "reference" / "reliability.md"
 ROWS = REPORT.with_suffix(".jsonl")
+CHANGED = ", changed"
+"""After a commit: not all files are those of it."""
 
 
 @dataclass
@@ -77,12 +79,19 @@ def commit_of_the_tree() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     changed = git("status", "--porcelain", "--", ".", ":!results")
-    return git("rev-parse", "--short=10", "HEAD") + (", changed" if changed else "")
+    return git("rev-parse", "--short=10", "HEAD") + (CHANGED if changed else "")
 
 
 def rows_made(rows_file: Path = ROWS) -> list[Row]:
     """The rows of earlier runs."""
     return [Row(**json.loads(line)) for line in rows_file.read_text().splitlines()] if rows_file.exists() else []
+
+
+def made_by(command: str, commit: str, rows: list[Row]) -> list[Row]:
+    """The rows that a command has made of a commit: none where files had been changed, or where nothing was tried."""
+    if not commit or commit.endswith(CHANGED):
+        return []
+    return [row for row in rows if (row.command, row.commit) == (command, commit) and row.tries]
 
 
 def keep(rows: list[Row], rows_file: Path = ROWS, report: Path = REPORT) -> Path:
