@@ -83,8 +83,8 @@ lines:  ## lines of code of the package: without docstrings, comments and blank 
 bench: environment  ## speed, each against a peer or a limit: writes results/reference/bench.jsonl
 	$(BIN)/python -m tests.benchmarks --out results/reference/bench.jsonl
 
-reliability: environment  ## kills, full disks, broken files, load (hours): writes results/reference/reliability.md
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability
+reliability: environment  ## kills, full disks, broken files, load (an hour): writes results/reference/reliability.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability --jobs 2
 
 lab: environment  ## JupyterLab on the notebooks, with the project's kernel
 	JUPYTER_CONFIG_PATH=pipelines/lab $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) \

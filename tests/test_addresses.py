@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
@@ -15,6 +14,8 @@ from jetcorr_utils.run import RunFolder
 from jetcorr_utils.tensorboard import TensorBoard
 from jetcorr_utils.training.records import TensorBoardLog
 from tests.planted import SECRET, SECRET_ADDRESSES
+from tests.reliability.addresses import COMMANDS, secret_that_got_through
+from tests.reliability.processes import Sandbox
 from tests.web import web_server
 
 HARMLESS = [
@@ -113,12 +114,6 @@ def test_an_interface_of_a_cluster_on_this_machine_is_not_asked_for_through_a_pr
         assert proxy.requests() == []
 
 
-def _left(folder) -> list[str]:
-    """Files below a folder that hold the secret, and folders and files with it in their names."""
-    found = list(folder.rglob("*"))
-    return [str(p) for p in found if SECRET in str(p) or (p.is_file() and SECRET.encode() in p.read_bytes())]
-
-
 @pytest.mark.parametrize("address", SECRET_ADDRESSES)
 def test_every_way_in_refuses_it(address, tmp_path):
     ways = {
@@ -144,34 +139,7 @@ def test_settings_that_are_wrong_are_not_repeated():
     assert "hunter2" not in str(error.value)
 
 
-COMMANDS = [
-    ("run", "--study", "smoke", "--out", "run", "-p", "data.files", "LIST"),
-    ("run", "--study", "smoke", "--out", "run", "-p", "LOG_DIR", "ADDRESS"),
-    ("run", "--study", "smoke", "--out", "run", "-p", "data.files", "[ADDRESS"),
-    ("run", "--study", "study.yaml", "--out", "run"),
-    ("train", "--study", "study.yaml", "--out", "run"),
-    ("manifests", "--study", "study.yaml", "--out", "manifests"),
-    ("info", "ADDRESS"),
-    ("correct", "ADDRESS", "--model", ".", "--out", "out.root"),
-    ("correct", "jets.root", "--model", "ADDRESS", "--out", "out.root"),
-    ("correct", "jets.root", "--model", ".", "--out", "ADDRESS"),
-    ("serve", "--repository", "ADDRESS"),
-    ("results", "ADDRESS"),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_no_command_writes_or_prints_it(cli, command, tmp_path):
+def test_no_command_writes_or_prints_it(command, tmp_path):
     address = f"https://me:{SECRET}@data.example.invalid/jets.root?X-Amz-Signature={SECRET}"
-    study = {
-        "data": {"files": [address], "directory": str(tmp_path / "data")},
-        "models": {"pfn": {"architecture": "pfn"}},
-    }
-    (tmp_path / "study.yaml").write_text(json.dumps(study), encoding="utf-8")
-    words = {"LIST": json.dumps([address]), "ADDRESS": address, "[ADDRESS": f"[{address}"}
-    done = cli(*[words.get(word, word) for word in command], check=False, cwd=tmp_path, env=dict(os.environ))
-    (tmp_path / "study.yaml").unlink()
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert SECRET not in done.stdout + done.stderr
-    assert _left(tmp_path) == []
+    assert secret_that_got_through(command, address, Sandbox(tmp_path)) == []

@@ -38,6 +38,7 @@ from jetcorr_utils.files import (
     write_text,
 )
 from tests.conftest import jetcorr
+from tests.reliability.links import LINKS, SPECIAL, make_special, plant
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -163,30 +164,10 @@ def test_what_a_group_shares_stays_the_groups(tmp_path):
     assert [_mode(path) for path in found] == expected
 
 
-SPECIAL = ("pipe", "socket", "dangling link", "link to itself", "link to a pipe", "folder")
-
-
-def _special(kind: str, path: Path) -> None:
-    pipe = path.with_name("target")
-    if kind == "socket":
-        with socket.socket(socket.AF_UNIX) as one, contextlib.chdir(path.parent):
-            one.bind(path.name)
-    elif kind == "dangling link":
-        path.symlink_to("nowhere")
-    elif kind == "link to itself":
-        path.symlink_to(path.name)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        os.mkfifo(path if kind == "pipe" else pipe)
-        if kind == "link to a pipe":
-            path.symlink_to(pipe)
-
-
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", SPECIAL)
 def test_what_is_named_like_our_temporary_files_and_is_no_file_stops_nobody(tmp_path, kind):
-    _special(kind, tmp_path / f"{MARK}x")
+    make_special(kind, tmp_path / f"{MARK}x")
     write_text(tmp_path / "a.txt", "whole")
     with scratch_folder(tmp_path), atomic_folder(tmp_path / "done"):
         pass
@@ -197,7 +178,7 @@ def test_what_is_named_like_our_temporary_files_and_is_no_file_stops_nobody(tmp_
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", SPECIAL)
 def test_a_lock_that_is_no_file_is_refused_and_named(tmp_path, kind):
-    _special(kind, tmp_path / LOCK)
+    make_special(kind, tmp_path / LOCK)
     with pytest.raises(InputError, match=r"\.lock: is no regular file"), locked(tmp_path, "test"):
         pass
 
@@ -205,7 +186,7 @@ def test_a_lock_that_is_no_file_is_refused_and_named(tmp_path, kind):
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", ["pipe", "socket", "link to itself", "link to a pipe", "folder"])
 def test_a_record_that_is_no_file_is_refused_and_named(tmp_path, kind):
-    _special(kind, tmp_path / "run.json")
+    make_special(kind, tmp_path / "run.json")
     for read in (read_json, checksum, fingerprint):
         with pytest.raises(InputError, match=r"run\.json: "):
             read(tmp_path / "run.json")
@@ -214,7 +195,7 @@ def test_a_record_that_is_no_file_is_refused_and_named(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe", "folder"])
 def test_an_output_never_takes_the_place_of_what_is_no_file(tmp_path, kind):
     """As root, `--out /dev/null` would replace it."""
-    _special(kind, tmp_path / "out")
+    make_special(kind, tmp_path / "out")
     with pytest.raises(InputError, match="out: is a"):
         write_text(tmp_path / "out", "x")
 
@@ -423,21 +404,10 @@ def victim(tmp_path):
     return path
 
 
-def _plant(kind: str, path: Path, victim: Path) -> None:
-    """Put something at `path` by which what is written there gets into `victim`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "hard":
-        path.hardlink_to(victim)
-    else:
-        path.symlink_to(victim if kind == "symbolic" else victim.with_name("new"))
-
-
 @pytest.mark.parametrize("mode", ["ab", "a", "rb+"])
-@pytest.mark.parametrize("kind", ["symbolic", "hard", "pipe", "dangling"])
+@pytest.mark.parametrize("kind", LINKS)
 def test_a_file_with_a_fixed_name_is_not_written_through_a_link(kind, mode, victim, tmp_path):
-    _plant(kind, tmp_path / "log", victim)
+    plant(kind, tmp_path / "log", victim)
     with pytest.raises(InputError, match=r"log: is a link.* will not be written to; remove it"):
         open_own(tmp_path / "log", mode)
     assert victim.read_text(encoding="utf-8") == "of another"
@@ -473,7 +443,7 @@ def _writers(folder: Path):
 @pytest.mark.parametrize("kind", ["symbolic", "hard", "dangling"])
 @pytest.mark.parametrize("writer", ["records", "cluster", "queue"])
 def test_whoever_appends_by_name_does_so_to_a_file_of_its_own(writer, kind, victim, tmp_path):
-    _plant(kind, tmp_path / "place" / ("journal.jsonl" if writer == "queue" else "file"), victim)
+    plant(kind, tmp_path / "place" / ("journal.jsonl" if writer == "queue" else "file"), victim)
     with pytest.raises(InputError, match="is a link"):
         _writers(tmp_path / "place")[writer]()
     assert victim.read_text(encoding="utf-8") == "of another"

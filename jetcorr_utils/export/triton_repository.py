@@ -55,6 +55,8 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 """Names of models: Triton's Python backend hands them to a shell."""
 LIMITS = {"max_batch_size": 65536, "instances": 64, "queue_delay_us": 10_000_000}
 """The largest settings that are taken from a configuration."""
+LONGEST_CONFIGURATION = 1 << 20
+"""Bytes."""
 WARMUP_PARTICLES = 32
 HEADER = """# Made by jetcorr. The batch axis is left out of the shapes; -1 is the number of particles.
 # Runs in {} and newer.
@@ -75,6 +77,8 @@ def read_settings(model: str | Path) -> dict[str, int]:
     path = Path(model) / "config.pbtxt"
     if not path.is_file():
         raise InputError(f"{path}: is no regular file")
+    if path.stat().st_size > LONGEST_CONFIGURATION:
+        raise InputError(f"{path}: not a model configuration: longer than any")
     try:
         config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig(), allow_unknown_field=True)
     except (text_format.ParseError, UnicodeDecodeError) as error:

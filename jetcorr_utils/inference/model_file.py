@@ -16,6 +16,8 @@ from .padding import INPUT_NAMES, OUTPUT_NAMES
 __all__ = ["add_checksum", "model_metadata"]
 
 CHECKSUM = "checksum"
+LARGEST = 2**31 - 1
+"""Bytes: more are in no message of protobuf's, as which an ONNX model is read."""
 _ATTRIBUTE = {"name", "type", "doc_string", "f", "i", "s", "t", "g", "floats", "ints", "strings"}
 """What an attribute of a node may have."""
 
@@ -30,6 +32,8 @@ def model_metadata(path: str | Path) -> dict[str, str]:
         inputs than it is given here, or has weights that are not finite.
     """
     try:
+        if Path(path).stat().st_size > LARGEST:
+            raise ValueError("it is larger than any model can be")
         model = onnx.load(str(path), load_external_data=False)
     except MemoryError:
         raise

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import signal
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
 from jetcorr_utils.config import project_root
+from tests.lab import recipe
 from tests.waiting import wait_for
 
 pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
@@ -29,15 +26,6 @@ new MutationObserver(() => {
             window.dialogs.push(dialog.textContent);
 }).observe(document, {childList: true, subtree: true});
 """
-
-
-def recipe() -> list[str]:
-    """The command of `make lab`, which needs the target `environment` besides."""
-    text = (project_root() / "Makefile").read_text(encoding="utf-8")
-    (found,) = re.findall(r"^lab:.*\n((?:\t.*\n)+)", text, re.MULTILINE)
-    found = found.partition("  # ")[0].replace("\\\n", " ")
-    found = found.replace("$(BIN)", str(Path(sys.executable).parent)).replace("$(CURDIR)", str(project_root()))
-    return ["env", *shlex.split(found)]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class Job:
         Names of files in `out` that may differ, as a regular expression.
     kills
         How often in a row it is killed before it may run to its end.
+    variables
+        Further ones of its environment.
     """
 
     command: tuple[str, ...]
@@ -54,6 +56,7 @@ class Job:
     ignore: str = r"$^"
     kills: int = 1
     setup: Callable[[Path], None] = field(default=lambda work: None)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self, work: Path) -> list[str]:
         """The command for a folder."""
@@ -78,6 +81,7 @@ def _more_files(work: Path) -> None:
 
 
 _RUN = ("--out", "{work}/out")
+_WIDE = "{architecture: pfn, conv_dim: 40, fc_dim: 40, training: {epochs: 10, batch_size: 200}}"
 JOBS = {
     "simulate": Job((*CLI, "simulate", "--jets", "2000", "--seed", "3", "--workers", "2", *_RUN)),
     "cache": Job(
@@ -95,6 +99,18 @@ JOBS = {
     "pipeline": Job(
         (*CLI, "pipeline", "run", "--local", "--study", "smoke", "--run-dir", "{work}/out", "--data-dir",
          "{work}/data"), kills=4, ignore=r"\.pipeline/jetcorr-\d",  # artefacts of each call, named by its time
+    ),
+    "train-beside": Job(
+        (*CLI, "train", *SMALL, "-p", "models.pfn.training.epochs", "10", "-p", "models.wide", _WIDE, *_RUN),
+        variables={"OMP_NUM_THREADS": "2"},
+    ),
+    "tune-beside": Job(
+        (*CLI, "tune", *SMALL, "-p", "tuning.trials", "6", "-p", "tuning.epochs", "6", "-p", "tuning.workers", "2",
+         *_RUN), before="train",
+    ),
+    "correct-beside": Job(
+        (*CLI, "correct", *[SAMPLE] * 12, "--model", "{work}/out", "--force", "--workers", "2", "--out",
+         "{work}/out/corrected.root"), before="export",
     ),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from .outputs import differences, snapshot
 from .processes import Process, Sandbox
 from .report import Row
 
-__all__ = ["killed", "leftovers", "undisturbed"]
+__all__ = ["killed", "leftovers", "reach_a_moment", "undisturbed"]
 
 ONNX_RUNTIME = ".ses"
 """ONNX Runtime keeps the number of its session in a file of this name among the temporary files."""
@@ -44,8 +44,9 @@ def killed(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
         killed_here: list[Process] = []
         for _ in range(job.kills):
             process = sandbox.start(job.arguments(sandbox.work))
-            if not _kill(process, draw, duration, files, sandbox.work):
+            if not reach_a_moment(process, draw, duration, files, sandbox.work):
                 break  # it was done before
+            process.kill()
             killed_here.append(process)
         if not killed_here:
             continue
@@ -70,7 +71,7 @@ def undisturbed(name: str, sandbox: Sandbox, before: Path) -> tuple[dict, float,
     """Results, duration in seconds and number of new files of a run that nobody disturbs."""
     restore(before, sandbox.work)
     start, old = time.monotonic(), len(list(_files(sandbox.work)))
-    process = sandbox.run(JOBS[name].arguments(sandbox.work))
+    process = sandbox.run(JOBS[name].arguments(sandbox.work), variables=JOBS[name].variables)
     if process.code:
         raise RuntimeError(f"{name}: exit code {process.code}: {process.output}")
     duration = time.monotonic() - start
@@ -79,8 +80,8 @@ def undisturbed(name: str, sandbox: Sandbox, before: Path) -> tuple[dict, float,
     return snapshot(sandbox.work, JOBS[name].ignore), duration, len(list(_files(sandbox.work))) - old
 
 
-def _kill(process: Process, draw: random.Random, duration: float, files: int, work: Path) -> bool:
-    """Kill at a random moment; False if the command ended before."""
+def reach_a_moment(process: Process, draw: random.Random, duration: float, files: int, work: Path) -> bool:
+    """Wait until a random moment of a command of so many seconds and new files; False if it ended before."""
     if draw.random() < 0.5:
         deadline = time.monotonic() + draw.uniform(0.1, 1.0) * duration
         while process.code is None and time.monotonic() < deadline:
@@ -95,7 +96,6 @@ def _kill(process: Process, draw: random.Random, duration: float, files: int, wo
     if process.code is not None:
         process.wait()
         return False
-    process.kill()
     return True
 
 

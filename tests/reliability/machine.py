@@ -22,26 +22,37 @@ from .outputs import differences, snapshot
 from .processes import Process, Sandbox
 from .report import Row
 
-__all__ = ["clock_back", "full_disk", "no_permission", "read_only", "two_at_once"]
+__all__ = [
+    "clear",
+    "clock_back",
+    "full_disk",
+    "is_root",
+    "judge",
+    "no_permission",
+    "read_only",
+    "skipped",
+    "two_at_once",
+]
 
 HEED_PERMISSIONS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
 """Takes from root what lets it write where it may not."""
 THREE_DAYS = 3 * 86400
 
 
-def _is_root() -> bool:
+def is_root() -> bool:
+    """Whether this user may do what only root can."""
     return os.geteuid() == 0
 
 
-def _clear(process: Process) -> bool:
+def clear(process: Process) -> bool:
     """Whether a command that failed said why, in one line and without a traceback."""
     lines = [line for line in process.output.strip().splitlines() if line.startswith("jetcorr: ")]
     return process.code in (1, 2) and len(lines) == 1 and "Traceback (most recent call last)" not in process.output
 
 
-def _judge(row: Row, name: str, sandbox: Sandbox, expected: dict, variables: Mapping[str, str] | None = None) -> None:
-    """Run the job without the fault and compare; counts one try."""
-    last = sandbox.run(JOBS[name].arguments(sandbox.work), variables=variables)
+def judge(row: Row, name: str, sandbox: Sandbox, expected: dict, variables: Mapping[str, str] | None = None) -> None:
+    """Run the job without the fault and compare; counts one try's outcome."""
+    last = sandbox.run(JOBS[name].arguments(sandbox.work), variables=variables or JOBS[name].variables)
     missing, different, extra = differences(expected, snapshot(sandbox.work))
     left, processes = [*extra, *leftovers(sandbox)], last.left()
     row.add(lost=bool(last.code or missing), wrong=bool(different), left=bool(left or processes))
@@ -51,7 +62,8 @@ def _judge(row: Row, name: str, sandbox: Sandbox, expected: dict, variables: Map
     )  # fmt: skip
 
 
-def _skipped(fault: str, name: str, why: str) -> Row:
+def skipped(fault: str, name: str, why: str) -> Row:
+    """A row that says why there is none."""
     return Row(fault, name, note=f"not tried: {why}")
 
 
@@ -80,8 +92,8 @@ def _size(folder: Path) -> int:
 
 def full_disk(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
     """The disk of the results is full after a random part of what the job writes."""
-    if not _is_root():
-        return _skipped("full disk", name, "a small file system can be made by root only")
+    if not is_root():
+        return skipped("full disk", name, "a small file system can be made by root only")
     job, before, draw = JOBS[name], prepare(name, sandbox), random.Random(f"{seed}-disk-{name}")
     expected, _, _ = undisturbed(name, sandbox, before)
     needed = _size(sandbox.work) - _size(before)
@@ -94,18 +106,18 @@ def full_disk(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
             process = sandbox.run(job.arguments(sandbox.work))
         if process.code:
             full += 1
-            if not _clear(process):
+            if not clear(process):
                 row.add(wrong=True)
                 row.remember(f"unclear: {process.output[-700:]}")
-        _judge(row, name, sandbox, expected)
+        judge(row, name, sandbox, expected)
     row.note = f"{full} of the runs met the full disk"
     return row
 
 
 def read_only(name: str, seed: int, sandbox: Sandbox) -> Row:
     """The finished results lie on a disk that has become read-only, and the command is run again."""
-    if not _is_root():
-        return _skipped("read-only folder", name, "a file system can be mounted by root only")
+    if not is_root():
+        return skipped("read-only folder", name, "a file system can be mounted by root only")
     job, before = JOBS[name], prepare(name, sandbox)
     expected, _, _ = undisturbed(name, sandbox, before)
     row = Row("read-only folder", name, tries=1, seed=seed)
@@ -130,7 +142,7 @@ def no_permission(name: str, seed: int, sandbox: Sandbox, *changes: str) -> Row:
     modes = {path: path.stat().st_mode for path in places}
     for path in places:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    process = sandbox.run([*job.arguments(sandbox.work), *changes], prefix=HEED_PERMISSIONS if _is_root() else ())
+    process = sandbox.run([*job.arguments(sandbox.work), *changes], prefix=HEED_PERMISSIONS if is_root() else ())
     missing, different, _ = differences(expected, snapshot(sandbox.work))
     for path, mode in modes.items():
         path.chmod(mode)
@@ -141,7 +153,7 @@ def no_permission(name: str, seed: int, sandbox: Sandbox, *changes: str) -> Row:
 
 def _refusal(row: Row, process: Process, missing: list[str], different: list[str], work: Path) -> None:
     """A command that could not write: a clear line (or nothing to do), and all results as they were."""
-    row.add(lost=bool(missing), wrong=bool(different) or not (process.code == 0 or _clear(process)))
+    row.add(lost=bool(missing), wrong=bool(different) or not (process.code == 0 or clear(process)))
     lines = [line for line in process.output.splitlines() if line.startswith("jetcorr: ")]
     row.note = f"exit code {process.code}" + (": " + lines[0].replace(str(work), "…")[:160] if lines else "")
     row.remember(
@@ -153,7 +165,7 @@ def _refusal(row: Row, process: Process, missing: list[str], different: list[str
 def clock_back(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
     """The clock jumps back by three days while the job runs, which is then killed and run again, still in the past."""
     if not shutil.which("cc"):
-        return _skipped("clock goes back", name, "needs a C compiler")
+        return skipped("clock goes back", name, "needs a C compiler")
     job, before, draw = JOBS[name], prepare(name, sandbox), random.Random(f"{seed}-clock-{name}")
     expected, duration, _ = undisturbed(name, sandbox, before)
     row = Row("clock goes back", name, seed=seed)
@@ -172,7 +184,7 @@ def clock_back(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
         process.kill()
         process.left()
         row.tries += 1
-        _judge(row, name, sandbox, expected, variables)
+        judge(row, name, sandbox, expected, variables)
     return row
 
 
@@ -191,7 +203,7 @@ def two_at_once(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
         processes.append(second.start(job.arguments(sandbox.work)))
         for process in processes:
             process.wait()
-            if process.code and not _clear(process):
+            if process.code and not clear(process):
                 row.add(wrong=True)
                 row.remember(f"unclear: {process.output[-700:]}")
             refused += bool(process.code)

@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from jetcorr_utils.config import project_root
 
 __all__ = ["Process", "Sandbox"]
@@ -70,16 +72,34 @@ class Process:
         """The exit code; None while it runs."""
         return self._process.poll()
 
+    def said(self) -> str:
+        """What it has printed so far."""
+        return self._log.read_text(errors="replace")
+
     def wait(self, timeout: float | None = 3600) -> int:
         """Wait for its end and read what it printed."""
         code = self._process.wait(timeout)
-        self.output = self._log.read_text(errors="replace")
+        self.output = self.said()
         return code
+
+    @property
+    def pid(self) -> int:
+        """Of the command itself."""
+        return self._process.pid
 
     def kill(self) -> None:
         """SIGKILL to the command alone: its helpers have to notice by themselves."""
         self._process.send_signal(signal.SIGKILL)
         self.wait()
+
+    def ends(self, seconds: float) -> bool:
+        """Wait for its end; if it does not come in time, it is killed."""
+        try:
+            self.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return False
+        return True
 
     def family(self) -> list[int]:
         """The processes that the command started and that live (zombies do not)."""
@@ -89,6 +109,18 @@ class Process:
                 state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
                 if state != "Z" and self._mark in (folder / "environ").read_bytes().split(b"\0"):
                     found.append(int(folder.name))
+        return found
+
+    def workers(self) -> list[int]:
+        """The processes that do a part of the command's work: not those that start them or clean up after them."""
+        found = []
+        for pid in self.family():
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                text, parent = " ".join(process.cmdline()), process.parent()
+                forked = parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+                if forked or "multiprocessing.spawn" in text:
+                    found.append(pid)
         return found
 
     def left(self) -> list[int]:

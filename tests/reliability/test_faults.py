@@ -8,23 +8,25 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import uproot
 
 from jetcorr_utils.correct import correct_files
-from jetcorr_utils.errors import InputError
 from jetcorr_utils.files import MARK
-from jetcorr_utils.inference import OnnxPredictor
 from jetcorr_utils.run import RunFolder
-from jetcorr_utils.training import load_model
-from tests.networks import exported, some_clouds
+from tests.networks import exported
 
-from .fuzz import fuzz_files, small_file
+from .account import another_account
+from .broken import ORIGINALS, broken
+from .fuzz import fuzz, small_file
 from .kills import killed
+from .links import special_files
 from .machine import no_permission
 from .outputs import arrays_of, differences, snapshot
 from .processes import Sandbox
+from .replaced import replaced_input
+from .repository import received_repository
+from .workers import worker_killed
 
 
 @pytest.mark.slow
@@ -116,47 +118,52 @@ def test_a_full_disk_under_tensorboards_thread_is_one_line(tmp_path):
 @pytest.mark.slow
 def test_broken_files_are_read_right_or_refused(tmp_path):
     original = small_file(tmp_path / "jets.root", uproot.ZLIB(4))
-    row, states = fuzz_files(original, 30, 1, tmp_path)
+    row, states = fuzz("jets", original, 30, 1, tmp_path)
     assert row.wrong == 0, row.problems
     assert states["refused"] > 5
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_damaged_checkpoint_is_refused_or_gives_the_same_network(smoke_run, tmp_path, seed):
-    good = (smoke_run.folder.model("pfn") / "checkpoint.pt").read_bytes()
-    rng = np.random.default_rng(seed)
-    data = bytearray(good)
-    if seed % 3 == 0:
-        data = data[: rng.integers(1, len(good))]
-    else:
-        data[rng.integers(len(good))] ^= 1 << int(rng.integers(8))
-    path = tmp_path / "checkpoint.pt"
-    path.write_bytes(data)
-    try:
-        model = load_model(path)
-    except InputError as error:
-        return _names_file(error, path)
-    expected = load_model(smoke_run.folder.model("pfn")).state_dict()
-    assert all(np.array_equal(value, expected[name]) for name, value in model.state_dict().items())
+@pytest.mark.parametrize("kind", ORIGINALS)
+def test_what_is_broken_is_refused_or_made_anew_or_gives_the_same_numbers(kind, tmp_path):
+    row = broken(kind, 12, 1, Sandbox(tmp_path))
+    assert row.tries == 12
+    assert row.good, row.problems
+    assert ("refused" in row.note) == (kind in ("model", "checkpoint"))
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_damaged_model_file_is_refused_or_gives_the_same_numbers(tmp_path, seed):
-    good = exported("pfn").read_bytes()
-    rng = np.random.default_rng(seed)
-    data = bytearray(good)
-    data[rng.integers(len(good))] ^= 1 << int(rng.integers(8))
-    path = tmp_path / "model.onnx"
-    path.write_bytes(data[: rng.integers(1, len(good))] if seed % 5 == 0 else data)
-    try:
-        predictor = OnnxPredictor(path)
-    except InputError as error:
-        return _names_file(error, path)
-    clouds = some_clouds(40)
-    with OnnxPredictor(exported("pfn")) as whole, predictor:
-        np.testing.assert_array_equal(predictor.predict(clouds), whole.predict(clouds))
+@pytest.mark.slow
+def test_a_search_whose_worker_is_killed_has_the_other_trials(tmp_path):
+    row = worker_killed("tune-beside", 1, 1, Sandbox(tmp_path))
+    assert row.tries == 1
+    assert row.good, row.problems
 
 
-def _names_file(error: InputError, path) -> None:
-    assert str(path) in str(error)
-    assert "\n" not in str(error)
+@pytest.mark.slow
+def test_a_data_file_that_was_replaced_is_not_exported_for(tmp_path):
+    row = replaced_input("export", 1, 1, Sandbox(tmp_path))
+    assert row.good, row.problems
+    assert row.note == "1 refused in one line, the others redone"
+
+
+@pytest.mark.slow
+def test_what_is_no_file_stops_no_command(tmp_path):
+    rows = special_files(6, 2, Sandbox(tmp_path))
+    assert sum(row.tries for row in rows) == 6
+    assert all(row.good for row in rows), [row.problems for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["correct", "serve"])
+def test_a_repository_of_somebody_runs_nothing(command, tmp_path):
+    row = received_repository(command, 2, 1, Sandbox(tmp_path))
+    if not row.tries:
+        pytest.skip(row.note)
+    assert row.good, row.problems
+
+
+@pytest.mark.slow
+def test_another_account_finds_nothing_while_a_server_works(tmp_path):
+    row = another_account("server", 2, 1, Sandbox(tmp_path))
+    if not row.tries:
+        pytest.skip(row.note)
+    assert row.good, row.problems

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import signal
 import stat
 import subprocess
@@ -24,6 +23,8 @@ from jetcorr_utils.inference import TritonPredictor
 from jetcorr_utils.inference.triton_connection import KEY_HEADER, Connection
 from jetcorr_utils.serving import TritonServer, guard, server_available
 from tests.networks import some_clouds
+from tests.reliability.account import as_nobody
+from tests.reliability.machine import is_root
 from tests.web import web_server
 
 
@@ -36,16 +37,9 @@ def _memory(server) -> list[Path]:
 
 
 def _as_nobody(code: str, *arguments: object) -> str:
-    """What a Python program of another account prints; it has the standard library only."""
-    if os.geteuid() != 0:
+    if not is_root():
         pytest.skip("only root can be somebody else")
-    base = next(path for path in ("/usr/bin/python3", sys._base_executable) if Path(path).exists())
-    done = subprocess.run(
-        [base, "-I", "-c", textwrap.dedent(code), *map(str, arguments)], capture_output=True, text=True, check=False,
-        user=pwd.getpwnam("nobody").pw_uid, group=pwd.getpwnam("nobody").pw_gid, extra_groups=[], cwd="/",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return as_nobody(code, *arguments)
 
 
 def _ask(url: str, method: str, path: str, body: str = "", headers: dict[str, str] | None = None) -> int:
