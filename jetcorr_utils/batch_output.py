@@ -11,15 +11,15 @@ import os
 import re
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TextIO
 
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 
+from .processes import on_signals
 from .terminal import printable
 
 __all__ = ["ENGINE", "ShownRun", "showing"]
@@ -170,8 +170,7 @@ def section_of(cells: Any, index: int) -> str:
     return ""
 
 
-@contextmanager
-def _interrupting(interrupt: Callable[[], Any]) -> Iterator[None]:
+def _interrupting(interrupt: Callable[[], Any]) -> AbstractContextManager[None]:
     """Within, the first Ctrl-C or SIGTERM interrupts the kernel, and the second one this process."""
 
     def handle(number: int, frame: Any) -> None:
@@ -180,12 +179,4 @@ def _interrupting(interrupt: Callable[[], Any]) -> Iterator[None]:
         _shown.interrupted = True
         interrupt()
 
-    if threading.current_thread() is not threading.main_thread():  # nobody's Ctrl-C comes here
-        yield
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return on_signals(handle, signal.SIGINT, signal.SIGTERM)

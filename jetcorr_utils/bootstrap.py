@@ -17,9 +17,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from .compiled import compiled
+from .config import PhysicsSettings
 from .jets.splitmix import GOLDEN, finalise
 
-__all__ = ["Bootstrap", "Estimate", "estimate", "event_keys", "poisson_weights", "weighted_quantiles"]
+__all__ = [
+    "Bootstrap", "Estimate", "estimate", "event_keys", "poisson_weights", "value_and_error", "weighted_quantiles",
+]  # fmt: skip
 
 #: value, error, and number of jets behind them: an entry of metrics.json
 Estimate = dict[str, float | int | None]
@@ -154,6 +157,11 @@ def estimate(replicas: NDArray[np.float64], jets: int) -> Estimate:
     }
 
 
+def value_and_error(name: str, replicas: NDArray[np.float64]) -> dict[str, float]:
+    """The same as two cells of a table: ``<name>`` and ``<name>_error``."""
+    return {name: replicas[0], f"{name}_error": np.std(replicas[1:], ddof=1)}
+
+
 class Bootstrap:
     """Quantiles and means of a table's jets in the data (entry 0) and in each replica (entries 1 to R).
 
@@ -168,6 +176,12 @@ class Bootstrap:
     def __init__(self, predictions: pd.DataFrame, replicas: int = 200, seed: int = 1) -> None:
         keys = event_keys(predictions["run"], predictions["lumi"], predictions["event"])
         self.weights = np.concatenate([np.ones((1, len(keys)), np.uint8), poisson_weights(keys, replicas, seed)])
+
+    @classmethod
+    def of(cls, predictions: pd.DataFrame, settings: PhysicsSettings | None) -> Self:
+        """With the replicas and the seed of the settings, or of a study without such."""
+        settings = settings or PhysicsSettings()
+        return cls(predictions, settings.replicas, settings.seed)
 
     @classmethod
     def of_data(cls, jets: int) -> Self:

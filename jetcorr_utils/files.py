@@ -508,9 +508,7 @@ def known_shape(path: str | Path) -> Iterator[None]:
 
 def fingerprint(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal text."""
-    refuse_special(Path(path))
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return _digest(path, hashlib.sha256)
 
 
 def checksum(path: str | Path) -> str:
@@ -518,12 +516,13 @@ def checksum(path: str | Path) -> str:
 
     It tells whether a file has changed; unlike SHA-256 it does not withstand someone who wants to deceive.
     """
+    return _digest(path, xxhash.xxh3_128)
+
+
+def _digest(path: str | Path, kind: Callable[[], Any]) -> str:
     refuse_special(Path(path))
-    digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def local_path(path: str | Path) -> Path:

@@ -27,7 +27,8 @@ from .extensions import Loaded
 from .terminal import harmless_logs
 
 __all__ = [
-    "check_main_guard", "cores", "end_with_parent", "in_worker", "server_context", "start_process", "worker_processes",
+    "check_main_guard", "cores", "end_with_parent", "in_worker", "on_signals", "server_context", "start_process",
+    "worker_processes",
 ]  # fmt: skip
 
 NO_GUARD = (
@@ -230,6 +231,20 @@ def start_process(
 def _with_extensions(_: Loaded, main: Callable[..., object], *arguments: Any) -> None:
     harmless_logs()
     main(*arguments)
+
+
+@contextlib.contextmanager
+def on_signals(handle: Callable[[int, Any], object], *numbers: signal.Signals) -> Iterator[None]:
+    """Have `handle` take these signals within, if this is the main thread: no other one is sent any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end_with_parent() -> None:

@@ -7,7 +7,7 @@ over many of them keeps no memory.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, Self, cast
 
@@ -30,8 +30,8 @@ from .files import atomic_path
 from .looks import COLOURS, look_of
 
 __all__ = [
-    "COLOURS", "StyledFigure", "color_of", "density_steps", "draw_points", "experiment_label",
-    "figure_with_ratio", "finish", "finish_row", "legend", "log_pt_axis", "marker_of", "note_if_empty",
+    "COLOURS", "StyledFigure", "axis_of_names", "color_of", "density_steps", "draw_points", "experiment_label",
+    "figure_with_ratio", "finish", "finish_row", "label_row", "legend", "log_pt_axis", "marker_of", "note_if_empty",
     "plain_log_axis", "pt_range", "room_on_top", "save_figure", "selection_label", "styled", "subplots",
     "title_of",
 ]  # fmt: skip
@@ -171,14 +171,24 @@ def finish(
 
 
 def finish_row(axes: Sequence[Axes], text: str = "", *, room: float = 0.25) -> None:
-    """As `finish` for panels beside each other: the selection and what made the jets in and above the first one.
+    """As `finish` for panels beside each other: the selection in the first one, the legend in the last one."""
+    finish(axes[0], text, room=room, key=axes[-1], right=None)
+    label_row(axes)
 
-    The legend stands in the last one, and the energy above it.
-    """
+
+def label_row(axes: Sequence[Axes]) -> None:
+    """Say above panels beside each other what made the jets, at the first one, and the energy, at the last one."""
     alone = len(axes) == 1
-    finish(axes[0], text, room=room, key=axes[-1], right="13 TeV" if alone else "")
+    experiment_label(axes[0], ENERGY if alone else "")
     if not alone:
-        axes[-1].set_title("13 TeV", loc="right", fontsize=15)
+        axes[-1].set_title(ENERGY, loc="right", fontsize=15)
+
+
+def axis_of_names(ax: Axes, names: Collection[str], margin: float = 0.1, **options: Any) -> None:
+    """A horizontal axis with a name at each whole number; `options` are those of `Axes.set_xticks`."""
+    ax.set_xticks(range(len(names)), list(names), **options)
+    ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+    ax.set_xlim(-0.5 - margin, len(names) - 0.5 + margin)
 
 
 def density_steps(

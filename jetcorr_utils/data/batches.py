@@ -124,8 +124,6 @@ class BatchLoader:
         Of the order; the same seed and epoch give the same batches.
     shard_jets
         Jets that are shuffled together, see `Shards`; default: all.
-    drop_last
-        Leave out the last batch if it is smaller than the others.
     rank, world_size
         Process `rank` of `world_size` takes every `world_size`-th jet of each batch, so that all processes together
         see the batches that one process would see. A batch with fewer jets than processes is left out.
@@ -139,7 +137,6 @@ class BatchLoader:
         shuffle: bool = False,
         seed: int = 0,
         shard_jets: int | None = None,
-        drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -150,7 +147,7 @@ class BatchLoader:
         if batch_size < world_size:
             raise InputError(f"batch_size {batch_size} leaves nothing for some of {world_size} processes")
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
-        self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
+        self.rank, self.world_size = rank, world_size
         self.shards: Shards | None = None
         if shuffle and shard_jets is not None and shard_jets < len(dataset):
             self.shards = Shards(len(dataset), shard_jets)
@@ -163,7 +160,7 @@ class BatchLoader:
     def __len__(self) -> int:
         """The number of batches, equal for all processes."""
         full, rest = divmod(len(self.dataset), self.batch_size)
-        return full + (rest >= self.world_size and not self.drop_last and rest > 0)
+        return full + (rest >= self.world_size)
 
     def _order(self) -> NDArray[np.int64]:
         """The rows of the whole epoch, `(B,)`: batch after batch."""

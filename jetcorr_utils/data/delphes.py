@@ -21,9 +21,9 @@ import uproot
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..jets.columns import PARTICLES, Candidates
+from ..jets.columns import Candidates
 from ..jets.ragged import offsets_of, owners
-from .reader import JetReader
+from .event_reader import EventReader, cloud_of, flat
 
 __all__ = ["TREE", "Delphes"]
 
@@ -37,12 +37,11 @@ _GEN = ("PT", "Eta", "Phi", "Mass")
 _CANDIDATE = ("fUniqueID", "PT", "Eta", "Phi", "Mass", "PID", "Charge", "Ehad")
 _CANDIDATES, _RHO, _VERTEX, _GEN_JETS, _EVENT = "ParticleFlowCandidate", "Rho", "Vertex", "GenJet", "Event"
 _MATCH = 0.2
-_JETS_AN_EVENT = 5
 _PAIRS, _PAIRS_A_JET = 1_000_000, 100
 """Pairs of a jet and a generator jet that a chunk may have, in all and for each jet: they are in memory at once."""
 
 
-class Delphes(JetReader):
+class Delphes(EventReader):
     """An open file of Delphes.
 
     Parameters
@@ -98,11 +97,6 @@ class Delphes(JetReader):
         return "Delphes simulation"
 
     @property
-    def attached(self) -> bool:
-        """The candidates are attached to the jets by references."""
-        return True
-
-    @property
     def remarks(self) -> tuple[str, ...]:
         """What is not in the file and has a value nevertheless."""
         rules = ["jetRawPt not in the file: that of the sum of the jet's constituents"]
@@ -119,12 +113,6 @@ class Delphes(JetReader):
         """The number of jets."""
         counts = ak.num(self.tree[f"{self.collection}.PT"].array())
         return int(ak.sum(counts))
-
-    def entries_of(self, step: int | str) -> int:
-        """The number of events of about `step` jets."""
-        if isinstance(step, int):
-            return max(1, step // _JETS_AN_EVENT)
-        return max(1, int(self.tree.num_entries_for(step, filter_name=self.branches)))
 
     def chunks(
         self, step: int | str, names: Sequence[str], particles: Sequence[str], candidates: Candidates, start: int,
@@ -144,7 +132,7 @@ class Delphes(JetReader):
         jets = {name: events[f"{self.collection}.{name}"] for name in _JET}
         counts = ak.to_numpy(ak.num(jets["PT"]))
         event = owners(offsets_of(counts))
-        pt, eta, phi, mass = (_flat(jets[name]).astype(np.float64) for name in _GEN)
+        pt, eta, phi, mass = (flat(jets[name]).astype(np.float64) for name in _GEN)
 
         def of_event(name: str) -> NDArray:
             return ak.to_numpy(ak.firsts(events[name]))[event]
@@ -155,22 +143,19 @@ class Delphes(JetReader):
         record = {
             "jetPt": pt, "jetEta": eta, "jetPhi": phi, "jetMass": mass, "run": ones, "lumi": ones,
             "event": of_event(f"{_EVENT}.Number"), "PV_npvsGood": vertices, "rhoAll": self._rho(events, event, eta),
-            "jetPtOrder": _flat(ak.argsort(ak.argsort(jets["PT"], ascending=False))),
+            "jetPtOrder": flat(ak.argsort(ak.argsort(jets["PT"], ascending=False))),
             # a four-vector, of which the transverse part is what the area takes of a soft background
-            "jetArea": np.zeros(len(pt)) if area is None else np.hypot(_flat(area.fP.fX), _flat(area.fP.fY)),
+            "jetArea": np.zeros(len(pt)) if area is None else np.hypot(flat(area.fP.fX), flat(area.fP.fY)),
         }  # fmt: skip
         if "partonFlav" in self.columns:
-            record["partonFlav"] = _flat(events[f"{self.collection}.Flavor"]).astype(np.int32)
+            record["partonFlav"] = flat(events[f"{self.collection}.Flavor"]).astype(np.int32)
         if "eventWeight" in self.columns:
             record["eventWeight"] = of_event(f"{_EVENT}.Weight")
         if self.has_generator:
             record |= self._generator(events, counts, eta, phi)
         owner, rows = self._attach(events, jets["Constituents"], counts)
         columns, record["jetRawPt"] = self._candidates(events, owner, rows, eta, phi)
-        contents = [ak.contents.NumpyArray(values.astype(PARTICLES[name].dtype)) for name, values in columns.items()]
-        offsets = ak.index.Index64(offsets_of(np.bincount(owner, minlength=len(pt))))
-        cloud = ak.Array(ak.contents.ListOffsetArray(offsets, ak.contents.RecordArray(contents, list(columns))))
-        return record, cloud
+        return record, cloud_of(columns, owner, len(pt))
 
     def _rho(self, events: dict[str, ak.Array], event: NDArray, eta: NDArray) -> NDArray[np.float64]:
         """Rho in the range of eta that a jet lies in, `(B,)`; without ranges the first."""
@@ -211,10 +196,10 @@ class Delphes(JetReader):
         refs = ak.flatten(constituents["refs"], axis=1)
         owner = owners(offsets_of(ak.to_numpy(ak.num(refs))))
         event = np.repeat(np.arange(len(counts)), counts)[owner]
-        wanted = _flat(refs).astype(np.uint64)
+        wanted = flat(refs).astype(np.uint64)
         unique = events[f"{_CANDIDATES}.fUniqueID"]
         sizes = ak.to_numpy(ak.num(unique))
-        known = _flat(unique).astype(np.uint64)
+        known = flat(unique).astype(np.uint64)
         # identities are those within an event: the event in the upper bits
         keys = (np.repeat(np.arange(len(sizes)), sizes).astype(np.uint64) << np.uint64(32)) | known
         order = np.argsort(keys)
@@ -233,7 +218,7 @@ class Delphes(JetReader):
         self, events: dict[str, ak.Array], owner: NDArray, rows: NDArray, eta: NDArray, phi: NDArray
     ) -> tuple[dict[str, NDArray], NDArray[np.float64]]:
         """The columns of the candidates, and the pt of the sum of those of each jet."""
-        values = {name: _flat(events[f"{_CANDIDATES}.{name}"])[rows] for name in _CANDIDATE}
+        values = {name: flat(events[f"{_CANDIDATES}.{name}"])[rows] for name in _CANDIDATE}
         pt, candidate_eta, mass = (values[name].astype(np.float64) for name in ("PT", "Eta", "Mass"))
         d_phi = (values["Phi"] - phi[owner] + np.pi) % (2 * np.pi) - np.pi
         x, y = (np.bincount(owner, weights=pt * side(d_phi), minlength=len(eta)) for side in (np.cos, np.sin))
@@ -242,10 +227,6 @@ class Delphes(JetReader):
             "PF_id": _pdg_id(values["PID"], values["Charge"], values["Ehad"]), "PF_fromAK4Jet": np.ones(len(rows)),
         }  # fmt: skip
         return columns, np.hypot(x, y)
-
-
-def _flat(values: ak.Array) -> NDArray:
-    return ak.to_numpy(ak.flatten(values, axis=None))
 
 
 def _pdg_id(pid: NDArray, charge: NDArray, hadronic: NDArray) -> NDArray[np.int32]:

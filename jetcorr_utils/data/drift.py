@@ -64,14 +64,14 @@ class Drift:
         )
 
 
-def summarise(dataset: CloudDataset, jets: int = SAMPLE, seed: int = 0) -> dict[str, Any]:
+def summarise(dataset: CloudDataset, jets: int = SAMPLE) -> dict[str, Any]:
     """How the features of training jets are distributed.
 
     Parameters
     ----------
     dataset
         The training jets.
-    jets, seed
+    jets
         Describe a random sample of so many.
 
     Returns
@@ -80,7 +80,7 @@ def summarise(dataset: CloudDataset, jets: int = SAMPLE, seed: int = 0) -> dict[
         For JSON. By feature: ``edges`` (quantiles), ``below`` (the share of values up to each edge), ``mean``, and
         ``jets`` (how many have such values).
     """
-    index = np.random.default_rng(seed).permutation(len(dataset))[:jets]
+    index = np.random.default_rng(0).permutation(len(dataset))[:jets]
     summary = {}
     for name, values, count in _features(dataset, np.sort(index)):
         if not len(values):

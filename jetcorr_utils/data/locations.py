@@ -200,8 +200,12 @@ def present_checksums(settings: DataSettings) -> list[list[str]] | None:
         files = ensure_files(settings) if settings.files else _simulated_before(settings)
     except InputError:  # the notebook that needs them says why
         return None
-    known = Fingerprints(data_directory(settings) / "cache" / "checksums.json")
+    known = _known_checksums(settings)
     return [[Path(file).name, known.of(file)] for file in files] or None
+
+
+def _known_checksums(settings: DataSettings) -> Fingerprints:
+    return Fingerprints(data_directory(settings) / "cache" / "checksums.json")
 
 
 def _simulated(settings: DataSettings, progress: bool) -> list[str]:
@@ -209,16 +213,13 @@ def _simulated(settings: DataSettings, progress: bool) -> list[str]:
     from ..simulation import recorded_checksums, simulate
 
     found: list[str] = []
+    known, workers = _known_checksums(settings), settings.simulation.workers
     corrections = simulated_corrections(settings, progress)
     for folder, jets, seed, parameters in _samples(settings):
         files = simulate(
-            jets, seed, folder, workers=settings.simulation.workers, progress=progress, parameters=parameters,
-            corrections=corrections,
-        )  # fmt: skip
-        known, recorded = (
-            Fingerprints(data_directory(settings) / "cache" / "checksums.json"),
-            recorded_checksums(folder),
+            jets, seed, folder, workers=workers, progress=progress, parameters=parameters, corrections=corrections
         )
+        recorded = recorded_checksums(folder)
         for path in files:
             if path.name in recorded and known.of(path) != recorded[path.name]:
                 raise InputError(
@@ -293,13 +294,7 @@ def record_files(files: Sequence[str | Path], path: str | Path, collection: str 
             makers.append(source.made_by)
             energies.append(source.energy)
             candidates &= source.has_candidates
-            rows.append(
-                {
-                    "path": origin(file),
-                    "jets": source.jets,
-                    "bytes": Path(file).stat().st_size,
-                    "sha256": fingerprint(file),
-                }
-            )
+            size, jets = Path(file).stat().st_size, source.jets
+            rows.append({"path": origin(file), "jets": jets, "bytes": size, "sha256": fingerprint(file)})
     made_by, energy = (" and ".join(filter(None, dict.fromkeys(names))) for names in (makers, energies))
     write_json(path, {"made_by": made_by, "energy": energy, "candidates": candidates, "files": rows})

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..config import SelectionSettings
 from .features import TABLE_COLUMNS
-from .nanoaod import AK4
 from .reading import open_jets
 from .selection import own_particles, reasons
 
@@ -21,7 +20,7 @@ MOST = 100_000
 _STEP = 10_000
 
 
-def look_through(path: str | Path, collection: str = AK4, most: int = MOST) -> str:
+def look_through(path: str | Path, collection: str) -> str:
     """Events, ranges of pt (GeV), abs(eta) and multiplicity, and how many jets pass the default selection of a study.
 
     Parameters
@@ -30,8 +29,6 @@ def look_through(path: str | Path, collection: str = AK4, most: int = MOST) -> s
         A file whose jets can be used, see `describe`.
     collection
         Which of its jets, see `open_jets`.
-    most
-        Look at no more jets than about this many.
 
     Returns
     -------
@@ -49,7 +46,7 @@ def look_through(path: str | Path, collection: str = AK4, most: int = MOST) -> s
     jets = 0
     with open_jets(path, collection) as source:
         cuts = SelectionSettings() if source.has_generator else SelectionSettings(min_gen_pt=0.0, max_abs_gen_eta=1e9)
-        stop = min(source.entries, source.entries_of(most))
+        stop = min(source.entries, source.entries_of(MOST))
         columns = list(dict.fromkeys([*TABLE_COLUMNS, "jetPt", "jetRawPt", "jetEta"]))
         for chunk in source.iterate(_STEP, columns, ["PF_pT", "PF_fromAK4Jet"], "window", stop=stop):
             chunk = own_particles(chunk)

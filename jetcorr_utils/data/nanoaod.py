@@ -34,7 +34,7 @@ from ..jets.columns import (
     particle_columns,
 )
 from ..jets.ragged import offsets_of, owners
-from .reader import JetReader
+from .event_reader import EventReader, cloud_of, flat
 
 __all__ = ["AK4", "AK8", "TREE", "NanoAOD", "raw_share"]
 
@@ -60,10 +60,9 @@ _MOMENTUM = ("pt", "eta", "phi", "mass")
 _CANDIDATE = (*_MOMENTUM, "pdgId")
 _CANDIDATES = particle_columns("open")
 _COMPUTED = ("jetRawPt", "jetRawMass", "rhoAll", "jetPtOrder")
-_JETS_AN_EVENT = 5
 
 
-class NanoAOD(JetReader):
+class NanoAOD(EventReader):
     """An open NanoAOD file.
 
     Parameters
@@ -200,11 +199,6 @@ class NanoAOD(JetReader):
             return ()
         return ("puppiWeight not in the file: the candidates' pt and mass are taken to have it in them",)
 
-    @property
-    def attached(self) -> bool:
-        """The candidates are attached to the jets by indices."""
-        return True
-
     def columns_of(self, events: ak.Array) -> dict[tuple[str, ...], ak.Array]:
         """The columns that `convert` reads, by collection and name, those of the event by their name."""
         found = {}
@@ -242,12 +236,6 @@ class NanoAOD(JetReader):
     def has_candidates(self) -> bool:
         """Whether the jets have particles."""
         return self.link is not None
-
-    def entries_of(self, step: int | str) -> int:
-        """The number of events of about `step` jets."""
-        if isinstance(step, int):
-            return max(1, step // _JETS_AN_EVENT)
-        return max(1, self.tree.num_entries_for(step, filter_name=sorted(self.branches)))
 
     def chunks(
         self, step: int | str, names: Sequence[str], particles: Sequence[str], candidates: Candidates, start: int,
@@ -294,14 +282,14 @@ class NanoAOD(JetReader):
         def column(branch: str) -> NDArray:
             collection, _, name = branch.partition("_")
             if collection == self.collection:
-                return _flat(jets[name])
+                return flat(jets[name])
             return ak.to_numpy(events[branch] if branch in events.fields else events[collection][name])[event]
 
         record = {name: column(branch) for name, branch in self.sources.items()}
-        raw = _flat(raw_share(jets))
+        raw = flat(raw_share(jets))
         record |= {
             "rhoAll": column(self.rho), "jetRawPt": record["jetPt"] * raw, "jetRawMass": record["jetMass"] * raw,
-            "jetPtOrder": _flat(ak.argsort(ak.argsort(jets["pt"], ascending=False))),
+            "jetPtOrder": flat(ak.argsort(ak.argsort(jets["pt"], ascending=False))),
         }  # fmt: skip
         if self.has_generator:
             record |= self._generator(events, jets)
@@ -323,28 +311,23 @@ class NanoAOD(JetReader):
         gen = events[table]
         counts = ak.to_numpy(ak.num(gen["pt"]))
         first = np.repeat(np.cumsum(counts) - counts, ak.to_numpy(ak.num(jets["pt"])))
-        index = _flat(jets[own]).astype(np.int64)
+        index = flat(jets[own]).astype(np.int64)
         limit = np.repeat(counts, ak.to_numpy(ak.num(jets["pt"])))
         matched = (index >= 0) & (index < limit)  # a generator jet below the file's threshold is not stored
         place = np.where(matched, first + index, -1)
-        columns = {f"genJet{name.capitalize()}": _flat(gen[name]) for name in _MOMENTUM}
+        columns = {f"genJet{name.capitalize()}": flat(gen[name]) for name in _MOMENTUM}
         if "GenPart" in events.fields:
-            columns[WITH_NEUTRINOS] = _flat(_with_neutrinos(gen, events["GenPart"], self.radius))
+            columns[WITH_NEUTRINOS] = flat(_with_neutrinos(gen, events["GenPart"], self.radius))
         return {name: np.where(matched, np.append(values, 0)[place], 0) for name, values in columns.items()}
 
     def _particles(self, events: ak.Array, record: dict[str, NDArray]) -> ak.Array:
         """The candidates of each jet, attached by index, in the columns of a JetNTuple."""
-        jets = len(record["jetPt"])
         if self.link is None:
             owner, columns = np.zeros(0, np.int64), {name: np.zeros(0) for name in _CANDIDATES}
         else:
             owner, rows = self._attach(events)
             columns = self._columns(events[self.link[1]], owner, rows, record)
-        contents = [
-            ak.contents.NumpyArray(values.astype(PARTICLES[name].dtype, copy=False)) for name, values in columns.items()
-        ]
-        offsets = ak.index.Index64(offsets_of(np.bincount(owner, minlength=jets)))
-        return ak.Array(ak.contents.ListOffsetArray(offsets, ak.contents.RecordArray(contents, list(columns))))
+        return cloud_of(columns, owner, len(record["jetPt"]))
 
     def _attach(self, events: ak.Array) -> tuple[NDArray, NDArray]:
         """The jet and the candidate of each link, `(n,)`, counted over all events of the chunk, sorted by jet."""
@@ -354,7 +337,7 @@ class NanoAOD(JetReader):
         event = np.repeat(np.arange(len(events)), counts[link])
         place = {}
         for name, column in ((self.collection, "jetIdx"), (table, index)):
-            local = _flat(events[link][column]).astype(np.int64)
+            local = flat(events[link][column]).astype(np.int64)
             if (local >= counts[name][event]).any():
                 hint = "" if self.tree else "; give all jets of an event in the order of its file"
                 raise InputError(f"{self.path}: {link}_{column} points beyond the last entry of {name}{hint}")
@@ -365,10 +348,10 @@ class NanoAOD(JetReader):
         return owner[order], rows[order]
 
     def _columns(self, table: ak.Array, owner: NDArray, rows: NDArray, record: dict[str, NDArray]) -> dict:
-        candidate = {name: _flat(table[name])[rows] for name in _CANDIDATE}
-        weight = _flat(table["puppiWeight"])[rows] if self.weighted else np.ones(len(rows), dtype=np.float32)
+        candidate = {name: flat(table[name])[rows] for name in _CANDIDATE}
+        weight = flat(table["puppiWeight"])[rows] if self.weighted else np.ones(len(rows), dtype=np.float32)
         phi = candidate["phi"] - record["jetPhi"][owner]
-        vertex = {self.vertex: _flat(table[self.vertex])[rows]} if self.vertex else {}
+        vertex = {self.vertex: flat(table[self.vertex])[rows]} if self.vertex else {}
         if "pvAssocQuality" in vertex:
             vertex = {"fromPV": _from_pv(vertex["pvAssocQuality"], candidate["pdgId"])}
         return {
@@ -377,7 +360,7 @@ class NanoAOD(JetReader):
             "PF_id": candidate["pdgId"],
             **{f"PF_{name}": values for name, values in vertex.items()},
             "PF_fromAK4Jet": np.ones(len(rows)),
-            **{name: _flat(table[source])[rows] for name, source in self.particle_sources.items()},
+            **{name: flat(table[source])[rows] for name, source in self.particle_sources.items()},
         }  # fmt: skip
 
 
@@ -402,10 +385,6 @@ def _with_neutrinos(jets: ak.Array, particles: ak.Array, radius: float) -> ak.Ar
         for name, function in (("x", np.cos), ("y", np.sin))
     }
     return np.hypot(jets["pt"] * np.cos(jets["phi"]) + added["x"], jets["pt"] * np.sin(jets["phi"]) + added["y"])
-
-
-def _flat(values: ak.Array) -> NDArray:
-    return ak.to_numpy(ak.flatten(values, axis=None))
 
 
 def _from_pv(quality: NDArray, pdg: NDArray) -> NDArray[np.int32]:

@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from urllib3.exceptions import HTTPError
 from ..config import ClusterSettings
 from ..errors import ClusterError, InputError, JetcorrError
 from ..files import parse_json
+from ..processes import on_signals
 from .pipeline_parameters import IMAGE
 from .releases import has_kind
 from .states import KINDS, progress
@@ -94,11 +94,9 @@ class Connection:
                 path, "GET", response_type="object", auth_settings=["BearerToken"], _request_timeout=REQUEST_TIMEOUT,
                 header_params={"Accept": "application/json"},
             )  # fmt: skip
-        except client.ApiException as error:
-            if error.status in (401, 403, 404):
-                return None, int(error.status)
-            raise self.explain(error, "get", path) from None
-        except HTTPError as error:
+        except (client.ApiException, HTTPError) as error:
+            if (status := _status(error)) in (401, 403, 404):
+                return None, status
             raise self.explain(error, "get", path) from None
         return (answer[0], 200) if isinstance(answer[0], dict) else (None, 200)
 
@@ -123,16 +121,14 @@ class Connection:
         """Raise an `InputError` if there is no such volume claim, without which every pod would wait for ever."""
         try:
             self.core.read_namespaced_persistent_volume_claim(name, self.namespace, _request_timeout=REQUEST_TIMEOUT)
-        except client.ApiException as error:
-            if error.status == 404:
+        except (client.ApiException, HTTPError) as error:
+            if _status(error) == 404:
                 raise InputError(
                     f"no volume claim {name!r} in namespace {self.namespace!r}: make it with "
                     "`kubectl apply -k pipelines/manifests/base`, or name another one in cluster.volume"
                 ) from None
-            if error.status != 403:  # who may not look may still be right
+            if _status(error) != 403:  # who may not look may still be right
                 raise self.explain(error, "read", "persistentvolumeclaims") from None
-        except HTTPError as error:
-            raise self.explain(error, "read", "persistentvolumeclaims") from None
 
     def explain(self, error: Exception, verb: str, what: str) -> JetcorrError:
         """The error of a request in one line: an `InputError` where something is missing."""
@@ -407,8 +403,7 @@ class Resource:
             try:
                 return call()
             except (client.ApiException, HTTPError) as error:
-                lost = isinstance(error, HTTPError) or error.status in (429, 500, 502, 503, 504)
-                if not lost:
+                if _status(error) not in (None, 429, 500, 502, 503, 504):
                     raise
                 away, patience = time.monotonic() - start, self.connection.patience
                 if away + pause > patience:
@@ -456,17 +451,14 @@ class Resource:
                     return
 
 
-@contextlib.contextmanager
-def exit_when_terminated() -> Iterator[None]:
+def exit_when_terminated() -> contextlib.AbstractContextManager[None]:
     """Let SIGTERM end the `with` block as an interrupt would, so that no resource stays behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return on_signals(lambda number, frame: sys.exit(128 + number), signal.SIGTERM)
+
+
+def _status(error: client.ApiException | HTTPError) -> Any:
+    """The status of the API server's answer; None where there was none."""
+    return error.status if isinstance(error, client.ApiException) else None
 
 
 def _details(error: client.ApiException) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kubernetes import client
+from kubernetes.utils import parse_quantity
 from urllib3.exceptions import HTTPError
 
 from ..errors import InputError
@@ -166,7 +167,7 @@ def _quota(connection: Connection, cluster: Cluster) -> Iterator[Finding]:
             if kind not in asked:
                 continue
             used = (status.get("used") or {}).get(name, "0")
-            left, needs = _amount(hard) - _amount(used), _amount(asked[kind])
+            left, needs = parse_quantity(hard) - parse_quantity(used), parse_quantity(asked[kind])
             state: Literal["yes", "no"] = "yes" if needs <= left else "no"
             yield Finding(state, f"quota {name}", f"{used} of {hard} used; a training's pod asks for {asked[kind]}")
 
@@ -193,12 +194,3 @@ def _found(connection: Connection, path: str, what: str, otherwise: str) -> Find
     if found is not None:
         return Finding("yes", what)
     return Finding("no", what, otherwise) if status == 404 else Finding("unknown", what, "this account may not look")
-
-
-def _amount(text: str) -> float:
-    """A quantity of Kubernetes as a number."""
-    units = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-    for unit in sorted(units, key=len, reverse=True):
-        if text.endswith(unit):
-            return float(text[: -len(unit)]) * units[unit]
-    return float(text)

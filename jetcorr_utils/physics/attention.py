@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..data.dataset import CloudDataset
 from ..jets.columns import JETS, PARTICLES, POINTS
 from ..jets.ragged import owners
-from ..style import COLOURS, experiment_label, finish, styled, subplots
+from ..style import COLOURS, experiment_label, finish_row, styled, subplots
 from .explore_particles import PARTICLE_CLASSES
 
 __all__ = ["class_shares", "input_importance", "plot_class_dependence", "plot_input_importance"]
@@ -70,8 +70,7 @@ def plot_class_dependence(clouds: CloudDataset, prediction: ArrayLike, title: st
         ax.set_xlabel(f"Share of {name}")
         ax.xaxis.set_major_locator(MaxNLocator(4))
     axes[0].set_ylabel(r"Median $\ln(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T})$")
-    finish(axes[0], title, room=0.3, key=axes[-1], right="")
-    axes[-1].set_title("13 TeV", loc="right", fontsize=15)
+    finish_row(axes, title, room=0.3)
     return figure
 
 

@@ -6,7 +6,9 @@ a correction cannot move a jet from one bin to another. The upper edge belongs t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..jets.flavours import FLAVOURS
 
 __all__ = [
-    "ETA_BINS", "FLAVOURS", "FLAVOUR_GROUPS", "JEC_ETA_EDGES", "PT_BINS", "PT_EDGES", "PT_EDGES_ABOVE_CUT", "Bin",
-    "flavour_name", "selection_text",
+    "ETA_BINS", "FLAVOURS", "FLAVOUR_GROUPS", "JEC_ETA_EDGES", "PT_BINS", "PT_EDGES", "PT_EDGES_ABOVE_CUT", "WIDEST",
+    "Bin", "bin_text", "filled_bins", "flavour_name", "selection_text",
 ]  # fmt: skip
 
 
@@ -56,6 +58,9 @@ PT_BINS = tuple(Bin(*edges) for edges in ((30, np.inf), (30, 100), (100, 300), (
 #: abs(gen eta)
 ETA_BINS = tuple(Bin(*edges) for edges in ((0, 1.3), (1.3, 2.5), (0, 2.5)))
 
+#: the names of the widest of these bins, in which models are compared by one number
+WIDEST = (ETA_BINS[2].name, PT_BINS[0].name)
+
 #: fine bins in gen pt for figures, GeV: the paper's, 20 even steps in log(pt) from 20 to 3000 GeV
 PT_EDGES = np.geomspace(20.0, 3000.0, 20)
 
@@ -73,9 +78,36 @@ JEC_ETA_EDGES = np.concatenate([-JEC_ETA_EDGES[:0:-1], JEC_ETA_EDGES])
 FLAVOUR_GROUPS = {"uds": ("u", "d", "s"), "c": ("c",), "b": ("b",), "g": ("g",)}
 
 
+def filled_bins(
+    values: NDArray[np.float64], edges: Iterable[float], min_jets: int, among: NDArray[np.bool_] | bool = True
+) -> Iterator[tuple[float, float, NDArray[np.int64]]]:
+    """Lower and upper edge of each bin that has enough jets, and the indices of these.
+
+    Parameters
+    ----------
+    values
+        Of the jets, (N,).
+    among
+        (N,), the jets that count.
+    """
+    for low, high in pairwise(edges):
+        rows = np.flatnonzero(among & (values >= low) & (values < high))
+        if len(rows) >= min_jets:
+            yield low, high, rows
+
+
 def flavour_name(flavour: int) -> str:
     """The name of a flavour; ``other`` for a jet without a label."""
     return FLAVOURS.get(abs(int(flavour)), "other")
+
+
+def bin_text(name: str) -> str:
+    """The name of a bin as it is written on an axis.
+
+    >>> bin_text("30-100"), bin_text("30-inf")
+    ('30–100', '30+')
+    """
+    return name.replace("-inf", "+").replace("-", "–")
 
 
 def selection_text(pt_bin: Bin | None = None, eta_bin: Bin | None = None) -> str:

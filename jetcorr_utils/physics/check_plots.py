@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..config import PhysicsSettings
 from ..style import figure_with_ratio, finish, log_pt_axis, pt_range, styled, subplots
-from .binning import PT_BINS, Bin, selection_text
+from .binning import PT_BINS, selection_text
 from .profiles import profile
 from .response_plots import draw_profile, mark_one
 
@@ -31,15 +31,12 @@ def plot_median_against(
     by: str,
     edges: Sequence[float],
     label: str,
-    *,
-    pt_bin: Bin | None = None,
-    eta_bin: Bin | None = None,
     settings: PhysicsSettings | None = None,
 ) -> Figure:
     """Median response and resolution against any variable, for example ``rhoAll`` (label with unit)."""
     figure, main, lower = figure_with_ratio()
     distinct = _distinct(edges)
-    table = profile(predictions, corrections, settings, by=by, edges=distinct, pt_bin=pt_bin, eta_bin=eta_bin)
+    table = profile(predictions, corrections, settings, by=by, edges=distinct)
     draw_profile(main, table, "median", corrections)
     draw_profile(lower, table, "resolution", corrections)
     mark_one(main)
@@ -47,7 +44,7 @@ def plot_median_against(
     lower.set_ylabel("IQR / median", fontsize=15)
     lower.set_xlabel(label)
     lower.set_xlim(distinct[0], distinct[-1])
-    finish(main, selection_text(pt_bin, eta_bin), room=0.3)
+    finish(main, room=0.3)
     return figure
 
 
@@ -55,9 +52,6 @@ def plot_median_against(
 def plot_response_checks(
     predictions: pd.DataFrame,
     corrections: Sequence[str],
-    *,
-    pt_bin: Bin = PT_BINS[0],
-    bins: int = 8,
     settings: PhysicsSettings | None = None,
 ) -> Figure:
     """Median response against all that a correction should not depend on, one panel for each variable there is."""
@@ -66,8 +60,8 @@ def plot_response_checks(
     rows = -(-len(shown) // columns)
     figure, axes = subplots(rows, columns, sharey=True, figsize=(4.9 * columns, 4.4 * rows), squeeze=False)
     for ax, (name, label) in zip(axes.flat, shown.items(), strict=False):
-        edges = _distinct(np.quantile(predictions[name], np.linspace(0.005, 0.995, bins + 1)))
-        table = profile(predictions, corrections, settings, by=name, edges=edges, pt_bin=pt_bin)
+        edges = _distinct(np.quantile(predictions[name], np.linspace(0.005, 0.995, 9)))
+        table = profile(predictions, corrections, settings, by=name, edges=edges, pt_bin=PT_BINS[0])
         draw_profile(ax, table, "median", corrections)
         mark_one(ax)
         if name == "jetPt":
@@ -77,9 +71,8 @@ def plot_response_checks(
         ax.set_ylabel("Median response")
     for ax in axes.flat[len(shown) :]:
         ax.set_visible(False)
-    finish(
-        axes[0, 0], selection_text(pt_bin), room=0.3, key=axes[0, columns - 1], right="" if columns > 1 else "13 TeV"
-    )
+    key, right = axes[0, columns - 1], "" if columns > 1 else "13 TeV"
+    finish(axes[0, 0], selection_text(PT_BINS[0]), room=0.3, key=key, right=right)
     return figure
 
 

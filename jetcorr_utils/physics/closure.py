@@ -36,6 +36,12 @@ CLOSED = "_closed"
 #: edges in abs(eta) of the corrected jet
 ABS_ETA_EDGES = (0.0, 1.3, 2.5)
 
+#: how often the remaining non-closure is divided out
+ITERATIONS = 4
+
+#: nodes in pt (GeV, ascending) and the values there
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
 #: edges in gen pt, GeV; bins with few jets are merged with the next. They begin where closure is measured: nearer to 30
 #: GeV the cut on the reconstructed pt would be taken for a response.
 GEN_PT_EDGES = np.geomspace(PT_EDGES_ABOVE_CUT[0], 3500.0, 25)
@@ -45,10 +51,8 @@ def derive_closure(
     validation: pd.DataFrame,
     corrections: Sequence[str],
     *,
-    abs_eta_edges: Sequence[float] = ABS_ETA_EDGES,
-    gen_pt_edges: Sequence[float] | NDArray[np.float64] = GEN_PT_EDGES,
+    gen_pt_edges: NDArray[np.float64] = GEN_PT_EDGES,
     min_jets: int = 1000,
-    iterations: int = 4,
 ) -> schemav2.CorrectionSet:
     """Derive the residual correction of each network (or of ``standard``) on jets that no network was trained on.
 
@@ -58,12 +62,10 @@ def derive_closure(
         Predictions of the validation split.
     corrections
         Names of models, or ``standard``.
-    abs_eta_edges, gen_pt_edges
-        Edges of the bins in abs(jet eta) and gen pt (GeV).
+    gen_pt_edges
+        Edges of the bins in gen pt (GeV).
     min_jets
         A bin of gen pt takes in the next ones until it has as many jets: noise in the factors would widen the response.
-    iterations
-        How often the remaining non-closure is divided out.
 
     Returns
     -------
@@ -80,23 +82,23 @@ def derive_closure(
     for name in corrections:
         pt, gen_pt = corrected_pt(validation, name), validation["genJetPt"].to_numpy(dtype=np.float64)
         curves, widths = [], []
-        for low, high in pairwise(abs_eta_edges):
+        for low, high in pairwise(ABS_ETA_EDGES):
             inside = (abs_eta >= low) & (abs_eta < high) & (gen_pt >= gen_pt_edges[0])
             if inside.sum() < min_jets:
                 raise InputError(
                     f"closure of {name}: {inside.sum()} validation jets in {low:g} < abs(eta) < {high:g}, "
                     f"at least {min_jets} are needed"
                 )
-            groups = _groups(gen_pt[inside], np.asarray(gen_pt_edges), min_jets)
-            curves.append(_curve(pt[inside], gen_pt[inside], groups, iterations))
+            groups = _groups(gen_pt[inside], gen_pt_edges, min_jets)
+            curves.append(_curve(pt[inside], gen_pt[inside], groups))
             if f"{name}_sigma" in validation:
                 pulls = pull(validation[inside], name)
                 # The width is around the median: the shift is what the factor on pt corrects.
                 width = [np.diff(np.quantile(pulls[group], ONE_SIGMA))[0] / 2 for group in groups]
                 widths.append((curves[-1][0], np.array(width)))
-        result.append(_correction(name, "factor on pt after the network", abs_eta_edges, curves))
+        result.append(_correction(name, "factor on pt after the network", curves))
         if widths:
-            result.append(_correction(f"{name}_sigma", "factor on sigma", abs_eta_edges, widths))
+            result.append(_correction(f"{name}_sigma", "factor on sigma", widths))
     return schemav2.CorrectionSet(schema_version=2, description="jetcorr residual closure", corrections=result)
 
 
@@ -120,10 +122,7 @@ def l2_relative(corrections: schemav2.CorrectionSet) -> schemav2.CorrectionSet:
                     schemav2.Variable(name="JetEta", type="real", description="eta of the jet"),
                     schemav2.Variable(name="JetPt", type="real", description="raw pt × the network's factor, GeV"),
                 ],
-                output=closure.output,
-                data=schemav2.Binning(
-                    nodetype="binning", input="JetEta", edges=edges, flow="clamp", content=positive[::-1] + positive
-                ),
+                output=closure.output, data=_binning("JetEta", edges, positive[::-1] + positive),
             )
         )  # fmt: skip
     return schemav2.CorrectionSet(schema_version=2, description="jetcorr L2Relative", corrections=found)
@@ -188,21 +187,17 @@ def _groups(gen_pt: NDArray[np.float64], edges: NDArray[np.float64], min_jets: i
     return [order[low:high] for low, high in pairwise(kept)]
 
 
-def _curve(
-    pt: NDArray[np.float64], gen_pt: NDArray[np.float64], groups: list[NDArray[np.int64]], iterations: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _curve(pt: NDArray[np.float64], gen_pt: NDArray[np.float64], groups: list[NDArray[np.int64]]) -> Curve:
     """Nodes in pt (GeV, ascending) and the factors there that close the median response in each group."""
     nodes = np.array([np.median(pt[group]) for group in groups])
     factors = np.ones(len(nodes))
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         closed = pt * np.interp(np.log(pt), np.log(nodes), factors)
         factors = factors / np.array([np.median(closed[group] / gen_pt[group]) for group in groups])
     return nodes, factors
 
 
-def _correction(
-    name: str, what: str, abs_eta_edges: Sequence[float], curves: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
-) -> schemav2.Correction:
+def _correction(name: str, what: str, curves: list[Curve]) -> schemav2.Correction:
     """A correction in abs(eta) × pt, piecewise linear in log(pt) between nodes, constant beyond them."""
     return schemav2.Correction(
         name=name,
@@ -212,14 +207,13 @@ def _correction(
             schemav2.Variable(name="pt", type="real", description="jet pt after the network, GeV"),
         ],
         output=schemav2.Variable(name="factor", type="real", description=what),
-        data=schemav2.Binning(
-            nodetype="binning",
-            input="abs_eta",
-            edges=list(abs_eta_edges),
-            flow="clamp",
-            content=[_lines(*curve) for curve in curves],
-        ),
+        data=_binning("abs_eta", list(ABS_ETA_EDGES), [_lines(*curve) for curve in curves]),
     )
+
+
+def _binning(variable: str, edges: list[float], content: list[Any]) -> schemav2.Binning:
+    """A content for each bin; beyond the ends that of the last one."""
+    return schemav2.Binning(nodetype="binning", input=variable, edges=edges, content=content, flow="clamp")
 
 
 def _lines(nodes: NDArray[np.float64], values: NDArray[np.float64]) -> schemav2.Binning:
@@ -237,5 +231,4 @@ def _lines(nodes: NDArray[np.float64], values: NDArray[np.float64]) -> schemav2.
             )
         )
     pieces.append(float(values[-1]))
-    edges = [0.0, *map(float, nodes), 1e6]
-    return schemav2.Binning(nodetype="binning", input="pt", edges=edges, content=pieces, flow="clamp")
+    return _binning("pt", [0.0, *map(float, nodes), 1e6], pieces)

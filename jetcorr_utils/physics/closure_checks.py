@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
 from ..bootstrap import Bootstrap
 from ..config import PhysicsSettings
-from .binning import ETA_BINS, FLAVOURS, PT_EDGES_ABOVE_CUT
+from .binning import ETA_BINS, FLAVOURS, PT_EDGES_ABOVE_CUT, filled_bins
 from .predictions import response
 
 __all__ = ["closure_summary"]
@@ -35,8 +34,7 @@ def closure_summary(
     the ``largest [%]`` deviation of the median response from one with its ``error [%]`` and its bin, and how many bins
     lie ``beyond 1 %``.
     """
-    settings = settings or PhysicsSettings()
-    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    bootstrap = Bootstrap.of(predictions, settings)
     pt, eta = predictions["genJetPt"].to_numpy(dtype=np.float64), predictions["genJetEta"].abs().to_numpy()
     flavour, rows = predictions["flavour"].to_numpy(), []
     for correction in corrections:
@@ -45,12 +43,10 @@ def closure_summary(
             known = np.ones(len(pt), dtype=bool) if code is None else flavour == code
             found = []
             for eta_bin in ETA_BINS[:2]:
-                for low, high in pairwise(PT_EDGES_ABOVE_CUT):
-                    inside = np.flatnonzero(known & eta_bin.contains(eta) & (pt >= low) & (pt < high))
-                    if len(inside) >= min_jets:
-                        median = bootstrap.median(values, inside)
-                        error = np.std(median[1:], ddof=1)
-                        found.append((100 * (median[0] - 1), 100 * error, eta_bin.name, f"{low:.0f}-{high:.0f}"))
+                for low, high, rows_in in filled_bins(pt, PT_EDGES_ABOVE_CUT, min_jets, known & eta_bin.contains(eta)):
+                    median = bootstrap.median(values, rows_in)
+                    error = np.std(median[1:], ddof=1)
+                    found.append((100 * (median[0] - 1), 100 * error, eta_bin.name, f"{low:.0f}-{high:.0f}"))
             if found:
                 largest = max(found, key=lambda entry: abs(entry[0]))
                 beyond = sum(abs(entry[0]) > 1 for entry in found)

@@ -22,7 +22,7 @@ from ..config import PhysicsSettings, SelectionSettings
 from ..data.selection import reasons
 from ..errors import InputError
 from .binning import ETA_BINS, PT_BINS, PT_EDGES, Bin
-from .explore_particles import PARTICLE_CLASSES, energy_fractions
+from .explore_particles import PARTICLE_CLASSES, energy_fractions, is_one_of
 from .predictions import check_predictions
 from .profiles import flavour_medians, profile
 
@@ -89,11 +89,10 @@ def _chunk(jets: ak.Array) -> pd.DataFrame:
     for number, (low, high) in enumerate(RINGS):
         columns[f"ring{number}"] = ak.to_numpy(ak.sum((distance >= low) & (distance < high), axis=1))
     clustered = jets["particles"][jets["particles", "PF_fromAK4Jet"] == 1]
-    shares, pdg = energy_fractions(jets), abs(clustered["PF_id"])
+    shares = energy_fractions(jets)
     for name, parts in CLASSES.items():
         codes = [code for part in parts for code in PARTICLE_CLASSES[part][0]]
-        found = functools.reduce(lambda either, code: either | (pdg == code), codes[1:], pdg == codes[0])
-        columns[f"n_{name}"] = ak.to_numpy(ak.sum(found, axis=1))
+        columns[f"n_{name}"] = ak.to_numpy(ak.sum(is_one_of(clustered["PF_id"], codes), axis=1))
         columns[f"f_{name}"] = np.sum([shares[part] for part in parts], axis=0)
     return pd.DataFrame(columns)
 

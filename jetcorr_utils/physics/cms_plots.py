@@ -8,12 +8,13 @@ from typing import Any
 import mplhep
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..style import (
     COLOURS,
+    axis_of_names,
     experiment_label,
+    label_row,
     legend,
     log_pt_axis,
     note_if_empty,
@@ -66,7 +67,7 @@ def plot_cms_resolution(comparison: Mapping[str, Any]) -> Figure:
     axes[1, 0].set_ylabel("jetcorr / CMS")
     legend(axes[0, 1])
     axes[1, 0].legend(loc="lower left", ncols=3)
-    _label(axes[0])
+    label_row(axes[0])
     return figure
 
 
@@ -86,9 +87,7 @@ def plot_cms_flavour(comparison: Mapping[str, Any]) -> Figure:
             values, errors = np.array(list(cms.values())).T
             ax.errorbar(x, values, yerr=errors, fmt="D", color=COLOURS[2], mfc="none", label=_CMS)
             ax.axhline(1, color="0.6", linestyle="--", linewidth=1, zorder=0)
-            ax.set_xticks(range(len(names)), names)
-            ax.tick_params(axis="x", which="minor", bottom=False, top=False)
-            ax.set_xlim(-0.6, len(names) - 0.4)
+            axis_of_names(ax, names)
             selection_label(ax, selection_text(pt_bin, region))
     axes[0, 0].set_ylim(0.94, 1.09)
     room_on_top(axes[0, 0], 0.25)
@@ -97,7 +96,7 @@ def plot_cms_flavour(comparison: Mapping[str, Any]) -> Figure:
     for row in axes:
         row[0].set_ylabel("Median response, L1 + L2L3")
     axes[0, 0].legend(loc="lower left")  # the selections stand above
-    _label(axes[0])
+    label_row(axes[0])
     return figure
 
 
@@ -121,7 +120,7 @@ def plot_cms_shapes(table: pd.DataFrame) -> Figure:
         ax.set(xlabel=title, ylabel="Share of jets", xlim=(edges[0], edges[-1]))
         room_on_top(ax, 0.15)
     legend(axes[0, 0])
-    _label(axes[0])
+    label_row(axes[0])
     return figure
 
 
@@ -176,15 +175,8 @@ def plot_cms_candidates(comparison: Mapping[str, Any]) -> Figure:
     left.set_ylabel("Clustered candidates a jet")
     room_on_top(left, 0.2)
     legend(left, columns=3)
-    right.set_xticks(range(len(shares)), CLASSES)
-    right.tick_params(axis="x", which="minor", bottom=False, top=False)
-    right.set(xlim=(-0.5, len(shares) - 0.5), ylim=(0, 0.9), ylabel="Mean share of the jet's energy")
+    axis_of_names(right, CLASSES, margin=0)
+    right.set(ylim=(0, 0.9), ylabel="Mean share of the jet's energy")
     legend(right)
-    _label((left, right))
+    label_row((left, right))
     return figure
-
-
-def _label(row: tuple[Axes, ...]) -> None:
-    """What made the jets, above the first of the axes, and the collisions' energy above the last one."""
-    experiment_label(row[0], right="")
-    row[-1].set_title("13 TeV", loc="right", fontsize=15)

@@ -5,8 +5,6 @@ All take jets as `jetcorr_utils.data` reads them: an awkward array with JetNTupl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import awkward as ak
 import hist
 import mplhep
@@ -25,6 +23,7 @@ from ..style import (
     density_steps,
     experiment_label,
     finish,
+    label_row,
     legend,
     log_pt_axis,
     room_on_top,
@@ -52,7 +51,7 @@ def flavour_groups(jets: ak.Array) -> dict[str, NDArray[np.bool_]]:
     return {name: np.isin(flavour, codes) for name, (codes, _, _) in FLAVOUR_GROUPS.items()}
 
 
-def data_quality(jets: ak.Array, fields: Sequence[str] | None = None) -> pd.DataFrame:
+def data_quality(jets: ak.Array) -> pd.DataFrame:
     """What stands in each scalar branch.
 
     Returns
@@ -60,9 +59,8 @@ def data_quality(jets: ak.Array, fields: Sequence[str] | None = None) -> pd.Data
     DataFrame with a row for each branch: ``type, missing`` (not finite), ``zero`` (share), ``min, median, max`` and
     ``distinct`` values.
     """
-    names = [name for name in (fields or jets.fields) if jets[name].ndim == 1]
     rows = {}
-    for name in names:
+    for name in (name for name in jets.fields if jets[name].ndim == 1):
         values = ak.to_numpy(jets[name])
         finite = values[np.isfinite(values)]
         low, middle, high = np.quantile(finite, (0, 0.5, 1)) if len(finite) else (np.nan,) * 3
@@ -186,8 +184,7 @@ def plot_pileup(jets: ak.Array) -> Figure:
     right.set(xlabel=r"$N_\mathrm{PV}$", ylabel=r"Mean $\rho$ [GeV]", ylim=(0, None))
     for ax in (left, middle):
         ax.set_ylim(bottom=0)
-    experiment_label(left, right="")
-    right.set_title("13 TeV", loc="right", fontsize=15)
+    label_row((left, right))
     return figure
 
 
@@ -214,8 +211,7 @@ def plot_substructure(jets: ak.Array, pt_bin: Bin = PT_BINS[2]) -> Figure:
     room_on_top(axes[2], 0.05)
     legend(axes[2])
     axes[1].set_title(selection_text(pt_bin), loc="right", fontsize=15)
-    experiment_label(axes[0], right="")
-    axes[2].set_title("13 TeV", loc="right", fontsize=15)
+    label_row(axes)
     return figure
 
 

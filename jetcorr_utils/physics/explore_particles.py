@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import awkward as ak
@@ -21,6 +21,7 @@ from ..style import (
     StyledFigure,
     density_steps,
     experiment_label,
+    label_row,
     legend,
     log_pt_axis,
     room_on_top,
@@ -32,9 +33,8 @@ from .binning import PT_BINS, Bin, flavour_name, selection_text
 from .explore import FLAVOUR_GROUPS, flavour_groups
 
 __all__ = [
-    "PARTICLE_CLASSES", "draw_particle_cloud", "energy_fractions", "has_candidates", "if_candidates", "jet_image",
-    "plot_energy_fractions",
-    "plot_jet_images", "plot_particle_cloud", "plot_particle_multiplicities",
+    "PARTICLE_CLASSES", "draw_particle_cloud", "energy_fractions", "has_candidates", "if_candidates", "is_one_of",
+    "jet_image", "plot_energy_fractions", "plot_jet_images", "plot_particle_cloud", "plot_particle_multiplicities",
 ]  # fmt: skip
 
 #: classes of particle-flow candidates: name → (abs(PF_id) values, colour, marker)
@@ -58,7 +58,7 @@ def energy_fractions(jets: ak.Array) -> dict[str, NDArray[np.float64]]:
     total = ak.to_numpy(ak.sum(energy, axis=1)).astype(np.float64)
     shares = {}
     for name, (codes, _, _) in PARTICLE_CLASSES.items():
-        part = ak.to_numpy(ak.sum(energy[_is_one_of(inside["PF_id"], codes)], axis=1)).astype(np.float64)
+        part = ak.to_numpy(ak.sum(energy[is_one_of(inside["PF_id"], codes)], axis=1)).astype(np.float64)
         shares[name] = np.divide(part, total, out=np.zeros_like(part), where=total > 0)
     return shares
 
@@ -94,7 +94,7 @@ def plot_particle_multiplicities(jets: ak.Array, pt_bin: Bin = PT_BINS[2]) -> Fi
     total = ak.to_numpy(ak.num(inside))
     edge = int(np.quantile(total, 0.998)) + 2
     for name, (codes, color, _) in PARTICLE_CLASSES.items():
-        count = ak.to_numpy(ak.sum(_is_one_of(inside["PF_id"], codes), axis=1))
+        count = ak.to_numpy(ak.sum(is_one_of(inside["PF_id"], codes), axis=1))
         density_steps(left, count, -0.5, edge - 0.5, edge, color=color, label=name)
     left.set_yscale("log")
     left.set_ylim(1e-4, 2)
@@ -115,8 +115,7 @@ def plot_particle_multiplicities(jets: ak.Array, pt_bin: Bin = PT_BINS[2]) -> Fi
     legend(left)
     legend(right)
     selection_label(right, selection_text(pt_bin))
-    experiment_label(left, right="")
-    right.set_title("13 TeV", loc="right", fontsize=15)
+    label_row((left, right))
     return figure
 
 
@@ -165,7 +164,7 @@ def draw_particle_cloud(ax: Axes, jet: ak.Record) -> None:
     """Draw one jet's particle cloud into `ax`, with its pt, eta and flavour."""
     particles = jet["particles"]
     for name, (codes, color, marker) in PARTICLE_CLASSES.items():
-        chosen = particles[_is_one_of(particles["PF_id"], codes)]
+        chosen = particles[is_one_of(particles["PF_id"], codes)]
         clustered = ak.to_numpy(chosen["PF_fromAK4Jet"]) == 1
         area = 14 * np.sqrt(ak.to_numpy(chosen["PF_pT"]) / 0.5)
         x, y = ak.to_numpy(chosen["PF_dEta"]), ak.to_numpy(chosen["PF_dPhi"])
@@ -217,13 +216,12 @@ def plot_jet_images(jets: ak.Array, pt_bin: Bin = PT_BINS[2]) -> Figure:
         ax.set_xlabel(r"$\Delta\eta$")
         ax.grid(False)
     axes[0].set_ylabel(r"$\Delta\phi$")
-    experiment_label(axes[0], right="")
+    label_row(axes)
     axes[1].set_title(selection_text(pt_bin), loc="right", fontsize=15)
-    axes[2].set_title("13 TeV", loc="right", fontsize=15)
     return figure
 
 
-def _is_one_of(pdg_id: ak.Array, codes: tuple[int, ...]) -> ak.Array:
+def is_one_of(pdg_id: ak.Array, codes: Sequence[int]) -> ak.Array:
     """Which particles have abs(PDG id) in `codes`."""
     found = abs(pdg_id) == codes[0]
     for code in codes[1:]:

@@ -17,7 +17,7 @@ from scipy.optimize import curve_fit
 from ..bootstrap import Bootstrap
 from ..config import PhysicsSettings
 from ..looks import look_of
-from .binning import ETA_BINS, FLAVOUR_GROUPS, JEC_ETA_EDGES, PT_EDGES_ABOVE_CUT, selection_text
+from .binning import ETA_BINS, FLAVOUR_GROUPS, JEC_ETA_EDGES, PT_EDGES_ABOVE_CUT, filled_bins, selection_text
 from .measurement import ONE_SIGMA
 from .predictions import corrected_pt, pt_branch
 from .prior import FULL_ACCEPTANCE
@@ -34,6 +34,9 @@ WIDE_PT_EDGES = np.array([30.0, 50, 80, 130, 200, 300, 500, 800, 1300, 3000])
 
 #: edges of the map in abs(gen eta)
 WIDE_ETA_EDGES = np.linspace(0, 2.5, 11)
+
+#: a bin with fewer jets shows no factor
+MIN_JETS = 30
 
 #: Gaussian widths in an interquartile range
 GAUSSIAN_IQR = 1.349
@@ -142,7 +145,7 @@ def _by_flavour(predictions: pd.DataFrame, of: Callable[[pd.DataFrame], pd.DataF
 
 
 def factor_profile(
-    predictions: pd.DataFrame, models: Sequence[str], settings: PhysicsSettings | None = None, min_jets: int = 30
+    predictions: pd.DataFrame, models: Sequence[str], settings: PhysicsSettings | None = None
 ) -> dict[str, pd.DataFrame]:
     """The factors of the models on the standard-corrected pt, against that pt and the number of constituents.
 
@@ -152,22 +155,17 @@ def factor_profile(
     ``median`` of the factor with its ``_error``, and ``lower`` and ``upper``, between which the central 68 % lie. The
     number of constituents is there if the predictions have it.
     """
-    settings = settings or PhysicsSettings()
-    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    bootstrap = Bootstrap.of(predictions, settings)
     binned = {"jetPt": WIDE_PT_EDGES}
     if "QG_mult" in predictions and np.ptp(predictions["QG_mult"]) > 0:
-        edges = np.unique(predictions["QG_mult"].quantile(np.linspace(0.005, 0.995, 13)).round())
-        binned["QG_mult"] = edges
+        binned["QG_mult"] = np.unique(predictions["QG_mult"].quantile(np.linspace(0.005, 0.995, 13)).round())
     columns = ["correction", "low", "high", "center", "jets", "median", "median_error", "lower", "upper"]
     tables = {}
     for name, edges in binned.items():
         variable, rows = predictions[name].to_numpy(dtype=np.float64), []
         for model in models:
             factor = corrected_pt(predictions, model) / corrected_pt(predictions, "standard")
-            for low, high in pairwise(edges):
-                jets = np.flatnonzero((variable >= low) & (variable < high))
-                if len(jets) < min_jets:
-                    continue
+            for low, high, jets in filled_bins(variable, edges, MIN_JETS):
                 lower, median, upper = bootstrap.quantiles(factor, jets, (ONE_SIGMA[0], 0.5, ONE_SIGMA[1])).T
                 row = (model, low, high, np.median(variable[jets]), len(jets), median[0], np.std(median[1:], ddof=1))
                 rows.append((*row, lower[0], upper[0]))

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..config import PhysicsSettings
-from ..style import draw_points, finish, log_pt_axis, note_if_empty, pt_range, styled, subplots
+from ..style import axis_of_names, draw_points, finish, log_pt_axis, note_if_empty, pt_range, styled, subplots
 from .binning import ETA_BINS, FLAVOURS, PT_BINS, Bin, selection_text
 from .profiles import flavour_medians, flavour_profile
 from .response_plots import mark_one
@@ -36,9 +36,7 @@ def plot_flavour_response(
         draw_points(ax, correction, corrections, places, rows["median"], rows["median_error"])
     note_if_empty(ax, table)
     mark_one(ax)
-    ax.set_xticks(range(len(names)), names)
-    ax.tick_params(axis="x", which="minor", bottom=False, top=False)
-    ax.set_xlim(-0.6, len(names) - 0.4)
+    axis_of_names(ax, names)
     ax.set(xlabel="Jet flavour", ylabel="Median response")
     finish(ax, selection_text(pt_bin, eta_bin), room=0.28)
     return figure

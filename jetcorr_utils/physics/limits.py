@@ -44,6 +44,9 @@ IDENTIFIERS = ["run", "lumi", "event", "jetPtOrder", "jetRawPt"]
 #: edges in gen pt (GeV) of the flavour oracle, above what the cut on the reconstructed pt distorts
 FLAVOUR_EDGES = np.geomspace(45.0, 3500.0, 14)
 
+#: fewest jets in a bin of the flavour oracle
+MIN_JETS = 300
+
 #: variables of a jet that say nothing of what is inside it
 KINEMATICS = ("jetPt", "jetEta", "jetArea", "rhoAll", "PV_npvsGood")
 
@@ -54,7 +57,6 @@ def add_limits(
     *,
     files: Sequence[str | Path] = (),
     max_jets: int | None = 200_000,
-    seed: int = 1,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Add trees and oracles to the predictions for the test jets.
@@ -69,8 +71,6 @@ def add_limits(
         The JetNTuple files of the study, for the true energy fractions; without them that oracle is left out.
     max_jets
         Train the trees on at most this many jets.
-    seed
-        Of the trees.
 
     Returns
     -------
@@ -91,15 +91,13 @@ def add_limits(
         inputs["oracle_fractions"] = [np.hstack(parts) for parts in zip(kinematics, told, strict=True)]
     corrections = {}
     for name, (columns, test_columns) in tqdm(inputs.items(), desc="trees", disable=not progress):
-        trees = train_trees(columns, train.target, seed=seed)
+        trees = train_trees(columns, train.target)
         corrections[name] = np.exp(trees.predict(test_columns)) * start_pt(test.table) / test.table["jetPt"]
     result = add_corrections(predictions, test.table, corrections)
     return flavour_oracle(result, predictions_table(train.table, {}))
 
 
-def train_trees(
-    columns: NDArray[np.float64], target: NDArray[np.float32], *, seed: int = 1, iterations: int = 400
-) -> Any:
+def train_trees(columns: NDArray[np.float64], target: NDArray[np.float32]) -> Any:
     """Gradient-boosted trees that minimise the absolute error of the target, stopped on a tenth of the jets.
 
     Parameters
@@ -117,8 +115,8 @@ def train_trees(
 
     known = np.isfinite(target)
     trees = HistGradientBoostingRegressor(
-        loss="absolute_error", learning_rate=0.08, max_iter=iterations, max_leaf_nodes=48, min_samples_leaf=60,
-        early_stopping=True, validation_fraction=0.1, n_iter_no_change=20, random_state=seed,
+        loss="absolute_error", learning_rate=0.08, max_iter=400, max_leaf_nodes=48, min_samples_leaf=60,
+        early_stopping=True, validation_fraction=0.1, n_iter_no_change=20, random_state=1,
     )  # fmt: skip
     return trees.fit(columns[known], target[known])
 
@@ -170,17 +168,17 @@ def generator_fractions(files: Sequence[str | Path], *, progress: bool = True) -
     return pd.concat(tables, ignore_index=True)
 
 
-def flavour_oracle(predictions: pd.DataFrame, others: pd.DataFrame, *, min_jets: int = 300) -> pd.DataFrame:
+def flavour_oracle(predictions: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     """The predictions with ``oracle_flavour``: the standard correction closed for each true flavour by itself.
 
-    The closure is derived on `others`, any jets but the test jets. Flavours with fewer than `min_jets` of them in the
+    The closure is derived on `others`, any jets but the test jets. Flavours with fewer than `MIN_JETS` of them in the
     barrel or the endcap, and jets without a label, keep the standard correction.
     """
     pt = predictions["jetPt"].to_numpy(dtype=np.float64).copy()
     for code in FLAVOURS:
         jets, known = predictions[predictions["flavour"] == code], others[others["flavour"] == code]
         try:
-            corrections = derive_closure(known, ["standard"], gen_pt_edges=FLAVOUR_EDGES, min_jets=min_jets)
+            corrections = derive_closure(known, ["standard"], gen_pt_edges=FLAVOUR_EDGES, min_jets=MIN_JETS)
         except InputError:
             continue
         pt[jets.index] = apply_closure(jets, corrections)["standard_closed_pt"]

@@ -73,7 +73,7 @@ def measure(
     settings = settings or PhysicsSettings()
     for model in models:
         _check_model(predictions, model)
-    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    bootstrap = Bootstrap.of(predictions, settings)
     standard = _bins_of(predictions, "standard", bootstrap, settings)
     result: dict[str, Any] = {"baseline": _report(predictions, "standard", standard, bootstrap)}
     for model in tqdm(models, desc="measure", unit="model", disable=not progress):

@@ -14,6 +14,7 @@ import pandas as pd
 from ..architectures import NetworkSettings
 from ..config import DataSettings
 from ..jets.regressions import REGRESSIONS
+from .binning import WIDEST
 
 __all__ = [
     "choose_weights", "first_trainings", "frontier_weights", "learning_curve", "main_models", "seed_groups", "variants",
@@ -111,14 +112,11 @@ def frontier_weights(models: Mapping[str, NetworkSettings]) -> dict[str, float]:
 
 
 def choose_weights(
-    metrics: Mapping[str, Any],
-    models: Mapping[str, NetworkSettings],
-    weights: Mapping[str, float],
-    *,
-    eta: str = "0-2.5",
-    pt: str = "30-inf",
+    metrics: Mapping[str, Any], models: Mapping[str, NetworkSettings], weights: Mapping[str, float]
 ) -> pd.DataFrame:
     """The weight λ to take on each frontier: the largest that costs no resolution beyond its statistical error.
+
+    Gains are those in the widest bin.
 
     Parameters
     ----------
@@ -128,14 +126,13 @@ def choose_weights(
         Their settings by name.
     weights
         As `frontier_weights` returns them.
-    eta, pt
-        The bin.
 
     Returns
     -------
     One row a model: ``network``, ``features``, ``λ``, both gains and their errors in %, and whether it is ``chosen``.
     """
     rows = []
+    eta, pt = WIDEST
     for name, weight in weights.items():
         row = {"network": models[name].architecture, "features": ", ".join(_names(models[name])), "λ": weight}
         for quantity, title in {"resolution_gain": "resolution gain", "flavour_gain": "flavour gain"}.items():
@@ -151,15 +148,10 @@ def choose_weights(
     return table.assign(chosen=table["λ"] == chosen)
 
 
-def learning_curve(
-    metrics: Mapping[str, Any],
-    models: Mapping[str, NetworkSettings],
-    train_jets: int,
-    *,
-    eta: str = "0-2.5",
-    pt: str = "30-inf",
-) -> pd.DataFrame:
+def learning_curve(metrics: Mapping[str, Any], models: Mapping[str, NetworkSettings], train_jets: int) -> pd.DataFrame:
     """Resolution gain against the number of training jets, of models that were trained on parts of the jets, too.
+
+    It is that in the widest bin.
 
     Parameters
     ----------
@@ -176,6 +168,7 @@ def learning_curve(
     models.
     """
     rows = []
+    eta, pt = WIDEST
     whole = [name for name, model in models.items() if model.training.max_jets is None and name in metrics]
     for name in whole:
         like = [other for other in models if other in metrics and _but_for_jets(models[other], models[name])]

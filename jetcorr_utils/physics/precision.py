@@ -42,9 +42,8 @@ def precision_cost(
     ``closure`` (gen pt > 30 GeV, abs(eta) < 2.5), and for each of them ``<name>_change`` from the first variant with
     its error ``<name>_change_error``.
     """
-    settings = settings or PhysicsSettings()
     predictions = predictions_table(table, variants)
-    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    bootstrap = Bootstrap.of(predictions, settings)
     widest = max(ETA_BINS, key=lambda eta: eta.high - eta.low)
     rows = rows_in(predictions, PT_BINS[0], widest)
     standard = Jets(bootstrap, response(predictions, "standard"), rows, None)

@@ -19,7 +19,12 @@ from ..data.features import start_pt
 from ..errors import InputError
 from ..jets.flavours import paper_flavour
 
-__all__ = ["REQUIRED", "corrected_pt", "load_predictions", "model_names", "predictions_table", "pt_branch", "response"]
+__all__ = [
+    "JETS", "REQUIRED", "corrected_pt", "load_predictions", "model_names", "predictions_table", "pt_branch", "response",
+]  # fmt: skip
+
+#: the tree of a predictions file
+JETS = "jets"
 
 #: branches that every predictions file has
 REQUIRED = (
@@ -49,15 +54,13 @@ def predictions_table(
     return check_predictions(pd.DataFrame(columns))
 
 
-def load_predictions(path: str | Path, tree: str = "jets") -> pd.DataFrame:
+def load_predictions(path: str | Path) -> pd.DataFrame:
     """Read the test jets and their predictions.
 
     Parameters
     ----------
     path
         A predictions.root file as the correction of files writes it.
-    tree
-        Name of its tree.
 
     Returns
     -------
@@ -71,10 +74,10 @@ def load_predictions(path: str | Path, tree: str = "jets") -> pd.DataFrame:
     """
     try:
         with uproot.open(path) as file:
-            if tree not in file:
+            if JETS not in file:
                 found = ", ".join(file.keys(cycle=False)) or "nothing"
-                raise InputError(f"{path}: no tree {tree!r} in it, found {found}")
-            table = pd.DataFrame(file[tree].arrays(library="np"))
+                raise InputError(f"{path}: no tree {JETS!r} in it, found {found}")
+            table = pd.DataFrame(file[JETS].arrays(library="np"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable ROOT file: {' '.join(str(error).split())[:120]}") from None
     return check_predictions(table, str(path))

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..bootstrap import Bootstrap
+from ..bootstrap import Bootstrap, value_and_error
 from ..config import PhysicsSettings
 from ..errors import InputError
-from .binning import FLAVOURS, PT_BINS, PT_EDGES, Bin
+from .binning import FLAVOURS, PT_BINS, PT_EDGES, Bin, filled_bins
 from .predictions import response
 
 __all__ = ["flavour_medians", "flavour_profile", "profile"]
@@ -39,7 +39,7 @@ def profile(
     settings: PhysicsSettings | None = None,
     *,
     by: str = "genJetPt",
-    edges: NDArray[np.float64] | None = None,
+    edges: NDArray[np.float64] = PT_EDGES,
     eta_bin: Bin | None = None,
     pt_bin: Bin | None = None,
     min_jets: int = 30,
@@ -70,25 +70,20 @@ def profile(
     *standard* correction (IQR / 1.349 over its median). It is the same distance for all: a narrower core
     has no larger tails.
     """
-    settings = settings or PhysicsSettings()
-    edges = PT_EDGES if edges is None else np.asarray(edges, dtype=np.float64)
     if by not in predictions:
         raise InputError(f"predictions: no branch {by!r} to bin the response in")
-    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
-    variable = predictions[by].to_numpy(dtype=np.float64)
-    inside = _inside(predictions, eta_bin, pt_bin)
-    rows_of = [np.flatnonzero(inside & (variable >= low) & (variable < high)) for low, high in pairwise(edges)]
+    bootstrap, variable = Bootstrap.of(predictions, settings), predictions[by].to_numpy(dtype=np.float64)
+    bins = list(filled_bins(variable, edges, min_jets, _inside(predictions, eta_bin, pt_bin)))
     standard = response(predictions, "standard")
-    reference = {n: bootstrap.resolution(standard, rows) for n, rows in enumerate(rows_of) if len(rows) >= min_jets}
+    references = [bootstrap.resolution(standard, rows) for _, _, rows in bins]
     result = []
     for correction in corrections:
         values = response(predictions, correction)
-        for number, resolution in reference.items():
-            rows = rows_of[number]
-            row = {"correction": correction, "low": edges[number], "high": edges[number + 1]}
+        for (low, high, rows), reference in zip(bins, references, strict=True):
+            row = {"correction": correction, "low": low, "high": high}
             row |= {"center": np.median(variable[rows]), "jets": len(rows)}
-            for name, numbers in _shape(bootstrap, values, rows, resolution).items():
-                row |= {name: numbers[0], f"{name}_error": np.std(numbers[1:], ddof=1)}
+            for name, numbers in _shape(bootstrap, values, rows, reference).items():
+                row |= value_and_error(name, numbers)
             result.append(row)
     return pd.DataFrame(result, columns=[*BIN_COLUMNS, *with_errors(SHAPES)])
 
@@ -106,8 +101,7 @@ def flavour_medians(
 
     Returns a row for each correction and flavour: ``correction, flavour, jets, median, median_error``.
     """
-    settings = settings or PhysicsSettings()
-    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    bootstrap = Bootstrap.of(predictions, settings)
     inside, flavour = _inside(predictions, eta_bin, pt_bin), predictions["flavour"].to_numpy()
     result = []
     for correction in corrections:
@@ -115,9 +109,8 @@ def flavour_medians(
         for code, name in FLAVOURS.items():
             rows = np.flatnonzero(inside & (flavour == code))
             if len(rows) >= min_jets:
-                median = bootstrap.median(values, rows)
-                row = {"correction": correction, "flavour": name, "jets": len(rows), "median": median[0]}
-                result.append(row | {"median_error": np.std(median[1:], ddof=1)})
+                row = {"correction": correction, "flavour": name, "jets": len(rows)}
+                result.append(row | value_and_error("median", bootstrap.median(values, rows)))
     return pd.DataFrame(result, columns=["correction", "flavour", "jets", "median", "median_error"])
 
 
@@ -126,9 +119,9 @@ def flavour_profile(
     corrections: Sequence[str],
     settings: PhysicsSettings | None = None,
     *,
-    first: Sequence[str] = ("u", "d", "s"),
-    second: Sequence[str] = ("g",),
-    edges: NDArray[np.float64] | None = None,
+    first: Sequence[str],
+    second: Sequence[str],
+    edges: NDArray[np.float64],
     eta_bin: Bin | None = None,
     min_jets: int = 30,
 ) -> pd.DataFrame:
@@ -136,9 +129,7 @@ def flavour_profile(
 
     Returns a row for each correction and bin: ``correction, low, high, center, difference, difference_error``.
     """
-    settings = settings or PhysicsSettings()
-    edges = PT_EDGES if edges is None else np.asarray(edges, dtype=np.float64)
-    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    bootstrap = Bootstrap.of(predictions, settings)
     pt, inside = predictions["genJetPt"].to_numpy(dtype=np.float64), _inside(predictions, eta_bin, None)
     groups = [has_flavour(predictions, first), has_flavour(predictions, second)]
     result = []
@@ -151,7 +142,7 @@ def flavour_profile(
                 continue
             difference = bootstrap.median(values, rows[0]) - bootstrap.median(values, rows[1])
             row = {"correction": correction, "low": low, "high": high, "center": np.median(pt[np.concatenate(rows)])}
-            result.append(row | {"difference": difference[0], "difference_error": np.std(difference[1:], ddof=1)})
+            result.append(row | value_and_error("difference", difference))
     return pd.DataFrame(result, columns=["correction", "low", "high", "center", "difference", "difference_error"])
 
 

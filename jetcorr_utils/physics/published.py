@@ -8,7 +8,7 @@ regressions in 200 public events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -68,50 +68,31 @@ class Published:
         return f"{self.percent:g}" if self.error is None else f"{self.percent:g} ± {self.error:g}"
 
 
-def _paper(quantity: str, percent: Mapping[tuple[str, str], Sequence[float]]) -> list[Published]:
-    pt_bins = ("30-inf", "30-100", "100-300", "300-1000", "1000-inf")
-    return [
-        Published("paper", model, quantity, eta, pt, value)
-        for (model, eta), values in percent.items()
-        for pt, value in zip(pt_bins, values, strict=True)
-    ]
+def _in_bins(
+    source: str, model: str, quantity: str, eta: str, percent: Sequence[float], bins: Sequence[str]
+) -> list[Published]:
+    return [Published(source, model, quantity, eta, pt, value) for pt, value in zip(bins, percent, strict=True)]
 
 
-def _paper_resolution() -> list[Published]:
-    percent = {
-        ("PFN", "0-1.3"): (2.2, 0.2, 1.4, 4.5, 8.0), ("ParticleNet", "0-1.3"): (2.5, 0.6, 1.6, 4.8, 7.8),
-        ("PFN", "1.3-2.5"): (5.9, 1.0, 6.9, 12.9, 5.0), ("ParticleNet", "1.3-2.5"): (5.9, 1.3, 7.1, 11.9, 9.4),
-    }  # fmt: skip
-    return _paper("resolution_gain", percent)
+_PAPER_BINS = ("30-inf", "30-100", "100-300", "300-1000", "1000-inf")
+_THESIS_BINS = ("30-inf", "30-50", "50-100", "100-300", "300-1000", "1000-inf")
 
-
-def _thesis_resolution() -> list[Published]:
-    percent = {"30-inf": 12.2, "30-50": 8.4, "50-100": 10.3, "100-300": 11.0, "300-1000": 13.2, "1000-inf": 14.1}
-    return [Published("thesis", "ParticleNet", "resolution_gain", "0-2.5", pt, value) for pt, value in percent.items()]
-
-
-def _paper_flavour() -> list[Published]:
-    percent = {
-        ("PFN", "0-1.3"): (36, 8, 23, 58, 69), ("ParticleNet", "0-1.3"): (36, 7, 25, 56, 68),
-        ("PFN", "1.3-2.5"): (41, 12, 50, 68, 38), ("ParticleNet", "1.3-2.5"): (39, 18, 45, 70, 38),
-    }  # fmt: skip
-    return _paper("flavour_gain", percent)
-
-
-def _thesis_flavour() -> list[Published]:
-    return [Published("thesis", "ParticleNet", "flavour_gain", "0-2.5", "30-inf", 68)]
-
-
-_OTHERS = (
+#: every figure
+PUBLISHED: tuple[Published, ...] = (
+    *_in_bins("paper", "PFN", "resolution_gain", "0-1.3", (2.2, 0.2, 1.4, 4.5, 8.0), _PAPER_BINS),
+    *_in_bins("paper", "ParticleNet", "resolution_gain", "0-1.3", (2.5, 0.6, 1.6, 4.8, 7.8), _PAPER_BINS),
+    *_in_bins("paper", "PFN", "resolution_gain", "1.3-2.5", (5.9, 1.0, 6.9, 12.9, 5.0), _PAPER_BINS),
+    *_in_bins("paper", "ParticleNet", "resolution_gain", "1.3-2.5", (5.9, 1.3, 7.1, 11.9, 9.4), _PAPER_BINS),
+    *_in_bins("thesis", "ParticleNet", "resolution_gain", "0-2.5", (12.2, 8.4, 10.3, 11.0, 13.2, 14.1), _THESIS_BINS),
+    *_in_bins("paper", "PFN", "flavour_gain", "0-1.3", (36, 8, 23, 58, 69), _PAPER_BINS),
+    *_in_bins("paper", "ParticleNet", "flavour_gain", "0-1.3", (36, 7, 25, 56, 68), _PAPER_BINS),
+    *_in_bins("paper", "PFN", "flavour_gain", "1.3-2.5", (41, 12, 50, 68, 38), _PAPER_BINS),
+    *_in_bins("paper", "ParticleNet", "flavour_gain", "1.3-2.5", (39, 18, 45, 70, 38), _PAPER_BINS),
+    Published("thesis", "ParticleNet", "flavour_gain", "0-2.5", "30-inf", 68),
     Published("NanoAODv15", "ParticleNet of CMS", "resolution_gain", "0-2.5", "30-inf", 19, 4),
     Published("NanoAODv15", "UParT of CMS", "resolution_gain", "0-2.5", "30-inf", 21, 4),
     Published("ATLAS", "deep network", "resolution_gain", "", "500-inf", 30),
 )
-
-#: every figure
-PUBLISHED: tuple[Published, ...] = (
-    *_paper_resolution(), *_thesis_resolution(), *_paper_flavour(), *_thesis_flavour(), *_OTHERS
-)  # fmt: skip
 
 
 def published_text(quantity: str, eta: str, pt: str) -> str:

@@ -8,7 +8,7 @@ trained again after a change of the detector are another round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from ..config import PhysicsSettings, Study
 from ..data import load_clouds
 from ..errors import InputError
 from ..metrics import METRICS, Jets
-from ..style import COLOURS, experiment_label, legend, room_on_top, selection_label, styled, subplots
-from .binning import ETA_BINS, FLAVOURS, Bin, selection_text
+from ..style import COLOURS, axis_of_names, experiment_label, legend, room_on_top, selection_label, styled, subplots
+from .binning import ETA_BINS, FLAVOURS, Bin, bin_text, selection_text
 from .measurement import rows_in
 from .predictions import predictions_table, response
 from .published import PUBLISHED, Published
@@ -86,7 +86,7 @@ def reproduce(study: Study, run: RunFolder, *, progress: bool = True) -> dict[st
 
 
 def gains_beside_published(
-    predictions: pd.DataFrame, model: str, source: str, network: str, settings: PhysicsSettings | None = None
+    predictions: pd.DataFrame, model: str, source: str, network: str, settings: PhysicsSettings
 ) -> dict[str, Any]:
     """The gains of a model in each bin in which there is a published one.
 
@@ -102,8 +102,7 @@ def gains_beside_published(
     ``{"resolution_gain": {abs(eta): {gen pt: {"ours", "error", "published"}}}, "flavour_gain": {…}}``, fractions; None
     where a bin has too few jets.
     """
-    settings = settings or PhysicsSettings()
-    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
+    bootstrap = Bootstrap.of(predictions, settings)
     values = {name: response(predictions, name) for name in ("standard", model)}
     flavour = predictions["flavour"].to_numpy()
     result: dict[str, Any] = {quantity: {} for quantity in QUANTITIES}
@@ -112,9 +111,8 @@ def gains_beside_published(
             continue
         rows = rows_in(predictions, *_bins(figure))
         groups = [rows[flavour[rows] == code] for code in FLAVOURS]
-        enough = len(rows) >= settings.min_jets
         replicas = None
-        if enough:
+        if len(rows) >= settings.min_jets:
             parts = groups if min(map(len, groups)) >= settings.min_flavour_jets else None
             standard = Jets(bootstrap, values["standard"], rows, parts)
             replicas = METRICS[figure.quantity].measure(Jets(bootstrap, values[model], rows, parts, standard))
@@ -175,8 +173,5 @@ def _beside(ax: Any, table: pd.DataFrame) -> None:
     look = {"fmt": "s", "color": "black", "label": "jetcorr simulation"}
     ax.errorbar(x[there] - 0.1, table["ours"][there], yerr=table["error"][there], **look)
     ax.plot(x + 0.1, table["published"], "D", color=COLOURS[2], mfc="none", ms=9, label="CMS simulation, published")
-    names: Sequence[str] = [name.replace("-inf", "+").replace("-", "–") for name in table["gen pt / GeV"]]
-    ax.set_xticks(x, names, rotation=45, ha="right", fontsize=13)
-    ax.tick_params(axis="x", which="minor", bottom=False, top=False)
-    ax.set_xlim(-0.6, len(table) - 0.4)
+    axis_of_names(ax, table["gen pt / GeV"].map(bin_text), rotation=45, ha="right", fontsize=13)
     ax.axhline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)

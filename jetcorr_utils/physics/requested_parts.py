@@ -205,7 +205,7 @@ def variation_figures(
     """The gains on jets of other simulations beside those on the test jets (``physics.variations``)."""
     models = [name for name in models if all(name in metrics for metrics in variations.values())]
     for metric in shown_metrics() if variations else ():
-        figure = plot_variations({"As trained": metrics, **variations}, models, quantity=metric.name)
+        figure = plot_variations({"As trained": metrics, **variations}, models, metric.name)
         yield f"06_variations_{metric.name}", figure
 
 

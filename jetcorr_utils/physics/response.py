@@ -27,7 +27,7 @@ from ..errors import InputError
 from ..files import refuse_special
 from ..jets.flavours import paper_flavour
 from .binning import PT_EDGES
-from .predictions import REQUIRED, pt_branch
+from .predictions import JETS, REQUIRED, pt_branch
 
 __all__ = [
     "ResponseProcessor", "bootstrap_histogram", "corrections_in", "fill_response", "histogram_quantiles",
@@ -43,7 +43,7 @@ ABS_ETA_EDGES = (0.0, 1.3, 2.5)
 RESPONSE_AXIS = (2000, 0.0, 2.0)
 
 
-def response_histogram(corrections: Sequence[str], pt_edges: Sequence[float] = tuple(PT_EDGES)) -> hist.Hist:
+def response_histogram(corrections: Sequence[str], pt_edges: Sequence[float]) -> hist.Hist:
     """An empty histogram of whole-number counts: correction × gen pt × abs(gen eta) × flavour × response."""
     return hist.Hist(
         hist.axis.StrCategory(list(corrections), name="correction"), _pt_axis(pt_edges),
@@ -52,9 +52,7 @@ def response_histogram(corrections: Sequence[str], pt_edges: Sequence[float] = t
     )  # fmt: skip
 
 
-def bootstrap_histogram(
-    corrections: Sequence[str], replicas: int, pt_edges: Sequence[float] = tuple(PT_EDGES)
-) -> hist.Hist:
+def bootstrap_histogram(corrections: Sequence[str], replicas: int, pt_edges: Sequence[float]) -> hist.Hist:
     """An empty histogram of whole-number counts: correction × gen pt × replica × response, for streamed errors."""
     return hist.Hist(
         hist.axis.StrCategory(list(corrections), name="correction"), _pt_axis(pt_edges),
@@ -72,16 +70,14 @@ class ResponseProcessor(processor.ProcessorABC):
         ``raw``, ``standard`` or names of models.
     pt_edges
         Edges in gen pt, GeV.
-    replicas, seed
+    replicas
         Of the Poisson bootstrap that is filled along; a replica takes 0.3 MB for each correction.
     """
 
-    def __init__(
-        self, corrections: Sequence[str], pt_edges: Sequence[float] = tuple(PT_EDGES), replicas: int = 0, seed: int = 1
-    ) -> None:
+    def __init__(self, corrections: Sequence[str], pt_edges: Sequence[float], replicas: int) -> None:
         self.corrections = tuple(corrections)
         self.pt_edges = tuple(float(edge) for edge in pt_edges)
-        self.replicas, self.seed = replicas, seed
+        self.replicas = replicas
 
     def process(self, events: ak.Array) -> dict[str, Any]:
         """One chunk's histograms, ``response`` and ``bootstrap``."""
@@ -90,7 +86,7 @@ class ResponseProcessor(processor.ProcessorABC):
         column = {name: values[matched] for name, values in column.items()}
         gen_pt = column["genJetPt"].astype(np.float64)
         abs_eta, flavour = np.abs(column["genJetEta"]), paper_flavour(column["hadronFlav"], column["partonFlav"])
-        weights = poisson_weights(event_keys(column["run"], column["lumi"], column["event"]), self.replicas, self.seed)
+        weights = poisson_weights(event_keys(column["run"], column["lumi"], column["event"]), self.replicas)
         filled = response_histogram(self.corrections, self.pt_edges)
         bootstrap = bootstrap_histogram(self.corrections, self.replicas, self.pt_edges) if self.replicas else None
         for name in self.corrections:
@@ -111,12 +107,10 @@ def fill_response(
     *,
     pt_edges: Sequence[float] = tuple(PT_EDGES),
     replicas: int = 0,
-    seed: int = 1,
     executor: Executor = "iterative",
     workers: int = 2,
     client: Any = None,
     chunk_size: int = 100_000,
-    tree: str = "jets",
     progress: bool = True,
 ) -> dict[str, hist.Hist]:
     """Fill response histograms from any number of predictions files.
@@ -129,7 +123,7 @@ def fill_response(
         ``raw``, ``standard`` or names of models.
     executor
         ``iterative``, ``futures`` (with `workers` processes) or ``dask`` (with a ``distributed.Client`` as `client`).
-    replicas, seed
+    replicas
         Of the Poisson bootstrap that is filled along.
 
     Returns
@@ -146,14 +140,14 @@ def fill_response(
         raise InputError("no predictions file to fill the response from")
     files = each_once(files)
     for path in files:
-        _check_file(path, corrections, tree)
+        _check_file(path, corrections)
     run = processor.Runner(
         _executor(executor, workers, client, progress),
         pre_executor=processor.IterativeExecutor(status=False, retries=0), chunksize=chunk_size, schema=BaseSchema,
     )  # fmt: skip
     output = run(
-        {"jets": {"files": {str(path): tree for path in files}}},
-        processor_instance=ResponseProcessor(corrections, pt_edges, replicas, seed),
+        {"jets": {"files": {str(path): JETS for path in files}}},
+        processor_instance=ResponseProcessor(corrections, pt_edges, replicas),
     )
     if not output["response"].sum(flow=True):
         raise InputError(f"{', '.join(map(str, files))}: no jet has a generator jet to compare with")
@@ -208,27 +202,27 @@ def quantile_table(histograms: Mapping[str, hist.Hist], correction: str) -> pd.D
     return pd.DataFrame(table)
 
 
-def corrections_in(path: str | Path, tree: str = "jets") -> list[str]:
+def corrections_in(path: str | Path) -> list[str]:
     """The corrections that a predictions file has: the standard one, and those of models."""
-    return ["standard", *(name.removesuffix("_sigma") for name in _branches(path, tree) if name.endswith("_sigma"))]
+    return ["standard", *(name.removesuffix("_sigma") for name in _branches(path) if name.endswith("_sigma"))]
 
 
-def _branches(path: str | Path, tree: str) -> list[str]:
+def _branches(path: str | Path) -> list[str]:
     if not is_remote(path):
         refuse_special(Path(path))  # at a pipe one would wait for ever
     try:
         with uproot.open({str(path): None}) as file:  # a colon belongs to the name
-            return file[tree].keys() if tree in file else []
+            return file[JETS].keys() if JETS in file else []
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable ROOT file: {' '.join(str(error).split())[:120]}") from None
 
 
-def _check_file(path: str | Path, corrections: Sequence[str], tree: str) -> None:
+def _check_file(path: str | Path, corrections: Sequence[str]) -> None:
     """Refuse a file that the processor would fail on, with its name."""
-    branches = _branches(path, tree)
+    branches = _branches(path)
     missing = [name for name in (*REQUIRED, *map(pt_branch, corrections)) if name not in branches]
     if missing:
-        raise InputError(f"{path}: tree {tree!r} has no branch {missing[0]!r}")
+        raise InputError(f"{path}: tree {JETS!r} has no branch {missing[0]!r}")
 
 
 def _pt_axis(edges: Sequence[float]) -> hist.axis.Variable:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ..config import PhysicsSettings
 from ..metrics import METRICS, Metric
 from ..style import (
+    axis_of_names,
     color_of,
     density_steps,
     draw_points,
@@ -31,7 +32,7 @@ from ..style import (
     subplots,
     title_of,
 )
-from .binning import ETA_BINS, PT_BINS, PT_EDGES_ABOVE_CUT, Bin, selection_text
+from .binning import ETA_BINS, PT_BINS, PT_EDGES_ABOVE_CUT, Bin, bin_text, selection_text
 from .gains_table import measured_models
 from .predictions import response
 from .profiles import TAIL, profile
@@ -208,9 +209,7 @@ def plot_gain(
             _mark_reach(ax, metrics[models[0]].get(metric.reach, {}).get(eta, {}), metric, pt_bins)
         ax.axvline(0.5, ymax=0.75, color="0.8", linewidth=1, zorder=0)
         ax.axhline(0, color="0.4", linestyle="--", linewidth=1, zorder=0)
-        ax.set_xticks(range(len(pt_bins)), [pt.replace("-inf", "+").replace("-", "–") for pt in pt_bins], rotation=30)
-        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
-        ax.set_xlim(-0.5, len(pt_bins) - 0.5)
+        axis_of_names(ax, [*map(bin_text, pt_bins)], margin=0, rotation=30)
         low, high = eta.split("-")
         selection_label(ax, selection_text(None, Bin(float(low), float(high))))
     over = f" over {title_of('standard')} ["

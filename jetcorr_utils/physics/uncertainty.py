@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..bootstrap import Bootstrap
+from ..bootstrap import Bootstrap, value_and_error
 from ..config import PhysicsSettings
 from ..style import (
     color_of,
@@ -25,7 +24,7 @@ from ..style import (
     subplots,
     title_of,
 )
-from .binning import FLAVOURS, PT_EDGES_ABOVE_CUT
+from .binning import PT_EDGES_ABOVE_CUT, filled_bins
 from .measurement import ONE_SIGMA, pull
 from .profiles import with_errors
 
@@ -41,10 +40,10 @@ def coverage_profile(
     settings: PhysicsSettings | None = None,
     *,
     by: str = "genJetPt",
-    edges: NDArray[np.float64] | None = None,
+    edges: NDArray[np.float64] = PT_EDGES_ABOVE_CUT,
     min_jets: int = 100,
 ) -> pd.DataFrame:
-    """Pull and coverage of each model in bins of a variable, or for each flavour if `by` is ``flavour``.
+    """Pull and coverage of each model in bins of a variable.
 
     Returns
     -------
@@ -52,21 +51,11 @@ def coverage_profile(
     ``pull_mean`` (the median), ``pull_width`` (half the central 68 %), ``coverage68, coverage95``, ``true_sigma`` (half
     the central 68 % of log(gen pt / corrected pt)) and ``predicted_sigma`` (its median).
     """
-    settings = settings or PhysicsSettings()
-    bootstrap = Bootstrap(predictions, settings.replicas, settings.seed)
-    variable = predictions[by].to_numpy(dtype=np.float64)
-    if by == "flavour":
-        bins = [(code, code + 1) for code in FLAVOURS]
-    else:
-        edges = PT_EDGES_ABOVE_CUT if edges is None else np.asarray(edges, dtype=np.float64)
-        bins = list(pairwise(edges))
+    bootstrap, variable = Bootstrap.of(predictions, settings), predictions[by].to_numpy(dtype=np.float64)
     result = []
     for model in models:
         pulls, sigma = pull(predictions, model), predictions[f"{model}_sigma"].to_numpy(dtype=np.float64)
-        for low, high in bins:
-            rows = np.flatnonzero((variable >= low) & (variable < high) & np.isfinite(pulls))
-            if len(rows) < min_jets:
-                continue
+        for low, high, rows in filled_bins(variable, edges, min_jets, np.isfinite(pulls)):
             row = {"model": model, "low": low, "high": high, "center": np.median(variable[rows]), "jets": len(rows)}
             below, middle, above = bootstrap.quantiles(pulls, rows, (ONE_SIGMA[0], 0.5, ONE_SIGMA[1])).T
             true = bootstrap.quantiles(pulls * sigma, rows, ONE_SIGMA)
@@ -77,7 +66,7 @@ def coverage_profile(
             for name, (limit, _) in COVERAGES.items():
                 numbers[name] = bootstrap.mean(np.abs(pulls) < limit, rows)
             for name, replicas in numbers.items():
-                row |= {name: replicas[0], f"{name}_error": np.std(replicas[1:], ddof=1)}
+                row |= value_and_error(name, replicas)
             result.append(row)
     measured = ("pull_mean", "pull_width", "true_sigma", "predicted_sigma", *COVERAGES)
     return pd.DataFrame(result, columns=["model", "low", "high", "center", "jets", *with_errors(measured)])
@@ -103,38 +92,18 @@ def plot_pull(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
 
 
 @styled
-def plot_coverage(
-    predictions: pd.DataFrame,
-    models: Sequence[str],
-    settings: PhysicsSettings | None = None,
-    *,
-    by: str = "genJetPt",
-    edges: NDArray[np.float64] | None = None,
-    label: str | None = None,
-) -> Figure:
-    """Share of jets within one and within 1.96 predicted standard deviations, in bins of a variable or by flavour."""
-    table = coverage_profile(predictions, models, settings, by=by, edges=edges)
+def plot_coverage(predictions: pd.DataFrame, models: Sequence[str], settings: PhysicsSettings | None = None) -> Figure:
+    """Share of jets within one and within 1.96 predicted standard deviations, in bins of gen pt."""
+    table = coverage_profile(predictions, models, settings)
     figure, ax = subplots()
     for name, (_, expected) in COVERAGES.items():
         ax.axhline(expected, color="0.5", linestyle="--", linewidth=1, zorder=0)
         ax.axhspan(expected - 0.01, expected + 0.01, color="0.9", zorder=0)
-        for number, model in enumerate(models):
+        for model in models:
             rows = table[table["model"] == model]
-            shift = 0.12 * (number - (len(models) - 1) / 2)
-            x = np.arange(len(rows)) + shift if by == "flavour" else rows["center"]
             open_ = {} if name == "coverage68" else {"label": None, "markerfacecolor": "white"}
-            draw_points(ax, model, models, x, rows[name], rows[f"{name}_error"], **open_)
-    if by == "flavour":
-        names = [FLAVOURS[int(code)] for code in table[table["model"] == models[0]]["low"]]
-        names = names or list(FLAVOURS.values())
-        ax.set_xticks(range(len(names)), names)
-        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
-        ax.set_xlim(-0.6, len(names) - 0.4)
-        ax.set_xlabel("Jet flavour")
-    elif by == "genJetPt":
-        log_pt_axis(ax, *pt_range(table))
-    else:
-        ax.set_xlabel(label or by)
+            draw_points(ax, model, models, rows["center"], rows[name], rows[f"{name}_error"], **open_)
+    log_pt_axis(ax, *pt_range(table))
     note_if_empty(ax, table)
     ax.set_ylabel("Coverage")
     ax.set_ylim(0.6, 1.0)

@@ -14,7 +14,7 @@ import pandas as pd
 from ..config import DataSettings, Study
 from ..data import load_clouds
 from ..data.locations import base_parameters, data_directory, simulated_corrections
-from .binning import PT_BINS
+from .binning import PT_BINS, WIDEST
 from .measurement import measure
 from .predictions import predictions_table
 
@@ -57,7 +57,7 @@ def measure_variations(
 
 
 def variations_table(
-    nominal: Mapping[str, Any], variations: Mapping[str, Mapping[str, Any]], models: Sequence[str], eta: str = "0-2.5"
+    nominal: Mapping[str, Any], variations: Mapping[str, Mapping[str, Any]], models: Sequence[str]
 ) -> pd.DataFrame:
     """Closure (median response - 1, in %) of the standard correction and the models, nominal and varied.
 
@@ -68,7 +68,7 @@ def variations_table(
     models = [name for name in models if all(name in metrics for metrics in variations.values())]
     for title, metrics in ({"nominal": nominal} | dict(variations)).items():
         for name in ("baseline", *models):
-            closure = {pt.name: metrics[name]["closure"][eta][pt.name]["value"] for pt in PT_BINS[1:]}
+            closure = {pt.name: metrics[name]["closure"][WIDEST[0]][pt.name]["value"] for pt in PT_BINS[1:]}
             percent = {pt: None if value is None else round(100 * value, 2) for pt, value in closure.items()}
             rows.append({"test jets": title, "correction": name.replace("baseline", "standard")} | percent)
     return pd.DataFrame(rows)

@@ -27,6 +27,7 @@ from ..export.triton_repository import LOCAL_CONFIG
 from ..files import open_own, scratch_folder
 from ..inference.triton_connection import KEY_HEADER, KEY_VARIABLE
 from ..listening import listens
+from ..processes import on_signals
 from . import guard
 from .served_repository import ServedRepository
 from .server_environment import find_environment, prepare, private_place, variables
@@ -207,17 +208,12 @@ class TritonServer:
             If the server dies in the meantime.
         """
         asked = threading.Event()
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, lambda *_: asked.set()) for number in numbers]
-        try:
+        with on_signals(lambda *_: asked.set(), signal.SIGINT, signal.SIGTERM):
             if announce is not None:
                 announce()
             while not asked.wait(0.5):
                 if not self.running:
                     raise ServerError(f"{self.describe()} died{self._log_text()}")
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
 
     def describe(self) -> str:
         """The server in a few words, for messages."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..style import COLOURS, color_of, finish, marker_of, plain_log_axis, styled, subplots, title_of
@@ -14,20 +15,18 @@ __all__ = ["plot_multiplicity", "plot_throughput", "plot_time_per_jet"]
 
 
 @styled
-def plot_throughput(tables: Mapping[str, pd.DataFrame], where: str = "Triton on this machine") -> Figure:
+def plot_throughput(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Jets a second against the number of jets in a request, beside the published figures.
 
     Parameters
     ----------
     tables
         By model, as `inference_cost.measure_inference` returns them.
-    where
-        What answered the requests.
     """
     figure, ax = subplots()
     for name, table in tables.items():
         look = {"color": color_of(name, list(tables)), "marker": marker_of(name, list(tables))}
-        ax.plot(table["batch_size"], table["jets_per_s"], label=f"{title_of(name)}, {where}", **look)
+        ax.plot(table["batch_size"], table["jets_per_s"], label=f"{title_of(name)}, Triton on this machine", **look)
     for (name, device), published in PUBLISHED_JETS_PER_S.items():
         if name in tables:
             look = {"color": color_of(name, list(tables)), "marker": marker_of(name, list(tables)), "fillstyle": "none"}
@@ -36,10 +35,7 @@ def plot_throughput(tables: Mapping[str, pd.DataFrame], where: str = "Triton on 
                 list(published), list(published.values()), linestyle=":" if device == "CPU" else "--", label=label,
                 **look,
             )  # fmt: skip
-    ax.set_xscale("log", base=2)
-    ax.set_yscale("log")
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.set(xlabel="Jets in a request", ylabel="Jets / s")
+    _axes_of_batch_sizes(ax, "Jets / s")
     finish(ax, room=0.3, right=None)
     return figure
 
@@ -62,12 +58,16 @@ def plot_time_per_jet(table: pd.DataFrame, title: str) -> Figure:
     for column, label, color, marker in parts:
         if (table[column] > 0).any():
             ax.plot(table["batch_size"], table[column], label=label, color=color, marker=marker)
+    _axes_of_batch_sizes(ax, r"Time per jet [$\mu$s]")
+    finish(ax, title, right=None)
+    return figure
+
+
+def _axes_of_batch_sizes(ax: Axes, label: str) -> None:
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.set(xlabel="Jets in a request", ylabel=r"Time per jet [$\mu$s]")
-    finish(ax, title, right=None)
-    return figure
+    ax.set(xlabel="Jets in a request", ylabel=label)
 
 
 @styled

@@ -113,12 +113,8 @@ def open_search(
     tuning = study.tuning.model_dump(mode="json", exclude={"trials", "workers"})
     settings = study.models[study.tuning.model].model_dump(mode="json")
     code = code_key(Path(__file__).with_name("trial.py"), *source_files())
-    identity: dict[str, Any] = {
-        "tuning": tuning,
-        "settings": settings,
-        "data": [[d.key, len(d)] for d in datasets],
-        "code": code,
-    }
+    data = [[dataset.key, len(dataset)] for dataset in datasets]
+    identity: dict[str, Any] = {"tuning": tuning, "settings": settings, "data": data, "code": code}
     if source != "local":
         identity["source"] = source
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]

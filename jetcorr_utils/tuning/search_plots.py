@@ -5,7 +5,7 @@ The talk's tuning interface showed one metric at a time: here several stand side
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..config import Choice, Space
-from ..errors import InputError
 from ..metrics import METRICS, OBJECTIVE, compared_metrics
 from ..style import COLOURS, plain_log_axis, styled, subplots
 from .search_result import SearchResult
@@ -88,13 +87,13 @@ def plot_learning_curves(result: SearchResult) -> Figure:
 
 
 @styled
-def plot_parallel_coordinates(result: SearchResult, metrics: Sequence[str] | None = None) -> Figure:
+def plot_parallel_coordinates(result: SearchResult) -> Figure:
     """Each complete trial as a line through its parameters and metrics, coloured by its validation error.
 
-    `metrics` are by default those that the table of metrics has trials compared by, here and in `plot_correlations`.
+    The metrics are those that their table has trials compared by, here and in `plot_correlations`.
     """
     table = result.complete
-    columns = [*result.space, *_measured(table, metrics)]
+    columns = [*result.space, *_measured(table)]
     figure, ax = subplots(figsize=(1.35 * len(columns) + 1.5, 6.0))
     scaled = pd.DataFrame({name: _axis(ax, i, table[name], result) for i, name in enumerate(columns)})
     norm = Normalize(table[OBJECTIVE].min(), table[OBJECTIVE].max())
@@ -116,9 +115,9 @@ def plot_parallel_coordinates(result: SearchResult, metrics: Sequence[str] | Non
 
 
 @styled
-def plot_correlations(result: SearchResult, metrics: Sequence[str] | None = None) -> Figure:
+def plot_correlations(result: SearchResult) -> Figure:
     """Pearson, Kendall and Spearman correlation of each parameter with the metrics, a panel each."""
-    metrics = _measured(result.complete, metrics)
+    metrics = _measured(result.complete)
     tables = [result.correlations(metric) for metric in metrics]
     names = list(tables[0].index)
     figure, axes = subplots(1, len(metrics), figsize=(4.6 * len(metrics) + 1.5, 0.75 * len(names) + 3.2), sharey=True)
@@ -139,51 +138,38 @@ def plot_correlations(result: SearchResult, metrics: Sequence[str] | None = None
 
 
 @styled
-def plot_importance(result: SearchResult, metric: str = "mae") -> Figure:
-    """How much each parameter decides over a metric (PED-ANOVA)."""
-    shares = result.importance(metric).sort_values()
+def plot_importance(result: SearchResult) -> Figure:
+    """How much each parameter decides over the validation error (PED-ANOVA)."""
+    shares = result.importance().sort_values()
     figure, ax = subplots(figsize=(8.0, 0.55 * max(len(shares), 3) + 2.4))
     if shares.empty:
         ax.text(0.5, 0.5, "Too few complete trials", ha="center", va="center", transform=ax.transAxes)
     ax.barh([title(name) for name in shares.index], shares, color=COLOURS[0])
     for row, share in enumerate(shares):
         ax.annotate(f"{share:.2f}", (share, row), (5, 0), textcoords="offset points", va="center", size=14)
-    ax.set(xlabel=f"Share in the {title(metric)} (PED-ANOVA)", xlim=(0, 1.15 * max([0.1, *shares])))
+    ax.set(xlabel=f"Share in the {title(OBJECTIVE)} (PED-ANOVA)", xlim=(0, 1.15 * max([0.1, *shares])))
     ax.tick_params(axis="y", which="both", length=0)
     return figure
 
 
 @styled
-def plot_optimizers(result: SearchResult, metric: str = "mae", by: str | None = None) -> Figure:
-    """A metric for each optimizer (or each value of another choice): all trials as points, the complete ones as boxes.
+def plot_optimizers(result: SearchResult) -> Figure:
+    """The error by optimizer, or else the first choice of the space: all trials as points, the complete ones as boxes.
 
     Quartiles of a few trials say nothing: a group of less than five has no box.
 
     Trials far above the constant predictor are drawn at the upper edge.
-
-    Parameters
-    ----------
-    by
-        The parameter; default: the optimizer, or the first choice of a space without it.
-
-    Raises
-    ------
-    InputError
-        If `by` is not in the search space.
     """
-    table = result.trials.dropna(subset=[metric])
-    by = by or _first_choice(result.space)
+    table = result.trials.dropna(subset=[OBJECTIVE])
+    by = _first_choice(result.space)
     if by is None:
         figure, ax = subplots(figsize=(8.0, 3.0))
         ax.text(0.5, 0.5, "No choice in the search space", ha="center", va="center", transform=ax.transAxes)
         return figure
-    if by not in result.space:
-        raise InputError(f"{by} is not in the search space, which has {', '.join(result.space)}")
-    space = result.space[by]
-    known = [str(choice) for choice in space.choices] if isinstance(space, Choice) else []
+    known = [str(choice) for choice in result.space[by].choices]
     groups = known + sorted(set(table[by].astype(str)) - set(known))
     names, complete = table[by].astype(str), table["state"] == "complete"
-    values = [table[metric][(names == group) & complete].to_numpy() for group in groups]
+    values = [table[OBJECTIVE][(names == group) & complete].to_numpy() for group in groups]
     labels = [f"{g}\n{len(v)} of {np.count_nonzero(names == g)}" for g, v in zip(groups, values, strict=True)]
     figure, ax = subplots()
     boxes = [part if len(part) >= BOX else [] for part in values]
@@ -191,37 +177,35 @@ def plot_optimizers(result: SearchResult, metric: str = "mae", by: str | None = 
         boxes, tick_labels=labels, showfliers=False, widths=0.5, medianprops={"color": COLOURS[1], "linewidth": 2.2},
         boxprops={"linewidth": 1.5}, whiskerprops={"linewidth": 1.5}, capprops={"linewidth": 1.5},
     )  # fmt: skip
-    if metric == OBJECTIVE:
-        _limit_above(ax, table[OBJECTIVE], _constant(ax, table))
-    top = ax.get_ylim()[1] if metric == OBJECTIVE else np.inf
+    _limit_above(ax, table[OBJECTIVE], _constant(ax, table))
+    top = ax.get_ylim()[1]
     for state, (colour, marker, label) in STATES.items():
         part = table[table["state"] == state]
         positions = [groups.index(str(value)) + 1 for value in part[by]]
         shift = 0.12 * np.sin(2.4 * np.arange(len(part)))  # apart, so that equal values can be told
         ax.plot(
-            positions + shift, part[metric].clip(upper=top), marker, color=colour, alpha=0.8, clip_on=False,
+            positions + shift, part[OBJECTIVE].clip(upper=top), marker, color=colour, alpha=0.8, clip_on=False,
             label=label if len(part) else None,
         )  # fmt: skip
-    ax.set(xlabel=f"{_capital(title(by))} (complete of all trials)", ylabel=_label(metric))
+    ax.set(xlabel=f"{_capital(title(by))} (complete of all trials)", ylabel=MAE)
     ax.tick_params(axis="x", which="both", length=0)
     _room_for_legend(ax, columns=2)
     return figure
 
 
 @styled
-def plot_pareto(result: SearchResult, x: str = "jets_per_s", y: str = "mae", colour: str = "resolution_gain") -> Figure:
+def plot_pareto(result: SearchResult) -> Figure:
     """Complete trials by speed and error, coloured by resolution gain; the Pareto front of the three is ringed."""
+    x, y, colour = "jets_per_s", OBJECTIVE, "resolution_gain"
     table, front = result.complete, result.pareto((x, y, colour))
     figure, ax = subplots(figsize=(9.4, 6.6))
     points = ax.scatter(table[x], table[y], c=table[colour], cmap="viridis", s=90, zorder=3)
     ax.scatter(front[x], front[y], s=260, facecolors="none", edgecolors=COLOURS[1], linewidths=2, label="Pareto front")
     if 0 in table.index:
-        _ring(ax, table[x][0], table[y][0], "Study's own settings", size=420, colour="black")
-    ax.set(xlabel=_label(x), ylabel=_label(y))
-    if x in METRICS and METRICS[x].log:
-        ax.set_xscale("log")
-        plain_log_axis(ax.xaxis)
-    figure.colorbar(points, ax=ax, label=_label(colour))
+        _ring(ax, table[x][0], table[y][0], "Study's own settings", size=420)
+    ax.set(xlabel=_capital(title(x)), ylabel=MAE, xscale="log")
+    plain_log_axis(ax.xaxis)
+    figure.colorbar(points, ax=ax, label=_capital(title(colour)))
     _room_for_legend(ax)
     return figure
 
@@ -240,22 +224,11 @@ def plot_comparison(table: pd.DataFrame) -> Figure:
         low, median, high = (steps.quantile(q, axis=1) for q in (0.25, 0.5, 0.75))
         ax.step(grid, steps, where="post", color=colour, linewidth=0.8, alpha=0.5)
         ax.fill_between(grid, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
-        ax.step(
-            grid,
-            median,
-            where="post",
-            color=colour,
-            linewidth=2.8,
-            label=f"{_capital(method)}, {len(courses)} searches",
-        )
+        label = f"{_capital(method)}, {len(courses)} searches"
+        ax.step(grid, median, where="post", color=colour, linewidth=2.8, label=label)
     ax.set(xlabel="Compute spent [epochs of training]", ylabel=f"Best {MAE[0].lower()}{MAE[1:]}")
     _room_for_legend(ax)
     return figure
-
-
-def _label(metric: str) -> str:
-    """A metric on an axis."""
-    return MAE if metric == OBJECTIVE else _capital(title(metric))
 
 
 def _capital(text: str) -> str:
@@ -268,9 +241,9 @@ def _first_choice(space: Mapping[str, Space]) -> str | None:
     return "training.optimizer" if "training.optimizer" in choices else next(iter(choices), None)
 
 
-def _measured(trials: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
-    """Those of the metrics that the trials have."""
-    return [metric for metric in metrics or compared_metrics() if trials[metric].notna().any()]
+def _measured(trials: pd.DataFrame) -> list[str]:
+    """The metrics to compare trials by, of those that these have."""
+    return [metric for metric in compared_metrics() if trials[metric].notna().any()]
 
 
 def _constant(ax: Axes, trials: pd.DataFrame) -> float:
@@ -281,9 +254,9 @@ def _constant(ax: Axes, trials: pd.DataFrame) -> float:
     return constant
 
 
-def _ring(ax: Axes, x: float, y: float, label: str, size: float = 200, colour: str = "black") -> None:
+def _ring(ax: Axes, x: float, y: float, label: str, size: float = 200) -> None:
     """Draw a ring around a point that the legend names."""
-    ax.scatter(x, y, s=size, facecolors="none", edgecolors=colour, linewidths=2, label=label, zorder=4)
+    ax.scatter(x, y, s=size, facecolors="none", edgecolors="black", linewidths=2, label=label, zorder=4)
 
 
 def _axis(ax: Axes, position: int, column: pd.Series, result: SearchResult) -> pd.Series:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from ..config import Choice, ModelSettings, Space, Study
 from ..errors import InputError, TrainingError
 from ..files import known_shape, read_json
-from ..metrics import METRICS, trial_metrics
+from ..metrics import METRICS, OBJECTIVE, trial_metrics
 from ..training import read_history
 from .queue import quiet_optuna
 from .space import apply_parameters, contains, distributions
@@ -100,7 +100,7 @@ class SearchResult:
         whole = [name for name in trial_metrics() if METRICS[name].digits == 0]
         return table.round(digits).astype(dict.fromkeys(whole, "Int64"))
 
-    def correlations(self, metric: str = "mae") -> pd.DataFrame:
+    def correlations(self, metric: str = OBJECTIVE) -> pd.DataFrame:
         """Correlation of each numeric parameter with a metric: one row a parameter; pearson, kendall, spearman.
 
         Parameters that are sampled on a logarithmic scale are correlated by their logarithm.
@@ -115,29 +115,26 @@ class SearchResult:
         }
         return pd.DataFrame.from_dict(rows, orient="index", columns=list(methods))
 
-    def importance(self, metric: str = "mae") -> pd.Series:
-        """Share of each parameter in how good a trial is, by PED-ANOVA (arXiv:2304.10255); they add up to one.
+    def importance(self) -> pd.Series:
+        """Share of each parameter in the validation error, by PED-ANOVA (arXiv:2304.10255); they add up to one.
 
         Empty with fewer than four complete trials.
         """
-        table = self.complete.dropna(subset=[metric])
+        table = self.complete.dropna(subset=[OBJECTIVE])
         table = table[[all(contains(self.space[n], row[n]) for n in self.space) for _, row in table.iterrows()]]
-        if len(table) < 4 or table[metric].nunique() < 2:
+        if len(table) < 4 or table[OBJECTIVE].nunique() < 2:
             return pd.Series(dtype=float, name="importance")
         with quiet_optuna():
             study = optuna.create_study()
         for _, row in table.iterrows():
             params = {name: _plain(row[name]) for name in self.space}
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params=params, distributions=distributions(self.space), value=float(row[metric])
-                )
-            )
+            value, space = float(row[OBJECTIVE]), distributions(self.space)
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=value))
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
         return pd.Series(shares, name="importance").sort_values(ascending=False)
 
-    def pareto(self, metrics: Sequence[str] = ("mae", "resolution_gain", "jets_per_s")) -> pd.DataFrame:
+    def pareto(self, metrics: Sequence[str]) -> pd.DataFrame:
         """The complete trials that no other one beats in all metrics at once."""
         return self.complete[pareto_front(self.complete, metrics)]
 

@@ -129,7 +129,6 @@ def run_trial(
     grace: int = 2,
     report: Callable[[int, float], None] | None = None,
     log_dir: str | Path | None = None,
-    progress: bool = False,
 ) -> TrialRecord:
     """Train and measure one trial, and write its record.
 
@@ -166,7 +165,7 @@ def run_trial(
     metrics: dict[str, float] = {}
     error = None
     try:
-        result = train(settings, training, validation, folder, log_dir=log_dir, progress=progress, callback=watch)
+        result = train(settings, training, validation, folder, log_dir=log_dir, progress=False, callback=watch)
         metrics = {
             OBJECTIVE: result.validation_mae, "parameters": result.parameters, "train_jets_per_s": result.jets_per_s,
             **_measure(folder, validation),

@@ -43,7 +43,6 @@ FIGURES = {
     "flavour_difference": lambda p: physics.plot_flavour_difference(p, ALL[1:], settings=FEW),
     "pull": lambda p: physics.plot_pull(p, MODELS),
     "coverage": lambda p: physics.plot_coverage(p, MODELS, FEW),
-    "coverage_by_flavour": lambda p: physics.plot_coverage(p, MODELS, FEW, by="flavour"),
     "predicted_resolution": lambda p: physics.plot_predicted_resolution(p, MODELS, FEW),
     "dependence": lambda p: physics.plot_dependence(physics.dependence(p, ALL[1:], FEW), ALL[1:]),
     "fine_eta": lambda p: physics.plot_fine_eta(physics.eta_profile(p, ALL[1:], FEW), ALL[1:]),
@@ -135,13 +134,18 @@ def variants(predictions):
     return physics.measure(jets, names, FEW, progress=False)
 
 
-def test_figures_that_compare_trainings(variants):
-    check(physics.plot_limits(variants))
-    check(physics.plot_limits(variants, ["trees", "pfn"], eta="0-1.3", pt="1000-inf"))
+def test_figures_that_compare_trainings(variants, predictions):
+    check(physics.plot_limits(variants, list(variants)[1:]))
+    too_few = physics.measure(predictions.iloc[:50], ["pfn"], FEW, progress=False)
+    check(physics.plot_limits(variants | too_few, ["trees", "pfn"]))
     weights = {"pfn": 0, "pfn_balanced": 0.3, "particlenet": 0, "particlenet_rich": 0.3}
     models = load_study("default").models
     check(physics.plot_frontier(physics.with_settings(variants, models), weights))
-    check(physics.plot_variations({"nominal": variants, "calorimeter +3 %": variants}, ["pfn", "trees"]))
+    check(
+        physics.plot_variations(
+            {"nominal": variants, "calorimeter +3 %": variants}, ["pfn", "trees"], "resolution_gain"
+        )
+    )
     curve = pd.DataFrame({"model": ["pfn"] * 3 + ["trees"] * 2, "jets": [1e3, 1e4, 1e5, 1e3, 1e4]})
     check(physics.plot_learning_curve(curve.assign(resolution_gain=0.05, resolution_gain_error=0.01)))
 

@@ -10,7 +10,6 @@ import pytest
 from pydantic import TypeAdapter
 
 from jetcorr_utils.config import PfnSettings, Space
-from jetcorr_utils.errors import InputError
 from jetcorr_utils.metrics import trial_metrics
 from jetcorr_utils.tuning import SearchResult, pareto_front, search_plots
 
@@ -140,8 +139,3 @@ def test_the_box_plots_count_the_trials(result):
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert sum(int(label.split()[1]) for label in labels) == 34
     assert sum(int(label.split()[3]) for label in labels) == 38  # those that failed have no error
-
-
-def test_a_parameter_that_was_not_searched_cannot_be_compared(result):
-    with pytest.raises(InputError, match=r"fc_dim is not in the search space, which has conv_dim, dropout"):
-        search_plots.plot_optimizers(result, by="fc_dim")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from kubeflow_katib_api import models
 
-from ...config import Choice, Interval, Space, Study
+from ...config import Choice, Space, Study
 from ...errors import InputError
 from ...metrics import trial_metrics
 from ..names import unique_name
@@ -20,15 +20,12 @@ from .trainjob import train_job
 __all__ = ["experiment", "own_trial_command", "trial_command"]
 
 METRICS_FILE = "/tmp/jetcorr-metrics/metrics.log"  # its folder becomes a volume that the collector shares
-ALGORITHMS = ("random", "tpe", "hyperband")
-EPOCHS = "epochs"  # what hyperband gives more of to the better trials
 
 
 def experiment(
     study: Study,
     cluster: Cluster,
     job: Literal["TrainJob", "PyTorchJob"] | None = None,
-    algorithm: str | None = None,
     *,
     name: str | None = None,
     place: Place | None = None,
@@ -45,8 +42,6 @@ def experiment(
         Names, images and sizes.
     job
         What a trial is; default: what the cluster's release has.
-    algorithm
-        "random", "tpe" or "hyperband"; default: `study.tuning.sampler`.
     name
         Of the experiment; default: that of the study.
     place
@@ -58,15 +53,14 @@ def experiment(
     """
     trials = study.tuning.trials if trials is None else trials
     job = job or cluster.release.job
-    algorithm, place = algorithm or study.tuning.sampler, place or cluster.place(study.name)
-    if algorithm not in ALGORITHMS:
-        raise InputError(f"Katib algorithm {algorithm!r}: there are {', '.join(ALGORITHMS)}")
+    place = place or cluster.place(study.name)
     spec = models.V1beta1ExperimentSpec(
         objective=_objective(),
-        algorithm=_algorithm(study, algorithm, study.tuning.seed + study.tuning.trials - trials),
+        algorithm=_algorithm(study.tuning.sampler, study.tuning.seed + study.tuning.trials - trials),
         parallel_trial_count=cluster.parallel_trials, max_trial_count=trials, max_failed_trial_count=trials // 2 + 1,
-        resume_policy="LongRunning", metrics_collector_spec=_collector(), parameters=_parameters(study, algorithm),
-        trial_template=_template(study, cluster, job, trial_command(study, place, algorithm, folder)),
+        resume_policy="LongRunning", metrics_collector_spec=_collector(),
+        parameters=[_parameter(name, values) for name, values in study.tuning.space.items()],
+        trial_template=_template(study, cluster, job, trial_command(study, place, folder)),
     )  # fmt: skip
     variant = () if job == "TrainJob" else ("pytorchjob",)
     name = name or unique_name("jetcorr", study.name, *variant)
@@ -83,16 +77,14 @@ def own_trial_command(place: Place, name: str, folder: str, metrics: str) -> lis
     return ["jetcorr", "trial", "--own", *arguments, *place.arguments]
 
 
-def trial_command(study: Study, place: Place, algorithm: str = "random", folder: str = "katib") -> list[str]:
-    """The command of a trial, with Katib's placeholders for its name and parameters (and its epochs, by hyperband)."""
+def trial_command(study: Study, place: Place, folder: str) -> list[str]:
+    """The command of a trial, with Katib's placeholders for its name and parameters."""
     command = [
         "jetcorr", "trial", "--study", place.study, "--out", f"{place.run_dir}/{folder}",
         "--name", "${trialParameters.trialName}", "--metrics", METRICS_FILE, *place.arguments,
     ]  # fmt: skip
     for name in study.tuning.space:
         command += ["--set", name, "${trialParameters." + _placeholder(name) + "}"]
-    if algorithm == "hyperband":
-        command += ["-p", "tuning.epochs", "${trialParameters." + EPOCHS + "}"]
     return command
 
 
@@ -105,8 +97,6 @@ def _template(study: Study, cluster: Cluster, job: str, command: list[str]) -> m
         del spec["metadata"]
     names = [models.V1beta1TrialParameterSpec(name="trialName", reference="${trialSpec.Name}")]
     names += [models.V1beta1TrialParameterSpec(name=_placeholder(n), reference=n) for n in study.tuning.space]
-    if "${trialParameters." + EPOCHS + "}" in command:
-        names.append(models.V1beta1TrialParameterSpec(name=EPOCHS, reference=EPOCHS))
     success = "Complete" if job == "TrainJob" else "Succeeded"
     return models.V1beta1TrialTemplate(
         primary_container_name=TRAINER_CONTAINER if job == "TrainJob" else PYTORCH_CONTAINER,
@@ -137,13 +127,9 @@ def _objective() -> models.V1beta1ObjectiveSpec:
     )  # fmt: skip
 
 
-def _algorithm(study: Study, name: str, seed: int) -> models.V1beta1AlgorithmSpec:
-    if name == "hyperband":
-        settings = {"resource_name": EPOCHS, "r_l": str(study.tuning.epochs), "eta": "3"}
-    else:
-        settings = {"random_state": str(seed)}
-    pairs = [models.V1beta1AlgorithmSetting(name=key, value=value) for key, value in settings.items()]
-    return models.V1beta1AlgorithmSpec(algorithm_name=name, algorithm_settings=pairs)
+def _algorithm(name: str, seed: int) -> models.V1beta1AlgorithmSpec:
+    seeded = models.V1beta1AlgorithmSetting(name="random_state", value=str(seed))
+    return models.V1beta1AlgorithmSpec(algorithm_name=name, algorithm_settings=[seeded])
 
 
 def _collector() -> models.V1beta1MetricsCollectorSpec:
@@ -151,11 +137,6 @@ def _collector() -> models.V1beta1MetricsCollectorSpec:
     return models.V1beta1MetricsCollectorSpec(
         collector=models.V1beta1CollectorSpec(kind="File"), source=models.V1beta1SourceSpec(file_system_path=path)
     )
-
-
-def _parameters(study: Study, algorithm: str) -> list[models.V1beta1ParameterSpec]:
-    found = [_parameter(name, values) for name, values in study.tuning.space.items()]
-    return found + [_parameter(EPOCHS, Interval(min=1, max=study.tuning.epochs))] * (algorithm == "hyperband")
 
 
 def _parameter(name: str, values: Space) -> models.V1beta1ParameterSpec:
