@@ -92,6 +92,34 @@ def results_in_bins() -> str:
     return results_markdown(metrics, [name for name in MAIN if name in metrics])
 
 
+def reproduction_in_bins() -> str:
+    """What `jetcorr compare-published` measured, in per cent."""
+    path = project_root() / "results" / "reference" / "reproduction.json"
+
+    def percent(entry: dict[str, float | None] | None) -> list[str]:
+        if entry is None or entry["ours"] is None:
+            return ["", ""]
+        ours, error, published = (100 * float(entry[name] or 0) for name in ("ours", "error", "published"))
+        return [f"{ours:.1f} ± {error:.1f}", f"{published:.1f}"]
+
+    rows = []
+    for source, gains in json.loads(path.read_text(encoding="utf-8")).items():
+        for eta, bins in gains["resolution_gain"].items():
+            for pt, entry in bins.items():
+                flavour = gains["flavour_gain"].get(eta, {}).get(pt)
+                rows.append([f"`{source}`", eta, pt, *percent(entry), *percent(flavour)])
+    head = [
+        "inputs of",
+        "abs(eta)",
+        "gen pt / GeV",
+        "resolution gain / %",
+        "published",
+        "flavour gain / %",
+        "published",
+    ]
+    return table(head, rows)
+
+
 def settings_table() -> str:
     """Every setting of a study, one table for each section."""
     sections: dict[str, list[list[str]]] = {}
@@ -167,7 +195,7 @@ def _number(value: float) -> str:
 
 #: by the name of their file in tables/
 TABLES: dict[str, Callable[[], str]] = {
-    "results": results_overview, "results-in-bins": results_in_bins, "settings": settings_table,
+    "results": results_overview, "results-in-bins": results_in_bins, "reproduction": reproduction_in_bins, "settings": settings_table,
     "columns": columns_table, "metrics": metrics_table, "notebooks": notebooks_table, "bench": bench_table,
     "gpu": gpu_table, "simulation": parameter_table,
 }  # fmt: skip
