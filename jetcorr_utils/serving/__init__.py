@@ -4,14 +4,21 @@ import sys
 from typing import Any
 
 from . import inference_cost
-from .inference_cost import inference_metrics, measure_inference, measure_multiplicity, prometheus_metrics, usage
+from .inference_cost import (
+    inference_metrics,
+    measure_inference,
+    measure_multiplicity,
+    prometheus_metrics,
+    speed_table,
+    usage,
+)
 from .prediction_service import Service, open_service
 from .server import TritonServer
 from .server_environment import server_available
 
 __all__ = [
     "Service", "TritonServer", "inference_metrics", "measure_inference", "measure_multiplicity", "open_service",
-    "prometheus_metrics", "server_available", "usage",
+    "prometheus_metrics", "server_available", "speed_table", "usage",
 ]  # fmt: skip
 
 sys.modules[f"{__name__}.statistics"] = inference_cost  # as it was called in the first edition

@@ -23,10 +23,11 @@ from ..errors import ServerError
 from ..inference.padding import pad
 from ..inference.predictor import Predictor, taken_by
 from ..inference.triton_predictor import TritonPredictor
+from ..metrics import METRICS
 
 __all__ = [
-    "PUBLISHED_JETS_PER_S", "breakdown", "inference_metrics", "measure_inference", "measure_multiplicity",
-    "prometheus_metrics", "usage",
+    "PUBLISHED_JETS_PER_S", "TITLES", "breakdown", "inference_metrics", "measure_inference", "measure_multiplicity",
+    "prometheus_metrics", "speed_table", "usage",
 ]  # fmt: skip
 
 PUBLISHED_JETS_PER_S = {
@@ -34,6 +35,14 @@ PUBLISHED_JETS_PER_S = {
     ("pfn", "GPU"): {256: 15065, 1024: 27929}, ("particlenet", "GPU"): {256: 1719, 1024: 1805},
 }  # fmt: skip
 """Jets/s by batch size of the published calibration (`deinal/jec-inference`): Triton 21.09, one serial HTTP client."""
+
+TITLES = {
+    "batch_size": "jets in a request", "jets_per_s": METRICS["jets_per_s"].label, "latency_ms": "latency [ms]",
+    "wall": "total [µs/jet]", "queue": "queue [µs/jet]", "model": "model [µs/jet]", "overhead": "overhead [µs/jet]",
+    "packing": "packing [µs/jet]", "network": "network [µs/jet]", "compute_input": "input [µs/jet]",
+    "compute_infer": "model [µs/jet]", "compute_output": "output [µs/jet]",
+}  # fmt: skip
+"""How tables call what is measured here, with its unit; the others keep their names."""
 
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 
@@ -202,6 +211,11 @@ def _row(times: Sequence[float], batch_size: int, parts: Mapping[str, float]) ->
         "queue": queue, "model": model, "overhead": wall - queue - model,
         "packing": parts.get("packing", 0.0), "network": parts.get("network", 0.0),
     }  # fmt: skip
+
+
+def speed_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of `measure_inference` by model as one for a reader, with `TITLES`."""
+    return pd.concat(tables, names=["corrected by"]).droplevel(1).rename(columns=TITLES).reset_index()
 
 
 def inference_metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:

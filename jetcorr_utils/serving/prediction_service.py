@@ -17,7 +17,7 @@ from ..inference.open_predictors import open_predictors
 from ..inference.predictor import Predictor
 from ..inference.repository_layout import repository_models
 from ..inference.triton_predictor import MemoryChoice, TritonPredictor
-from .inference_cost import prometheus_metrics, usage
+from .inference_cost import TITLES, prometheus_metrics, usage
 from .server import TritonServer
 from .server_environment import server_available
 
@@ -59,7 +59,7 @@ class Service:
             if isinstance(predictor, TritonPredictor):
                 counts = usage(predictor)
                 parts = ("queue", "compute_input", "compute_infer", "compute_output")
-                times = {f"{part} [µs/jet]": 1e-3 * counts[part] / max(counts["jets"], 1) for part in parts}
+                times = {TITLES[part]: 1e-3 * counts[part] / max(counts["jets"], 1) for part in parts}
                 rows[name] = {key: counts[key] for key in ("requests", "failed", "executions", "jets")} | times
         return pd.DataFrame.from_dict(rows, orient="index")
 

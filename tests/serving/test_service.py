@@ -21,6 +21,7 @@ def test_a_server_of_its_own_counts_and_stops(make_repository):
         assert "Triton server" in service.text
         service.predictors["pfn"].predict(some_clouds(30))
         wait_for(lambda: service.usage().loc["pfn", "jets"] >= 30, seconds=10)  # Triton answers first, then counts
+        assert not [column for column in service.usage() if "_" in column]
     assert not server.running
 
 

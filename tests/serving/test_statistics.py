@@ -6,7 +6,14 @@ import pytest
 
 from jetcorr_utils.errors import ServerError
 from jetcorr_utils.inference import OnnxPredictor, TritonPredictor
-from jetcorr_utils.serving import inference_metrics, measure_inference, measure_multiplicity, prometheus_metrics, usage
+from jetcorr_utils.serving import (
+    inference_metrics,
+    measure_inference,
+    measure_multiplicity,
+    prometheus_metrics,
+    speed_table,
+    usage,
+)
 from jetcorr_utils.serving.inference_cost import _per_jet, _row, breakdown
 from tests.networks import some_clouds
 from tests.waiting import wait_for
@@ -63,6 +70,12 @@ def test_the_parts_add_up_to_what_the_client_waits_for(server, files):
     assert (table[["wall", "queue", "model", "overhead"]] > 0).all(axis=None)
     assert table["wall"].to_list() == pytest.approx((table["queue"] + table["model"] + table["overhead"]).to_list())
     assert table["jets_per_s"].to_list() == pytest.approx((1e6 / table["wall"]).to_list())
+    shown = speed_table({"pfn": table, "particlenet": table})
+    assert list(shown)[:6] == [
+        "corrected by", "jets in a request", "requests", "Inference [jets/s]", "latency [ms]", "total [µs/jet]",
+    ]  # fmt: skip
+    assert not [column for column in shown if "_" in column]
+    assert shown["corrected by"].to_list() == ["pfn", "pfn", "particlenet", "particlenet"]
     metrics = inference_metrics(table)
     assert list(metrics) == ["1", "64"]
     assert metrics["64"]["jets_per_s"] == table["jets_per_s"][1]
