@@ -12,6 +12,11 @@ pytest.importorskip("playwright.sync_api", reason="the browser is driven by play
 pytestmark = pytest.mark.slow
 
 RUNS = "tf-runs-selector"
+OFTEN = """
+if (location.protocol.startsWith("http") && !localStorage.getItem("_tb_global_settings"))
+    localStorage.setItem("_tb_global_settings", JSON.stringify({autoReloadPeriodInMs: 2000}));
+"""
+"""A page asks each half minute where the browser has no other setting; that it asks at all is left to ours."""
 
 
 def _write(logs, run: str, epochs: int) -> None:
@@ -22,6 +27,7 @@ def _write(logs, run: str, epochs: int) -> None:
 
 
 def test_it_shows_what_is_written_after_it_was_opened_and_goes_on_to(page, tmp_path, keep_picture):
+    page.add_init_script(OFTEN)
     with TensorBoard(tmp_path, reload_interval=1) as board:
         page.goto(f"{board.url}#scalars")
         page.get_by_text("No scalar data was found").or_(page.get_by_text("No dashboards are active")).first.wait_for()
