@@ -32,7 +32,10 @@ __all__ = ["replaced_input"]
 
 
 def _two_files(folder: Path) -> tuple[Path, Path]:
-    """Two files of the sample's jets, of one size (with names of one length, which stand in them): in the other all are of other events, and a little lower in pt."""
+    """Two files of the sample's jets: in the other one all are of other events, and have a little less pt.
+
+    They are of one size: their names, which stand in them, are of one length.
+    """
     with uproot.open(project_root() / SAMPLE) as file:
         jets = file[TREE].arrays()
     columns = {name: jets[name] for name in jets.fields if name not in ("nPF", "nGenJetPF", "nSV")}
