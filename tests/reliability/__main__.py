@@ -94,7 +94,7 @@ def _results(names: list[str], options: argparse.Namespace) -> Iterator[tuple[st
     beside = [] if options.jobs == 1 else [name for name in names if not CHECKS[name].alone]
     if beside:
         os.environ["TQDM_DISABLE"] = "1"  # of the processes: here is the bar of all
-        with ProcessPoolExecutor(options.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
             futures = {pool.submit(run_check, name, _tries(name, options), options.seed): name for name in beside}
             for future in as_completed(futures):
                 yield futures[future], future.result

@@ -34,15 +34,20 @@ from .machine import is_root, skipped
 from .processes import Process, Sandbox
 from .report import Row
 
-__all__ = ["SCENES", "another_account", "as_nobody"]
+__all__ = ["SCENES", "another_account", "as_nobody", "look"]
 
 SHARED_MEMORY = Path("/dev/shm")
 PAUSE = 0.5
 """Seconds between two looks."""
+PATIENCE = 1800.0
+"""Seconds after which no more is looked."""
+KEYS = {name: value for name, value in SECRETS.items() if name != "JUPYTER_TOKEN"}
+"""What nobody may see; JupyterLab makes a token of its own."""
 LOOK = """
     import http.client, json, os, socket, stat, sys
     told = json.loads(sys.stdin.read())
     found = []
+    assert os.access(told["work"], os.R_OK), "it has no way to there, and would find nothing whatever there is"
 
     def look(place, readable):
         for path in [place] if not os.path.isdir(place) else walk(place):
@@ -59,7 +64,6 @@ LOOK = """
 
     def walk(place):
         for folder, folders, files in os.walk(place):
-            yield folder
             yield from (os.path.join(folder, name) for name in folders + files)
 
     look(told["temporary"], True)
@@ -145,8 +149,8 @@ class Scene:
     ----------
     command
         Makes the arguments of python, for a sandbox.
-    ready
-        What it must listen on before it counts that somebody has looked.
+    ports
+        On how many it must listen before it counts that somebody has looked; 0 for what ends by itself.
     why_not
         Why it cannot be here, if so.
     """
@@ -179,7 +183,6 @@ with subprocess.Popen(sys.argv[2:], stdout=log, stderr=log) as lab:
 
 
 def _lab(sandbox: Sandbox) -> list[str]:
-    (sandbox.work / "home").mkdir(mode=0o700)
     more = ["--no-browser", f"--port={free_port()}", "--allow-root"]
     return ["-c", KERNEL, str(sandbox.work / "home" / "lab.log"), *recipe(), *more]
 
@@ -199,34 +202,38 @@ def another_account(scene: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
         return skipped(fault, scene, "only root can be somebody else")
     if reason := SCENES[scene].why_not():
         return skipped(fault, scene, reason)
-    command = SCENES[scene].command(sandbox)
     for folder, mode in ((sandbox.folder, 0o755), (sandbox.work, 0o755), (sandbox.temporary, 0o1777)):
         folder.chmod(mode)
-    old = set(SHARED_MEMORY.iterdir())
+    (home := sandbox.work / "home").mkdir(mode=0o700)
+    old, end = set(SHARED_MEMORY.iterdir()), time.monotonic() + PATIENCE
+    command = SCENES[scene].command(sandbox)
     row, found, ports = Row(fault, scene, seed=seed), Counter[str](), Counter[int]()
-    process = sandbox.start(command, variables=SECRETS)
-    while process.code is None and (row.tries < tries or SCENES[scene].ports == 0):
+    process = sandbox.start(command, variables=KEYS | {"HOME": str(home)})
+    while process.code is None and time.monotonic() < end and (row.tries < tries or SCENES[scene].ports == 0):
         told = _surroundings(process, sandbox, old)
         if len(told["ports"]) < SCENES[scene].ports:
             time.sleep(PAUSE)
             continue
-        seen = json.loads(as_nobody(LOOK, told=json.dumps(told)))
+        seen = look(told)
         row.tries += 1
         row.add(wrong=bool(seen))
         found.update(seen)
         ports.update(told["ports"])
         time.sleep(PAUSE)
-    worked = process.code is None
-    if worked:
+    worked = (code := process.code) in (None, 0)
+    if code is None:
         os.kill(process.pid, signal.SIGINT)
-    elif process.code == 0:
-        worked = True
-    process.ends(120)
-    row.add(lost=not worked, left=bool(process.left()))
+    process.ends(PATIENCE)
+    row.add(lost=not (worked and row.tries), left=bool(process.left()))
     row.remember("" if worked else f"it ended by itself: {process.output[-600:]}")
     row.remember(*(f"{what}: {count} times" for what, count in found.items()))
     row.note = f"{len(ports)} ports were open"
     return row
+
+
+def look(told: dict[str, object]) -> list[str]:
+    """What another account finds that it should not, of what it is told there is (see `_surroundings`)."""
+    return json.loads(as_nobody(LOOK, told=json.dumps(told)))
 
 
 def _surroundings(process: Process, sandbox: Sandbox, old: set[Path]) -> dict[str, object]:
@@ -243,5 +250,5 @@ def _surroundings(process: Process, sandbox: Sandbox, old: set[Path]) -> dict[st
     return {
         "temporary": str(sandbox.temporary), "work": str(sandbox.work), "memory": memory, "ports": sorted(ports),
         "abstract": sorted(abstract), "requests": REQUESTS, "processes": family,
-        "secrets": [value[::-1] for value in SECRETS.values()],
+        "secrets": [value[::-1] for value in KEYS.values()],
     }  # fmt: skip

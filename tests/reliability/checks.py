@@ -35,17 +35,14 @@ class Check:
     make
         Makes the row, or rows, of so many tries with a seed.
     tries
-        How often, where nobody says it.
+        How often, where nobody says it; of the load, for how many seconds.
     alone
         Whether it needs all cores for itself.
-    unit
-        Of what `tries` counts.
     """
 
     make: Callable[[int, int, Sandbox], Row | list[Row]]
     tries: int
     alone: bool = False
-    unit: str = "tries"
 
 
 def _of_jobs(fault: str, make: Callable[..., Row], **tries: int) -> dict[str, Check]:
@@ -61,25 +58,25 @@ def _once(make: Callable[..., Row]) -> Callable[..., Row]:
 _ONCE = dict.fromkeys(("simulate", "cache", "train", "tune", "export", "correct", "run"), 1)
 
 CHECKS: dict[str, Check] = {
-    **_of_jobs("kill", killed, simulate=20, cache=20, train=20, tune=20, export=20, correct=20, run=20, pipeline=20),
-    **_of_jobs("disk", full_disk, simulate=5, cache=5, train=5, tune=5, export=5, correct=5, run=5),
+    **_of_jobs("kill", killed, simulate=2, cache=6, train=6, tune=6, export=6, correct=6, run=4, pipeline=4),
+    **_of_jobs("disk", full_disk, simulate=1, cache=2, train=2, tune=2, export=2, correct=2, run=1),
     **_of_jobs("read-only", _once(read_only), **_ONCE),
     **_of_jobs("permission", _once(no_permission), **_ONCE),
     **_of_jobs("clock", clock_back, **_ONCE),
-    **_of_jobs("two", two_at_once, simulate=3, cache=3, train=3, tune=3, export=3, correct=3, run=3),
-    "worker-simulate": Check(partial(worker_killed, "simulate"), 5),
-    "worker-cache": Check(partial(one_of_two_killed, "cache"), 5),
-    "worker-train": Check(partial(worker_killed, "train-beside"), 5),
-    "worker-tune": Check(partial(worker_killed, "tune-beside"), 5),
-    "worker-correct": Check(partial(worker_killed, "correct-beside"), 5),
-    **{f"broken-{kind}": Check(partial(broken, kind), 100) for kind in ORIGINALS},
-    "files": Check(broken_files, 500),
-    "links": Check(special_files, 80),
-    "addresses": Check(secret_addresses, 60),
-    **_of_jobs("replaced", replaced_input, train=2, tune=1, export=2, run=1),
+    **_of_jobs("two", two_at_once, simulate=1, cache=1, train=1, tune=1, export=1, correct=1, run=1),
+    "worker-simulate": Check(partial(worker_killed, "simulate"), 2),
+    "worker-cache": Check(partial(one_of_two_killed, "cache"), 4),
+    "worker-train": Check(partial(worker_killed, "train-beside"), 4),
+    "worker-tune": Check(partial(worker_killed, "tune-beside"), 4),
+    "worker-correct": Check(partial(worker_killed, "correct-beside"), 4),
+    **{f"broken-{kind}": Check(partial(broken, kind), 60) for kind in ORIGINALS},
+    "files": Check(broken_files, 200),
+    "links": Check(special_files, 60),
+    "addresses": Check(secret_addresses, 40),
+    **_of_jobs("replaced", replaced_input, train=1, tune=1, export=1, run=1),
     **{f"account-{scene}": Check(partial(another_account, scene), 20) for scene in SCENES},
     **{f"repository-{name}": Check(partial(received_repository, name), len(PLANTS)) for name in ("correct", "serve")},
-    "load": Check(load, 300, alone=True, unit="seconds"),
+    "load": Check(load, 90, alone=True),
 }
 
 

@@ -32,13 +32,16 @@ __all__ = ["replaced_input"]
 
 
 def _two_files(folder: Path) -> tuple[Path, Path]:
-    """Two files of the sample's jets, of one size: in the other all are of other events, and a little lower in pt."""
+    """Two files of the sample's jets: in the other one all are of other events, and have a little less pt.
+
+    They are of one size: their names, which stand in them, are of one length.
+    """
     with uproot.open(project_root() / SAMPLE) as file:
         jets = file[TREE].arrays()
     columns = {name: jets[name] for name in jets.fields if name not in ("nPF", "nGenJetPF", "nSV")}
     other = columns | {"event": jets["event"] + np.uint64(10**6), "genJetPt": jets["genJetPt"] * np.float32(0.99)}
     folder.mkdir()
-    files = write(folder / "one.root", columns, None), write(folder / "other.root", other, None)
+    files = write(folder / "first.root", columns, None), write(folder / "other.root", other, None)
     if len({file.stat().st_size for file in files}) > 1:
         raise RuntimeError("the two files are not of one size")
     return files

@@ -6,7 +6,9 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import uproot
@@ -15,13 +17,14 @@ from jetcorr_utils.correct import correct_files
 from jetcorr_utils.files import MARK
 from jetcorr_utils.run import RunFolder
 from tests.networks import exported
+from tests.web import web_server
 
-from .account import another_account
+from .account import another_account, look
 from .broken import ORIGINALS, broken
 from .fuzz import fuzz, small_file
 from .kills import killed
 from .links import special_files
-from .machine import no_permission
+from .machine import is_root, no_permission
 from .outputs import arrays_of, differences, snapshot
 from .processes import Sandbox
 from .replaced import replaced_input
@@ -161,9 +164,36 @@ def test_a_repository_of_somebody_runs_nothing(command, tmp_path):
     assert row.good, row.problems
 
 
+@pytest.fixture
+def open_folder():
+    """A folder to which other accounts have a way, other than that of a test."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.slow
-def test_another_account_finds_nothing_while_a_server_works(tmp_path):
-    row = another_account("server", 2, 1, Sandbox(tmp_path))
+def test_another_account_finds_nothing_while_a_server_works(open_folder):
+    row = another_account("server", 2, 1, Sandbox(open_folder))
     if not row.tries:
         pytest.skip(row.note)
     assert row.good, row.problems
+
+
+def test_another_account_finds_what_is_open(open_folder):
+    if not is_root():
+        pytest.skip("only root can be somebody else")
+    sandbox = Sandbox(open_folder)
+    (sandbox.temporary / "note").write_text("for all")
+    (sandbox.work / "place").mkdir()
+    (sandbox.work / "place").chmod(0o777)
+    told = {"temporary": str(sandbox.temporary), "work": str(sandbox.work), "memory": [], "abstract": []}
+    with web_server(open_folder / "web") as server, subprocess.Popen(["sleep", "600", "0.0001"]) as talker:
+        (open_folder / "web" / "files" / "a").write_text("for all")
+        told |= {"ports": [server.port], "requests": [["GET", "/a"]]}
+        found = look(told | {"processes": [talker.pid], "secrets": ["1000.0"]})
+        talker.kill()
+    assert f"reads {sandbox.temporary / 'note'}" in found
+    assert f"writes {sandbox.work / 'place'}" in found
+    assert "gets 200 for GET /a" in found
+    assert "a secret in cmdline" in found

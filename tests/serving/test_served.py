@@ -26,6 +26,7 @@ from jetcorr_utils.serving.server_environment import (
 )
 from tests.networks import some_clouds
 from tests.planted import AWKWARD, SECRETS
+from tests.reliability.repository import PLANTS
 from tests.serving.test_server import _family
 
 
@@ -46,15 +47,24 @@ def _files(folder: Path) -> set[str]:
 
 
 def test_code_and_configuration_of_a_repository_are_not_run(make_repository, tmp_path):
-    repository, hit = make_repository("pfn"), tmp_path / "hit"
-    code = repository / "pfn" / "1" / "model.py"
-    code.write_text(f"open({str(hit)!r}, 'w')\n" + code.read_text())
-    for path in (repository / "pfn").rglob("*.pbtxt"):
-        planted = f'parameters {{ key: "EXECUTION_ENV_PATH" value: {{ string_value: "{tmp_path}" }} }}\n'
-        path.write_text(path.read_text() + planted)
+    repository = make_repository("pfn")
+    PLANTS["a backend that runs code"](repository / "pfn", tmp_path)
     with TritonServer(repository) as server, TritonPredictor(server.http_url, "pfn") as predictor:
         assert np.isfinite(predictor.predict(some_clouds(5))).all()
-    assert not hit.exists()
+    assert not (tmp_path / "HIT").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("a huge network", "2/model.onnx: not a readable ONNX model: it is larger than any model can be"),
+        ("a huge configuration", "config.pbtxt: not a model configuration: longer than any"),
+    ],
+)
+def test_a_huge_file_is_refused_before_it_is_read(served, tmp_path, what, said):
+    following, repository = served("pfn")
+    PLANTS[what](repository / "pfn", tmp_path)
+    assert {problem.removeprefix(f"{repository / 'pfn'}/") for problem in following.update()} == {said}
 
 
 def test_the_server_gets_the_variables_that_it_needs_and_no_keys(make_repository, monkeypatch):
