@@ -196,8 +196,8 @@ def _number(value: float) -> str:
 #: by the name of their file in tables/
 TABLES: dict[str, Callable[[], str]] = {
     "results": results_overview, "results-in-bins": results_in_bins, "reproduction": reproduction_in_bins,
-    "settings": settings_table, "columns": columns_table, "metrics": metrics_table, "notebooks": notebooks_table, "bench": bench_table,
-    "gpu": gpu_table, "simulation": parameter_table,
+    "settings": settings_table, "columns": columns_table, "metrics": metrics_table, "notebooks": notebooks_table,
+    "bench": bench_table, "gpu": gpu_table, "simulation": parameter_table,
 }  # fmt: skip
 
 
