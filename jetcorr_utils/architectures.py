@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 from . import extensions
 from .errors import InputError
 from .jets.columns import Features, groups_of
-from .settings import Seed, Settings
+from .settings import Batch, Layers, Seed, Settings, Width
 
 if TYPE_CHECKING:
     from .export.graphs import PaddedNetwork
@@ -46,7 +46,7 @@ class TrainingSettings(Settings):
     """How one network is trained."""
 
     epochs: PositiveInt = Field(15, description="passes over the training jets, at most")
-    batch_size: PositiveInt = Field(500, description="jets in a step")
+    batch_size: Batch = Field(500, description="jets in a step")
     learning_rate: PositiveFloat = Field(2e-3, le=_LARGEST, description="the highest one, after the warm-up")
     optimizer: Literal["adam", "adamw", "ranger", "rmsprop", "adagrad"] = Field(
         "adamw", description="adam, adamw, ranger, rmsprop or adagrad"
@@ -86,8 +86,8 @@ class NetworkSettings(Settings):
         "open (what the open data has), rich (with the candidates' calorimeter fractions), paper or thesis (what the "
         "published networks were given)",
     )
-    fc_layers: PositiveInt = Field(2, description="layers of the head")
-    fc_dim: PositiveInt = Field(64, description="width of the layers of the head")
+    fc_layers: Layers = Field(2, description="layers of the head")
+    fc_dim: Width = Field(64, description="width of the layers of the head")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="in the head")
     training: TrainingSettings = TrainingSettings()
     variant_of: str | None = Field(
@@ -116,8 +116,8 @@ class NetworkSettings(Settings):
 class ConvolutionSettings(NetworkSettings):
     """What both networks of the paper have; the names are those of the published search space."""
 
-    conv_layers: PositiveInt = Field(3, description="layers of the per-particle network, or of each EdgeConv block")
-    conv_dim: PositiveInt = Field(64, description="width of these layers")
+    conv_layers: Layers = Field(3, description="layers of the per-particle network, or of each EdgeConv block")
+    conv_dim: Width = Field(64, description="width of these layers")
 
 
 class PfnSettings(ConvolutionSettings):
@@ -130,8 +130,8 @@ class ParticleNetSettings(ConvolutionSettings):
     """ParticleNet, arXiv:1902.08570."""
 
     architecture: Literal["particlenet"]
-    blocks: PositiveInt = Field(3, description="EdgeConv blocks")
-    k: PositiveInt = Field(16, description="nearest neighbours")
+    blocks: Layers = Field(3, description="EdgeConv blocks")
+    k: Annotated[PositiveInt, Field(le=1024)] = Field(16, description="nearest neighbours")
 
 
 class Look(NamedTuple):

@@ -35,6 +35,7 @@ from .notebooks import NOTEBOOKS, Notebook, literal
 from .plain_yaml import dump_yaml
 from .report import write_report
 from .run import RunFolder
+from .search_space import check_space
 
 __all__ = ["NotebookError", "run_notebook", "run_study", "why_outdated"]
 
@@ -374,9 +375,11 @@ def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, An
     from .data.locations import anchored, base_parameters
 
     settings = load_study(study, {name: value for name, value in parameters.items() if not name.isupper()})
-    parameters = base_parameters(settings.data.simulation)
+    simulated = base_parameters(settings.data.simulation)
     for overrides in settings.physics.variations.values():  # used by the last notebook, when all else is done
-        parameters.varied(overrides, "physics.variations")
+        simulated.varied(overrides, "physics.variations")
+    if settings.tuning.space:  # so is the search, after hours of training
+        check_space(settings.models[settings.tuning.model], settings.tuning.space)
     # Notebooks work in a folder of their own, where a relative path would be another file
     settings = settings.model_copy(update={"data": anchored(settings.data)})
     return RunFolder(run_dir), settings, own

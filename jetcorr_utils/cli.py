@@ -33,7 +33,7 @@ with ending_at_interrupt():  # a second and more, in which nothing has begun
     from .kubeflow.sharing import share_with_group
     from .options import OutputPath
     from .run import RunFolder, default_folder
-    from .settings import MAX_SEED
+    from .settings import MAX_BATCH, MAX_JETS, MAX_REPLICAS, MAX_SEED, MAX_WORKERS
 
 __all__ = ["main"]
 
@@ -196,11 +196,13 @@ def results(places: tuple[str, ...], models: tuple[str, ...], etas: tuple[str, .
 
 
 @main.command()
-@click.option("--jets", type=click.IntRange(min=1), required=True, help="How many jets.")
+@click.option("--jets", type=click.IntRange(1, MAX_JETS), required=True, help="How many jets.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1)
 @click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of the files.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes; default: one a core. The jets do not depend on it."
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    help="Processes; default: one a core. The jets do not depend on it.",
 )
 def simulate(jets: int, seed: int, out: Path, workers: int | None) -> None:
     """Simulate proton collisions and write their jets as JetNTuple files."""
@@ -378,11 +380,11 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL; "
               "or regressions, for those of CMS alone.")  # fmt: skip
 @click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1024, help="Jets in a request.")
+@click.option("--batch-size", type=click.IntRange(1, MAX_BATCH), default=1024, help="Jets in a request.")
 @click.option("--outside", type=click.Choice(["correct", "keep"]), default="correct",
               help="Correct jets beyond the range of the training jets, or keep their standard correction; both "
               "are flagged.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(min=1), default=1,
+@click.option("--workers", type=click.IntRange(1, MAX_WORKERS), default=1,
               help="Processes that read and correct. The jets do not depend on it.")  # fmt: skip
 @click.option("--shared-memory", type=click.Choice(["auto", "on", "off"]), default="auto",
               help="Hand jets to a server on this machine through shared memory; auto: where it can be.")  # fmt: skip
@@ -417,8 +419,12 @@ def correct(
 @main.command()
 @FILES
 @click.option("--model", "models", multiple=True, help="A model that the files have (repeatable); default: all.")
-@click.option("--replicas", type=click.IntRange(min=2), default=50, help="Of the bootstrap that gives the errors.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes. The numbers do not depend on it.")
+@click.option(
+    "--replicas", type=click.IntRange(2, MAX_REPLICAS), default=50, help="Of the bootstrap that gives the errors."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, MAX_WORKERS), default=1, help="Processes. The numbers do not depend on it."
+)
 def response(files: tuple[str, ...], models: tuple[str, ...], replicas: int, workers: int) -> None:
     """Print median and resolution of the response of simulated jets, from any number of files that were corrected."""
     import pandas as pd

@@ -43,7 +43,7 @@ from .jerc import short_name
 from .jets.regressions import REGRESSIONS
 from .looks import show_study
 from .plain_yaml import as_text, is_plain, parse_yaml, plain
-from .settings import Seed, Settings
+from .settings import MAX_REPLICAS, Batch, Jets, Seed, Settings, Workers
 from .settings_help import did_you_mean
 
 __all__ = [
@@ -71,7 +71,7 @@ _NOT_MODELS = frozenset({
 class SliceSettings(Settings):
     """Further jets, from hard collisions only, as CMS's samples in slices of pthat have them."""
 
-    jets: PositiveInt = Field(description="how many to simulate")
+    jets: Jets = Field(description="how many to simulate")
     min_pthat: PositiveFloat = Field(description="smallest transverse momentum of the hard process, GeV")
     leading: PositiveInt | None = Field(None, description="jets of each event, those of highest pt; default: all")
 
@@ -79,11 +79,11 @@ class SliceSettings(Settings):
 class SimulationSettings(Settings):
     """The embedded default data: how many jets to simulate, and from which seed."""
 
-    jets: PositiveInt = Field(40_000, description="how many to simulate")
+    jets: Jets = Field(40_000, description="how many to simulate")
     slices: tuple[SliceSettings, ...] = Field(
         (), description="further jets where the flat spectrum has few; each slice has a seed of its own, from seed + 10"
     )
-    reuse: PositiveInt = Field(
+    reuse: Annotated[PositiveInt, Field(le=1000)] = Field(
         1, description="events of each collision, each with another pileup and detector, all on one side of the split"
     )
     parameters: dict[str, int | float | tuple[float, ...]] = Field(
@@ -91,9 +91,7 @@ class SimulationSettings(Settings):
         "its standard corrections are derived first"
     )  # fmt: skip
     seed: Seed = Field(1, description="of the random numbers; also the run number of the events")
-    workers: PositiveInt | None = Field(
-        None, description="processes; default: one a core. The jets do not depend on it"
-    )
+    workers: Workers | None = Field(None, description="processes; default: one a core. The jets do not depend on it")
 
 
 class SelectionSettings(Settings):
@@ -219,7 +217,7 @@ class TuningSettings(Settings):
     sampler: Literal["random", "tpe"] = Field("random", description="how to draw: random, or tpe, which learns")
     pruner: Literal["none", "halving"] = Field("none", description="halving ends the worse trials early; or none")
     grace: PositiveInt = Field(2, description="epochs within which a trial must do better than a constant")
-    workers: PositiveInt = Field(1, description="processes; the trials do not depend on it")
+    workers: Workers = Field(1, description="processes; the trials do not depend on it")
     seed: Seed = Field(1, description="of the draws")
     space: dict[str, Space] = Field(
         default_factory=dict,
@@ -233,7 +231,7 @@ class ExportSettings(Settings):
     opset: PositiveInt = Field(18, description="version of the ONNX operators")
     triton_release: str | None = Field(None, description="release of Triton that must run the models, like 24.10")
     tolerance: PositiveFloat = Field(1e-5, description="largest relative difference from PyTorch")
-    max_batch_size: PositiveInt = Field(4096, description="jets in a request, at most")
+    max_batch_size: Batch = Field(4096, description="jets in a request, at most")
 
 
 def _on_or_off(value: Any) -> Any:
@@ -249,7 +247,7 @@ class ServingSettings(Settings):
     shared_memory: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         "auto", description="hand tensors to a server on this machine through shared memory; auto: where it can be"
     )
-    batch_sizes: tuple[PositiveInt, ...] = Field((1, 16, 256, 1024), description="jets in a request, to measure speed")
+    batch_sizes: tuple[Batch, ...] = Field((1, 16, 256, 1024), description="jets in a request, to measure speed")
     seconds_per_batch_size: PositiveFloat = Field(2.0, description="time to measure each, s")
 
 
@@ -317,7 +315,9 @@ class ClusterSettings(Settings):
 class PhysicsSettings(Settings):
     """How the response is measured."""
 
-    replicas: PositiveInt = Field(200, description="bootstrap replicas behind every statistical error")
+    replicas: Annotated[PositiveInt, Field(le=MAX_REPLICAS)] = Field(
+        200, description="bootstrap replicas behind every statistical error"
+    )
     seed: Seed = Field(1, description="of the bootstrap")
     min_jets: PositiveInt = Field(100, description="a bin with fewer jets has no value")
     min_flavour_jets: PositiveInt = Field(20, description="nor has a bin with fewer jets of any flavour")
@@ -329,7 +329,7 @@ class PhysicsSettings(Settings):
     variations: dict[str, dict[str, int | float | tuple[float, ...]]] = Field(
         {}, description="test also on other simulations: parameters by dotted name, such as generator.tune, by a title"
     )  # fmt: skip
-    variation_jets: PositiveInt = Field(30_000, description="jets of each of them")
+    variation_jets: Jets = Field(30_000, description="jets of each of them")
 
 
 def _further_seeds(name: str, model: dict[str, Any], number: int) -> dict[str, Any]:

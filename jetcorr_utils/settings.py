@@ -6,16 +6,27 @@ import hashlib
 import json
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from pydantic.fields import FieldInfo
 
 from .plain_yaml import as_text
 
-__all__ = ["MAX_SEED", "Seed", "Settings"]
+__all__ = [
+    "MAX_BATCH", "MAX_JETS", "MAX_REPLICAS", "MAX_SEED", "MAX_WORKERS", "Batch", "Jets", "Layers", "Seed", "Settings",
+    "Width", "Workers",
+]  # fmt: skip
 
 MAX_SEED = 2**31 - 1
 """The seed of a simulation is the run number of its events, which ROOT files keep in 32 bits."""
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+# Far beyond what is of use: a slip of the finger is refused before it takes all memory, processes or years
+MAX_BATCH, MAX_JETS, MAX_REPLICAS, MAX_WORKERS = 100_000, 10**10, 10_000, 1024
+Batch = Annotated[PositiveInt, Field(le=MAX_BATCH)]
+Jets = Annotated[PositiveInt, Field(le=MAX_JETS)]
+Layers = Annotated[PositiveInt, Field(le=64)]
+Width = Annotated[PositiveInt, Field(le=4096)]
+Workers = Annotated[PositiveInt, Field(le=MAX_WORKERS)]
 
 
 class Settings(BaseModel):

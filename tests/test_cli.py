@@ -43,6 +43,8 @@ def test_version(cli):
         (["run", "--study", "smoke", "-p", "physics.replica", "3"], "physics.replica"),
         (["train", "--study", "smoke", "--model", "gnn"], "gnn"),
         (["tune", "--study", "smoke", "-p", "tuning.trials", "0"], "tuning.trials"),
+        (["run", "--study", "smoke", "-p", "tuning.space.conv_dim.choices", "[100000000]"], "tuning.space: conv_dim"),
+        (["run", "--study", "smoke", "-p", "tuning.space.conv_dimm.choices", "[16]"], "'conv_dimm' is not a setting"),
         (["info", "absent.root"], "absent.root"),
         (["info", ""], "a file with an empty name"),
         (["response", ""], "a file with an empty name"),
@@ -271,6 +273,19 @@ def test_correct_real_cms_jets(cli, smoke_run, real_data, tmp_path):
     assert 0 < len(jets["pfn_pt"]) <= 64
     assert np.isfinite(jets["pfn_pt"]).all()
     assert "not corrected" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["simulate", "--jets", 10**12, "--out", "x"], ["simulate", "--jets", 1, "--out", "x", "--workers", 10**6],
+     ["correct", "x.root", "--model", "x", "--out", "y.root", "--workers", 10**6],
+     ["correct", "x.root", "--model", "x", "--out", "y.root", "--batch-size", 10**9],
+     ["response", "x.root", "--replicas", 10**9], ["response", "x.root", "--workers", 10**6]],
+)  # fmt: skip
+def test_what_would_take_the_whole_machine_is_refused(cli, tmp_path, arguments):
+    result = cli(*arguments, check=False, cwd=tmp_path)
+    assert result.returncode == 2
+    assert f"Error: Invalid value for '{arguments[-2]}'" in result.stderr or "'--jets'" in result.stderr
 
 
 @pytest.mark.slow

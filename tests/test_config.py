@@ -56,6 +56,19 @@ def test_what_no_generator_file_or_cluster_takes_is_refused(name, value):
         load_study("smoke", {name: value})
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["models.pfn.conv_dim", "models.pfn.conv_layers", "models.pfn.fc_dim", "models.pfn.fc_layers", "models.net.k",
+     "models.net.blocks", "models.net.conv_dim", "models.pfn.training.batch_size", "data.simulation.jets",
+     "data.simulation.reuse", "data.simulation.workers", "tuning.workers", "tuning.trials", "physics.replicas",
+     "physics.variation_jets", "export.max_batch_size", "serving.batch_sizes"],
+)  # fmt: skip
+def test_what_would_take_the_whole_machine_is_refused(name):
+    """An own network has settings of its own, which the memory alone limits."""
+    with pytest.raises(StudyError, match=rf"{re.escape(name)}(\.0)?: Input should be less than or equal to \d+$"):
+        load_study("smoke", {"models.net.architecture": "particlenet", name: 10**12})
+
+
 def test_a_folder_that_cannot_be_one_is_named(tmp_path):
     with pytest.raises(StudyError, match=r"data\.directory"):
         load_study("smoke", {"data.directory": "''"})
