@@ -7,7 +7,8 @@ standard one was made anew) and each model by its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,14 @@ import uproot
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.features import start_pt
+from ..data.remote import is_remote
 from ..errors import InputError
+from ..files import refuse_special
 from ..jets.flavours import paper_flavour
 
 __all__ = [
-    "JETS", "REQUIRED", "corrected_pt", "load_predictions", "model_names", "predictions_table", "pt_branch", "response",
+    "JETS", "REQUIRED", "corrected_pt", "load_predictions", "model_names", "predictions_table", "predictions_tree",
+    "pt_branch", "response",
 ]  # fmt: skip
 
 #: the tree of a predictions file
@@ -72,15 +76,30 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     InputError
         If the file cannot be read, lacks the tree or a branch, or has no jet with a generator jet.
     """
+    with predictions_tree(path) as tree:
+        table = pd.DataFrame(tree.arrays(library="np"))
+    return check_predictions(table, str(path))
+
+
+@contextlib.contextmanager
+def predictions_tree(path: str | Path) -> Iterator[uproot.TTree]:
+    """The tree of a predictions file, which may be at a distance, to be read within the block.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or lacks the tree.
+    """
+    if not is_remote(path):
+        refuse_special(Path(path))  # at a pipe one would wait for ever
     try:
-        with uproot.open(path) as file:
+        with uproot.open({str(path): None}) as file:  # a colon belongs to the name
             if JETS not in file:
                 found = ", ".join(file.keys(cycle=False)) or "nothing"
                 raise InputError(f"{path}: no tree {JETS!r} in it, found {found}")
-            table = pd.DataFrame(file[JETS].arrays(library="np"))
+            yield file[JETS]
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable ROOT file: {' '.join(str(error).split())[:120]}") from None
-    return check_predictions(table, str(path))
 
 
 def check_predictions(table: pd.DataFrame, where: str = "predictions") -> pd.DataFrame:

@@ -15,19 +15,16 @@ import awkward as ak
 import hist
 import numpy as np
 import pandas as pd
-import uproot
 from coffea import processor
 from coffea.nanoevents import BaseSchema
 from numpy.typing import NDArray
 
 from ..bootstrap import event_keys, poisson_weights
 from ..data.locations import each_once
-from ..data.remote import is_remote
 from ..errors import InputError
-from ..files import refuse_special
 from ..jets.flavours import paper_flavour
 from .binning import PT_EDGES
-from .predictions import JETS, REQUIRED, pt_branch
+from .predictions import JETS, REQUIRED, predictions_tree, pt_branch
 
 __all__ = [
     "ResponseProcessor", "bootstrap_histogram", "corrections_in", "fill_response", "histogram_quantiles",
@@ -204,23 +201,14 @@ def quantile_table(histograms: Mapping[str, hist.Hist], correction: str) -> pd.D
 
 def corrections_in(path: str | Path) -> list[str]:
     """The corrections that a predictions file has: the standard one, and those of models."""
-    return ["standard", *(name.removesuffix("_sigma") for name in _branches(path) if name.endswith("_sigma"))]
-
-
-def _branches(path: str | Path) -> list[str]:
-    if not is_remote(path):
-        refuse_special(Path(path))  # at a pipe one would wait for ever
-    try:
-        with uproot.open({str(path): None}) as file:  # a colon belongs to the name
-            return file[JETS].keys() if JETS in file else []
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable ROOT file: {' '.join(str(error).split())[:120]}") from None
+    with predictions_tree(path) as tree:
+        return ["standard", *(name.removesuffix("_sigma") for name in tree.keys(filter_name="*_sigma"))]
 
 
 def _check_file(path: str | Path, corrections: Sequence[str]) -> None:
     """Refuse a file that the processor would fail on, with its name."""
-    branches = _branches(path)
-    missing = [name for name in (*REQUIRED, *map(pt_branch, corrections)) if name not in branches]
+    with predictions_tree(path) as tree:
+        missing = [name for name in (*REQUIRED, *map(pt_branch, corrections)) if name not in tree]
     if missing:
         raise InputError(f"{path}: tree {JETS!r} has no branch {missing[0]!r}")
 
