@@ -88,15 +88,17 @@ LOOK = """
             except (OSError, http.client.HTTPException):
                 pass
             connection.close()
-        with socket.socket() as one:  # a kernel's, which speaks ZMTP: its greeting names how it knows whom it talks to
+        # A kernel's, which speaks ZMTP: its greeting names how it knows whom it talks to, the next what it is for. One
+        # that only pulls tells nothing; ipykernel's takes what begins with a number that its own processes know.
+        with socket.socket() as one:
             one.settimeout(5)
             try:
                 one.connect(("127.0.0.1", port))
                 one.sendall(b"\\xff" + bytes(8) + b"\\x7f" + b"\\x03\\x01" + b"NULL".ljust(20, b"\\0") + bytes(32))
                 answer = b""
-                while len(answer) < 64 and (part := one.recv(64)):
+                while len(answer) < 100 and (part := one.recv(256)):
                     answer += part
-                if answer[:1] == b"\\xff" and answer[12:16] == b"NULL":
+                if answer[:1] == b"\\xff" and answer[12:16] == b"NULL" and b"PULL" not in answer[64:]:
                     found.append("hears a kernel")
             except OSError:
                 pass

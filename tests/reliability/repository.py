@@ -178,7 +178,7 @@ def _received(sandbox: Sandbox, plant: Plant) -> Path:
     return repository
 
 
-Answer = dict[str, bytes] | np.ndarray | None
+Answer = list[bytes] | np.ndarray | None
 
 
 def _same(one: Answer, other: Answer) -> bool:
@@ -190,7 +190,8 @@ def _correct(repository: Path, sandbox: Sandbox) -> tuple[Answer, list[str]]:
     out = sandbox.work / "out.root"
     process = sandbox.start([*CLI, "correct", SAMPLE, "--model", str(repository), "--out", str(out)])
     problems = _watch(process, lambda: False)
-    return (arrays_of(out) if process.code == 0 else None), problems
+    # The names of columns are those of the network, which may have another name
+    return (sorted(arrays_of(out).values()) if process.code == 0 else None), problems
 
 
 def _serve(repository: Path, sandbox: Sandbox) -> tuple[Answer, list[str]]:

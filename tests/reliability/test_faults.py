@@ -19,7 +19,7 @@ from jetcorr_utils.run import RunFolder
 from tests.networks import exported
 from tests.web import web_server
 
-from .account import another_account, look
+from .account import look
 from .broken import ORIGINALS, broken
 from .fuzz import fuzz, small_file
 from .kills import killed
@@ -27,9 +27,7 @@ from .links import special_files
 from .machine import is_root, no_permission
 from .outputs import arrays_of, differences, snapshot
 from .processes import Sandbox
-from .replaced import replaced_input
 from .repository import received_repository
-from .workers import worker_killed
 
 
 @pytest.mark.slow
@@ -128,39 +126,23 @@ def test_broken_files_are_read_right_or_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ORIGINALS)
 def test_what_is_broken_is_refused_or_made_anew_or_gives_the_same_numbers(kind, tmp_path):
-    row = broken(kind, 12, 1, Sandbox(tmp_path))
-    assert row.tries == 12
+    row = broken(kind, 8, 1, Sandbox(tmp_path))
+    assert row.tries == 8
     assert row.good, row.problems
     assert ("refused" in row.note) == (kind in ("model", "checkpoint"))
 
 
 @pytest.mark.slow
-def test_a_search_whose_worker_is_killed_has_the_other_trials(tmp_path):
-    row = worker_killed("tune-beside", 1, 1, Sandbox(tmp_path))
-    assert row.tries == 1
-    assert row.good, row.problems
-
-
-@pytest.mark.slow
-def test_a_data_file_that_was_replaced_is_not_exported_for(tmp_path):
-    row = replaced_input("export", 1, 1, Sandbox(tmp_path))
-    assert row.good, row.problems
-    assert row.note == "1 refused in one line, the others redone"
-
-
-@pytest.mark.slow
 def test_what_is_no_file_stops_no_command(tmp_path):
-    rows = special_files(6, 2, Sandbox(tmp_path))
-    assert sum(row.tries for row in rows) == 6
+    rows = special_files(2, 2, Sandbox(tmp_path))
+    assert sum(row.tries for row in rows) == 2
     assert all(row.good for row in rows), [row.problems for row in rows]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["correct", "serve"])
-def test_a_repository_of_somebody_runs_nothing(command, tmp_path):
-    row = received_repository(command, 2, 1, Sandbox(tmp_path))
-    if not row.tries:
-        pytest.skip(row.note)
+def test_a_repository_of_somebody_is_refused_or_used_as_any(tmp_path):
+    row = received_repository("correct", 2, 1, Sandbox(tmp_path))
+    assert row.tries == 2
     assert row.good, row.problems
 
 
@@ -170,14 +152,6 @@ def open_folder():
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
-
-
-@pytest.mark.slow
-def test_another_account_finds_nothing_while_a_server_works(open_folder):
-    row = another_account("server", 2, 1, Sandbox(open_folder))
-    if not row.tries:
-        pytest.skip(row.note)
-    assert row.good, row.problems
 
 
 def test_another_account_finds_what_is_open(open_folder):
