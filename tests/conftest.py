@@ -34,17 +34,17 @@ settings.load_profile("jetcorr")
 
 
 LONGEST = (
-    "test_batch.py", "tuning/test_search.py", "kubeflow/test_search.py", "kubeflow/test_backend.py",
-    "kubeflow/test_pipeline.py", "kubeflow/test_guide.py", "kubeflow/test_memory.py",
-    "browser/test_jupyterlab.py", "reliability/test_faults.py", "tuning/test_resume.py", "serving/test_server.py",
-    "test_notebooks.py", "test_addresses.py", "serving/test_served.py", "simulation/test_production.py",
-    "training/test_training.py", "browser/test_lab_access.py", "browser/test_tensorboard.py",
-    "tuning/test_tensorboard.py", "docs/test_site.py", "test_surroundings.py", "physics/test_figures.py",
-    "data/test_remote.py",
+    "test_batch.py", "tuning/test_search.py", "data/test_opendata.py", "test_extensions.py", "kubeflow/test_search.py",
+    "kubeflow/test_backend.py", "kubeflow/test_pipeline.py", "reliability/test_faults.py", "test_cms_studies.py",
+    "browser/test_jupyterlab.py", "training/test_training.py", "test_batch_output.py", "test_recorded_terminal.py",
+    "tuning/test_resume.py", "serving/test_server.py", "kubeflow/test_guide.py", "kubeflow/test_memory.py",
+    "test_notebooks.py", "serving/test_served.py", "simulation/test_production.py", "training/test_distributed.py",
+    "browser/test_lab_access.py", "browser/test_tensorboard.py", "tuning/test_tensorboard.py", "docs/test_site.py",
+    "test_surroundings.py", "physics/test_figures.py", "data/test_remote.py", "test_cli.py", "test_addresses.py",
 )  # fmt: skip
 """Files with the longest tests: they begin, so that no process is left alone with one of them in the end.
 
-The first makes the run that others wait for; the second does without it meanwhile.
+The first makes the run that others wait for; the next four do without it meanwhile.
 """
 
 

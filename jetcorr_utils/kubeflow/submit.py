@@ -9,7 +9,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
@@ -50,6 +50,12 @@ def connect(host: str | None = None, *, token: str | None = None, cookies: str |
     from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
     from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
+    class Client(kfp.Client):
+        """Asks whether Pipelines is there without pauses of five seconds, also while it is made."""
+
+        def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+            return super().get_kfp_healthz(sleep_duration)
+
     mounted = Path(os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH)
     own = host and not token and not cookies and mounted.is_file()
     place = host or "the cluster that this machine is part of"
@@ -57,11 +63,11 @@ def connect(host: str | None = None, *, token: str | None = None, cookies: str |
         # The SDK prints and warns about what it does not find; the error below says it in one line.
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            client = kfp.Client(
+            client = Client(
                 host=host, existing_token=token, cookies=cookies,
                 credentials=ServiceAccountTokenVolumeCredentials() if own else None,
             )  # fmt: skip
-            client.get_kfp_healthz(sleep_duration=0)
+            client.get_kfp_healthz()
     except Exception as error:  # whatever urllib3, the Kubernetes client and the SDK's own checks raise
         reason = str(getattr(error, "reason", error)).rpartition(": ")[2].rstrip("')\"")
         raise InputError(
