@@ -7,7 +7,6 @@ and folds by HTML and CSS alone. Mathematics is written as MathML, which browser
 from __future__ import annotations
 
 import html
-import itertools
 import re
 from collections.abc import Iterable
 from importlib.resources import files
@@ -201,15 +200,16 @@ def _document(title: str, notebooks: Iterable[Path]) -> str:
         contents.append(f'<li><a href="#{path.stem}">{name}</a><ul>{places}</ul></li>')
         chapters.append(f'<details open id="{path.stem}"><summary>{name}</summary>\n{body}\n</details>')
     style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-    title = html.escape(title)
-    return "\n".join(
-        itertools.chain(
-            ["<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">'],
-            ['<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>{title}</title>"],
-            [f"<style>{HtmlFormatter().get_style_defs('.highlight')}\n{style}</style></head><body>"],
-            ['<input type="checkbox" id="show-code"><label for="show-code" class="button">code</label>'],
-            [f"<nav><h2>Contents</h2><ul>{''.join(contents)}</ul></nav>", f"<main><h1>{title}</h1>"],
-            chapters,
-            ["</main></body></html>\n"],
-        )
-    )
+    title, inside = html.escape(title), "\n".join(chapters)
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{HtmlFormatter().get_style_defs(".highlight")}
+{style}</style></head><body>
+<input type="checkbox" id="show-code"><label for="show-code" class="button">code</label>
+<nav><h2>Contents</h2><ul>{"".join(contents)}</ul></nav>
+<main><h1>{title}</h1>
+{inside}
+</main></body></html>
+"""

@@ -429,19 +429,17 @@ def test_a_file_of_another_account_is_not_written_to_but_in_a_folder_of_its_owne
 def _writers(folder: Path):
     """Everything that appends to a file by its name."""
     from jetcorr_utils.config import TuningSettings
-    from jetcorr_utils.training.records import MetricsFile
     from jetcorr_utils.tuning.katib_trial import _report
     from jetcorr_utils.tuning.queue import TrialQueue
 
     return {
-        "records": lambda: MetricsFile(folder / "file").epoch({"epoch": 1, "mae": 1.0}),
         "cluster": lambda: _report(folder / "file", {"mae": 1.0}),
         "queue": lambda: TrialQueue(folder, TuningSettings(model="pfn")),
     }
 
 
 @pytest.mark.parametrize("kind", ["symbolic", "hard", "dangling"])
-@pytest.mark.parametrize("writer", ["records", "cluster", "queue"])
+@pytest.mark.parametrize("writer", ["cluster", "queue"])
 def test_whoever_appends_by_name_does_so_to_a_file_of_its_own(writer, kind, victim, tmp_path):
     plant(kind, tmp_path / "place" / ("journal.jsonl" if writer == "queue" else "file"), victim)
     with pytest.raises(InputError, match="is a link"):

@@ -45,7 +45,6 @@ def train(
     *,
     log_dir: str | Path | None = None,
     progress: bool = True,
-    metrics_file: str | Path | None = None,
     callback: Callable[[int, dict[str, float]], None] | None = None,
     resume: bool = True,
     device: str | None = None,
@@ -65,8 +64,6 @@ def train(
         Gets checkpoint.pt, settings.json, history.csv, result.json, model_card.md; while the training runs state.pt.
     log_dir
         Folder or URL of the TensorBoard log.
-    metrics_file
-        File for Katib's collector, see `records.MetricsFile`.
     callback
         Called after each epoch with its number, from 1, and its row of the history; what it raises ends the training.
         Of a training that goes on it is told the rows before by `tell_earlier`.
@@ -120,7 +117,7 @@ def train(
         run = TrainingState(settings, train, validation, device, amp, compile)
         if resume and (known := from_first_process(lambda: _ended(Path(folder), run.key))) is not None:
             return TrainingResult.from_plain(known)
-        reports = Reports(Path(folder), run, log_dir, metrics_file, progress)
+        reports = Reports(Path(folder), run, log_dir, progress)
         state = from_first_process(lambda: reports.saved_state(run.key) if resume else None)
         if state is not None:
             run.load_state(state)

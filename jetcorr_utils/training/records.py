@@ -1,17 +1,13 @@
-"""Where the training reports to while it runs: TensorBoard, a metrics file for Katib, and its files at the end."""
+"""Where the training reports to while it runs: TensorBoard, and its files at the end."""
 
 from __future__ import annotations
 
-import json
-import math
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tqdm.auto import tqdm
 
 from ..addresses import refuse_secrets
-from ..files import open_own
 from .card import write_model_card
 from .checkpoint import CHECKPOINT, STATE, read_state, save_model, write_state
 from .result import TrainingResult, save_result
@@ -22,7 +18,7 @@ if TYPE_CHECKING:
 
     from .state import TrainingState
 
-__all__ = ["MetricsFile", "Reports", "TensorBoardLog"]
+__all__ = ["Reports", "TensorBoardLog"]
 
 
 CARD = "model_card.md"
@@ -31,18 +27,10 @@ CARD = "model_card.md"
 class Reports:
     """What a training writes, and who is told: only the first process of a distributed training does so."""
 
-    def __init__(
-        self,
-        folder: Path,
-        run: TrainingState,
-        log_dir: str | Path | None,
-        metrics_file: str | Path | None,
-        progress: bool,
-    ) -> None:
+    def __init__(self, folder: Path, run: TrainingState, log_dir: str | Path | None, progress: bool) -> None:
         self.first = rank() == 0
         self.folder, self.state = folder, folder / STATE
         self._run, self._log_dir = run, log_dir
-        self._metrics = MetricsFile(metrics_file if self.first else None)
         self._progress = progress and self.first
 
     def __enter__(self) -> Self:
@@ -73,7 +61,6 @@ class Reports:
             return
         run = self._run
         self._board.epoch(row, run.model)
-        self._metrics.epoch(row)
         if run.best_epoch == run.epoch:
             save_model(run.model, self.folder, run.train.origin)
         write_state(self.state, run.state())
@@ -128,28 +115,3 @@ class TensorBoardLog:
         except OSError as error:
             error.filename = error.filename or self._folder
             raise
-
-
-class MetricsFile:
-    """A file that Katib's collector reads: `name=value` lines, or JSON lines where the name ends in .json or .jsonl.
-
-    A value that is not finite is left out, because the collector would read it as empty.
-    """
-
-    def __init__(self, path: str | Path | None) -> None:
-        self._path = Path(path) if path is not None else None
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-
-    def epoch(self, row: dict[str, float]) -> None:
-        """Append one row of the history."""
-        if self._path is None:
-            return
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        finite = {name: f"{value:.8g}" for name, value in row.items() if math.isfinite(value)}
-        if self._path.suffix in {".json", ".jsonl"}:
-            text = json.dumps({**finite, "timestamp": now}) + "\n"
-        else:
-            text = "".join(f"{now} {name}={value}\n" for name, value in finite.items())
-        with open_own(self._path, "a") as file:
-            file.write(text)

@@ -16,7 +16,7 @@ from ..config import Study
 from ..errors import InputError
 from ..files import parse_json, write_json
 from ..metrics import METRICS
-from .katib_trial import parse_values
+from .katib_trial import number_in, parse_values
 from .search_result import SEARCH, SearchResult, describe_search, load_search
 from .trial import State, TrialRecord, check_trial_name, read_trial, write_record
 
@@ -98,16 +98,10 @@ def _record(number: int, trial: Mapping[str, Any], study: Study) -> TrialRecord 
     assigned = {one["name"]: one["value"] for one in trial["spec"]["parameterAssignments"]}
     values = parse_values(assigned, study.tuning.space)
     observed = status.get("observation", {}).get("metrics", ())
-    metrics = {one["name"]: float(one["latest"]) for one in observed if _is_number(one["latest"])}
+    latest = {one["name"]: number_in(one["latest"]) for one in observed}  # Katib writes "unavailable"
+    metrics = {name: value for name, value in latest.items() if value is not None and math.isfinite(value)}
     state = _STATES[conditions[-1]["type"]]
     if state == "complete" and not any(METRICS[name].function for name in metrics if name in METRICS):
         state = "constant"  # only these end well without the metrics of a trained network
     error = f"{conditions[-1]['type']}: {conditions[-1].get('message', '')}" if state == "failed" else None
     return TrialRecord(number, state, values, metrics, error)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:  # Katib writes "unavailable"
-        return False

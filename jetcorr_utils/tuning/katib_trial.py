@@ -22,7 +22,7 @@ from .search_result import SEARCH, describe_search
 from .space import Parameters, check_space
 from .trial import TrialRecord, check_trial_name, run_trial, trial_jets, trial_settings
 
-__all__ = ["parse_values", "run_cluster_trial"]
+__all__ = ["number_in", "parse_values", "run_cluster_trial"]
 
 
 def parse_values(texts: Mapping[str, str], space: Mapping[str, Space]) -> Parameters:
@@ -103,10 +103,10 @@ def _report(path: Path, metrics: Mapping[str, float]) -> None:
 def _parse(name: str, text: str, values: Space) -> int | float | str:
     if isinstance(values, Choice):
         for choice in values.choices:
-            if text == str(choice) or (not isinstance(choice, str) and _number(text) == choice):
+            if text == str(choice) or (not isinstance(choice, str) and number_in(text) == choice):
                 return choice
         raise InputError(f"trial parameter {name} = {text!r}: the choices are {', '.join(map(str, values.choices))}")
-    number = _number(text)
+    number = number_in(text)
     if number is None or not values.min <= number <= values.max:
         raise InputError(f"trial parameter {name} = {text!r}: a number from {values.min} to {values.max} is needed")
     whole = isinstance(values.min, int) and isinstance(values.max, int)
@@ -115,7 +115,8 @@ def _parse(name: str, text: str, values: Space) -> int | float | str:
     return round(number) if whole else number
 
 
-def _number(text: str) -> float | None:
+def number_in(text: str) -> float | None:
+    """The number that a text is; None for other words."""
     try:
         return float(text)
     except ValueError:

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -239,23 +238,6 @@ def test_tensorboard_log(url, tmp_path):
     logged = [(event.step, event.value) for event in events.Scalars("validation/mae")]
     np.testing.assert_allclose(logged, result.history[["epoch", "validation_mae"]], rtol=1e-6)
     assert "head.output.weight" in events.Tags()["histograms"]
-
-
-def test_metrics_file_for_katib(tmp_path):
-    """The default pattern of Katib's collector finds each value; JSON values are texts."""
-    for name in ("metrics.log", "metrics.jsonl"):
-        folder = tmp_path / name
-        result = train(settings(), random_clouds(100), VALIDATION, folder, metrics_file=folder / name, progress=False)
-        lines = (folder / name).read_text().splitlines()
-        if name.endswith("log"):
-            pattern = r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"
-            found = [float(m[2]) for line in lines for m in re.finditer(pattern, line) if m[1] == "validation_mae"]
-            assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", line) for line in lines)
-        else:
-            rows = [json.loads(line) for line in lines]
-            assert all(isinstance(value, str) for row in rows for value in row.values())
-            found = [float(row["validation_mae"]) for row in rows]
-        np.testing.assert_allclose(found, result.history["validation_mae"], rtol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_batch(tmp_path):
