@@ -80,18 +80,21 @@ LOOK = """
                 pass
     for port in told["ports"]:
         for method, path in told["requests"]:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
             try:
                 connection.request(method, path, "{}" if method == "POST" else None)
                 if (status := connection.getresponse().status) < 300:
                     found.append(f"gets {status} for {method} {path}")
+            except TimeoutError:
+                break  # it speaks no HTTP
             except (OSError, http.client.HTTPException):
                 pass
-            connection.close()
+            finally:
+                connection.close()
         # A kernel's, which speaks ZMTP: its greeting names how it knows whom it talks to, the next what it is for. One
         # that only pulls tells nothing; ipykernel's takes what begins with a number that its own processes know.
         with socket.socket() as one:
-            one.settimeout(5)
+            one.settimeout(3)
             try:
                 one.connect(("127.0.0.1", port))
                 one.sendall(b"\\xff" + bytes(8) + b"\\x7f" + b"\\x03\\x01" + b"NULL".ljust(20, b"\\0") + bytes(32))
