@@ -18,6 +18,7 @@ import pandas as pd
 import uproot
 from coffea import processor
 from coffea.nanoevents import BaseSchema
+from coffea.processor.executor import WorkItem
 from numpy.typing import NDArray
 
 from ..data.locations import each_once
@@ -145,17 +146,13 @@ def fill_response(
     if not files:
         raise InputError("no predictions file to fill the response from")
     files = each_once(files)
-    for path in files:
-        _check_file(path, corrections, tree)
+    chunks = [chunk for path in files for chunk in _chunks(path, corrections, tree, chunk_size)]
     run = processor.Runner(
         _executor(executor, workers, client, progress),
-        pre_executor=processor.IterativeExecutor(status=False, retries=0), chunksize=chunk_size, schema=BaseSchema,
+        pre_executor=processor.IterativeExecutor(status=False, retries=0), schema=BaseSchema,
     )  # fmt: skip
-    output = run(
-        {"jets": {"files": {str(path): tree for path in files}}},
-        processor_instance=ResponseProcessor(corrections, pt_edges, replicas, seed),
-    )
-    if not output["response"].sum(flow=True):
+    output = run(chunks, processor_instance=ResponseProcessor(corrections, pt_edges, replicas, seed)) if chunks else {}
+    if not output or not output["response"].sum(flow=True):
         raise InputError(f"{', '.join(map(str, files))}: no jet has a generator jet to compare with")
     return dict(output)
 
@@ -210,25 +207,31 @@ def quantile_table(histograms: Mapping[str, hist.Hist], correction: str) -> pd.D
 
 def corrections_in(path: str | Path, tree: str = "jets") -> list[str]:
     """The corrections that a predictions file has: the standard one, and those of models."""
-    return ["standard", *(name.removesuffix("_sigma") for name in _branches(path, tree) if name.endswith("_sigma"))]
+    return ["standard", *(name.removesuffix("_sigma") for name in _branches(path, tree)[0] if name.endswith("_sigma"))]
 
 
-def _branches(path: str | Path, tree: str) -> list[str]:
+def _branches(path: str | Path, tree: str) -> tuple[list[str], int]:
+    """The branches of a file's tree, and the number of its entries."""
     if not is_remote(path):
         refuse_special(Path(path))  # at a pipe one would wait for ever
     try:
         with uproot.open({str(path): None}) as file:  # a colon belongs to the name
-            return file[tree].keys() if tree in file else []
+            return (file[tree].keys(), file[tree].num_entries) if tree in file else ([], 0)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable ROOT file: {' '.join(str(error).split())[:120]}") from None
 
 
-def _check_file(path: str | Path, corrections: Sequence[str], tree: str) -> None:
-    """Refuse a file that the processor would fail on, with its name."""
-    branches = _branches(path, tree)
+def _chunks(path: str | Path, corrections: Sequence[str], tree: str, size: int) -> list[WorkItem]:
+    """What the processor works on of a file; one that it would fail on is refused, with its name.
+
+    Chunks that coffea makes by itself are of files with names of ASCII characters only.
+    """
+    branches, entries = _branches(path, tree)
     missing = [name for name in (*REQUIRED, *map(pt_branch, corrections)) if name not in branches]
     if missing:
         raise InputError(f"{path}: tree {tree!r} has no branch {missing[0]!r}")
+    starts = range(0, entries, size)
+    return [WorkItem("jets", str(path), tree, start, min(start + size, entries), "", {}) for start in starts]
 
 
 def _pt_axis(edges: Sequence[float]) -> hist.axis.Variable:
