@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import zmq.asyncio
 
 from jetcorr_utils.environment import for_kernels, socket_parent
-from jetcorr_utils.errors import InputError
+from jetcorr_utils.errors import InputError, TrainingError
 from jetcorr_utils.own_kernel import own_kernel
 from jetcorr_utils.processes import server_context
 from jetcorr_utils.style import save_figure, styled, subplots
@@ -192,6 +193,16 @@ def test_torchruns_variables_that_contradict_each_other_are_named(given, message
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message), process_group():
         pass
+
+
+def test_processes_that_cannot_meet_are_one_line(monkeypatch, no_torchrun):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, str(value))
+        message = rf"^the processes of this training cannot meet at 127\.0\.0\.1:{port}: [^\n]* in use[^\n]*$"
+        with pytest.raises(TrainingError, match=message), process_group():
+            pass
 
 
 def test_where_a_kernel_of_a_batch_run_has_to_use_ports_nobody_else_hears_what_it_says(monkeypatch):

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from coffea import processor
 from coffea.nanoevents import BaseSchema
+from coffea.processor.executor import WorkItem
 from numpy.typing import NDArray
 
 from ..bootstrap import event_keys, poisson_weights
@@ -136,17 +137,13 @@ def fill_response(
     if not files:
         raise InputError("no predictions file to fill the response from")
     files = each_once(files)
-    for path in files:
-        _check_file(path, corrections)
+    chunks = [chunk for path in files for chunk in _chunks(path, corrections, chunk_size)]
     run = processor.Runner(
         _executor(executor, workers, client, progress),
-        pre_executor=processor.IterativeExecutor(status=False, retries=0), chunksize=chunk_size, schema=BaseSchema,
+        pre_executor=processor.IterativeExecutor(status=False, retries=0), schema=BaseSchema,
     )  # fmt: skip
-    output = run(
-        {"jets": {"files": {str(path): JETS for path in files}}},
-        processor_instance=ResponseProcessor(corrections, pt_edges, replicas),
-    )
-    if not output["response"].sum(flow=True):
+    output = run(chunks, processor_instance=ResponseProcessor(corrections, pt_edges, replicas)) if chunks else {}
+    if not output or not output["response"].sum(flow=True):
         raise InputError(f"{', '.join(map(str, files))}: no jet has a generator jet to compare with")
     return dict(output)
 
@@ -205,12 +202,18 @@ def corrections_in(path: str | Path) -> list[str]:
         return ["standard", *(name.removesuffix("_sigma") for name in tree.keys(filter_name="*_sigma"))]
 
 
-def _check_file(path: str | Path, corrections: Sequence[str]) -> None:
-    """Refuse a file that the processor would fail on, with its name."""
+def _chunks(path: str | Path, corrections: Sequence[str], size: int) -> list[WorkItem]:
+    """What the processor works on of a file; one that it would fail on is refused, with its name.
+
+    Chunks that coffea makes by itself are of files with names of ASCII characters only.
+    """
     with predictions_tree(path) as tree:
         missing = [name for name in (*REQUIRED, *map(pt_branch, corrections)) if name not in tree]
+        entries = tree.num_entries
     if missing:
         raise InputError(f"{path}: tree {JETS!r} has no branch {missing[0]!r}")
+    starts = range(0, entries, size)
+    return [WorkItem("jets", str(path), JETS, start, min(start + size, entries), "", {}) for start in starts]
 
 
 def _pt_axis(edges: Sequence[float]) -> hist.axis.Variable:

@@ -19,7 +19,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import InputError
+from ..errors import InputError, TrainingError
 from ..models.process_sums import process_count
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def process_group() -> Iterator[str]:
     InputError
         If what torchrun sets is set in part, or contradicts itself: other programs, and jobs of a cluster, have
         variables of these names.
+    TrainingError
+        If the processes cannot meet: the port is in use, or some do not come.
     """
     cuda = torch.cuda.is_available()
     if not _started_by_torchrun():
@@ -47,7 +49,12 @@ def process_group() -> Iterator[str]:
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "cpu"
     if cuda:
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        distributed.init_process_group("nccl" if cuda else "gloo")
+    except distributed.DistError as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = " ".join(str(error).split())[:200]
+        raise TrainingError(f"the processes of this training cannot meet at {where}: {reason}") from None
     try:
         yield device
     finally:

@@ -1,5 +1,7 @@
 """Response histograms by coffea: equal for all executors and splits, and their quantiles are the exact ones."""
 
+import shutil
+
 import hist
 import numpy as np
 import pytest
@@ -44,6 +46,25 @@ def test_a_file_that_is_given_twice_is_counted_once(predictions_files, few_repli
     (tmp_path / "link.root").symlink_to(predictions_files[0])
     other = fill_response([*predictions_files, tmp_path / "link.root"], **FEW)
     assert few_replicas["response"] == other["response"]
+
+
+@pytest.mark.parametrize("options", [{}, {"executor": "futures", "workers": 2}])
+def test_files_have_any_names(predictions_files, few_replicas, tmp_path, options):
+    folder = tmp_path / "été [1]"
+    folder.mkdir()
+    names = [folder / "a b: #%41.root", folder / "λ\n.root", *map(str, range(len(predictions_files)))]
+    files = [shutil.copy(path, folder / name) for path, name in zip(predictions_files, names, strict=False)]
+    other = fill_response(files, **FEW, **options)
+    assert few_replicas["response"] == other["response"]
+
+
+def test_a_file_without_a_jet_is_said(predictions_files, tmp_path):
+    with uproot.open(predictions_files[0]) as file:
+        columns = file["jets"].arrays(library="np", entry_stop=0)
+    with uproot.recreate(tmp_path / "none.root") as file:
+        file["jets"] = columns
+    with pytest.raises(InputError, match=r"none\.root: no jet has a generator jet"):
+        fill_response([tmp_path / "none.root"], **FEW)
 
 
 def test_jets_without_generator_jets_are_said(predictions_files, tmp_path):
