@@ -1,7 +1,8 @@
 """Commands in processes of their own that can be killed, and whether anything of them is left afterwards.
 
-Every process that a command starts inherits a mark in its environment, also a notebook's kernel or a server, which have
-sessions of their own; so those that stay behind are found in /proc.
+Every process that a command starts inherits a mark in its environment, also a notebook's kernel, which has a session of
+its own; the Triton server gets no variables of ours, but its temporary folder lies in that of the command. So those
+that stay behind are found in /proc.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Sandbox:
                 [*prefix, sys.executable, *command], cwd=project_root(), env=environment, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        return Process(process, mark, log)
+        return Process(process, (f"{MARK}={mark}\0", f"{self.temporary}/"), log)
 
     def run(self, command: Sequence[str], **options) -> Process:
         """Run a command to its end."""
@@ -63,8 +64,8 @@ class Sandbox:
 class Process:
     """A started command."""
 
-    def __init__(self, process: subprocess.Popen, mark: str, log: Path) -> None:
-        self._process, self._mark, self._log = process, f"{MARK}={mark}".encode(), log
+    def __init__(self, process: subprocess.Popen, marks: tuple[str, ...], log: Path) -> None:
+        self._process, self._marks, self._log = process, [os.fsencode(mark) for mark in marks], log
         self.output = ""
 
     @property
@@ -107,7 +108,8 @@ class Process:
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-                if state != "Z" and self._mark in (folder / "environ").read_bytes().split(b"\0"):
+                variables = (folder / "environ").read_bytes()
+                if state != "Z" and any(mark in variables for mark in self._marks):
                     found.append(int(folder.name))
         return found
 
