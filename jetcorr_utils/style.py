@@ -230,13 +230,13 @@ def log_pt_axis(ax: Axes, low: float, high: float, label: str = r"$p_\mathrm{T}^
 class _FewNumbers(LogLocator):
     """At 1, 2 and 5 of each power of ten; at the powers if these are many, and at round numbers if it is none."""
 
-    def tick_values(self, vmin: float, vmax: float) -> NDArray[np.float64]:
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
         low, high = sorted((vmin, vmax))
         powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
         ticks = np.outer(powers, (1, 2, 5)).ravel() if high <= 100 * low else powers
         if np.count_nonzero((low <= ticks) & (ticks <= high)) < 2:
             ticks = np.asarray(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
-        return ticks
+        return ticks.tolist()
 
 
 def plain_log_axis(axis: Axis) -> None:
