@@ -372,11 +372,13 @@ def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, An
             raise InputError(f"parameter {unknown[0]}: no notebook has it; there are {', '.join(sorted(defaults))}")
         own = {name: _of_kind(name, value, defaults[name]) for name, value in own.items()}
     from .data.locations import anchored
-    from .physics.variations import varied_parameters
 
     settings = load_study(study, {name: value for name, value in parameters.items() if not name.isupper()})
-    for overrides in settings.physics.variations.values():  # used by the last notebook, when all else is done
-        varied_parameters(overrides)
+    if settings.physics.variations:  # used by the last notebook, when all else is done
+        from .physics.variations import varied_parameters
+
+        for overrides in settings.physics.variations.values():
+            varied_parameters(overrides)
     # Notebooks work in a folder of their own, where a relative path would be another file
     settings = settings.model_copy(update={"data": anchored(settings.data)})
     return RunFolder(run_dir), settings, own
