@@ -375,9 +375,10 @@ def _prepare(study: str | Path, run_dir: str | Path, parameters: Mapping[str, An
     from .data.locations import anchored, base_parameters
 
     settings = load_study(study, {name: value for name, value in parameters.items() if not name.isupper()})
-    simulated = base_parameters(settings.data.simulation)
-    for overrides in settings.physics.variations.values():  # used by the last notebook, when all else is done
-        simulated.varied(overrides, "physics.variations")
+    if settings.data.simulation.parameters or settings.physics.variations:
+        simulated = base_parameters(settings.data.simulation)  # imports the simulation
+        for overrides in settings.physics.variations.values():  # used by the last notebook, when all else is done
+            simulated.varied(overrides, "physics.variations")
     if settings.tuning.space:  # so is the search, after hours of training
         check_space(settings.models[settings.tuning.model], settings.tuning.space)
     # Notebooks work in a folder of their own, where a relative path would be another file

@@ -232,7 +232,7 @@ def plot_correlations(jets: ak.Array) -> Figure:
         text = f"{value:z.2f}".replace("-", "−") if np.isfinite(value) else ""
         ax.text(
             column, row, text, ha="center", va="center", fontsize=11,
-            color="w" if abs(value) > 0.6 else "k",
+            color="w" if abs(value) > 0.6 else "k", in_layout=False,
         )  # fmt: skip
     ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=13)
     ax.set_yticks(range(len(columns)), columns, fontsize=13)
