@@ -107,7 +107,6 @@ def measure_inference(
     batch_sizes: Sequence[int] = (1, 16, 256, 1024),
     *,
     seconds: float = 2.0,
-    seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Time requests of each batch size, one after the other, as the published measurement did.
@@ -122,8 +121,6 @@ def measure_inference(
         Jets in a request.
     seconds
         How long to go on with each batch size.
-    seed
-        Of the choice of jets.
 
     Returns
     -------
@@ -132,7 +129,7 @@ def measure_inference(
         microseconds a jet: ``wall``, of which ``queue``, ``model`` (the server's computation), and ``overhead`` (the
         rest: ``packing`` in the client, and ``network``, the way to the server and back).
     """
-    generator, clouds = np.random.default_rng(seed), taken_by(predictor, clouds)
+    generator, clouds = np.random.default_rng(0), taken_by(predictor, clouds)
     rows = []
     for batch_size in tqdm(batch_sizes, desc=f"{predictor.name}: batch sizes", disable=not progress):
         batches = [pad(clouds, np.sort(generator.integers(0, len(clouds.ptr) - 1, batch_size))) for _ in range(4)]
@@ -155,7 +152,6 @@ def measure_multiplicity(
     batch_size: int = 256,
     bins: int = 8,
     seconds: float = 1.0,
-    seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Time requests of jets with few and with many particles.
@@ -168,7 +164,7 @@ def measure_multiplicity(
         Jets in a request.
     bins
         Groups of equally many jets, by number of particles.
-    seconds, seed, progress
+    seconds, progress
         As in `measure_inference`, for each group.
 
     Returns
@@ -177,7 +173,7 @@ def measure_multiplicity(
         One row a group: ``particles`` (mean number), ``wall`` (median over the requests, microseconds a jet), and
         ``low``, ``high`` (their quartiles).
     """
-    generator, clouds = np.random.default_rng(seed), taken_by(predictor, clouds)
+    generator, clouds = np.random.default_rng(0), taken_by(predictor, clouds)
     counts = np.diff(clouds.ptr)
     rows = []
     groups = np.array_split(np.argsort(counts, kind="stable"), min(bins, len(counts)))

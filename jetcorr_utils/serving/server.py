@@ -49,8 +49,8 @@ class TritonServer:
         Folder of the models, as `export.add_model` makes it.
     host
         Address to listen on; only this machine can reach the default.
-    http_port, grpc_port, metrics_port
-        Ports; default: free ones.
+    http_port, grpc_port
+        Ports; default: free ones, as that of the metrics is.
     log
         File for what the server says; default: one that is removed with the server's other files when it stops.
     poll_seconds
@@ -79,7 +79,6 @@ class TritonServer:
         host: str = "127.0.0.1",
         http_port: int | None = None,
         grpc_port: int | None = None,
-        metrics_port: int | None = None,
         log: str | Path | None = None,
         poll_seconds: int | None = 2,
         environment: str | Path | None = None,
@@ -93,7 +92,7 @@ class TritonServer:
             )
         self.environment = find_environment(environment)
         self.host = host
-        ports = _ports(host, http_port, grpc_port, metrics_port)
+        ports = _ports(host, http_port, grpc_port, None)
         self.http_url, self.grpc_url, self.metrics_url = (f"{host}:{port}" for port in ports)
         self.log = self._kept_log = Path(log).absolute() if log else None
         self.poll_seconds, self.private = poll_seconds, private

@@ -5,8 +5,6 @@ The talk's tuning interface showed one metric at a time: here several stand side
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..config import Choice, Space
+from ..config import Choice
 from ..metrics import METRICS, OBJECTIVE, compared_metrics
 from ..style import COLOURS, plain_log_axis, styled, subplots
 from .search_result import SearchResult
@@ -161,12 +159,13 @@ def plot_optimizers(result: SearchResult) -> Figure:
     Trials far above the constant predictor are drawn at the upper edge.
     """
     table = result.trials.dropna(subset=[OBJECTIVE])
-    by = _first_choice(result.space)
-    if by is None:
+    choices = {name: values for name, values in result.space.items() if isinstance(values, Choice)}
+    if not choices:
         figure, ax = subplots(figsize=(8.0, 3.0))
         ax.text(0.5, 0.5, "No choice in the search space", ha="center", va="center", transform=ax.transAxes)
         return figure
-    known = [str(choice) for choice in result.space[by].choices]
+    by = "training.optimizer" if "training.optimizer" in choices else next(iter(choices))
+    known = [str(choice) for choice in choices[by].choices]
     groups = known + sorted(set(table[by].astype(str)) - set(known))
     names, complete = table[by].astype(str), table["state"] == "complete"
     values = [table[OBJECTIVE][(names == group) & complete].to_numpy() for group in groups]
@@ -233,12 +232,6 @@ def plot_comparison(table: pd.DataFrame) -> Figure:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _first_choice(space: Mapping[str, Space]) -> str | None:
-    """The optimizer, or the first parameter that is a choice."""
-    choices = [name for name, values in space.items() if isinstance(values, Choice)]
-    return "training.optimizer" if "training.optimizer" in choices else next(iter(choices), None)
 
 
 def _measured(trials: pd.DataFrame) -> list[str]:
