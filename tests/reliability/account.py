@@ -83,8 +83,10 @@ LOOK = """
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
             try:
                 connection.request(method, path, "{}" if method == "POST" else None)
-                if (status := connection.getresponse().status) < 300:
-                    found.append(f"gets {status} for {method} {path}")
+                answer = connection.getresponse()
+                # A server's metrics are for all, and answer whatever is asked
+                if answer.status < 300 and not answer.read(100).startswith(b"# HELP nv_"):
+                    found.append(f"gets {answer.status} for {method} {path}")
             except TimeoutError:
                 break  # it speaks no HTTP
             except (OSError, http.client.HTTPException):
