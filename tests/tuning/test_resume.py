@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections import Counter
 
 import optuna
 import pandas as pd
+import psutil
 import pytest
 
 from jetcorr_utils.errors import InputError
@@ -149,8 +151,13 @@ def test_of_a_last_line_that_was_cut_off_it_is_said(study, tmp_path, caplog):
 
 
 def test_a_lack_of_memory_is_no_failed_trial(study, clouds, tmp_path):
-    """torch says it by a RuntimeError; here of a layer of 400 terabytes."""
-    models = {"pfn": study.models["pfn"].model_copy(update={"fc_dim": 10**7})}
-    with pytest.raises(MemoryError, match="can't allocate memory"):
-        search(study.model_copy(update={"models": models}), *clouds, tmp_path, progress=False)
+    """torch says it by a RuntimeError; here a network of four gigabytes finds two."""
+    models = {"pfn": study.models["pfn"].model_copy(update={"fc_dim": 4096, "fc_layers": 64})}
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2 * 1024**3, before[1]))
+    try:
+        with pytest.raises(MemoryError, match="can't allocate memory"):
+            search(study.model_copy(update={"models": models}), *clouds, tmp_path, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
     assert not list(tmp_path.glob("*/trial.json"))
