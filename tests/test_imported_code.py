@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,19 +92,26 @@ def test_a_changed_line_of_each_file_changes_the_keys_of_those_that_import_it_on
     assert keys == {
         number: code_key(notebook.path) for number, notebook in NOTEBOOKS.items()
     }  # paths are no part of it
-    for file in sorted(path for path in PACKAGE.rglob("*.py")):
-        need = [number for number, files in needed.items() if file in files]
-        others = [number for number in NOTEBOOKS if number not in need]
-        changed = copied / file.relative_to(PACKAGE)
-        source = changed.read_text(encoding="utf-8")
-        changed.write_text(source + "\n_changed = 1\n", encoding="utf-8")
-        # Of each kind one, in turns: all six for each file would take minutes
-        for number in [kind[len(source) % len(kind)] for kind in (need, others) if kind]:
-            assert (code_key(NOTEBOOKS[number].path, package=copied) != keys[number]) == (number in need), (
-                file,
-                number,
-            )
-        changed.write_text(source, encoding="utf-8")
+    files = sorted(PACKAGE.rglob("*.py"))
+    for number, key in keys.items():
+        with _changed(copied, [file for file in files if file not in needed[number]]):
+            assert code_key(NOTEBOOKS[number].path, package=copied) == key, number
+    for place, file in enumerate(files):
+        if need := [number for number in NOTEBOOKS if file in needed[number]]:
+            number = need[place % len(need)]  # in turns: all for each file would take minutes
+            with _changed(copied, [file]):
+                assert code_key(NOTEBOOKS[number].path, package=copied) != keys[number], (file, number)
+
+
+@contextlib.contextmanager
+def _changed(copied: Path, files: list[Path]) -> Iterator[None]:
+    """Another line in the copies of these files."""
+    copies = [copied / file.relative_to(PACKAGE) for file in files]
+    for copy, file in zip(copies, files, strict=True):
+        copy.write_text(file.read_text(encoding="utf-8") + "\n_changed = 1\n", encoding="utf-8")
+    yield
+    for copy, file in zip(copies, files, strict=True):
+        shutil.copy(file, copy)
 
 
 def test_comments_and_docstrings_are_no_code_and_a_file_beside_a_module_is(tmp_path):
