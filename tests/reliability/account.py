@@ -84,8 +84,7 @@ LOOK = """
             try:
                 connection.request(method, path, "{}" if method == "POST" else None)
                 answer = connection.getresponse()
-                # A server's metrics are for all, and answer whatever is asked
-                if answer.status < 300 and not answer.read(100).startswith(b"# HELP nv_"):
+                if answer.status < 300 and answer.read(1):  # the port of metrics has nothing to say to any of these
                     found.append(f"gets {answer.status} for {method} {path}")
             except TimeoutError:
                 break  # it speaks no HTTP
