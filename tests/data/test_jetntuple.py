@@ -219,7 +219,7 @@ def test_the_committed_sample(sample):
     info = describe(sample)
     assert info.format == "JetNTuple"
     assert info.usable
-    assert "features: open, rich, paper" in info.text()
+    assert "features: open, rich, full, paper, thesis" in info.text()
     with open_jets(sample) as source:
         assert source.jets == info.jets == len(read_jets(sample))
         assert source.made_by == "jetcorr simulation"

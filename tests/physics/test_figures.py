@@ -127,10 +127,10 @@ def test_figures_of_the_data(toy_jets, name):
 def variants(predictions):
     """Metrics of several variants, of which one has a bin without a value."""
     jets = predictions
-    for name, scale in {"pfn_balanced": 1.02, "particlenet_rich": 0.97, "trees": 1.05, "oracle_flavour": 1.1}.items():
+    for name, scale in {"pfn_balanced": 1.02, "particlenet_full": 0.97, "trees": 1.05, "oracle_flavour": 1.1}.items():
         shift = (jets["pfn_pt"] / jets["genJetPt"]) ** scale
         jets = jets.assign(**{f"{name}_pt": jets["genJetPt"] * shift})
-    names = ["pfn", "pfn_balanced", "particlenet", "particlenet_rich", "trees", "oracle_flavour"]
+    names = ["pfn", "pfn_balanced", "particlenet", "particlenet_full", "trees", "oracle_flavour"]
     return physics.measure(jets, names, FEW, progress=False)
 
 
@@ -138,7 +138,7 @@ def test_figures_that_compare_trainings(variants, predictions):
     check(physics.plot_limits(variants, list(variants)[1:]))
     too_few = physics.measure(predictions.iloc[:50], ["pfn"], FEW, progress=False)
     check(physics.plot_limits(variants | too_few, ["trees", "pfn"]))
-    weights = {"pfn": 0, "pfn_balanced": 0.3, "particlenet": 0, "particlenet_rich": 0.3}
+    weights = {"pfn": 0, "pfn_balanced": 0.3, "particlenet": 0, "particlenet_full": 0.3}
     models = load_study("default").models
     check(physics.plot_frontier(physics.with_settings(variants, models), weights))
     check(
