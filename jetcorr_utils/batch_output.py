@@ -113,6 +113,7 @@ class _Client(PapermillNotebookClient):
         # At once, and not by the manager's own coroutine: a handler of signals cannot wait for one
         with _interrupting(lambda: os.killpg(self.km.provisioner.pgid, signal.SIGINT)):
             super().papermill_execute_cells()
+        self.km.idle = True
 
     def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
         super().handle_comm_msg(outs, msg, cell_index)

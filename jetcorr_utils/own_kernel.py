@@ -24,7 +24,13 @@ __all__ = ["own_kernel"]
 
 
 class _OwnKernel(AsyncKernelManager):
-    """Knows one kernel, that of this interpreter, and starts it in `for_kernels`."""
+    """Knows one kernel, that of this interpreter, and starts it in `for_kernels`.
+
+    Whoever sees the last cell end says so by `idle`: a kernel is interrupted before it is shut down, and one that is
+    about to end its cell would say that on the terminal.
+    """
+
+    idle = False
 
     @default("kernel_spec_manager")
     def _no_other_kernels(self) -> KernelSpecManager:
@@ -32,6 +38,10 @@ class _OwnKernel(AsyncKernelManager):
 
     async def start_kernel(self, **options: Any) -> None:
         await super().start_kernel(**options | {"env": for_kernels(Path(self.connection_file).parent)})
+
+    async def _async_interrupt_kernel(self) -> None:
+        if not self.idle:
+            await super()._async_interrupt_kernel()
 
 
 @contextlib.contextmanager

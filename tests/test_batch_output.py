@@ -6,6 +6,7 @@ import io
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -71,6 +72,26 @@ def test_the_sections_and_the_bars_of_a_notebook_are_shown(tmp_path):
     assert "pfn: 100% 3/3" in text
     assert "&lt;" not in text  # the bars of notebooks are HTML
     assert nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].metadata.papermill.status == "completed"
+
+
+HEARS = """
+import pathlib, signal
+get_ipython().kernel.post_handler_hook = lambda: signal.signal(
+    signal.SIGINT, lambda *_: pathlib.Path("heard").touch()
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_that_is_done_is_not_interrupted(tmp_path, monkeypatch):
+    """It said so on the terminal, where that came before it had put its own handler back."""
+    monkeypatch.chdir(tmp_path)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(HEARS)])
+    notebook.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "python3"}}
+    nbformat.write(notebook, "in.ipynb")
+    with own_kernel() as options, showing("02_gnn_training", _Terminal()):
+        papermill.execute_notebook("in.ipynb", "out.ipynb", engine_name=ENGINE, **options)
+    assert not Path("heard").exists()
 
 
 INTERRUPTED = """

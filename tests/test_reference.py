@@ -41,7 +41,9 @@ def test_they_are_small():
 
 def test_the_metrics_are_those_of_the_study():
     metrics, study = read_json(REFERENCE / "metrics.json"), load_study("default")
-    assert {name for name in study.models if "_seed" not in name} <= set(metrics)
+    # all inputs are new in the study, which has not run since: see results/reference/README.md
+    known = {name for name, model in study.models.items() if "_seed" not in name and model.features != "full"}
+    assert known <= set(metrics)
     assert set(metrics["inference"]) >= set(NETWORKS)
     for name in NETWORKS:
         assert metrics[name]["jets"] > 100_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +12,15 @@ from jetcorr_utils.config import DataSettings
 from jetcorr_utils.data import ensure_files, read_jets
 from jetcorr_utils.data.locations import base_parameters, simulated_corrections
 from jetcorr_utils.errors import InputError
-from jetcorr_utils.simulation import SIMULATION_VERSION, Parameters
+from jetcorr_utils.simulation import Parameters
 from jetcorr_utils.simulation.calibration import CORRECTIONS
-
-# Two thousand collisions of pileup, and two hundred for each seed, would take half a minute
-FEW = {"generator.events_per_block": 20, "pileup.pool_events": 60}
-ALL = {"min_pt": 0, "min_gen_pt": 0}
-
-
-def place_of_corrections(settings: DataSettings) -> Path:
-    """Where those of a study's detector are kept once they are derived, which takes minutes."""
-    key = base_parameters(settings.simulation).key()
-    folder = Path(settings.directory) / "simulated" / f"corrections-{key}-v{SIMULATION_VERSION}"
-    folder.mkdir(parents=True)
-    return folder / CORRECTIONS.name
+from tests.own_detector import ALL, few, place_of_corrections, with_known_corrections
 
 
 def test_a_slice_adds_hard_jets_of_other_events(tmp_path):
     slices = [{"jets": 20, "min_pthat": 1000, "leading": 2}]
-    simulation = {"jets": 20, "seed": 3, "workers": 1, "slices": slices, "parameters": FEW}
-    settings = DataSettings(simulation=simulation, selection=ALL, directory=str(tmp_path))
-    shutil.copy(CORRECTIONS, place_of_corrections(settings))
+    simulation = {"jets": 20, "seed": 3, "workers": 1, "slices": slices, "parameters": few()}
+    settings = with_known_corrections(DataSettings(simulation=simulation, selection=ALL, directory=str(tmp_path)))
     files = ensure_files(settings, progress=False)
     assert len(files) == 2
     flat, hard = (read_jets([file], settings) for file in files)
@@ -58,7 +45,7 @@ def test_a_detector_of_a_studys_own_has_corrections_of_its_own(tmp_path):
         "jets": 20,
         "seed": 3,
         "workers": 1,
-        "parameters": FEW | {"detector.hadron_response": (0.5, 0.4, 0.6)},
+        "parameters": few() | {"detector.hadron_response": (0.5, 0.4, 0.6)},
     }
     settings = DataSettings(simulation=simulation, selection=ALL, directory=str(tmp_path))
     assert base_parameters(settings.simulation).detector.hadron_response == (0.5, 0.4, 0.6)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import awkward as ak
 import numpy as np
 import pytest
@@ -13,8 +11,9 @@ from jetcorr_utils.config import DataSettings, SplitSettings
 from jetcorr_utils.data import ensure_files
 from jetcorr_utils.data.split import split_of
 from jetcorr_utils.jets.columns import TREE
-from jetcorr_utils.simulation import parameters, simulate
+from jetcorr_utils.simulation import simulate
 from jetcorr_utils.simulation.parameters import Generator, Parameters, Pileup
+from tests.own_detector import few, with_known_corrections
 
 JETS, SEED, COPIES, COLLISIONS = 260, 7, 3, 5
 SMALL_POOL = Pileup(pool_events=20)
@@ -67,11 +66,11 @@ def test_two_workers_make_the_same_copies(jets, tmp_path):
     assert ak.array_equal(ak.concatenate([uproot.open(path)[TREE].arrays() for path in files]), jets)
 
 
-def test_a_study_reuses_its_collisions_and_those_of_its_slices(tmp_path, monkeypatch):
-    monkeypatch.setattr(parameters, "Parameters", partial(Parameters, pileup=SMALL_POOL))
-    monkeypatch.setattr(parameters, "Generator", partial(Generator, events_per_block=COLLISIONS))
+def test_a_study_reuses_its_collisions_and_those_of_its_slices(tmp_path):
     simulation = {"jets": 60, "seed": 3, "workers": 1, "reuse": COPIES, "slices": [{"jets": 60, "min_pthat": 1000}]}
-    files = ensure_files(DataSettings(simulation=simulation, directory=str(tmp_path)), progress=False)
+    simulation |= {"parameters": few(COLLISIONS, SMALL_POOL.pool_events)}
+    settings = with_known_corrections(DataSettings(simulation=simulation, directory=str(tmp_path)))
+    files = ensure_files(settings, progress=False)
     assert len(files) == 2
     for file in files:
         jets = uproot.open(file)[TREE].arrays(["pthat", "rhoAll"])

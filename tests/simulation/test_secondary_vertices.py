@@ -88,7 +88,7 @@ def test_the_vertices_of_a_jet_are_near_its_axis_and_the_hardest_first(file):
 
 
 def test_a_file_says_that_it_serves_every_set_and_chunks_have_their_own_vertices(file):
-    assert "features: open, rich, paper, thesis" in describe(file).text()
+    assert "features: open, rich, full, paper, thesis" in describe(file).text()
     with uproot.open(file) as opened:
         expected = opened["AK4jets/jetTree/SV_pt"].array()
     assert ak.all(read(file, step_size=37)["vertices", "SV_pt"] == expected)
