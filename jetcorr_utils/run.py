@@ -153,10 +153,11 @@ class RunFolder:
         return figure
 
     def show(self, figure: StyledFigure, name: str) -> None:
-        """Write a figure, see `save`, and show it below the cell."""
-        from IPython.display import display
+        """Write a figure, see `save`, and show what was written below the cell: nothing is drawn once more for that."""
+        from IPython.display import Image, display
 
-        display(self.save(figure, name))
+        self.save(figure, name)
+        display(Image(filename=self.figures / f"{name}.png", width=round(figure.get_figwidth() * figure.dpi)))
 
     def show_all(self, figures: Iterable[tuple[str, StyledFigure]], needs: str) -> None:
         """Write and show figures that come with their names; if there are none, say which settings they need."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 
 import nbformat
 import papermill
@@ -74,6 +75,16 @@ def test_every_figure_is_there_as_png_and_pdf(smoke_run):
     png = {path.stem for path in smoke_run.folder.figures.glob("*.png")}
     assert len(png) >= 15
     assert png == {path.stem for path in smoke_run.folder.figures.glob("*.pdf")}
+
+
+@pytest.mark.slow
+def test_every_figure_is_shown_as_its_file_has_it(smoke_run):
+    """But for the history of a training, which is shown while it grows."""
+    executed = [nbformat.read(smoke_run.folder.notebooks / path.name, as_version=4) for path in PATHS.values()]
+    outputs = [output for notebook in executed for cell in _code(notebook) for output in cell.outputs]
+    shown = {base64.b64decode(o.data["image/png"]) for o in outputs if "image/png" in o.get("data", {})}
+    unseen = {path.stem for path in smoke_run.folder.figures.glob("*.png") if path.read_bytes() not in shown}
+    assert unseen == {"02_history_pfn"}
 
 
 @pytest.mark.slow

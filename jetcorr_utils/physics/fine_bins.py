@@ -12,7 +12,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import curve_fit
 
 from ..bootstrap import Bootstrap
 from ..config import PhysicsSettings
@@ -240,6 +239,8 @@ def resolution_terms(table: pd.DataFrame, corrections: Sequence[str]) -> pd.Data
     DataFrame with a row for each correction: ``N, S, C`` (GeV, √GeV, 1), each with its ``_error``, ``chi2`` and
     ``bins`` less the three terms, ``ndf``.
     """
+    from scipy.optimize import curve_fit  # a quarter of a second for who only wants another part of this package
+
     result = []
     for correction in corrections:
         rows = table[
