@@ -105,7 +105,7 @@ JOBS = {
         variables={"OMP_NUM_THREADS": "2"},
     ),
     "tune-beside": Job(
-        (*CLI, "tune", *SMALL, "-p", "tuning.trials", "6", "-p", "tuning.epochs", "6", "-p", "tuning.workers", "2",
+        (*CLI, "tune", *SMALL, "-p", "tuning.trials", "8", "-p", "tuning.epochs", "20", "-p", "tuning.workers", "2",
          *_RUN), before="train",
     ),
     "correct-beside": Job(
