@@ -273,9 +273,13 @@ def _samples(settings: DataSettings) -> Iterator[tuple[Path, int, int, Parameter
 
     wanted, base = settings.simulation, data_directory(settings) / "simulated"
     known = base_parameters(wanted)
-    samples = [(wanted.jets, wanted.seed, {"reuse": wanted.reuse})]
+    samples: list[tuple[int, int, dict[str, Any]]] = [(wanted.jets, wanted.seed, {"reuse": wanted.reuse})]
     for number, part in enumerate(wanted.slices):
-        changes = {"min_pthat": part.min_pthat, "leading_jets": part.leading or 0, "reuse": wanted.reuse}
+        changes: dict[str, Any] = {
+            "min_pthat": part.min_pthat,
+            "leading_jets": part.leading or 0,
+            "reuse": wanted.reuse,
+        }
         samples.append((part.jets, wanted.seed + _FIRST_SLICE + number, changes))
     for jets, seed, changes in samples:
         parameters = dataclasses.replace(known, generator=dataclasses.replace(known.generator, **changes))

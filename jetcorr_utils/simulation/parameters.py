@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -241,17 +241,22 @@ class Parameters:
         InputError
             If there is no parameter of a name, or its value is one of several numbers, or should be.
         """
-        parameters = self
+        parameters: Any = self
+        known = {
+            f"{group.name}.{item.name}"
+            for group in dataclasses.fields(self)
+            for item in dataclasses.fields(getattr(self, group.name))
+        }
         for dotted, value in overrides.items():
-            group, _, name = dotted.partition(".")
-            known = getattr(parameters, group, None)
-            if not dataclasses.is_dataclass(known) or name not in {field.name for field in dataclasses.fields(known)}:
+            if dotted not in known:
                 raise InputError(f"{setting}: the simulation has no parameter {dotted!r}, see data/README.md")
-            before = getattr(known, name)
+            group, name = dotted.split(".")
+            settings = getattr(parameters, group)
+            before = getattr(settings, name)
             if np.shape(value) != np.shape(before):
                 raise InputError(f"{setting}: {dotted} is {value!r}, where the simulation has {before!r}")
-            parameters = dataclasses.replace(parameters, **{group: dataclasses.replace(known, **{name: value})})
-        return parameters
+            parameters = dataclasses.replace(parameters, **{group: dataclasses.replace(settings, **{name: value})})
+        return cast("Parameters", parameters)
 
     def key(self) -> str:
         """A short text that is equal for equal parameters and version of the simulation."""
