@@ -83,8 +83,8 @@ class NetworkSettings(Settings):
     features: Annotated[Features, AfterValidator(_known_features)] = Field(
         "open",
         description="groups of columns, such as [kinematics, class, pileup], columns, or the name of a set of them: "
-        "open (what the open data has), rich (with the candidates' calorimeter fractions), paper or thesis (what the "
-        "published networks were given)",
+        "open (what the open data has), rich (with the candidates' calorimeter fractions), full (all that the "
+        "simulation has), paper or thesis (what the published networks were given)",
     )
     fc_layers: Layers = Field(2, description="layers of the head")
     fc_dim: Width = Field(64, description="width of the layers of the head")

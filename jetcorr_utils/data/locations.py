@@ -239,6 +239,8 @@ def base_parameters(settings: SimulationSettings) -> Parameters:
     """
     from ..simulation import Parameters
 
+    if "generator.reuse" in settings.parameters:
+        raise InputError("data.simulation.parameters: generator.reuse is the setting data.simulation.reuse; give that")
     return Parameters().varied(settings.parameters, "data.simulation.parameters")
 
 

@@ -255,6 +255,12 @@ class Parameters:
             before = getattr(settings, name)
             if np.shape(value) != np.shape(before):
                 raise InputError(f"{setting}: {dotted} is {value!r}, where the simulation has {before!r}")
+            numbers, whole = np.ravel(value), isinstance(before, int)
+            if not np.all(np.isfinite(numbers) & (numbers >= (1 if whole and before else 0))) or (
+                whole and not isinstance(value, int)
+            ):
+                kind = "a whole number" if whole else "finite and not negative"
+                raise InputError(f"{setting}: {dotted} is {value!r}, must be {kind}, like {before!r}")
             parameters = dataclasses.replace(parameters, **{group: dataclasses.replace(settings, **{name: value})})
         return cast("Parameters", parameters)
 

@@ -65,6 +65,9 @@ def test_the_simulation_of_the_package_has_those_of_the_package(tmp_path):
     settings = DataSettings(directory=str(tmp_path))
     assert base_parameters(settings.simulation) == Parameters()
     assert simulated_corrections(settings) == CORRECTIONS
+    reused = DataSettings(simulation={"parameters": {"generator.reuse": 3}}, directory=str(tmp_path))
+    with pytest.raises(InputError, match=r"generator\.reuse is the setting data\.simulation\.reuse"):
+        ensure_files(reused, progress=False)
     wrong = DataSettings(simulation={"parameters": {"detector.colour": 1}}, directory=str(tmp_path))
     with pytest.raises(InputError, match=r"^data\.simulation\.parameters: the simulation has no parameter"):
         ensure_files(wrong, progress=False)

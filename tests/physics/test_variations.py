@@ -22,6 +22,10 @@ def test_parameters_by_dotted_name():
     for value in ((21, 14), [21]):
         with pytest.raises(InputError, match=r"generator\.tune is .*, where the simulation has 18"):
             Parameters().varied({"generator.tune": value}, "physics.variations")
+    for name, value in (("generator.events_per_block", 0), ("pileup.pool_events", 2.5), ("pileup.mean", float("nan")),
+                        ("detector.hadron_constant", (0.1, -0.1)), ("detector.field", float("inf"))):  # fmt: skip
+        with pytest.raises(InputError, match=rf"^physics\.variations: {name} is .*, must be"):
+            Parameters().varied({name: value}, "physics.variations")
 
 
 @pytest.mark.parametrize(
