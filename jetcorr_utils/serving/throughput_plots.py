@@ -26,7 +26,7 @@ def plot_throughput(tables: Mapping[str, pd.DataFrame]) -> Figure:
     figure, ax = subplots()
     for name, table in tables.items():
         look = {"color": color_of(name, list(tables)), "marker": marker_of(name, list(tables))}
-        ax.plot(table["batch_size"], table["jets_per_s"], label=f"{title_of(name)}, Triton on this machine", **look)
+        ax.plot(table["batch_size"], table["jets_per_s"], label=f"{title_of(name)}, measured here", **look)
     for (name, device), published in PUBLISHED_JETS_PER_S.items():
         if name in tables:
             look = {"color": color_of(name, list(tables)), "marker": marker_of(name, list(tables)), "fillstyle": "none"}
