@@ -96,6 +96,15 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def dask_client() -> Iterator:
+    """A dask cluster in this process. The port of its page is a free one: another's cluster may have the usual one."""
+    distributed = pytest.importorskip("distributed", reason="dask is not in this environment")
+    options = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
 def sample() -> Path:
     """The committed sample of simulated jets."""

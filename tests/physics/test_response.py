@@ -77,10 +77,8 @@ def test_jets_without_generator_jets_are_said(predictions_files, tmp_path):
         fill_response([tmp_path / "data.root"], **FEW)
 
 
-def test_dask_agrees_exactly(predictions_files, few_replicas):
-    distributed = pytest.importorskip("distributed", reason="dask is not in this environment")
-    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
-        other = fill_response(predictions_files, **FEW, executor="dask", client=client, chunk_size=6_000)
+def test_dask_agrees_exactly(predictions_files, few_replicas, dask_client):
+    other = fill_response(predictions_files, **FEW, executor="dask", client=dask_client, chunk_size=6_000)
     assert few_replicas["response"] == other["response"]
     assert few_replicas["bootstrap"] == other["bootstrap"]
 

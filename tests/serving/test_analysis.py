@@ -509,14 +509,14 @@ def test_variations_are_those_of_the_official_correction(path, files, choice, va
 
 @pytest.mark.parametrize("where", ["in process", "server"])
 @pytest.mark.parametrize("executor", ["iterative", "futures", "dask"])
-def test_variations_are_equal_by_any_executor_and_by_a_server(executor, where, server, path, files, choice, varied):
+def test_variations_are_equal_by_any_executor_and_by_a_server(
+    executor, where, server, path, files, choice, varied, request
+):
     model = f"http://{server.http_url}/pfn" if where == "server" else files["pfn"]
     corrector = JetCorrector(model, corrections=choice)
     if executor == "dask":
-        distributed = pytest.importorskip("distributed")
-        cluster = distributed.LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None)
-        with cluster, distributed.Client(cluster) as client:
-            found = _varied(path, corrector, processor.DaskExecutor(client=client, status=False))
+        client = request.getfixturevalue("dask_client")
+        found = _varied(path, corrector, processor.DaskExecutor(client=client, status=False))
     elif executor == "futures":
         found = _varied(path, corrector, processor.FuturesExecutor(workers=2, status=False))
     else:

@@ -35,14 +35,12 @@ def analysis(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["iterative", "futures", "dask"])
-def test_the_analysis_of_the_guide_runs(kind, analysis, real_data):
+def test_the_analysis_of_the_guide_runs(kind, analysis, real_data, request):
     model = project_root() / "results" / "reference" / "model_repository" / "pfn"
     given = {"sample": [str(real_data / "pfnano.root")]}, analysis.Analysis(model)
     if kind == "dask":
-        from distributed import Client
-
-        with Client(processes=False, dashboard_address=None) as client:
-            found = _run(processor.DaskExecutor(client=client, status=False), *given)
+        client = request.getfixturevalue("dask_client")
+        found = _run(processor.DaskExecutor(client=client, status=False), *given)
     else:
         executor = {"iterative": processor.IterativeExecutor, "futures": processor.FuturesExecutor}[kind]
         found = _run(executor(status=False, **({"workers": 2} if kind == "futures" else {})), *given)
