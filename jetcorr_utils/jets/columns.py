@@ -309,7 +309,7 @@ _JETS = (
            necessary=True, limits=_ENERGY, features={"log_pt": lambda c: log(c["jetPt"])}),
     Column("jetEta", group="kinematics", title="η", symbol=r"$\eta$", sources=_nano("Jet_eta"),
            necessary=True, limits=_ANGLE, symmetric=True, features={"abs_eta": lambda c: c["jetEta"].abs()}),
-    Column("jetPhi", sources=_nano("Jet_phi"), necessary=True, limits=_ANGLE),
+    Column("jetPhi", title="ϕ", sources=_nano("Jet_phi"), necessary=True, limits=_ANGLE),
     Column("jetMass", group="kinematics", title="mass", unit="GeV", sources=_nano("Jet_mass"), necessary=True,
            limits=_ENERGY, features={"log_mass_over_pt": lambda c: log(c["jetMass"]) - log(c["jetPt"])}),
     Column("jetGirth"),
@@ -318,27 +318,28 @@ _JETS = (
     Column("jetRawPt", group="kinematics", title="raw pt / pt", symbol=r"raw $p_\mathrm{T}$", unit="GeV",
            necessary=True, limits=_ENERGY,
            features={"log_pt_over_raw": lambda c: log(c["jetPt"]) - log(c["jetRawPt"])}),
-    Column("jetRawMass", unit="GeV",
+    Column("jetRawMass", title="raw mass", unit="GeV",
            fill=Fill("jetMass · jetRawPt / jetPt", _raw_mass, ("jetMass", "jetRawPt", "jetPt"))),
     Column("jetQGl"),
     Column("QG_ptD", group="quark_gluon", title="ptD", symbol=r"$p_\mathrm{T}D$", fill=_FROM_CANDIDATES,
            limits=_SHARE, features=_as_it_is("qg_ptd", "QG_ptD")),
     Column("QG_axis2", group="quark_gluon", title="minor axis", symbol=r"$\sigma_2$", fill=_FROM_CANDIDATES,
            limits=_SHARE, features={"log_qg_axis2": lambda c: log(c["QG_axis2"])}),
-    _generator("genJetPt", limits=_ENERGY),
-    _generator("genJetEta", limits=ANY),
-    _generator("genJetPhi"),
-    _generator("genJetMass"),
+    _generator("genJetPt", title="pt of the generator jet", unit="GeV", limits=_ENERGY),
+    _generator("genJetEta", title="η of the generator jet", limits=ANY),
+    _generator("genJetPhi", title="ϕ of the generator jet"),
+    _generator("genJetMass", title="mass of the generator jet", unit="GeV"),
     *map(Column, ("dPhiJetsLO", "dEtaJetsLO", "alpha", "pthat")),
-    Column("eventWeight", sources=_nano("genWeight"), fill=_constant("eventWeight", 1, "1"), limits=ANY),
+    Column("eventWeight", title="weight of the event", sources=_nano("genWeight"),
+           fill=_constant("eventWeight", 1, "1"), limits=ANY),
     Column("rhoAll", group="pileup", title="ρ", symbol=r"$\rho$", unit="GeV", necessary=True, limits=_DENSITY,
            features=_as_it_is("rho", "rhoAll")),
     *map(Column, ("rhoCentral", "rhoCentralNeutral", "rhoCentralChargedPileUp", "Pileup_nTrueInt")),
     *(Column(name, "int32") for name in ("jetLooseID", "jetTightID", "jetGenMatch")),
     Column("QG_mult", "int32", group="quark_gluon", title="multiplicity", fill=_FROM_CANDIDATES,
            limits=(-0.1, 10_000.0), features={"log_qg_mult": lambda c: log1p(c["QG_mult"])}),
-    _generator("partonFlav", "int32", sources=_nano("Jet_partonFlavour")),
-    _generator("hadronFlav", "int32", sources=_nano("Jet_hadronFlavour")),
+    _generator("partonFlav", "int32", title="flavour by partons", sources=_nano("Jet_partonFlavour")),
+    _generator("hadronFlav", "int32", title="flavour by hadrons", sources=_nano("Jet_hadronFlavour")),
     *(Column(name, "int32") for name in ("physFlav", "isPhysUDS", "isPhysG", "isPhysOther", "isPartonUDS", "isPartonG",
                                          "isPartonOther", "jetChargedHadronMult", "jetNeutralHadronMult",
                                          "jetChargedMult", "jetNeutralMult", "jetMult", "eventJetMult")),
@@ -385,7 +386,7 @@ JETS |= {
 
 WITH_NEUTRINOS = "genJetNuPt"
 """The pt of the generator jet with the neutrinos in it, which those of NanoAOD and of JetNTuple are without."""
-JETS[WITH_NEUTRINOS] = Column(WITH_NEUTRINOS, unit="GeV", limits=_ENERGY)
+JETS[WITH_NEUTRINOS] = Column(WITH_NEUTRINOS, title="genJetPt with the neutrinos", unit="GeV", limits=_ENERGY)
 
 _TABLES = {"particle": PARTICLES, "jet": JETS}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,9 +20,19 @@ COMPILED = click.option(
     help="Compiled pipeline; default: the one that comes with the project.",
 )  # fmt: skip
 STUDY = click.option("--study", default=DEFAULTS["study"], help="Name of a study, or a YAML file.")
-KUBEFLOW = click.option(
-    "--kubeflow", type=click.Choice(("1.10", "1.11", "26.03")), help="Release; default: what the cluster says it has."
-)
+
+
+def _kubeflow(default: str) -> Callable[[Any], Any]:
+    """The option that names a release, and what is done without it."""
+    return click.option(
+        "--kubeflow", type=click.Choice(("1.10", "1.11", "26.03")), help=f"Release; default: {default}."
+    )
+
+
+PULL_SECRETS = click.option(
+    "--image-pull-secret", "pull_secrets", multiple=True, metavar="NAME",
+    help="Secret with the credentials of the image's registry; may be given more than once.",
+)  # fmt: skip
 BACKEND = click.option(
     "--backend", default=DEFAULTS["backend"],
     help="Where trainings, search and server run: local (in the steps), kubeflow (TrainJobs, Katib, KServe).",
@@ -35,17 +47,21 @@ def pipeline() -> None:
 @pipeline.command("compile")
 @click.option("--out", type=OutputPath(dir_okay=False), help="Default: pipelines/jetcorr.pipeline.yaml.")
 @click.option("--image", help="Container image of the steps; default: that of the notebook's metadata.")
-@KUBEFLOW
+@PULL_SECRETS
+@_kubeflow("the newest Pipelines")
 @click.option("--gpus", type=click.IntRange(min=0), default=0, help="For each step that trains.")
-def compile_command(out: Path | None, image: str | None, kubeflow: str | None, gpus: int) -> None:
+def compile_command(
+    out: Path | None, image: str | None, pull_secrets: tuple[str, ...], kubeflow: str | None, gpus: int
+) -> None:
     """Compile pipelines/jetcorr_pipeline.ipynb with Kale."""
     from ..files import write_text
     from .pipeline import PIPELINE, adapt_pipeline, compile_pipeline
-    from .releases import RELEASES
+    from .releases import LATEST, RELEASES
 
     path = compile_pipeline(out=out or PIPELINE, image=image, gpus=gpus)
-    if kubeflow:
-        write_text(path, adapt_pipeline(path.read_text(encoding="utf-8"), RELEASES[kubeflow].pipelines))
+    if kubeflow or pull_secrets:
+        version = RELEASES[kubeflow].pipelines if kubeflow else LATEST.pipelines
+        write_text(path, adapt_pipeline(path.read_text(encoding="utf-8"), version, pull_secrets=pull_secrets))
     click.echo(path)
 
 
@@ -83,13 +99,14 @@ def run_command(
     help="Cookies for it, as a browser that is logged in has them.",
 )  # fmt: skip
 @click.option("--image", help="Image of the steps; default: that of the notebook server, else as compiled.")
-@KUBEFLOW
+@PULL_SECRETS
+@_kubeflow("what Kubeflow Pipelines says it is of")
 @click.option("--namespace", help="The user's namespace.")
 @click.option("--wait/--no-wait", default=True, help="Follow the run to its end.")
 def submit_command(
     compiled: Path | None, study: str, run_dir: str | None, data_dir: str, backend: str, host: str | None,
-    existing_token: str | None, cookies: str | None, image: str | None, kubeflow: str | None, namespace: str | None,
-    wait: bool,
+    existing_token: str | None, cookies: str | None, image: str | None, pull_secrets: tuple[str, ...],
+    kubeflow: str | None, namespace: str | None, wait: bool,
 ) -> None:  # fmt: skip
     """Start the compiled pipeline on a cluster and follow it."""
     from .pipeline import PIPELINE
@@ -99,14 +116,15 @@ def submit_command(
     folder = run_dir or f"/mnt/jetcorr/{default_folder(study)}"
     submit(
         compiled or PIPELINE, study, folder, data_dir, backend, host=host, namespace=namespace, token=existing_token,
-        cookies=cookies, image=image, release=RELEASES[kubeflow] if kubeflow else None, wait=wait,
+        cookies=cookies, image=image, pull_secrets=pull_secrets, release=RELEASES[kubeflow] if kubeflow else None,
+        wait=wait,
     )  # fmt: skip
 
 
 @click.command()
 @click.option("--study", default="default", help="Name of a study, or a YAML file.")
 @click.option("--out", type=OutputPath(file_okay=False), default="pipelines/manifests/base")
-@KUBEFLOW
+@_kubeflow("as the study says, else Trainer 2.2 or newer; with --check, what the cluster has")
 @click.option("--namespace", help="Of the user's profile.")
 @click.option("--image", help="Image of notebook server and trainings.")
 @click.option("--gpus", type=click.IntRange(min=0), help="Of a training or trial.")

@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,7 @@ def submit(
     token: str | None = None,
     cookies: str | None = None,
     image: str | None = None,
+    pull_secrets: Sequence[str] = (),
     release: Release | None = None,
     wait: bool = True,
     poll: float = 10.0,
@@ -107,6 +109,8 @@ def submit(
         The user's namespace; default: as the SDK finds it.
     image
         Image of the steps; default: that of the notebook server that this is, else as compiled.
+    pull_secrets
+        Secrets of the namespace with the credentials of its registry.
     release
         What the pipeline is adapted to; default: the version that Kubeflow Pipelines says it has.
 
@@ -128,7 +132,9 @@ def submit(
     client = connect(host, token=token, cookies=cookies)
     version = release.pipelines if release else _version(client)
     image = image or own_image()
-    compiled = adapt_pipeline(pipeline.read_text(encoding="utf-8"), version or LATEST.pipelines, image=image)
+    compiled = adapt_pipeline(
+        pipeline.read_text(encoding="utf-8"), version or LATEST.pipelines, image=image, pull_secrets=pull_secrets
+    )
     arguments = {"study": study, "run_dir": run_dir, "data_dir": data_dir, "backend": backend}
     with tempfile.TemporaryDirectory() as folder:
         package = write_text(Path(folder) / "jetcorr.yaml", compiled)

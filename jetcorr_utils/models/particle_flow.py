@@ -1,7 +1,7 @@
 """Particle Flow Network: Energy Flow Networks, P. Komiske, E. Metodiev, J. Thaler, arXiv:1810.05165.
 
 output = F(Σ_i Φ(p_i), jet): a network Φ for each particle, a sum over the particles, and a network F for the jet. A
-sum is the same for any order of its terms, and any function of a set can be written so.
+sum is the same for any order of its terms, and any continuous function of a set can be written so.
 """
 
 from __future__ import annotations

@@ -198,10 +198,22 @@ def pipelines() -> Iterator[tuple[str, list]]:
 )
 def test_a_token_needs_not_stand_in_the_list_of_processes(pipelines, variable, header, sent):
     url, seen = pipelines
-    command = ["pipeline", "submit", "--host", url, "--namespace", "physics", "--no-wait"]
+    command = [
+        "pipeline",
+        "submit",
+        "--host",
+        url,
+        "--namespace",
+        "physics",
+        "--no-wait",
+        "--image-pull-secret",
+        "registry",
+    ]
     done = CliRunner().invoke(main, command, env={variable: "mine"})
     assert done.exit_code == 0, done.output
     assert {{name.lower(): value for name, value in headers.items()}.get(header) for *_, headers, _ in seen} == {sent}
+    steps = seen[-1][-1]["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert [step["imagePullSecret"] for step in steps.values()] == [[{"secretName": "registry"}]] * len(steps)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
