@@ -58,7 +58,7 @@ class TrainingSettings(Settings):
     warmup: NonNegativeFloat = Field(1.0, description="epochs of linear warm-up")
     gradient_clip: PositiveFloat = Field(1.0, description="largest norm of a gradient")
     patience: PositiveInt = Field(6, description="epochs without a better validation loss before the training stops")
-    flavour_balance: NonNegativeFloat = Field(0.0, description="weight λ of the flavour-neutral term")
+    flavour_balance: NonNegativeFloat = Field(0.0, description="weight λ of the flavour-neutral term of the loss")
     resolution_weight: NonNegativeFloat = Field(0.2, description="weight of the quantile loss of the second output")
     max_jets: PositiveInt | None = Field(None, description="train on at most this many jets")
     shard_jets: PositiveInt | None = Field(

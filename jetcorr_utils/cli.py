@@ -148,7 +148,7 @@ def _run_folder(out: Path | None, study: str) -> RunFolder:
 @STUDY
 @OUT
 @PARAMETER
-@click.option("--from", "first", default="01", help="Number of the first notebook.")
+@click.option("--from", "first", default="01", help="Number of the first notebook to execute.")
 @click.option("--force", is_flag=True, help="Execute also what is up to date.")
 def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool) -> None:
     """Execute the numbered notebooks with papermill and print the results."""
@@ -178,7 +178,8 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
 
 @main.command()
 @click.argument("places", metavar="RUN_DIR|FILE…", nargs=-1, required=True)
-@click.option("--model", "models", multiple=True, help="A column of the table (repeatable); default: the main ones.")
+@click.option("--model", "models", multiple=True, help="A column of the table (repeatable); default: all "
+              "models and their variants, or the main ones where these are many.")  # fmt: skip
 @click.option("--eta", "etas", multiple=True, help="A range of abs(eta), like 0-2.5 (repeatable); default: all.")
 def results(places: tuple[str, ...], models: tuple[str, ...], etas: tuple[str, ...]) -> None:
     """Print the table of gains of a run, or of CMS's own regressions in NanoAOD files that have them."""
@@ -197,7 +198,7 @@ def results(places: tuple[str, ...], models: tuple[str, ...], etas: tuple[str, .
 
 @main.command()
 @click.option("--jets", type=click.IntRange(1, MAX_JETS), required=True, help="How many jets.")
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1, help="Also the run number of the events.")
 @click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of the files.")
 @click.option(
     "--workers",
@@ -249,9 +250,10 @@ def list_settings(path: str) -> None:
 @click.argument("records", nargs=-1, required=True)
 @click.option("--portal", default=RemoteSettings().portal, help="Address of the portal.")
 def opendata(records: tuple[str, ...], portal: str) -> None:
-    """Say which files of the CERN Open Data portal entries of data.files stand for, and how much they are.
+    """List the files of records of the CERN Open Data portal, with their sizes.
 
-    An entry is like opendata:12100 or opendata:12100?files=1-10. Nothing is copied.
+    Records are named as in data.files of a study: opendata:12100, or opendata:12100?files=1-10 for some of the files.
+    Nothing is copied.
     """
     from .data.opendata import files_of_record, is_record
 
@@ -357,10 +359,11 @@ def export(study: str, out: Path | None, parameters: tuple, opset: int | None, t
 
 
 @main.command()
-@click.option("--repository", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--repository", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True,
+              help="Model repository, such as results/quick/model_repository.")  # fmt: skip
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--http-port", type=click.IntRange(1, 65535), default=8000)
-@click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001)
+@click.option("--http-port", type=click.IntRange(1, 65535), default=8000, help="Port of HTTP.")
+@click.option("--grpc-port", type=click.IntRange(1, 65535), default=8001, help="Port of gRPC.")
 def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     """Run a Triton server on a model repository until interrupted."""
     from .inference.open_predictors import served_models
@@ -378,7 +381,7 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
 @FILES
 @EXTENSION
 @click.option("--model", required=True, help="A run's folder, an ONNX file, a model repository, or a Triton URL; "
-              "or regressions, for those of CMS alone.")  # fmt: skip
+              "or the word regressions, for CMS's own alone.")  # fmt: skip
 @click.option("--out", type=OutputPath(dir_okay=False), required=True, help="ROOT file to write.")
 @click.option("--batch-size", type=click.IntRange(1, MAX_BATCH), default=1024, help="Jets in a request.")
 @click.option("--outside", type=click.Choice(["correct", "keep"]), default="correct",
@@ -388,16 +391,16 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
               help="Processes that read and correct. The jets do not depend on it.")  # fmt: skip
 @click.option("--shared-memory", type=click.Choice(["auto", "on", "off"]), default="auto",
               help="Hand jets to a server on this machine through shared memory; auto: where it can be.")  # fmt: skip
-@click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official corrections; "
-              "with some, jets are first corrected anew by these.")  # fmt: skip
+@click.option("--official", multiple=True, metavar="FILE", help="A text file (.jec.txt) of CMS's official "
+              "corrections (repeatable), by which jets are first corrected anew from their raw pt.")  # fmt: skip
 @click.option("--corrections", "file", type=click.Path(), help="The same from CMS's jet_jerc.json.gz (correctionlib).")
-@click.option("--compound", help="A compound or a level of it, by its whole name or the middle of it; default: "
-              "L1L2L3Res.")  # fmt: skip
+@click.option("--compound", help="Which of --corrections: a compound or a level, by its whole name or without "
+              "campaign and kind of jets; default: L1L2L3Res.")  # fmt: skip
 @click.option("--uncertainties", multiple=True, metavar="all|NAME", help="Sources of uncertainty, JER for the "
               "resolution (repeatable): each becomes columns of factors, up and down.")  # fmt: skip
 @COLLECTION
 @click.option("--tolerated", type=click.FloatRange(0, 1), default=0.01,
-              help="Share of a file's jets whose candidates may not sum up to them.")  # fmt: skip
+              help="Largest share of a file's jets whose candidates do not sum up to them.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 def correct(
     files: tuple[str, ...], model: str, out: Path, force: bool, file: str | None, compound: str | None,
@@ -420,7 +423,7 @@ def correct(
 @FILES
 @click.option("--model", "models", multiple=True, help="A model that the files have (repeatable); default: all.")
 @click.option(
-    "--replicas", type=click.IntRange(2, MAX_REPLICAS), default=50, help="Of the bootstrap that gives the errors."
+    "--replicas", type=click.IntRange(2, MAX_REPLICAS), default=50, help="Bootstrap replicas behind the errors."
 )
 @click.option(
     "--workers", type=click.IntRange(1, MAX_WORKERS), default=1, help="Processes. The numbers do not depend on it."

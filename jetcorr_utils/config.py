@@ -144,7 +144,7 @@ class DataSettings(Settings):
         0.01,
         ge=0,
         le=1,
-        description="largest share of jets of a file whose candidates, found by links, may not sum up",
+        description="largest share of a file's jets whose candidates, if found by links, do not sum up to the raw pt",
     )
     corrections: str | None = Field(
         None,
@@ -152,7 +152,7 @@ class DataSettings(Settings):
         description="a file of CMS's official corrections (jet_jerc.json.gz), by which jets are corrected anew from "
         "their raw pt; default: as the files have them",
     )
-    compound: str = Field("L1L2L3Res", min_length=1, description="which of them: a compound or a level")
+    compound: str = Field("L1L2L3Res", min_length=1, description="which of these corrections: a compound or a level")
     target: Literal["corrected", "raw"] = Field(
         "corrected",
         description="what networks correct: the pt after the standard correction, or the raw pt, as CMS's regressions",
@@ -320,7 +320,7 @@ class PhysicsSettings(Settings):
     )
     seed: Seed = Field(1, description="of the bootstrap")
     min_jets: PositiveInt = Field(100, description="a bin with fewer jets has no value")
-    min_flavour_jets: PositiveInt = Field(20, description="nor has a bin with fewer jets of any flavour")
+    min_flavour_jets: PositiveInt = Field(20, description="a bin with fewer jets of any flavour has no flavour gain")
     closure: bool = Field(False, description="derive a residual correction of each network on the validation jets")
     limits: bool = Field(False, description="train boosted trees, and find what oracles reach, on the same jets")
     prior: tuple[PositiveFloat, ...] = Field(

@@ -3,7 +3,8 @@
 Imports are read, not run: those inside functions count, those for type checkers only do not. A name that a package's
 `__init__` hands on stands for the module that it comes from, so that who takes one name of `physics` does not depend on
 all of it. A class that a table names as ``module:Class`` is used by those who use anything else of its folder. A file
-that lies beside a module and whose name stands in it is read by it. Comments and docstrings are no code.
+that lies beside a module and whose name stands in it is read by it. Comments, docstrings and the descriptions of
+settings are no code.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class _Code:
     used
         The attributes that are taken of a name; None for a name that is used in any other way.
     digest
-        Of all but comments and docstrings.
+        Of all but comments, docstrings and descriptions.
     """
 
     imports: tuple[tuple[int, str, str | None, str], ...]
@@ -105,9 +106,11 @@ def _read(source: str) -> _Code:
 
 
 def _run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but docstrings, which are taken out, and what only a type checker sees."""
+    """All nodes but docstrings and descriptions, which are taken out, and what only a type checker sees."""
     if isinstance(tree, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         tree.body = tree.body[ast.get_docstring(tree, clean=False) is not None :]
+    if isinstance(tree, ast.Call):
+        tree.keywords = [keyword for keyword in tree.keywords if keyword.arg != "description"]
     for node in ast.iter_child_nodes(tree):
         if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
             yield node

@@ -48,8 +48,8 @@ def pipeline() -> None:
 @click.option("--out", type=OutputPath(dir_okay=False), help="Default: pipelines/jetcorr.pipeline.yaml.")
 @click.option("--image", help="Container image of the steps; default: that of the notebook's metadata.")
 @PULL_SECRETS
-@_kubeflow("the newest Pipelines")
-@click.option("--gpus", type=click.IntRange(min=0), default=0, help="For each step that trains.")
+@_kubeflow("the newest, which `submit` adapts to the cluster")
+@click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs of each step that trains.")
 def compile_command(
     out: Path | None, image: str | None, pull_secrets: tuple[str, ...], kubeflow: str | None, gpus: int
 ) -> None:
@@ -123,13 +123,13 @@ def submit_command(
 
 @click.command()
 @click.option("--study", default="default", help="Name of a study, or a YAML file.")
-@click.option("--out", type=OutputPath(file_okay=False), default="pipelines/manifests/base")
+@click.option("--out", type=OutputPath(file_okay=False), default="pipelines/manifests/base", help="Folder to write to.")
 @_kubeflow("as the study says, else Trainer 2.2 or newer; with --check, what the cluster has")
-@click.option("--namespace", help="Of the user's profile.")
+@click.option("--namespace", help="Namespace of the user's profile.")
 @click.option("--image", help="Image of notebook server and trainings.")
-@click.option("--gpus", type=click.IntRange(min=0), help="Of a training or trial.")
-@click.option("--nodes", type=click.IntRange(min=1), help="Of a distributed training.")
-@click.option("--storage-class", help="Of the volume.")
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs of a training or trial.")
+@click.option("--nodes", type=click.IntRange(min=1), help="Nodes of a distributed training.")
+@click.option("--storage-class", help="Storage class of the volume.")
 @click.option("--s3-endpoint", help="Address of the S3 server.")
 @click.option("--check", is_flag=True, help="Write nothing: say what the cluster has and lacks, on one page.")
 def manifests(study: str, out: Path, check: bool, namespace: str | None, **others: str | int | None) -> None:
@@ -159,11 +159,13 @@ def manifests(study: str, out: Path, check: bool, namespace: str | None, **other
 @STUDY
 @click.option("--out", type=OutputPath(file_okay=False), required=True, help="Folder of the search.")
 @click.option("--name", required=True, help="The trial's name, which its folder gets.")
-@click.option("--metrics", type=OutputPath(dir_okay=False), required=True, help="For the collector.")
-@click.option("--set", "values", type=(str, str), multiple=True, metavar="NAME VALUE", help="A drawn parameter.")
+@click.option("--metrics", type=OutputPath(dir_okay=False), required=True, help="File that the collector reads.")
+@click.option(
+    "--set", "values", type=(str, str), multiple=True, metavar="NAME VALUE", help="A drawn parameter (repeatable)."
+)
 @click.option("--own", is_flag=True, help="With the study's own settings, in place of drawn ones.")
 @click.option("-p", "--parameter", "parameters", type=(str, str), multiple=True, metavar="KEY VALUE",
-              help="A setting of the study by dotted name.")  # fmt: skip
+              help="A setting of the study by dotted name; may be repeated.")  # fmt: skip
 def trial(study: str, out: Path, name: str, metrics: Path, values: tuple, own: bool, parameters: tuple) -> None:
     """Run one trial of a Katib experiment and write its metrics where the collector reads them."""
     from ..config import load_study

@@ -33,10 +33,10 @@ def plot_median_against(
     label: str,
     settings: PhysicsSettings | None = None,
 ) -> Figure:
-    """Median response and resolution against any variable, for example ``rhoAll`` (label with unit)."""
+    """Median response and resolution above 30 GeV of gen pt against a variable, like ``rhoAll`` (label with unit)."""
     figure, main, lower = figure_with_ratio()
     distinct = _distinct(edges)
-    table = profile(predictions, corrections, settings, by=by, edges=distinct)
+    table = profile(predictions, corrections, settings, by=by, edges=distinct, pt_bin=PT_BINS[0])
     draw_profile(main, table, "median", corrections)
     draw_profile(lower, table, "resolution", corrections)
     mark_one(main)
@@ -44,7 +44,7 @@ def plot_median_against(
     lower.set_ylabel("IQR / median", fontsize=15)
     lower.set_xlabel(label)
     lower.set_xlim(distinct[0], distinct[-1])
-    finish(main, room=0.3)
+    finish(main, selection_text(PT_BINS[0]), room=0.3)
     return figure
 
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..bootstrap import Bootstrap
 from ..config import PhysicsSettings
 from ..looks import look_of
-from .binning import ETA_BINS, FLAVOUR_GROUPS, JEC_ETA_EDGES, PT_EDGES_ABOVE_CUT, filled_bins, selection_text
+from .binning import ETA_BINS, FLAVOUR_GROUPS, JEC_ETA_EDGES, PT_BINS, PT_EDGES_ABOVE_CUT, filled_bins, selection_text
 from .measurement import ONE_SIGMA
 from .predictions import corrected_pt, pt_branch
 from .prior import FULL_ACCEPTANCE
@@ -74,7 +74,8 @@ def dependence(
 ) -> dict[str, pd.DataFrame]:
     """The profiles, see `profile`, against abs(gen eta) and the number of vertices, by the name of the variable.
 
-    The number of vertices is there if the predictions have it, in six bins with as many jets each.
+    Of jets above 30 GeV of gen pt. The number of vertices is there if the predictions have it, in six bins with as many
+    jets each.
     """
     jets = predictions.assign(abs_eta=predictions["genJetEta"].abs())
     binned = {"abs_eta": WIDE_ETA_EDGES}
@@ -82,14 +83,17 @@ def dependence(
         edges = np.unique(jets["PV_npvsGood"].quantile(np.linspace(0, 1, 7)).round())
         edges[-1] += 1  # the upper edge belongs to the next bin
         binned["PV_npvsGood"] = edges
-    return {name: profile(jets, corrections, settings, by=name, edges=edges) for name, edges in binned.items()}
+    return {
+        name: profile(jets, corrections, settings, by=name, edges=edges, pt_bin=PT_BINS[0])
+        for name, edges in binned.items()
+    }
 
 
 def eta_profile(
     predictions: pd.DataFrame, corrections: Sequence[str], settings: PhysicsSettings | None = None
 ) -> pd.DataFrame:
-    """The profile, see `profile`, against gen eta in the bins of CMS's corrections, both signs."""
-    return profile(predictions, corrections, settings, by="genJetEta", edges=JEC_ETA_EDGES)
+    """The profile, see `profile`, against gen eta above 30 GeV of gen pt, in the bins of CMS's corrections."""
+    return profile(predictions, corrections, settings, by="genJetEta", edges=JEC_ETA_EDGES, pt_bin=PT_BINS[0])
 
 
 def closure_map(

@@ -64,7 +64,8 @@ def plot_history(history: pd.DataFrame, constant_mae: float, title: str = "", ep
     Parameters
     ----------
     history
-        One row an epoch, with the columns epoch, train_mae, validation_mae, learning_rate.
+        One row an epoch, with the columns epoch, train_mae, validation_mae, learning_rate and, where the best epoch is
+        to be that of the checkpoint, validation_loss.
     constant_mae
         The error of the best constant, which a network has to beat.
     title
@@ -78,7 +79,8 @@ def plot_history(history: pd.DataFrame, constant_mae: float, title: str = "", ep
         ("validation_mae", "Validation", COLOURS[1], "^"),
     ):
         main.plot(history["epoch"], history[column], marker=marker, color=color, label=label)
-    best = history.loc[history["validation_mae"].idxmin()]
+    chosen_by = "validation_loss" if "validation_loss" in history else "validation_mae"
+    best = history.loc[history[chosen_by].idxmin()]
     main.plot(best["epoch"], best["validation_mae"], "*", color="black", markersize=13, label="Best epoch", zorder=3)
     main.axhline(constant_mae, color="0.5", linestyle="--", linewidth=1, label="Best constant", zorder=0)
     main.set_ylabel("Mean absolute error")
@@ -136,10 +138,16 @@ Compared = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def compare_parts(model: CloudNetwork, clouds: CloudDataset) -> tuple[Compared, Compared]:
-    """Truth and prediction of training jets, at most four times as many as validation jets, and of these."""
+    """Truth and prediction of jets that the model was trained on, at most four times as many as validation jets, and of
+    these.
+    """
+    from ..models.inputs import sample_rows
     from ..training import predict
 
     validation, train = clouds.split("validation"), clouds.split("train")
+    options = model.settings.training
+    if options.max_jets is not None:  # the jets that `training.train` has drawn
+        train = train.select(sample_rows(len(train), options.max_jets, options.seed)[: 4 * len(validation)])
     parts = (train.first(4 * len(validation)), validation)
     seen, unseen = ((part.table["genJetPt"], part.target, predict(model, part)[0]) for part in parts)
     return seen, unseen

@@ -70,7 +70,7 @@ def _row(
 _PANELS = (
     ("resolution_gain", 100.0, "Change of resolution gain [%]"),
     ("closure", 100.0, "Change of closure [%]"),
-    ("mae", 1e3, r"Change of error [$10^{-3}$]"),
+    ("mae", 1e3, r"Change of the MAE [$10^{-3}$]"),
 )
 
 
@@ -97,7 +97,7 @@ def plot_precision_cost(costs: Mapping[str, pd.DataFrame]) -> Figure:
         ax.minorticks_off()
         low, high = ax.get_ylim()
         ax.set_ylim(low - 0.1 * (high - low), high + 0.45 * (high - low))
-    selection_label(axes[0], r"$p_\mathrm{T}^\mathrm{gen} > 30$ GeV, $|\eta| < 2.5$")
+    selection_label(axes[0], r"$p_\mathrm{T}^\mathrm{gen} > 30$ GeV, $|\eta^\mathrm{gen}| < 2.5$")
     axes[-1].legend(loc="upper right")
     experiment_label(axes[0], right="")
     return figure

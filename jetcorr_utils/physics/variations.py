@@ -91,5 +91,5 @@ def _simulated(overrides: Mapping[str, Any], study: Study, progress: bool) -> Da
     )  # fmt: skip
     return DataSettings(
         files=tuple(map(str, files)), selection=study.data.selection, candidates=study.data.candidates,
-        directory=study.data.directory, split={"test": 0.98, "validation": 0.01},
+        target=study.data.target, directory=study.data.directory, split={"test": 0.98, "validation": 0.01},
     )  # fmt: skip

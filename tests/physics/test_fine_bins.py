@@ -156,6 +156,15 @@ def test_the_resolution_of_jets_of_many_vertices_is_said_to_be_worse(jets):
     assert of_pfn == pytest.approx(50, abs=8)
 
 
+def test_figures_that_say_above_30_gev_have_no_jets_below(jets):
+    jets = jets[jets["genJetPt"] >= 30]
+    more = pd.concat([jets, jets.assign(genJetPt=25.0)], ignore_index=True)
+    shown = ["low", "high", "jets", "median"]
+    for measure in (physics.eta_profile, lambda *given: physics.dependence(*given)["PV_npvsGood"]):
+        alone, mixed = (measure(table, ["pfn"], SETTINGS)[shown] for table in (jets, more))
+        pd.testing.assert_frame_equal(alone, mixed)
+
+
 def test_without_jets_nothing_is_said(jets):
     few = jets.iloc[:5]
     for number, kept in itertools.product((0, 1), (few, few.drop(columns=["PV_npvsGood", "jetPhi"]))):

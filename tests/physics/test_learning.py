@@ -6,7 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jetcorr_utils.physics import overfitting, plot_learning_rate, plot_overfitting, plot_prediction
+from jetcorr_utils.config import PfnSettings, TrainingSettings
+from jetcorr_utils.models import build_model
+from jetcorr_utils.models.inputs import sample_rows
+from jetcorr_utils.physics import (
+    compare_parts,
+    overfitting,
+    plot_history,
+    plot_learning_rate,
+    plot_overfitting,
+    plot_prediction,
+)
+from tests.clouds import random_clouds
 
 
 @pytest.mark.parametrize("jets", [1, 3, 2000])
@@ -54,6 +65,25 @@ def test_the_gap_is_drawn_where_it_is():
     x, ratio = (np.asarray(values, float) for values in points.lines[0].get_data())
     np.testing.assert_allclose(ratio[x < 400], 1, atol=0.2)
     np.testing.assert_allclose(ratio[x > 600], 2, atol=0.4)
+
+
+@pytest.mark.parametrize("most", [None, 15])
+def test_seen_are_the_jets_that_the_network_was_trained_on(most):
+    clouds = random_clouds(60)
+    clouds.part[:20] = 1
+    training = TrainingSettings(max_jets=most, seed=3)
+    model = build_model(PfnSettings(architecture="pfn", conv_dim=8, fc_dim=8, training=training)).eval()
+    (_, seen, _), (_, unseen, _) = compare_parts(model, clouds)
+    known = clouds.target[20:] if most is None else clouds.target[20:][sample_rows(40, most, 3)]
+    np.testing.assert_array_equal(seen, known)
+    np.testing.assert_array_equal(unseen, clouds.target[:20])
+
+
+def test_the_best_epoch_is_that_of_the_checkpoint():
+    history = pd.DataFrame({"epoch": [1, 2, 3], "train_mae": 0.1, "validation_mae": [0.12, 0.10, 0.11],
+                            "validation_loss": [0.3, 0.2, 0.1], "learning_rate": 1e-3})  # fmt: skip
+    (star,) = (line for line in plot_history(history, 0.2).axes[0].lines if line.get_label() == "Best epoch")
+    assert list(star.get_xdata()) == [3]
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])

@@ -38,5 +38,5 @@ def test_changes_are_measured_jet_by_jet():
     assert cost.loc["noisy", "mae_change"] > 0
     figure = plot_precision_cost({"pfn": cost.reset_index()})
     assert [ax.get_ylabel().split(" [")[0] for ax in figure.axes] == [
-        "Change of resolution gain", "Change of closure", "Change of error",
+        "Change of resolution gain", "Change of closure", "Change of the MAE",
     ]  # fmt: skip
