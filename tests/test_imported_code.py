@@ -114,7 +114,7 @@ def _changed(copied: Path, files: list[Path]) -> Iterator[None]:
         shutil.copy(file, copy)
 
 
-def test_comments_and_docstrings_are_no_code_and_a_file_beside_a_module_is(tmp_path):
+def test_comments_docstrings_and_descriptions_are_no_code_and_a_file_beside_a_module_is(tmp_path):
     package, script = tmp_path / "pack", tmp_path / "script.py"
     package.mkdir()
     script.write_text("from pack import shape\n", encoding="utf-8")
@@ -122,10 +122,10 @@ def test_comments_and_docstrings_are_no_code_and_a_file_beside_a_module_is(tmp_p
     (package / "other.py").write_text("thing = 1\n", encoding="utf-8")
     (package / "table.json").write_text("1", encoding="utf-8")
     forms = package / "forms.py"
-    forms.write_text('"""About."""\nshape = open("table.json")\n', encoding="utf-8")
+    forms.write_text('"""About."""\nshape = open("table.json", description="A")\n', encoding="utf-8")
     assert imported_files(script, package=package) == {script, forms, package / "table.json"}
     before = code_key(script, package=package)
-    forms.write_text('"""More about."""\n# A comment\nshape = open("table.json")\n', encoding="utf-8")
+    forms.write_text('"""More about."""\n# A comment\nshape = open("table.json", description="B")\n', encoding="utf-8")
     (package / "other.py").write_text("thing = 2\n", encoding="utf-8")
     assert code_key(script, package=package) == before
     (package / "table.json").write_text("2", encoding="utf-8")
