@@ -248,7 +248,7 @@ def _execute(stage: Notebook, run: RunFolder, parameters: Mapping[str, Any]) -> 
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             if shown.interrupted:
-                raise Stopped(error.evalue) from None
+                raise Stopped(error.evalue if error.ename == Stopped.__name__ else "") from None
             raise NotebookError(
                 f"notebook {stage.name} stopped at cell {error.exec_count}: {error.ename}: "
                 f"{error.evalue}\n  the executed notebook with the error: {output}"

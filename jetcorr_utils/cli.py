@@ -27,7 +27,7 @@ with ending_at_interrupt():  # a second and more, in which nothing has begun
     from .addresses import check_no_secrets, direct_environment, without_secrets
     from .config import RemoteSettings, load_study, project_root
     from .environment import for_commands
-    from .errors import MACHINE_FAULTS, InputError, JetcorrError, memory_errors
+    from .errors import MACHINE_FAULTS, InputError, JetcorrError, is_interrupt, memory_errors
     from .files import at_home
     from .kubeflow.commands import manifests, pipeline, trial
     from .kubeflow.sharing import share_with_group
@@ -105,8 +105,11 @@ def _in_one_line(ctx: click.Context) -> Iterator[None]:
         if (error.name or "jetcorr_utils").startswith("jetcorr_utils"):
             raise
         message, code = f"this needs {error.name}, which is not installed: pip install 'jetcorr[all]'", 1
-    except KeyboardInterrupt as stop:
-        message, code = str(stop) or "stopped", INTERRUPTED
+    except (KeyboardInterrupt, SystemError) as stop:
+        if not is_interrupt(stop):
+            raise
+        message, code = str(stop) if isinstance(stop, KeyboardInterrupt) else "", INTERRUPTED
+        message = message or "stopped"
     except MemoryError:
         message, code = "the memory of this machine (or of its limit) is not enough", 1
     # On a line of its own, after a bar that is not at its end

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 __all__ = [
     "MACHINE_FAULTS", "ClusterError", "InputError", "JetcorrError", "MissingStageError", "ParityError", "ServerError",
-    "Stopped", "StudyError", "TrainingError", "memory_errors", "stopping",
+    "Stopped", "StudyError", "TrainingError", "is_interrupt", "memory_errors", "stopping",
 ]  # fmt: skip
 
 MACHINE_FAULTS = frozenset({
@@ -77,12 +77,19 @@ class ServerError(JetcorrError):
     """The inference server did not start, died, or did not answer; the message names it and its log."""
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is Ctrl-C; Python makes a SystemError of one that met compiled code, of Numba for example."""
+    return isinstance(error if not isinstance(error, SystemError) else error.__cause__, KeyboardInterrupt)
+
+
 @contextlib.contextmanager
 def stopping(how_far: Callable[[], str]) -> Iterator[None]:
     """Say how far the work within was when somebody stopped it, and that it can go on."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as error:
+        if not is_interrupt(error):
+            raise
         raise Stopped(f"{how_far()}; run this again to go on") from None
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from jetcorr_utils.batch import NotebookError, _execute, as_time
 from jetcorr_utils.batch_output import ENGINE, ShownRun, section_of, showing
+from jetcorr_utils.errors import Stopped, stopping
 from jetcorr_utils.files import read_json
 from jetcorr_utils.notebooks import Notebook
 from jetcorr_utils.own_kernel import own_kernel
@@ -132,6 +133,18 @@ def test_ctrl_c_interrupts_the_cell_and_leaves_the_notebook_with_one_line(tmp_pa
     assert error.traceback == ["Stopped: stopped after epoch 7 of 40; run this again to go on"]
     assert "<details>" in folded.data["text/html"]
     assert "Traceback (most recent call last)" in folded.data["text/html"]
+
+
+def test_ctrl_c_within_compiled_code_is_one():
+    """What Python makes of it where a function of Numba returns with the interrupt, as seen in a training."""
+    words = "CPUDispatcher(<function backward_layer>) returned a result with an exception set"
+    with (
+        pytest.raises(Stopped, match="stopped after epoch 7; run this again"),
+        stopping(lambda: "stopped after epoch 7"),
+    ):
+        raise SystemError(words) from KeyboardInterrupt()
+    with pytest.raises(SystemError), stopping(lambda: "stopped"):
+        raise SystemError(words) from ValueError()
 
 
 @pytest.mark.slow
