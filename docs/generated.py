@@ -46,14 +46,14 @@ MODELS = {
     "particlenet": "ParticleNet",
     "pfn_balanced": "PFN, flavour-neutral loss",
     "particlenet_balanced": "ParticleNet, flavour-neutral loss",
-    "pfn_rich": "PFN, rich inputs",
-    "particlenet_rich": "ParticleNet, rich inputs",
-    "pfn_rich_balanced": "PFN, rich inputs, flavour-neutral loss",
-    "particlenet_rich_balanced": "ParticleNet, rich inputs, flavour-neutral loss",
+    "pfn_full": "PFN, full inputs",
+    "particlenet_full": "ParticleNet, full inputs",
+    "pfn_full_balanced": "PFN, full inputs, flavour-neutral loss",
+    "particlenet_full_balanced": "ParticleNet, full inputs, flavour-neutral loss",
     "trees": "boosted trees on the composition",
     "oracle_fractions": "oracle: true energy fractions",
 }
-MAIN = ("pfn", "particlenet", "pfn_rich_balanced", "particlenet_rich_balanced")
+MAIN = ("pfn", "particlenet", "pfn_full_balanced", "particlenet_full_balanced")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

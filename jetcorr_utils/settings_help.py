@@ -103,9 +103,12 @@ def _of_field(name: str, field: FieldInfo, default: Any) -> Iterator[Setting]:
 
 def _of_models(prefix: str) -> Iterator[Setting]:
     yield from _of_class(NetworkSettings, prefix, None)
+    takers: dict[Setting, list[str]] = {}  # which architectures have it
     for name, architecture in ARCHITECTURES.items():
         for setting in _of_class(architecture.settings, prefix, None, skip=NetworkSettings.model_fields):
-            yield setting._replace(meaning=f"{setting.meaning} ({name})")
+            takers.setdefault(setting, []).append(name)
+    for setting, names in takers.items():
+        yield setting._replace(meaning=f"{setting.meaning} ({', '.join(names)})")
 
 
 def _settings_classes(annotation: Any) -> list[type[Settings]]:

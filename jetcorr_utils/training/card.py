@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_model_card"]
 
-_RANGES = {"jetPt": "pt after the standard correction [GeV]", "abs(jetEta)": "abs(eta)", "particles": "particles"}
+_RANGES = {"jetPt": "pt that is corrected [GeV]", "abs(jetEta)": "abs(eta)", "particles": "particles"}
 
 
 def write_model_card(
@@ -37,8 +37,7 @@ def write_model_card(
     text = f"""# Model card: {settings.architecture}
 
 **What it does.** Corrects the momentum of a jet: it predicts log(pt_gen/pt) from the particles of the jet and from the
-jet itself, where pt is the standard-corrected one ({look_of("standard").label}), and how well the pt of this jet is
-known.
+jet itself, where pt is {_corrected(train)}, and how well the pt of this jet is known.
 
 ## Network
 
@@ -109,6 +108,12 @@ def _loss(training: TrainingSettings) -> str:
 
 def _epochs(number: float) -> str:
     return f"{number:g} epoch{'' if number == 1 else 's'}"
+
+
+def _corrected(dataset: CloudDataset) -> str:
+    """Which pt the network corrects, `data.target`."""
+    raw = dataset.info.get("recipe", {}).get("target") == "raw"
+    return "the raw one" if raw else f"the standard-corrected one ({look_of('standard').label})"
 
 
 def _selection(dataset: CloudDataset) -> str:
