@@ -40,6 +40,8 @@ Binned = dict[str, dict[str, Estimate]]
 
 #: the 16 % and 84 % quantiles of a normal distribution, to four digits
 ONE_SIGMA = (0.1587, 0.8413)
+#: how many standard deviations, and the share of a normal distribution within them
+COVERAGES = {"coverage68": (1.0, 0.6827), "coverage95": (1.96, 0.95), "coverage99": (2.576, 0.99)}
 
 
 def measure(
@@ -164,7 +166,7 @@ def _uncertainty(predictions: pd.DataFrame, model: str, bootstrap: Bootstrap) ->
         return {}
     low, median, high = bootstrap.quantiles(pulls, everything, (ONE_SIGMA[0], 0.5, ONE_SIGMA[1])).T
     numbers = {"pull_median": median, "pull_width": (high - low) / 2}
-    for name, limit in {"coverage68": 1.0, "coverage95": 1.96}.items():
+    for name, (limit, _) in COVERAGES.items():
         numbers[name] = bootstrap.mean(np.abs(pulls) < limit, everything)
     result: dict[str, float | None] = {}
     for name, replicas in numbers.items():

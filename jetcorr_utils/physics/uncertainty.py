@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,13 +26,17 @@ from ..style import (
     title_of,
 )
 from .binning import PT_EDGES_ABOVE_CUT, filled_bins
-from .measurement import ONE_SIGMA, pull
+from .measurement import COVERAGES, ONE_SIGMA, pull
 from .profiles import with_errors
 
 __all__ = ["coverage_profile", "plot_coverage", "plot_predicted_resolution", "plot_pull"]
 
-#: share of a normal distribution within 1 and 1.96 standard deviations
-COVERAGES = {"coverage68": (1.0, 0.6827), "coverage95": (1.96, 0.95)}
+#: how the points of each share are drawn
+_POINTS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "coverage68": ("filled: within", {}),
+    "coverage95": ("open:", {"label": None, "markerfacecolor": "white"}),
+    "coverage99": ("half:", {"label": None, "fillstyle": "top", "markerfacecoloralt": "white"}),
+}
 
 
 def coverage_profile(
@@ -48,8 +53,8 @@ def coverage_profile(
     Returns
     -------
     DataFrame with a row for each model and bin: ``model, low, high, center, jets`` and, each with its ``_error``,
-    ``pull_mean`` (the median), ``pull_width`` (half the central 68 %), ``coverage68, coverage95``, ``true_sigma`` (half
-    the central 68 % of log(gen pt / corrected pt)) and ``predicted_sigma`` (its median).
+    ``pull_mean`` (the median), ``pull_width`` (half the central 68 %), `COVERAGES`, ``true_sigma`` (half the central
+    68 % of log(gen pt / corrected pt)) and ``predicted_sigma`` (its median).
     """
     bootstrap, variable = Bootstrap.of(predictions, settings), predictions[by].to_numpy(dtype=np.float64)
     result = []
@@ -78,22 +83,24 @@ def plot_pull(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
     figure, ax = subplots()
     x = np.linspace(-5, 5, 201)
     ax.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="0.5", linestyle="--", label="Normal", zorder=1)
+    jets = 0
     for model in models:
         values = pull(predictions, model)
         values = values[np.isfinite(values)]
+        jets = max(jets, len(values))
         low, high = np.quantile(values, ONE_SIGMA)
         title = f"{title_of(model)}, width {(high - low) / 2:.2f}"
         density_steps(ax, values, -5, 5, color=color_of(model, models), label=title)
     ax.set(xlim=(-5, 5), ylabel="Probability density")
     ax.set_xlabel(r"Pull $\ln(p_\mathrm{T}^\mathrm{gen}/p_\mathrm{T}^\mathrm{corr})\,/\,\sigma$")
     ax.set_ylim(bottom=0)
-    finish(ax, f"{len(predictions):,} jets".replace(",", " "))
+    finish(ax, f"{jets:,} jets".replace(",", " "))
     return figure
 
 
 @styled
 def plot_coverage(predictions: pd.DataFrame, models: Sequence[str], settings: PhysicsSettings | None = None) -> Figure:
-    """Share of jets within one and within 1.96 predicted standard deviations, in bins of gen pt."""
+    """Shares of jets within some predicted standard deviations, see `COVERAGES`, in bins of gen pt."""
     table = coverage_profile(predictions, models, settings)
     figure, ax = subplots()
     for name, (_, expected) in COVERAGES.items():
@@ -101,13 +108,13 @@ def plot_coverage(predictions: pd.DataFrame, models: Sequence[str], settings: Ph
         ax.axhspan(expected - 0.01, expected + 0.01, color="0.9", zorder=0)
         for model in models:
             rows = table[table["model"] == model]
-            open_ = {} if name == "coverage68" else {"label": None, "markerfacecolor": "white"}
-            draw_points(ax, model, models, rows["center"], rows[name], rows[f"{name}_error"], **open_)
+            draw_points(ax, model, models, rows["center"], rows[name], rows[f"{name}_error"], **_POINTS[name][1])
     log_pt_axis(ax, *pt_range(table))
     note_if_empty(ax, table)
     ax.set_ylabel("Coverage")
-    ax.set_ylim(0.6, 1.0)
-    finish(ax, r"filled: within $\sigma$, open: within $1.96\,\sigma$" + "\n" + r"bands: nominal $\pm 1\%$", room=0.2)
+    ax.set_ylim(0.6, 1.01)
+    limits = ", ".join(rf"{_POINTS[name][0]} ${limit:.3g}\,\sigma$" for name, (limit, _) in COVERAGES.items())
+    finish(ax, f"{limits}\n" + r"bands: nominal $\pm 1\%$", room=0.2)
     return figure
 
 

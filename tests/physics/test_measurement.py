@@ -55,6 +55,7 @@ def test_known_gains_are_found(toy):
     assert found["pull_median"] == pytest.approx(0, abs=4 * found["pull_median_error"])
     assert found["coverage68"] == pytest.approx(0.6827, abs=4 * found["coverage68_error"])
     assert found["coverage95"] == pytest.approx(0.95, abs=4 * found["coverage95_error"])
+    assert found["coverage99"] == pytest.approx(0.99, abs=4 * found["coverage99_error"])
 
 
 def test_known_flavour_gain_is_found(metrics):
