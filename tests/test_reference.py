@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from jetcorr_utils.data import read_jets
 from jetcorr_utils.files import read_json
 from jetcorr_utils.physics import ETA_BINS, PT_BINS, load_predictions
 from jetcorr_utils.physics.measurement import absolute_log_error
+from tests.benchmarks.__main__ import EXPECTED
 
 REFERENCE = project_root() / "results" / "reference"
 NETWORKS = ("pfn", "particlenet")
@@ -55,3 +58,14 @@ def test_the_metrics_are_those_of_the_study():
 @pytest.mark.parametrize("figure", ["06_resolution_0-1.3", "06_flavour_30-inf", "cms_resolution"])
 def test_the_figures_of_the_guide_are_there(figure):
     assert (REFERENCE / "figures" / f"{figure}.png").is_file()
+
+
+def test_each_benchmark_says_what_it_was_measured_with():
+    lines = [json.loads(line) for line in (REFERENCE / "bench.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert set(EXPECTED) <= {line["name"] for line in lines}
+    for line in lines:
+        assert line["threads"] >= 1
+        assert line["isa"]
+        assert line["mean_multiplicity"] > 10
+        assert set(line["spread"]) == {"ours", "peer"}, line["name"]
+        assert line["ratio"] == pytest.approx(line["ours"] / line["peer"], rel=2e-3)

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from jetcorr_utils.data import CloudDataset
 from jetcorr_utils.training import process_group, train
 from tests.benchmarks.bench_models import SETTINGS
-from tests.benchmarks.turns import compared
+from tests.benchmarks.turns import compared, multiplicity
 from tests.clouds import random_clouds
 
 ROUNDS, EPOCHS, BATCH = 3, 3, 500
@@ -37,7 +38,7 @@ def benchmarks() -> Iterator[dict[str, Any]]:
             two.append(_rate(name, 2))
         yield {
             "name": "train/torchrun" + ("" if name == "particlenet" else f"/{name}"), **compared(two, one),
-            "unit": "jets/s", "threads": 2,
+            "unit": "jets/s", "threads": 2, **multiplicity(_clouds(name)[0]),
             "peer_is": f"one process, one thread; ours: torchrun --nproc-per-node 2, one thread each; batch {BATCH}",
         }  # fmt: skip
 
@@ -51,11 +52,16 @@ def _rate(name: str, processes: int) -> float:
         return json.loads((Path(folder) / "rate.json").read_text())
 
 
+def _clouds(name: str) -> list[CloudDataset]:
+    """Jets to train on, and a few to validate."""
+    rng = np.random.default_rng(1)
+    return [random_clouds(rng.gamma(4, 45 / 4, size).astype(int).clip(1, 200)) for size in (JETS[name], 100)]
+
+
 def main(name: str, folder: str) -> None:
     """What each process does."""
     torch.set_num_threads(1)
-    rng = np.random.default_rng(1)
-    clouds, few = (random_clouds(rng.gamma(4, 45 / 4, size).astype(int).clip(1, 200)) for size in (JETS[name], 100))
+    clouds, few = _clouds(name)
     training = SETTINGS[name].training.model_copy(update={"epochs": EPOCHS, "batch_size": BATCH})
     settings = SETTINGS[name].model_copy(update={"training": training})
     with process_group():

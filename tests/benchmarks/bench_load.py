@@ -30,10 +30,11 @@ from jetcorr_utils.data.features import TABLE_COLUMNS
 from jetcorr_utils.jets.columns import TREE, counter_name, jet_columns, particle_columns
 from jetcorr_utils.models.allocator import keep_memory
 from jetcorr_utils.models.inputs import CloudInputs
-from tests.benchmarks.turns import compared, in_turns, rates
+from tests.benchmarks.turns import compared, in_turns, multiplicity, rates
 from tests.benchmarks.weaver_loader import read_epoch, write_config
 from tests.cold import epoch_on_small_memory, repeated
 
+SAMPLE = project_root() / "data" / "sample" / "jets.root"
 ROUNDS = 5
 ROUNDS_OF_WEAVER = 3
 FETCH_STEPS = {"": 1, "/default": 0.01}
@@ -48,22 +49,26 @@ def benchmarks() -> Iterator[dict[str, Any]]:
     """The lines of bench.jsonl that concern reading."""
     keep_memory()
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        for suffix, compression in COMPRESSIONS.items():
-            file = _write(folder / "jets.root", 1, compression, COPIES)
-            yield _first_epoch(f"load/first_epoch{suffix}", file, folder)
-            steps = FETCH_STEPS if suffix == "" else {"": 1}
-            yield from _against_weaver(f"load/first_epoch_weaver{suffix}", file, folder, steps)
-        yield _later_epochs(data := _fresh([file], folder))
-        yield _cold(data, folder)
-        runs = range(1, 5)
-        files = [_write(folder / f"{run}.root", run, COMPRESSIONS[""], COPIES_FOR_MEMORY) for run in runs]
-        yield _memory(files, folder)
+        size = multiplicity(_fresh([SAMPLE], Path(place)))  # all files hold copies of it
+        yield from (line | size for line in _lines(Path(place)))
+
+
+def _lines(folder: Path) -> Iterator[dict[str, Any]]:
+    for suffix, compression in COMPRESSIONS.items():
+        file = _write(folder / "jets.root", 1, compression, COPIES)
+        yield _first_epoch(f"load/first_epoch{suffix}", file, folder)
+        steps = FETCH_STEPS if suffix == "" else {"": 1}
+        yield from _against_weaver(f"load/first_epoch_weaver{suffix}", file, folder, steps)
+    yield _later_epochs(data := _fresh([file], folder))
+    yield _cold(data, folder)
+    runs = range(1, 5)
+    files = [_write(folder / f"{run}.root", run, COMPRESSIONS[""], COPIES_FOR_MEMORY) for run in runs]
+    yield _memory(files, folder)
 
 
 def _write(path: Path, run: int, compression: uproot.compression.Compression, copies: int) -> Path:
     """Copies of the sample under other run numbers."""
-    with uproot.open(project_root() / "data" / "sample" / "jets.root") as source:
+    with uproot.open(SAMPLE) as source:
         columns = source[TREE].arrays(how=dict)
     columns = {name: values for name, values in columns.items() if name not in ("nPF", "nGenJetPF", "nSV")}
     types = {name: ak.type(values).content for name, values in columns.items()}
@@ -144,8 +149,8 @@ def _cold(data: CloudDataset, folder: Path) -> dict[str, Any]:
 
     ours, peer = read(len(whole) // 16, None), read(None, size // 200)
     return {
-        "name": "load/cold_shards", "ours": round(ours, 2), "peer": round(peer, 1), "ratio": round(ours / peer, 4),
-        "unit": "bytes read from the disk for each byte of particles that is used", "n": 1,
+        "name": "load/cold_shards", **compared([ours], [peer]),
+        "unit": "bytes read from the disk for each byte of particles that is used",
         "peer_is": "the same cache in fully random order, of which the first 200th is read; the memory holds a quarter",
     }  # fmt: skip
 
@@ -195,6 +200,6 @@ def _memory(files: list[Path], folder: Path) -> dict[str, Any]:
 
     four, one = peak(files, "four"), peak(files[:1], "one")
     return {
-        "name": "memory/4x", "ours": round(four, 1), "peer": round(one, 1), "ratio": round(four / one, 3), "unit": "MB",
-        "peer_is": "the same process at a quarter of the data", "n": 1,
+        "name": "memory/4x", **compared([four], [one]), "unit": "MB",
+        "peer_is": "the same process at a quarter of the data",
     }  # fmt: skip

@@ -21,7 +21,7 @@ from jetcorr_utils.data.clouds import load_clouds
 from jetcorr_utils.models import build_model
 from jetcorr_utils.models.allocator import keep_memory
 from jetcorr_utils.models.inputs import CloudInputs
-from tests.benchmarks.turns import compared, in_turns, rates
+from tests.benchmarks.turns import compared, in_turns, multiplicity, rates
 from tests.benchmarks.weaver_peer import PeerPfn, weaver_particlenet
 from tests.clouds import random_clouds
 
@@ -47,12 +47,11 @@ def benchmarks(names: Sequence[str] = tuple(SETTINGS)) -> Iterator[dict[str, Any
     full = random_clouds(rng.gamma(4, 45 / 4, BATCH).astype(int).clip(1, 200))
     for suffix, dataset in (("", picked), ("/45_particles", full)):
         batch = gather(dataset, np.arange(BATCH))
-        multiplicity = round(float(dataset.multiplicity.mean()), 1)
         for name in names:
             ours, peer = _ours(name, dataset, batch), _peer(name, dataset, batch)
             for kind, step in (("train", _training_step), ("infer", _inference_step)):
                 steps = step(*ours, batch.target), step(*peer, batch.target)
-                yield {**_compare(f"{kind}/{name}{suffix}", *steps), "mean_multiplicity": multiplicity}
+                yield {**_compare(f"{kind}/{name}{suffix}", *steps), **multiplicity(dataset)}
 
 
 def _compare(name: str, ours: Callable[[], None], peer: Callable[[], None]) -> dict[str, Any]:

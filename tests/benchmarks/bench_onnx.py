@@ -34,7 +34,7 @@ from jetcorr_utils.export.graphs import PaddedPfn
 from jetcorr_utils.inference.padding import INPUT_NAMES, batches_by_multiplicity, pad
 from jetcorr_utils.models import CloudNetwork, build_model
 from tests.benchmarks.bench_models import SETTINGS
-from tests.benchmarks.turns import compared, in_turns
+from tests.benchmarks.turns import compared, in_turns, multiplicity
 from tests.benchmarks.turns import rates as jets_per_s
 from tests.benchmarks.weaver_peer import PeerParticleNet, PeerPfn
 from tests.networks import some_clouds
@@ -103,7 +103,7 @@ def _against_weaver(name: str, model: CloudNetwork, path: Path, clouds: CloudDat
         "peer_is": f"weaver-core's {name} padded to {PEER_WIDTH}, torch.onnx.export, same ONNX Runtime, batch {BATCH}",
         "threads": CORES,
         "ratio_same_input": round(max(rates["same_input"]) / max(rates["peer"]), 2),
-        "mean_multiplicity": round(float(np.diff(clouds.ptr).mean()), 1),
+        **multiplicity(clouds),
         "operators": {"ours": _operators(path, tight[len(tight) // 2]), "peer": _operators(peer, padded[-1])},
     }  # fmt: skip
     return figures | ({"products": round(max(rates["products"]))} if "products" in rates else {})

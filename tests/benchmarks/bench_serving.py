@@ -23,7 +23,7 @@ from jetcorr_utils.serving import TritonServer, server_available
 from jetcorr_utils.serving.inference_cost import breakdown
 from tests.benchmarks.bench_models import SETTINGS
 from tests.benchmarks.bench_onnx import BATCH, CORES, ROUNDS, export_published
-from tests.benchmarks.turns import compared, in_turns, rates
+from tests.benchmarks.turns import compared, in_turns, multiplicity, rates
 from tests.networks import some_clouds
 
 JETS = {"pfn": 32 * BATCH, "particlenet": 8 * BATCH}
@@ -38,7 +38,8 @@ def benchmarks() -> Iterator[dict[str, Any]]:
         for name in SETTINGS:
             clouds = some_clouds(JETS[name], 1, mean=45.0)
             _, path = export_published(name, clouds, Path(folder))
-            yield {"name": f"triton/{name}", **_against_in_process(name, path, clouds, Path(folder))}
+            figures = _against_in_process(name, path, clouds, Path(folder))
+            yield {"name": f"triton/{name}", **figures, **multiplicity(clouds)}
 
 
 def _against_in_process(name: str, path: Path, clouds: CloudDataset, folder: Path) -> dict[str, Any]:

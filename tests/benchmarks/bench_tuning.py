@@ -19,7 +19,7 @@ from typing import Any
 from jetcorr_utils.config import load_study, project_root
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.files import read_json
-from tests.benchmarks.turns import compared, rates
+from tests.benchmarks.turns import compared, multiplicity, rates
 
 ROUNDS = int(os.environ.get("JETCORR_BENCH_ROUNDS", 1))
 
@@ -42,9 +42,8 @@ if __name__ == "__main__":
 def benchmarks() -> Iterator[dict[str, Any]]:
     """The line of bench.jsonl that concerns the search."""
     study = load_study("quick")
-    load_clouds(
-        study.data, study.models[study.tuning.model].features
-    )  # simulates the jets where they are not there yet
+    # simulates the jets where they are not there yet
+    clouds = load_clouds(study.data, study.models[study.tuning.model].features)
     seconds: dict[int, list[float]] = {1: [], 2: []}
     trials: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -59,7 +58,10 @@ def benchmarks() -> Iterator[dict[str, Any]]:
                     raise RuntimeError(f"{workers} workers gave other trials: {found} instead of {trials}")
     one, two = (rates(len(trials), values) for values in seconds.values())
     figures = compared(two, one, best=True)
-    yield {"name": "tune/workers", **figures, "unit": "trials/s", "peer_is": "one worker", "threads": 2}
+    yield {
+        "name": "tune/workers", **figures, "unit": "trials/s", "peer_is": "one worker", "threads": 2,
+        **multiplicity(clouds),
+    }  # fmt: skip
 
 
 def _seconds(script: Path, folder: Path, workers: int) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jetcorr_utils.data.dataset import Clouds
+
 Side = Callable[[], object]
 
 
@@ -43,6 +45,11 @@ def compared(ours: Sequence[float], peer: Sequence[float], best: bool = False) -
         "spread": {side: [_rounded(min(rounds)), _rounded(max(rounds))]
                    for side, rounds in (("ours", ours), ("peer", peer))},
     }  # fmt: skip
+
+
+def multiplicity(clouds: Clouds) -> dict[str, float]:
+    """The part of a line that says how large the jets are that both sides have."""
+    return {"mean_multiplicity": round(float(clouds.multiplicity.mean()), 1)}
 
 
 def rates(jets: int, seconds: Sequence[float]) -> list[float]:
