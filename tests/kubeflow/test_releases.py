@@ -198,17 +198,8 @@ def pipelines() -> Iterator[tuple[str, list]]:
 )
 def test_a_token_needs_not_stand_in_the_list_of_processes(pipelines, variable, header, sent):
     url, seen = pipelines
-    command = [
-        "pipeline",
-        "submit",
-        "--host",
-        url,
-        "--namespace",
-        "physics",
-        "--no-wait",
-        "--image-pull-secret",
-        "registry",
-    ]
+    command = ["pipeline", "submit", "--no-wait", "--host", url, "--namespace", "physics"]
+    command += ["--image-pull-secret", "registry"]
     done = CliRunner().invoke(main, command, env={variable: "mine"})
     assert done.exit_code == 0, done.output
     assert {{name.lower(): value for name, value in headers.items()}.get(header) for *_, headers, _ in seen} == {sent}

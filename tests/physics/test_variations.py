@@ -6,6 +6,7 @@ from jetcorr_utils import physics
 from jetcorr_utils.config import Study, load_study, project_root
 from jetcorr_utils.data import load_clouds
 from jetcorr_utils.errors import InputError
+from jetcorr_utils.physics.variations import _simulated
 from jetcorr_utils.run import RunFolder
 from jetcorr_utils.simulation import Parameters
 from jetcorr_utils.training import train_models
@@ -57,5 +58,12 @@ def test_a_network_is_measured_on_the_jets_of_another_simulation(sample, tmp_pat
     assert list(table.columns[2:]) == ["30-100", "100-300", "300-1000", "1000-inf"]  # not all, of another spectrum
     names = [name for name, _ in physics.variation_figures(variations["No pileup"], variations, ["pfn"])]
     assert names == ["06_variations_resolution_gain", "06_variations_flavour_gain"]
+    # a network of the raw pt is given the raw pt there, too; the jets are found again
+    raw = study.model_copy(update={"data": study.data.model_copy(update={"target": "raw"})})
+    targets = [_simulated({"pileup.mean": 0.1}, one, progress=False).target for one in (study, raw)]
+    assert targets == ["corrected", "raw"]
+        "corrected",
+        "raw",
+    ]
     nothing = study.model_copy(update={"physics": study.physics.model_copy(update={"variations": {}})})
     assert physics.measure_variations(["pfn"], nothing, run) == {}
