@@ -62,8 +62,5 @@ def test_a_network_is_measured_on_the_jets_of_another_simulation(sample, tmp_pat
     raw = study.model_copy(update={"data": study.data.model_copy(update={"target": "raw"})})
     targets = [_simulated({"pileup.mean": 0.1}, one, progress=False).target for one in (study, raw)]
     assert targets == ["corrected", "raw"]
-        "corrected",
-        "raw",
-    ]
     nothing = study.model_copy(update={"physics": study.physics.model_copy(update={"variations": {}})})
     assert physics.measure_variations(["pfn"], nothing, run) == {}
