@@ -47,8 +47,8 @@ from .settings import MAX_REPLICAS, Batch, Jets, Seed, Settings, Workers
 from .settings_help import did_you_mean
 
 __all__ = [
-    "ClusterSettings", "DataSettings", "ExportSettings", "Image", "Label", "ModelSettings", "NetworkSettings",
-    "ParticleNetSettings", "PfnSettings", "PhysicsSettings", "RemoteSettings", "ServingSettings",
+    "NAME_PATTERN", "ClusterSettings", "DataSettings", "ExportSettings", "Image", "Label", "ModelSettings",
+    "NetworkSettings", "ParticleNetSettings", "PfnSettings", "PhysicsSettings", "RemoteSettings", "ServingSettings",
     "SimulationSettings", "SliceSettings", "Study", "TrainingSettings", "TuningSettings", "load_study",
     "parse_parameter", "parse_value", "project_root", "study_path",
 ]  # fmt: skip
@@ -253,7 +253,8 @@ class ServingSettings(Settings):
 
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")]
-_Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+_Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 _Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([mkMGTPE]|[KMGTPE]i)?$")]
 _Folder = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")]
 """What Kubernetes takes for a namespace, an image, another name, an amount, and the place of a volume."""

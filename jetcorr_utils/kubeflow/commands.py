@@ -29,8 +29,15 @@ def _kubeflow(default: str) -> Callable[[Any], Any]:
     )
 
 
+def _secrets(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The secrets that are named, before anything is written."""
+    from .pipeline import check_secret
+
+    return tuple(map(check_secret, names))
+
+
 PULL_SECRETS = click.option(
-    "--image-pull-secret", "pull_secrets", multiple=True, metavar="NAME",
+    "--image-pull-secret", "pull_secrets", multiple=True, metavar="NAME", callback=_secrets,
     help="Secret with the credentials of the image's registry; may be given more than once.",
 )  # fmt: skip
 BACKEND = click.option(

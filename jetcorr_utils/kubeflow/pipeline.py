@@ -30,13 +30,13 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from ..config import project_root
+from ..config import NAME_PATTERN, project_root
 from ..errors import InputError, JetcorrError
 from ..files import write_text
 from ..notebooks import NOTEBOOKS, Notebook
 from .releases import LATEST, Version
 
-__all__ = ["NOTEBOOK", "PIPELINE", "adapt_pipeline", "check_image", "compile_pipeline", "with_steps"]
+__all__ = ["NOTEBOOK", "PIPELINE", "adapt_pipeline", "check_image", "check_secret", "compile_pipeline", "with_steps"]
 
 NOTEBOOK = project_root() / "pipelines" / "jetcorr_pipeline.ipynb"
 PIPELINE = project_root() / "pipelines" / "jetcorr.pipeline.yaml"
@@ -106,6 +106,19 @@ def check_image(image: str) -> str:
     return image
 
 
+def check_secret(name: str) -> str:
+    """The name of a secret as Kubernetes takes it.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InputError(f"--image-pull-secret {name!r}: a secret is named by small letters, digits, - and . only")
+    return name
+
+
 def adapt_pipeline(
     compiled: str, pipelines: Version = LATEST.pipelines, *, image: str | None = None,
     pull_secrets: Sequence[str] = (),
@@ -129,7 +142,7 @@ def adapt_pipeline(
         executor["container"]["image"] = check_image(image) if image else executor["container"]["image"]
     for settings in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
         if pull_secrets:
-            settings["imagePullSecret"] = [{"secretName": name} for name in pull_secrets]
+            settings["imagePullSecret"] = [{"secretName": check_secret(name)} for name in pull_secrets]
         if pipelines < (2, 16):
             settings.pop("securityContext", None)
         if pipelines < (2, 15):

@@ -26,7 +26,7 @@ from jetcorr_utils.cli import main
 from jetcorr_utils.config import project_root
 from jetcorr_utils.errors import InputError, JetcorrError
 from jetcorr_utils.files import fingerprint, read_json, write_json
-from jetcorr_utils.kubeflow.pipeline import NOTEBOOK, PIPELINE, _adapt, compile_pipeline
+from jetcorr_utils.kubeflow.pipeline import NOTEBOOK, PIPELINE, _adapt, adapt_pipeline, compile_pipeline
 from jetcorr_utils.kubeflow.pipeline_parameters import DEFAULTS, check_parameters
 from jetcorr_utils.notebooks import NOTEBOOKS, Notebook
 from jetcorr_utils.report import write_report
@@ -206,6 +206,16 @@ def test_an_image_that_could_be_code_is_refused(tmp_path):
     mark = tmp_path / "mark"
     with pytest.raises(InputError, match=r"--image .*: an image is named by letters"):
         compile_pipeline(out=tmp_path / "out.yaml", image=f"x' + str(open({str(mark)!r}, 'w')) + '")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_secret_that_kubernetes_would_not_know_is_refused_before_anything_is_written(tmp_path):
+    command = ["pipeline", "compile", "--out", str(tmp_path / "out.yaml"), "--image-pull-secret"]
+    done = CliRunner().invoke(main, [*command, "Registry key"])
+    assert done.exit_code == 2
+    assert done.output.startswith("jetcorr: --image-pull-secret 'Registry key': a secret is named by small letters")
+    with pytest.raises(InputError, match="--image-pull-secret 'a/b'"):
+        adapt_pipeline(PIPELINE.read_text(), pull_secrets=["a/b"])
     assert not list(tmp_path.iterdir())
 
 
