@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from .style import StyledFigure
 
-__all__ = ["RunFolder", "default_folder", "open_run"]
+__all__ = ["ROOT_FILES", "RunFolder", "default_folder", "open_run"]
+
+ROOT_FILES = ("predictions.root", "validation.root", "regressions.root")
+"""Jets in the folder of a run, with all corrections: the test jets, the validation jets, those without candidates."""
 
 
 def default_folder(study: str | Path) -> Path:
@@ -79,9 +82,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.tuning = self.path / "tuning"
         self.model_repository = self.path / "model_repository"
-        self.predictions = self.path / "predictions.root"
-        self.validation = self.path / "validation.root"
-        self.regressions = self.path / "regressions.root"
+        self.predictions, self.validation, self.regressions = (self.path / name for name in ROOT_FILES)
         self.closure = self.path / "closure.json"
         self.l2_relative = self.path / "L2Relative.json"
         self.metrics = self.path / "metrics.json"

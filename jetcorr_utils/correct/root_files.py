@@ -241,22 +241,26 @@ def correct_files(
 
 def _refuse_to_replace(out: str | Path, used: Sequence[str | Path], replace: bool) -> None:
     """Raise if the output is a file that is read, by whatever name (another path, a symbolic or a hard link), part of
-    the model, or something else than a ROOT file; or any file that is there, where it is not to be replaced.
+    the model or of its run, or something else than a ROOT file; or any file that is there, where it is not to be
+    replaced.
     """
+    from ..run import ROOT_FILES
+
     out = local_path(out)
     if len(os.fsencode(out.name)) > _LONGEST_NAME:
         raise InputError(f"{out.name[:40]}…: a name of more than {_LONGEST_NAME} bytes; give the output a shorter one")
     if not out.is_file():
         return
+    with open(out, "rb") as file:
+        jets = file.read(4) in (b"root", b"")
     for path in used:
         place = Path(str(path).removeprefix("file://"))
         if place.exists() and out.samefile(place):
             raise InputError(f"{out}: is the input {path}, which would be lost; give the output another name")
-        if out.resolve().is_relative_to(place.resolve()):
+        if out.resolve().is_relative_to(place.resolve()) and (not jets or out.name in ROOT_FILES):
             raise InputError(f"{out}: is a part of {path}, which is read; give the output another name")
-    with open(out, "rb") as file:
-        if file.read(4) not in (b"root", b""):
-            raise InputError(f"{out}: is there, and no ROOT file; choose another name, or remove it")
+    if not jets:
+        raise InputError(f"{out}: is there, and no ROOT file; choose another name, or remove it")
     if not replace:
         raise InputError(f"{out}: is there already; choose another name, or replace it with --force")
 

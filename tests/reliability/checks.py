@@ -13,6 +13,7 @@ from .account import SCENES, another_account
 from .addresses import secret_addresses
 from .broken import ORIGINALS, broken
 from .fuzz import broken_files
+from .jobs import JOBS
 from .kills import killed
 from .links import special_files
 from .load import load
@@ -50,9 +51,9 @@ def _of_jobs(fault: str, make: Callable[..., Row], **tries: int) -> dict[str, Ch
     return {f"{fault}-{name}": Check(partial(make, name), count) for name, count in tries.items()}
 
 
-def _once(make: Callable[..., Row]) -> Callable[..., Row]:
-    """A fault in which there is no chance: one try says all."""
-    return lambda name, tries, seed, sandbox: make(name, seed, sandbox)
+def _anew(make: Callable[..., Row]) -> Callable[..., Row]:
+    """A fault in which there is no chance, so that one try says all: a finished job that has to write again."""
+    return lambda name, tries, seed, sandbox: make(name, seed, sandbox, *JOBS[name].anew)
 
 
 _ONCE = dict.fromkeys(("simulate", "cache", "train", "tune", "export", "correct", "run"), 1)
@@ -60,8 +61,8 @@ _ONCE = dict.fromkeys(("simulate", "cache", "train", "tune", "export", "correct"
 CHECKS: dict[str, Check] = {
     **_of_jobs("kill", killed, simulate=2, cache=6, train=6, tune=6, export=6, correct=6, run=4, pipeline=4),
     **_of_jobs("disk", full_disk, simulate=1, cache=2, train=2, tune=2, export=2, correct=2, run=1),
-    **_of_jobs("read-only", _once(read_only), **_ONCE),
-    **_of_jobs("permission", _once(no_permission), **_ONCE),
+    **_of_jobs("read-only", _anew(read_only), **_ONCE),
+    **_of_jobs("permission", _anew(no_permission), **_ONCE),
     **_of_jobs("clock", clock_back, **_ONCE),
     **_of_jobs("two", two_at_once, simulate=1, cache=1, train=1, tune=1, export=1, correct=1, run=1),
     "worker-simulate": Check(partial(worker_killed, "simulate"), 2),

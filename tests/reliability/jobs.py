@@ -45,6 +45,8 @@ class Job:
         The job whose results this one needs.
     ignore
         Names of files in `out` that may differ, as a regular expression.
+    anew
+        Further arguments with which a finished one has to write again, where it would find all of it done.
     kills
         How often in a row it is killed before it may run to its end.
     variables
@@ -54,6 +56,7 @@ class Job:
     command: tuple[str, ...]
     before: str | None = None
     ignore: str = r"$^"
+    anew: tuple[str, ...] = ()
     kills: int = 1
     setup: Callable[[Path], None] = field(default=lambda work: None)
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -81,21 +84,22 @@ def _more_files(work: Path) -> None:
 
 
 _RUN = ("--out", "{work}/out")
+_SEED = ("-p", "models.pfn.training.seed", "5")
 _WIDE = "{architecture: pfn, conv_dim: 40, fc_dim: 40, training: {epochs: 10, batch_size: 200}}"
 JOBS = {
-    "simulate": Job((*CLI, "simulate", "--jets", "1000", "--seed", "3", "--workers", "2", *_RUN)),
+    "simulate": Job((*CLI, "simulate", "--jets", "1000", "--seed", "3", "--workers", "2", *_RUN), anew=("--seed", "4")),
     "cache": Job(
         ("-c", CACHE, "cache", "{work}/out", SAMPLE, "{work}/input/two.root", "{work}/input/three.root"),
         setup=_more_files,
     ),
-    "train": Job((*CLI, "train", *SMALL, "-p", "models.pfn.training.epochs", "10", *_RUN)),
+    "train": Job((*CLI, "train", *SMALL, "-p", "models.pfn.training.epochs", "10", *_RUN), anew=_SEED),
     "tune": Job((*CLI, "tune", *SMALL, "-p", "tuning.trials", "4", "-p", "tuning.epochs", "4", *_RUN), before="train"),
     "export": Job((*CLI, "export", *SMALL, *_RUN), before="train"),
     "correct": Job(
         (*CLI, "correct", *[SAMPLE] * 12, "--model", "{work}/out", "--force", "--out", "{work}/out/corrected.root"),
         before="export",
     ),
-    "run": Job((*CLI, "run", *SMALL, *_RUN), kills=4),
+    "run": Job((*CLI, "run", *SMALL, *_RUN), anew=_SEED, kills=4),
     "pipeline": Job(
         (*CLI, "pipeline", "run", "--local", "--study", "smoke", "--run-dir", "{work}/out", "--data-dir",
          "{work}/data"), kills=4, ignore=r"\.pipeline/jetcorr-\d",  # artefacts of each call, named by its time

@@ -114,8 +114,11 @@ def full_disk(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
     return row
 
 
-def read_only(name: str, seed: int, sandbox: Sandbox) -> Row:
-    """The finished results lie on a disk that has become read-only, and the command is run again."""
+def read_only(name: str, seed: int, sandbox: Sandbox, *changes: str) -> Row:
+    """The finished results lie on a disk that has become read-only, and the command is run again.
+
+    `changes` are further arguments then, which make it begin anew.
+    """
     if not is_root():
         return skipped("read-only folder", name, "a file system can be mounted by root only")
     job, before = JOBS[name], prepare(name, sandbox)
@@ -123,10 +126,10 @@ def read_only(name: str, seed: int, sandbox: Sandbox) -> Row:
     row = Row("read-only folder", name, tries=1, seed=seed)
     with _small_disk(sandbox.work, 2 * _size(sandbox.work) + (1 << 20)):
         subprocess.run(["mount", "-o", "remount,ro", str(sandbox.work)], check=True)
-        process = sandbox.run(job.arguments(sandbox.work))
+        process = sandbox.run([*job.arguments(sandbox.work), *changes])
         missing, different, _ = differences(expected, snapshot(sandbox.work))
         subprocess.run(["mount", "-o", "remount,rw", str(sandbox.work)], check=True)
-    _refusal(row, process, missing, different, sandbox.work)
+    _refusal(row, process, missing, different, sandbox.work, bool(changes))
     return row
 
 
@@ -146,14 +149,17 @@ def no_permission(name: str, seed: int, sandbox: Sandbox, *changes: str) -> Row:
     missing, different, _ = differences(expected, snapshot(sandbox.work))
     for path, mode in modes.items():
         path.chmod(mode)
-    _refusal(row, process, missing, different, sandbox.work)
+    _refusal(row, process, missing, different, sandbox.work, bool(changes))
     leftovers(sandbox)
     return row
 
 
-def _refusal(row: Row, process: Process, missing: list[str], different: list[str], work: Path) -> None:
+def _refusal(
+    row: Row, process: Process, missing: list[str], different: list[str], work: Path, begins_anew: bool
+) -> None:
     """A command that could not write: a clear line (or nothing to do), and all results as they were."""
-    row.add(lost=bool(missing), wrong=bool(different) or not (process.code == 0 or clear(process)))
+    nothing_to_do = process.code == 0 and not begins_anew
+    row.add(lost=bool(missing), wrong=bool(different) or not (nothing_to_do or clear(process)))
     lines = [line for line in process.output.splitlines() if line.startswith("jetcorr: ")]
     row.note = f"exit code {process.code}" + (": " + lines[0].replace(str(work), "…")[:160] if lines else "")
     row.remember(

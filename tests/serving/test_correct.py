@@ -100,6 +100,18 @@ def test_an_output_that_is_a_part_of_the_model_or_no_root_file_is_refused(make_r
     assert out.read_bytes() == before
 
 
+def test_corrected_jets_in_the_folder_of_the_model_are_replaced_and_those_of_its_run_are_not(
+    make_repository, sample, tmp_path
+):
+    run = make_repository("pfn").rename(tmp_path / "run")
+    out, mine = run / "corrected.root", run / "predictions.root"
+    for _ in range(2):
+        assert correct_files([sample], run, out, replace=True, progress=False).corrected == 2000
+    shutil.copy(out, mine)
+    with pytest.raises(InputError, match=r"predictions\.root: is a part of .*, which is read"):
+        correct_files([sample], run, mine, replace=True, progress=False)
+
+
 @pytest.mark.parametrize("size", [-1, 0, 2.5, True, "a"])
 def test_a_batch_size_that_is_none_is_refused(files, sample, tmp_path, size):
     for use in (
