@@ -362,7 +362,7 @@ def export(study: str, out: Path | None, parameters: tuple, opset: int | None, t
 
 
 @main.command()
-@click.option("--repository", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True,
+@click.option("--repository", type=click.Path(path_type=Path), required=True,
               help="Model repository, such as results/quick/model_repository.")  # fmt: skip
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--http-port", type=click.IntRange(1, 65535), default=8000, help="Port of HTTP.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,11 @@ def save_result(result: TrainingResult, folder: Path, key: str, made: Sequence[s
         result.history.to_csv(path, index=False)
     files = {name: fingerprint(folder / name) for name in (*made, HISTORY)}
     summary = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)[1:]}
-    write_json(folder / SUMMARY, summary | {"key": key, "files": files})
+    write_json(folder / SUMMARY, summary | {"key": key, "files": files, "digest": _digest(summary)})
+
+
+def _digest(numbers: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
 
 def load_result(folder: str | Path) -> TrainingResult:
@@ -81,23 +87,22 @@ def load_result(folder: str | Path) -> TrainingResult:
     Raises
     ------
     InputError
-        If no training has ended there, or what it left is damaged: the error of its checkpoint is a number, and that of
-        its epoch in the history.
+        If no training has ended there, or its numbers or its history are not as it left them.
     """
     folder = Path(folder)
     if not (folder / SUMMARY).is_file() or not (folder / HISTORY).is_file():
         raise InputError(f"{folder}: no training has ended here; train a model first (notebook 02 or `jetcorr train`)")
     summary = read_json(folder / SUMMARY)
     with known_shape(folder / SUMMARY):
-        numbers = {name: value for name, value in summary.items() if name not in ("key", "files")}
-        result = TrainingResult(history=read_history(folder / HISTORY), **numbers)
-        (noted,) = result.history.loc[result.history["epoch"] == result.best_epoch, "validation_mae"]
-        if not np.isclose(noted, result.validation_mae, rtol=1e-6):
-            raise InputError(
-                f"{folder}: damaged, {SUMMARY} and {HISTORY} do not agree on the validation_mae of epoch "
-                f"{result.best_epoch}; train the model again"
-            )
-        return result
+        _, files, digest = summary.pop("key"), summary.pop("files"), summary.pop("digest", None)
+        # Earlier trainings have left no digest
+        as_left = {
+            SUMMARY: digest in (None, _digest(summary)),
+            HISTORY: files[HISTORY] == fingerprint(folder / HISTORY),
+        }
+        for name in (name for name, good in as_left.items() if not good):
+            raise InputError(f"{folder / name}: damaged, not as the training left it; train the model again")
+        return TrainingResult(history=read_history(folder / HISTORY), **summary)
 
 
 def read_history(path: str | Path) -> pd.DataFrame:

@@ -5,7 +5,7 @@ stopped at any moment and taken up again with no trial lost or counted twice:
 
 - the numbers are ours (a user attribute of the Optuna trial), so that a trial that is run again keeps its number;
 - a process holds a lock on a trial's folder while it runs it, and the kernel frees the lock of a process that dies, so
-  a running trial whose lock is free is dead;
+  a running trial whose lock is free is dead; it is run again, unless its worker has died for the second time;
 - the sampler is seeded anew for each number, so that a draw does not depend on who makes it or when.
 """
 
@@ -35,6 +35,8 @@ __all__ = ["TrialQueue", "quiet_optuna"]
 
 JOURNAL = "journal.jsonl"
 NUMBER = "number"
+AGAIN = "again"
+"""Of a trial whose worker process has died in it once."""
 
 log = logging.getLogger(__name__)
 
@@ -111,12 +113,19 @@ class TrialQueue:
             study = optuna.create_study(sampler=_sampler(self.tuning, number))
         return draw(study.ask(), self.tuning.space)
 
-    def fail_dead(self, error: str) -> bool:
-        """Record the running trials whose process has died as failed; whether there were any."""
+    def again_or_failed(self, error: str) -> bool:
+        """Put the running trials whose process has died in the queue again, and record as failed those that have been
+        put there before; whether there were any.
+        """
         with self._lock:
+            before = {frozen.user_attrs[NUMBER] for frozen in self._trials(None) if AGAIN in frozen.user_attrs}
             dead = self._bury_dead()
             for number, values in dead.items():
-                write_record(self.trial_folder(number), TrialRecord(number, "failed", values, error=error))
+                if number in before:
+                    write_record(self.trial_folder(number), TrialRecord(number, "failed", values, error=error))
+                else:
+                    log.warning("trial %d: %s; it is run again", number, error)
+                    self.study.enqueue_trial(values, user_attrs={NUMBER: number, AGAIN: True})
         return bool(dead)
 
     def _bury_dead(self) -> dict[int, Parameters]:

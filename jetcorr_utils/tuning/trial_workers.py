@@ -145,7 +145,7 @@ def _run_one(
 
 
 class _Crew:
-    """Worker processes; one that dies is replaced and its trial recorded as failed.
+    """Worker processes; one that dies is replaced and its trial run again, once.
 
     They are forked from a server process that has imported this module, and nothing else: the imports take seconds and
     are made once for all of them, and no threads or locks of this process are copied.
@@ -179,7 +179,7 @@ class _Crew:
                 continue
             if worker.exitcode == _NO_MEMORY:
                 raise MemoryError("a worker process of the search had not enough")
-            if self._queue.fail_dead(f"the worker process ended with exit code {worker.exitcode}"):
+            if self._queue.again_or_failed(f"the worker process ended with exit code {worker.exitcode}"):
                 self._start(1)
             else:  # the next one would not come farther
                 _log.warning("a worker process ended with exit code %s; the search goes on without", worker.exitcode)

@@ -70,9 +70,10 @@ def test_the_better_of_the_trained_and_the_tuned_network_is_taken(trained):
     ("file", "change", "said"),
     [("history.csv", lambda text: text.partition("\n")[0] + "\n", r"history\.csv: damaged"),
      ("history.csv", lambda text: "epoch,validation_mae\n1,\n", r"history\.csv: damaged"),
-     ("history.csv", lambda text: "epoch,validation_mae\n1,0.01\n", "do not agree"),
+     ("history.csv", lambda text: "epoch,validation_mae\n1,0.01\n", r"history\.csv: damaged"),
      ("history.csv", lambda text: "", r"history\.csv: damaged"),
-     ("result.json", lambda text: text.replace('"validation_mae": 0', '"validation_mae": -1'), "do not agree"),
+     ("result.json", lambda text: text.replace('"validation_mae": 0', '"validation_mae": 1'), r"result\.json: damaged"),
+     ("result.json", lambda text: text.replace('"parameters": ', '"parameters": 1'), r"result\.json: damaged"),
      ("result.json", lambda text: text.replace('"best_epoch": ', '"best_epoch": 9'), r"result\.json: damaged"),
      ("result.json", lambda text: "{}", r"result\.json: damaged")],
 )  # fmt: skip

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import signal
 import time
-
-from jetcorr_utils.files import read_json
 
 from .jobs import JOBS, prepare, restore
 from .kills import leftovers, reach_a_moment, undisturbed
@@ -31,13 +28,10 @@ LONGEST = 900.0
 
 
 def worker_killed(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
-    """Kill one worker process of the job `name`, so many times.
-
-    A search records the trial of a killed worker as failed, and does the others: then these must be the same.
-    """
+    """Kill one worker process of the job `name`, so many times."""
     job, before, draw = JOBS[name], prepare(name, sandbox), random.Random(f"{seed}-worker-{name}")
     expected, duration, files = undisturbed(name, sandbox, before)
-    row, refused, failed = Row(FAULT, name, seed=seed), 0, 0
+    row, refused = Row(FAULT, name, seed=seed), 0
     for _ in range(MISSES * tries):
         if row.tries == tries:
             break
@@ -56,13 +50,10 @@ def worker_killed(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row:
             row.remember("" if clear(process) else f"unclear: {process.output[-700:]}")
             judge(row, name, sandbox, expected)
             continue
-        trials = _failed_trials(sandbox)
-        failed += bool(trials)
-        _compare(row, sandbox, expected, f"out/(tuning/({'|'.join(trials)})/|tensorboard/tuning/)" if trials else r"$^")
+        _compare(row, sandbox, expected)
     row.add(lost=row.tries < tries)
     row.remember("" if row.tries == tries else "its workers were done before the moment, again and again")
     row.note = f"{refused} of them refused in one line, then done by the same command; the others had all results"
-    row.note += f", {failed} with the trial marked as failed" if failed else ""
     return row
 
 
@@ -77,17 +68,9 @@ def _kill_one(process: Process, draw: random.Random) -> bool:
     return True
 
 
-def _failed_trials(sandbox: Sandbox) -> list[str]:
-    """The folders of trials that a search has marked as failed."""
-    records = sandbox.work.glob("out/tuning/[0-9]*/trial.json")
-    return [path.parent.name for path in records if read_json(path)["state"] == "failed"]
-
-
-def _compare(row: Row, sandbox: Sandbox, expected: dict, apart: str) -> None:
-    """Compare what is there now, but for names that match `apart`."""
-    found = snapshot(sandbox.work)
-    kept = [{name: value for name, value in part.items() if not re.match(apart, name)} for part in (expected, found)]
-    missing, different, extra = differences(*kept)
+def _compare(row: Row, sandbox: Sandbox, expected: dict) -> None:
+    """Compare what is there now."""
+    missing, different, extra = differences(expected, snapshot(sandbox.work))
     strangers = [*extra, *leftovers(sandbox)]
     row.add(lost=bool(missing), wrong=bool(different), left=bool(strangers))
     row.remember(*(f"{what} {names}" for what, names in
@@ -116,5 +99,5 @@ def one_of_two_killed(name: str, tries: int, seed: int, sandbox: Sandbox) -> Row
         row.add(lost=bool(other.code), wrong=not ended, left=bool(left))
         row.remember("" if ended else "the other one hangs", f"left {left}" if left else "")
         row.remember(f"exit code {other.code}: {other.output[-600:]}" if other.code else "")
-        _compare(row, sandbox, expected, r"$^")
+        _compare(row, sandbox, expected)
     return row

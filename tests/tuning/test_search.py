@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import re
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from jetcorr_utils.models.inputs import sample_rows
 from jetcorr_utils.training import load_model, predict
 from jetcorr_utils.tuning import load_search, search, train_best, trial_workers
 from jetcorr_utils.tuning.space import draw, own_parameters
+from jetcorr_utils.tuning.trial import TrialRecord, read_trial
 from jetcorr_utils.tuning.trial_metrics import constant_error
 from jetcorr_utils.tuning.trial_workers import Job
 
@@ -126,15 +128,28 @@ def test_a_larger_network_is_expected_to_take_longer(less, more):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
-def test_a_worker_that_dies_is_replaced_and_its_trial_recorded(study, clouds, tmp_path):
+def test_a_worker_that_dies_is_replaced_and_its_trial_run_again(study, clouds, tmp_path, caplog):
     killer = threading.Thread(target=kill_a_worker_in_its_trial, args=(tmp_path,))
     killer.start()
     trials = search(with_tuning(study, trials=8, epochs=8), *clouds, tmp_path, workers=2, progress=False).trials
     killer.join()
     assert list(trials.index) == list(range(8))
-    failed = trials[trials["state"] == "failed"]
-    assert list(failed["error"]) == ["the worker process ended with exit code -9"]
-    assert set(trials["state"].drop(failed.index)) <= {"complete", "constant"}
+    assert set(trials["state"]) <= {"complete", "constant"}
+    (said,) = re.findall(r"trial (\d+): the worker process ended with exit code -9; it is run again", caplog.text)
+    undisturbed = search(with_tuning(study, trials=8, epochs=8), *clouds, tmp_path / "two", progress=False).trials
+    assert trials["mae"].equals(undisturbed["mae"]), said
+
+
+def test_a_trial_in_which_two_workers_have_died_is_recorded_as_failed(study, clouds, tmp_path):
+    queue = Job(with_tuning(study, trials=1), *clouds, tmp_path).queue()
+    queue.fill({})
+    for record in (None, TrialRecord(0, "failed", {}, error="death 2")):
+        with queue.take():
+            pass  # it dies without a word
+        assert queue.again_or_failed("death 1" if record is None else "death 2")
+        assert read_trial(queue.trial_folder(0)) == record
+        assert queue.waiting() == (record is None)
+    assert not queue.again_or_failed("nobody")
 
 
 def kill_a_worker_in_its_trial(folder: Path) -> None:
