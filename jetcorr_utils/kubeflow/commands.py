@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..files import readable_file
 from ..options import OutputPath
 from ..run import default_folder
 from .pipeline_parameters import DEFAULTS
@@ -16,7 +17,8 @@ from .pipeline_parameters import DEFAULTS
 __all__ = ["manifests", "pipeline", "trial"]
 
 COMPILED = click.option(
-    "--file", "compiled", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    "--file", "compiled",
+    callback=lambda _context, _option, path: None if path is None else readable_file(path, "--file"),
     help="Compiled pipeline; default: the one that comes with the project.",
 )  # fmt: skip
 STUDY = click.option("--study", default=DEFAULTS["study"], help="Name of a study, or a YAML file.")

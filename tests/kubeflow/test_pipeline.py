@@ -219,6 +219,16 @@ def test_a_secret_that_kubernetes_would_not_know_is_refused_before_anything_is_w
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("name", "said"), [("none", "no such file"), ("pipe", "is a pipe"), ("", "name")])
+def test_a_compiled_file_that_is_none_is_one_line(tmp_path, name, said):
+    os.mkfifo(tmp_path / "pipe")
+    place = str(tmp_path / name) if name else ""
+    done = CliRunner().invoke(main, ["pipeline", "submit", "--host", "http://127.0.0.1:1", "--file", place])
+    assert done.exit_code == 2
+    assert said in done.output
+    assert done.output.count("\n") == 1
+
+
 def test_code_of_another_kale_is_not_compiled():
     with pytest.raises(JetcorrError, match=r"Kale's code is not as expected: 'packages_to_install"):
         _adapt("@kfp_dsl.component(base_image='x', packages=[])\ndef a_step(): ...", ["a"], 0)
