@@ -87,7 +87,7 @@ _RUN = ("--out", "{work}/out")
 _SEED = ("-p", "models.pfn.training.seed", "5")
 _WIDE = "{architecture: pfn, conv_dim: 40, fc_dim: 40, training: {epochs: 10, batch_size: 200}}"
 JOBS = {
-    "simulate": Job((*CLI, "simulate", "--jets", "1000", "--seed", "3", "--workers", "2", *_RUN), anew=("--seed", "4")),
+    "simulate": Job((*CLI, "simulate", "--jets", "1000", "--seed", "3", "--workers", "2", *_RUN)),
     "cache": Job(
         ("-c", CACHE, "cache", "{work}/out", SAMPLE, "{work}/input/two.root", "{work}/input/three.root"),
         setup=_more_files,
