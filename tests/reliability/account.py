@@ -44,7 +44,7 @@ PATIENCE = 1800.0
 KEYS = {name: value for name, value in SECRETS.items() if name != "JUPYTER_TOKEN"}
 """What nobody may see; JupyterLab makes a token of its own."""
 LOOK = """
-    import http.client, json, os, socket, stat, sys
+    import concurrent.futures, http.client, json, os, socket, stat, sys
     told = json.loads(sys.stdin.read())
     found = []
     assert os.access(told["work"], os.R_OK), "it has no way to there, and would find nothing whatever there is"
@@ -78,7 +78,7 @@ LOOK = """
                 found.append("connects to @" + name)
             except OSError:
                 pass
-    for port in told["ports"]:
+    def ask(port):
         for method, path in told["requests"]:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
             try:
@@ -106,6 +106,9 @@ LOOK = """
                     found.append("hears a kernel")
             except OSError:
                 pass
+
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:  # most ports let one wait
+        list(threads.map(ask, told["ports"]))
     for process in told["processes"]:
         for name in ("cmdline", "environ"):
             try:
