@@ -188,11 +188,17 @@ def test_figures_have_the_label_and_the_energy_of_the_file(real_data, draw):
 
 
 def test_each_published_figure_says_what_it_is_of():
-    table = physics.published_table()
-    assert len(table) == len(PUBLISHED)
-    assert {figure.source for figure in PUBLISHED} == set(SOURCES)
-    for column in ("experiment", "jets", "inputs", "target", "year"):
-        assert table[column].astype(bool).all()
+    table, sources = physics.published_table(), physics.source_table().set_index("source")
+    gains = table.drop(columns=["gain of", "abs(eta)", "model", "source"])
+    assert (gains != "").to_numpy().sum() == len(PUBLISHED)
+    assert list(gains) == ["30+", "30-100", "30-50", "50-100", "100-300", "300-1000", "500+", "1000+"]
+    (paper,) = table.loc[
+        (table["gain of"] == "flavour") & (table["abs(eta)"] == "0-1.3") & (table["model"] == "PFN")
+    ].index
+    assert list(gains.loc[paper]) == ["36", "8", "", "", "23", "58", "", "69"]
+    assert list(sources) == list(SOURCES) == list(dict.fromkeys(table["source"]))
+    assert list(sources.index) == ["experiment", "jets", "inputs", "target", "year", "reference"]
+    assert sources.astype(bool).all(axis=None)
     assert "19 ± 4 (NanoAODv15, ParticleNet of CMS)" in physics.results_table(
         {"pfn": {"resolution_gain": {"0-2.5": {"30-inf": {"value": 0.1, "error": 0.01, "jets": 1}}}}}
     )["published"].iloc[0]  # fmt: skip

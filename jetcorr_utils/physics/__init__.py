@@ -90,7 +90,7 @@ from .precision import plot_precision_cost, precision_cost
 from .predictions import load_predictions, model_names, predictions_table
 from .prior import plot_prior_dependence, prior_profile
 from .profiles import flavour_medians, flavour_profile, profile
-from .published import PUBLISHED, published_table
+from .published import PUBLISHED, published_table, source_table
 from .requested_parts import (
     add_closed,
     add_offset_correction,
@@ -244,6 +244,7 @@ __all__ = [
     "say_terms",
     "seed_groups",
     "sigma_calibration",
+    "source_table",
     "terms_table",
     "training_figures",
     "variants",

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-__all__ = ["PUBLISHED", "SOURCES", "Published", "Source", "published_table", "published_text"]
+__all__ = ["PUBLISHED", "SOURCES", "Published", "Source", "published_table", "published_text", "source_table"]
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,27 @@ def published_text(quantity: str, eta: str, pt: str) -> str:
 
 
 def published_table() -> pd.DataFrame:
-    """All figures, a row each: gain, model, bin, and experiment, jets, inputs, target, year and reference."""
+    """All figures, in %: a row for each gain, range of abs(eta), network and source (`source_table` says what that is),
+    a column for each bin of gen pt in GeV.
+    """
     titles = {"resolution_gain": "resolution", "flavour_gain": "flavour"}
-    rows = [
-        {
-            "gain of": titles[figure.quantity], "model": figure.model, "abs(eta)": figure.eta,
-            "gen pt / GeV": figure.pt.replace("-inf", "+"), "gain / %": figure.gain, **asdict(SOURCES[figure.source]),
-        } for figure in PUBLISHED
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
+    bins = sorted({figure.pt for figure in PUBLISHED}, key=_edges)
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for figure in PUBLISHED:
+        key = (titles[figure.quantity], figure.eta, figure.model, figure.source)
+        rows.setdefault(key, dict.fromkeys(bins, ""))[figure.pt] = figure.gain
+    names = ("gain of", "abs(eta)", "model", "source")
+    table = pd.DataFrame([dict(zip(names, key, strict=True)) | gains for key, gains in rows.items()])
+    return table.rename(columns=lambda name: name.replace("-inf", "+"))
+
+
+def _edges(pt: str) -> tuple[float, float]:
+    """By which bins are sorted: the wider one of two that begin at the same pt comes first."""
+    low, high = map(float, pt.split("-"))
+    return low, -high
+
+
+def source_table() -> pd.DataFrame:
+    """What the sources of the figures are: a column for each; experiment, jets, inputs, target, year and reference."""
+    table = pd.DataFrame({name: asdict(source) for name, source in SOURCES.items()})
+    return table.rename_axis("source").reset_index()
