@@ -241,8 +241,20 @@ def _is_shown_whole(lab: Lab, path: str, number: str, keep_picture) -> None:
     assert _figures(lab.page) >= len(pictures)
     if number in SHOWN_IN_THE_GUIDE:
         figure = lab.page.locator(f"{SHOWN} .jp-OutputArea-output img").nth(SHOWN_IN_THE_GUIDE[number])
-        figure.scroll_into_view_if_needed()
+        _scroll_to(figure)
         keep_picture(lab.page, f"jupyterlab_{number}")
+
+
+def _scroll_to(figure) -> None:
+    """Have a figure on the screen, and stay there: cells above it get their height when they come into view."""
+    for _ in range(30):
+        figure.scroll_into_view_if_needed()
+        before = figure.bounding_box()
+        figure.page.wait_for_timeout(500)
+        if figure.bounding_box() == before and 0 < before["y"] < figure.page.viewport_size["height"] / 2:
+            return
+        figure.evaluate("figure => figure.scrollIntoView()")
+    raise AssertionError(f"the figure does not stay on the screen: {before}")
 
 
 def test_kales_panel_shows_the_steps_and_compiles_the_committed_pipeline(lab, keep_picture, tmp_path, monkeypatch):
