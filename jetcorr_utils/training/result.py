@@ -94,10 +94,9 @@ def load_result(folder: str | Path) -> TrainingResult:
         raise InputError(f"{folder}: no training has ended here; train a model first (notebook 02 or `jetcorr train`)")
     summary = read_json(folder / SUMMARY)
     with known_shape(folder / SUMMARY):
-        _, files, digest = summary.pop("key"), summary.pop("files"), summary.pop("digest", None)
-        # Earlier trainings have left no digest
+        _, files, digest = summary.pop("key"), summary.pop("files"), summary.pop("digest")
         as_left = {
-            SUMMARY: digest in (None, _digest(summary)),
+            SUMMARY: digest == _digest(summary),
             HISTORY: files[HISTORY] == fingerprint(folder / HISTORY),
         }
         for name in (name for name, good in as_left.items() if not good):
@@ -124,7 +123,7 @@ def read_history(path: str | Path) -> pd.DataFrame:
 def finished_result(folder: Path, key: str) -> TrainingResult | None:
     """How the training `key` went, if it has ended in `folder` and all that it made is there as it was made."""
     summary = read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
-    if not isinstance(summary, dict) or summary.get("key") != key:
+    if not isinstance(summary, dict) or summary.get("key") != key or "digest" not in summary:
         return None
     with known_shape(folder / SUMMARY):
         made = dict(summary["files"])
