@@ -22,6 +22,9 @@ from .files import MARK, scratch_folder
 
 __all__ = ["own_kernel"]
 
+#: ipykernel closes its streams while the thread that ends it may still flush them, which is then said on the terminal
+_CONTROL_ENDS_FIRST = "lambda thread=get_ipython().kernel.control_thread: (thread.stop(), thread.join())"
+
 
 class _OwnKernel(AsyncKernelManager):
     """Knows one kernel, that of this interpreter, and starts it in `for_kernels`.
@@ -37,7 +40,11 @@ class _OwnKernel(AsyncKernelManager):
         return KernelSpecManager(kernel_dirs=[], parent=self)
 
     async def start_kernel(self, **options: Any) -> None:
-        await super().start_kernel(**options | {"env": for_kernels(Path(self.connection_file).parent)})
+        own = {
+            "env": for_kernels(Path(self.connection_file).parent),
+            "extra_arguments": [f"--IPKernelApp.exec_lines=__import__('atexit').register({_CONTROL_ENDS_FIRST})"],
+        }
+        await super().start_kernel(**options | own)
 
     async def _async_interrupt_kernel(self) -> None:
         if not self.idle:

@@ -95,6 +95,28 @@ def test_a_kernel_that_is_done_is_not_interrupted(tmp_path, monkeypatch):
     assert not Path("heard").exists()
 
 
+ENDS_LATE = """
+import threading, time
+from ipykernel.iostream import IOPubThread
+def late(thread, pipe=IOPubThread._event_pipe.fget, current=threading.current_thread, sleep=time.sleep):
+    if current().name == "Control":
+        sleep(0.5)
+    return pipe(thread)
+IOPubThread._event_pipe = property(late)
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_that_ends_while_its_control_thread_speaks_says_nothing_on_the_terminal(tmp_path, capfd):
+    """On a busy machine ipykernel closed the socket between that thread's look at it and its word."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ENDS_LATE)])
+    notebook.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "python3"}}
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    with own_kernel() as options, showing("02_gnn_training", _Terminal()):
+        papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", engine_name=ENGINE, **options)
+    assert capfd.readouterr() == ("", "")
+
+
 INTERRUPTED = """
 import sys
 import papermill
