@@ -361,8 +361,17 @@ def export(study: str, out: Path | None, parameters: tuple, opset: int | None, t
     click.echo(export_run(settings, folder).to_string(index=False))
 
 
+def _folder_of_models(_context: click.Context, _option: click.Parameter, place: str) -> Path:
+    from .errors import InputError
+    from .files import NO_NAME, at_home
+
+    if not place:
+        raise InputError(f"--repository: {NO_NAME}")
+    return at_home(place)
+
+
 @main.command()
-@click.option("--repository", type=click.Path(path_type=Path), required=True,
+@click.option("--repository", required=True, callback=_folder_of_models,
               help="Model repository, such as results/quick/model_repository.")  # fmt: skip
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--http-port", type=click.IntRange(1, 65535), default=8000, help="Port of HTTP.")

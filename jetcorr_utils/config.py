@@ -47,10 +47,10 @@ from .settings import MAX_REPLICAS, Batch, Jets, Seed, Settings, Workers
 from .settings_help import did_you_mean
 
 __all__ = [
-    "NAME_PATTERN", "ClusterSettings", "DataSettings", "ExportSettings", "Image", "Label", "ModelSettings",
+    "IMAGE", "ClusterSettings", "DataSettings", "ExportSettings", "Image", "Label", "ModelSettings",
     "NetworkSettings", "ParticleNetSettings", "PfnSettings", "PhysicsSettings", "RemoteSettings", "ServingSettings",
     "SimulationSettings", "SliceSettings", "Study", "TrainingSettings", "TuningSettings", "load_study",
-    "parse_parameter", "parse_value", "project_root", "study_path",
+    "parse_parameter", "parse_value", "project_root", "resource_name", "study_path",
 ]  # fmt: skip
 
 # Besides its own errors: a date that does not exist, a number of thousands of digits, a thousand nested brackets
@@ -252,12 +252,30 @@ class ServingSettings(Settings):
 
 
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")]
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
-_Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$"
+Image = Annotated[str, Field(pattern=IMAGE)]
+_PART = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_NAME = rf"^{_PART}(\.{_PART})*$"
+_Name = Annotated[str, Field(pattern=_NAME, max_length=253)]
 _Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([mkMGTPE]|[KMGTPE]i)?$")]
 _Folder = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")]
-"""What Kubernetes takes for a namespace, an image, another name, an amount, and the place of a volume."""
+"""What Kubernetes takes for a namespace, an image, another name (RFC 1123), an amount, and the place of a volume."""
+
+
+def resource_name(name: Any, of: str) -> str:
+    """The name of a resource as Kubernetes takes it, and so no path to another place.
+
+    Raises
+    ------
+    InputError
+        If it does not; `of` says whose name it is.
+    """
+    if not isinstance(name, str) or not re.fullmatch(_NAME, name) or len(name) > 253:
+        raise InputError(
+            f"{of} {name!r}: small letters, digits, '-' and '.' only, a letter or digit at the begin and the end of "
+            "each part, and 253 in all: so Kubernetes names things"
+        )
+    return name
 
 
 def _release_name(value: Any) -> Any:

@@ -28,7 +28,7 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -39,9 +39,10 @@ from .processes import check_main_guard, in_worker
 from .terminal import printable
 
 __all__ = [
-    "MARK", "NO_NAME", "Lock", "atomic_folder", "atomic_path", "checksum", "fingerprint", "has_locks", "known_shape",
-    "local_path", "locked", "open_own", "parse_json", "read_json", "readable_file", "refuse_links", "refuse_special",
-    "remove_leftovers", "scratch_folder", "version_of", "where_writable", "write_json", "write_text",
+    "MARK", "NO_NAME", "Lock", "atomic_folder", "atomic_path", "changed_files", "checksum", "fingerprint", "has_locks",
+    "known_shape", "local_path", "locked", "open_own", "parse_json", "read_json", "read_with_digest", "readable_file",
+    "refuse_links", "refuse_special", "remove_leftovers", "scratch_folder", "version_of", "where_writable",
+    "write_json", "write_text", "write_with_digest",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -487,6 +488,39 @@ def read_json(path: str | Path) -> Any:
         return parse_json(Path(path).read_text(encoding="utf-8"))
     except ValueError:
         raise InputError(f"{path}: damaged, it is not JSON; delete it to have it made again") from None
+
+
+def write_with_digest(path: str | Path, record: Mapping[str, Any]) -> Path:
+    """Write a record as JSON, with what tells `read_with_digest` that nothing in it has changed since."""
+    return write_json(path, {**record, "digest": _digest_of(record)})
+
+
+def read_with_digest(path: str | Path) -> dict[str, Any]:
+    """The record that `write_with_digest` wrote.
+
+    Raises
+    ------
+    InputError
+        If it is not as it was written.
+    """
+    record = read_json(path)
+    with known_shape(path):
+        digest = record.pop("digest", None)
+    if digest is None:
+        raise InputError(f"{path}: damaged, or of an earlier version of jetcorr; delete it to have it made again")
+    if digest != _digest_of(record):
+        raise InputError(f"{path}: damaged, not as it was written; delete it to have it made again")
+    return record
+
+
+def _digest_of(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def changed_files(folder: Path, files: Mapping[str, str]) -> list[Path]:
+    """Those of the files in `folder`, by name and `fingerprint`, that are gone or have changed."""
+    places = {folder / name: known for name, known in files.items()}
+    return [path for path, known in places.items() if not path.is_file() or fingerprint(path) != known]
 
 
 @contextlib.contextmanager

@@ -288,6 +288,16 @@ def test_what_would_take_the_whole_machine_is_refused(cli, tmp_path, arguments):
     assert f"Error: Invalid value for '{arguments[-2]}'" in result.stderr or "'--jets'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("place", "said"), [("", "--repository: a file with an empty name"), ("~/none", "{home}/none: not a")]
+)
+def test_serve_says_which_repository_is_none(cli, tmp_path, monkeypatch, place, said):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = cli("serve", "--repository", place, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("jetcorr: " + said.format(home=tmp_path))
+
+
 @pytest.mark.slow
 def test_serve_until_interrupted(smoke_run):
     command = [sys.executable, "-m", "jetcorr_utils.cli", "serve", "--repository", smoke_run.folder.model_repository]

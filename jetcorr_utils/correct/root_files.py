@@ -26,7 +26,7 @@ from ..data.locations import each_once
 from ..data.nanoaod import AK4
 from ..data.reading import EMPTY
 from ..errors import InputError
-from ..files import local_path
+from ..files import at_home, local_path
 from ..inference.open_predictors import open_predictors
 from ..inference.predictor import Predictor, check_batch_size, in_order
 from ..inference.triton_predictor import MemoryChoice
@@ -241,23 +241,25 @@ def correct_files(
 
 def _refuse_to_replace(out: str | Path, used: Sequence[str | Path], replace: bool) -> None:
     """Raise if the output is a file that is read, by whatever name (another path, a symbolic or a hard link), part of
-    the model or of its run, or something else than a ROOT file; or any file that is there, where it is not to be
-    replaced.
+    the model or of a run, or something else than a ROOT file; or any file that is there and is not to be replaced.
     """
     from ..run import ROOT_FILES
 
     out = local_path(out)
     if len(os.fsencode(out.name)) > _LONGEST_NAME:
         raise InputError(f"{out.name[:40]}…: a name of more than {_LONGEST_NAME} bytes; give the output a shorter one")
+    folder = out.resolve().parent
+    if out.name in ROOT_FILES and any((folder / name).exists() for name in ("run.json", "study.yaml")):
+        raise InputError(f"{out}: the run in this folder has a file of this name; give the output another one")
     if not out.is_file():
         return
     with open(out, "rb") as file:
         jets = file.read(4) in (b"root", b"")
     for path in used:
-        place = Path(str(path).removeprefix("file://"))
+        place = at_home(str(path).removeprefix("file://"))
         if place.exists() and out.samefile(place):
             raise InputError(f"{out}: is the input {path}, which would be lost; give the output another name")
-        if out.resolve().is_relative_to(place.resolve()) and (not jets or out.name in ROOT_FILES):
+        if out.resolve().is_relative_to(place.resolve()) and not jets:
             raise InputError(f"{out}: is a part of {path}, which is read; give the output another name")
     if not jets:
         raise InputError(f"{out}: is there, and no ROOT file; choose another name, or remove it")

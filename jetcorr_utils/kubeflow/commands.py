@@ -33,9 +33,9 @@ def _kubeflow(default: str) -> Callable[[Any], Any]:
 
 def _secrets(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
     """The secrets that are named, before anything is written."""
-    from .pipeline import check_secret
+    from ..config import resource_name
 
-    return tuple(map(check_secret, names))
+    return tuple(resource_name(name, "--image-pull-secret") for name in names)
 
 
 PULL_SECRETS = click.option(
@@ -70,7 +70,7 @@ def compile_command(
     path = compile_pipeline(out=out or PIPELINE, image=image, gpus=gpus)
     if kubeflow or pull_secrets:
         version = RELEASES[kubeflow].pipelines if kubeflow else LATEST.pipelines
-        write_text(path, adapt_pipeline(path.read_text(encoding="utf-8"), version, pull_secrets=pull_secrets))
+        write_text(path, adapt_pipeline(path, version, pull_secrets=pull_secrets))
     click.echo(path)
 
 

@@ -23,6 +23,7 @@ from ..files import Lock, scratch_folder, write_text
 from ..notebooks import NOTEBOOKS
 from ..plain_yaml import dump_yaml
 from ..run import RunFolder
+from .pipeline import read_pipeline
 from .pipeline_parameters import check_parameters
 from .pipeline_step import CALLER
 
@@ -51,7 +52,7 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     Raises
     ------
     InputError
-        If a parameter is refused.
+        If a parameter is refused, or the file is no compiled pipeline.
     PipelineError
         If a step fails. The message names the notebook and its error; a further call goes on from there.
     """
@@ -61,7 +62,8 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     if study_path(study) == Path(study):
         study = str(Path(study).resolve())  # the steps have folders of their own
     check_parameters(study, run_dir, data_dir, backend)
-    settings, run, artefacts = load_study(study), RunFolder(run_dir), Path(f"{run_dir}.pipeline")
+    text, settings = _without_retries(pipeline), load_study(study)
+    run, artefacts = RunFolder(run_dir), Path(f"{run_dir}.pipeline")
     if (data := anchored(settings.data)) != settings.data:  # steps have folders of their own
         study = str(artefacts / "study.yaml")
         artefacts.mkdir(parents=True, exist_ok=True)
@@ -69,7 +71,7 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     with _surroundings():
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(artefacts), raise_on_error=True)
-        component = components.load_component_from_text(_without_retries(pipeline.read_text(encoding="utf-8")))
+        component = components.load_component_from_text(text)
         try:
             component(study=study, run_dir=run_dir, data_dir=data_dir, backend=backend)
         except RuntimeError as error:
@@ -79,9 +81,9 @@ def run_local(pipeline: Path, study: str, run_dir: str | Path, data_dir: str = "
     return run
 
 
-def _without_retries(compiled: str) -> str:
+def _without_retries(compiled: Path) -> str:
     """The pipeline without its retries, which are for pods that are lost: here a failure would only be repeated."""
-    documents = list(yaml.safe_load_all(compiled))
+    documents = read_pipeline(compiled)
     for task in documents[0]["root"]["dag"]["tasks"].values():
         task.pop("retryPolicy", None)
     return yaml.safe_dump_all(documents)

@@ -26,17 +26,18 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import yaml
 
-from ..config import NAME_PATTERN, project_root
+from ..config import IMAGE, project_root, resource_name
 from ..errors import InputError, JetcorrError
 from ..files import write_text
 from ..notebooks import NOTEBOOKS, Notebook
 from .releases import LATEST, Version
 
-__all__ = ["NOTEBOOK", "PIPELINE", "adapt_pipeline", "check_image", "check_secret", "compile_pipeline", "with_steps"]
+__all__ = ["NOTEBOOK", "PIPELINE", "adapt_pipeline", "check_image", "compile_pipeline", "read_pipeline", "with_steps"]
 
 NOTEBOOK = project_root() / "pipelines" / "jetcorr_pipeline.ipynb"
 PIPELINE = project_root() / "pipelines" / "jetcorr.pipeline.yaml"
@@ -101,26 +102,37 @@ def check_image(image: str) -> str:
     InputError
         If it could be.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", image):
+    if not re.fullmatch(IMAGE, image):
         raise InputError(f"--image {image!r}: an image is named by letters, digits and the characters . _ - / : @ only")
     return image
 
 
-def check_secret(name: str) -> str:
-    """The name of a secret as Kubernetes takes it.
+def read_pipeline(path: Path) -> list[dict[str, Any]]:
+    """The two parts of a compiled pipeline: its steps, and what they are on Kubernetes.
 
     Raises
     ------
     InputError
-        If it does not.
+        If the file is none.
     """
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise InputError(f"--image-pull-secret {name!r}: a secret is named by small letters, digits, - and . only")
-    return name
+    try:
+        pipeline, platform = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+        _ = pipeline["root"]["dag"]["tasks"], _containers(pipeline), _on_kubernetes(platform)
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{path}: no compiled pipeline of jetcorr; `jetcorr pipeline compile` makes one") from None
+    return [pipeline, platform]
+
+
+def _containers(pipeline: dict[str, Any]) -> list[dict[str, Any]]:
+    return [executor["container"] for executor in pipeline["deploymentSpec"]["executors"].values()]
+
+
+def _on_kubernetes(platform: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values())
 
 
 def adapt_pipeline(
-    compiled: str, pipelines: Version = LATEST.pipelines, *, image: str | None = None,
+    compiled: Path, pipelines: Version = LATEST.pipelines, *, image: str | None = None,
     pull_secrets: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """The compiled pipeline for an installed version of Kubeflow Pipelines.
@@ -128,7 +140,7 @@ def adapt_pipeline(
     Parameters
     ----------
     compiled
-        What `compile_pipeline` wrote.
+        The file that `compile_pipeline` wrote.
     pipelines
         The version. Before 2.16 a step's user is not known, and it runs as the image's; before 2.15 a secret cannot be
         optional, and is left out, and a volume has its name in one field only.
@@ -137,12 +149,14 @@ def adapt_pipeline(
     pull_secrets
         Secrets with the credentials of its registry.
     """
-    pipeline, platform = yaml.safe_load_all(compiled)
-    for executor in pipeline["deploymentSpec"]["executors"].values():
-        executor["container"]["image"] = check_image(image) if image else executor["container"]["image"]
-    for settings in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+    pipeline, platform = read_pipeline(compiled)
+    for container in _containers(pipeline):
+        container["image"] = check_image(image) if image else container["image"]
+    for settings in _on_kubernetes(platform):
         if pull_secrets:
-            settings["imagePullSecret"] = [{"secretName": check_secret(name)} for name in pull_secrets]
+            settings["imagePullSecret"] = [
+                {"secretName": resource_name(name, "--image-pull-secret")} for name in pull_secrets
+            ]
         if pipelines < (2, 16):
             settings.pop("securityContext", None)
         if pipelines < (2, 15):

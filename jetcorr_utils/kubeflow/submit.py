@@ -19,7 +19,7 @@ from ..files import write_text
 from ..notebooks import NOTEBOOKS
 from .cluster import own_image
 from .local import PipelineError
-from .pipeline import adapt_pipeline
+from .pipeline import adapt_pipeline, read_pipeline
 from .pipeline_parameters import DEFAULTS, check_parameters
 from .releases import LATEST, Release, Version, parse_version
 
@@ -122,19 +122,18 @@ def submit(
     Raises
     ------
     InputError
-        If a parameter is refused or there is no cluster.
+        If a parameter is refused, the file is no compiled pipeline, or there is no cluster.
     PipelineError
         If the run ends in another state than success.
     """
     from kfp_server_api import ApiException
 
     check_parameters(study, run_dir, data_dir, backend)
+    read_pipeline(pipeline)  # before it is waited for a server
     client = connect(host, token=token, cookies=cookies)
     version = release.pipelines if release else _version(client)
     image = image or own_image()
-    compiled = adapt_pipeline(
-        pipeline.read_text(encoding="utf-8"), version or LATEST.pipelines, image=image, pull_secrets=pull_secrets
-    )
+    compiled = adapt_pipeline(pipeline, version or LATEST.pipelines, image=image, pull_secrets=pull_secrets)
     arguments = {"study": study, "run_dir": run_dir, "data_dir": data_dir, "backend": backend}
     with tempfile.TemporaryDirectory() as folder:
         package = write_text(Path(folder) / "jetcorr.yaml", compiled)

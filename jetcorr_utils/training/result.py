@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,15 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from ..files import atomic_path, fingerprint, known_shape, read_json, write_json
+from ..files import (
+    atomic_path,
+    changed_files,
+    fingerprint,
+    known_shape,
+    read_json,
+    read_with_digest,
+    write_with_digest,
+)
 
 __all__ = ["TrainingResult", "finished_result", "load_result", "read_history", "save_result"]
 
@@ -74,11 +80,7 @@ def save_result(result: TrainingResult, folder: Path, key: str, made: Sequence[s
         result.history.to_csv(path, index=False)
     files = {name: fingerprint(folder / name) for name in (*made, HISTORY)}
     summary = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)[1:]}
-    write_json(folder / SUMMARY, summary | {"key": key, "files": files, "digest": _digest(summary)})
-
-
-def _digest(numbers: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+    write_with_digest(folder / SUMMARY, summary | {"key": key, "files": files})
 
 
 def load_result(folder: str | Path) -> TrainingResult:
@@ -87,20 +89,19 @@ def load_result(folder: str | Path) -> TrainingResult:
     Raises
     ------
     InputError
-        If no training has ended there, or its numbers or its history are not as it left them.
+        If no training has ended there, or its numbers, its network or its history are not as it left them: another
+        training may have been begun after it.
     """
     folder = Path(folder)
     if not (folder / SUMMARY).is_file() or not (folder / HISTORY).is_file():
         raise InputError(f"{folder}: no training has ended here; train a model first (notebook 02 or `jetcorr train`)")
-    summary = read_json(folder / SUMMARY)
+    summary = read_with_digest(folder / SUMMARY)
     with known_shape(folder / SUMMARY):
-        _, files, digest = summary.pop("key"), summary.pop("files"), summary.pop("digest")
-        as_left = {
-            SUMMARY: digest == _digest(summary),
-            HISTORY: files[HISTORY] == fingerprint(folder / HISTORY),
-        }
-        for name in (name for name, good in as_left.items() if not good):
-            raise InputError(f"{folder / name}: damaged, not as the training left it; train the model again")
+        _, files = summary.pop("key"), summary.pop("files")
+        for path in changed_files(folder, files):
+            raise InputError(
+                f"{path}: damaged, or of a training that has not ended: not as {SUMMARY} says; train the model again"
+            )
         return TrainingResult(history=read_history(folder / HISTORY), **summary)
 
 
@@ -125,7 +126,5 @@ def finished_result(folder: Path, key: str) -> TrainingResult | None:
     summary = read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
     if not isinstance(summary, dict) or summary.get("key") != key or "digest" not in summary:
         return None
-    with known_shape(folder / SUMMARY):
-        made = dict(summary["files"])
-    same = ((folder / name).is_file() and fingerprint(folder / name) == was for name, was in made.items())
-    return load_result(folder) if all(same) else None
+    made = read_with_digest(folder / SUMMARY)["files"]
+    return None if changed_files(folder, made) else load_result(folder)

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import Study
+from ..config import Study, resource_name
 from ..errors import InputError
 from ..files import parse_json, write_json
 from ..metrics import METRICS
 from .katib_trial import number_in, parse_values
 from .search_result import SEARCH, SearchResult, describe_search, load_search
-from .trial import State, TrialRecord, check_trial_name, read_trial, write_record
+from .trial import State, TrialRecord, read_trial, write_record
 
 __all__ = ["import_experiment"]
 
@@ -80,7 +80,7 @@ def _records(trials: Iterable[Mapping[str, Any]], study: Study) -> dict[str, Tri
     ended = sorted(trials, key=lambda trial: trial.get("status", {}).get("completionTime") or "")
     records = {}
     for number, trial in enumerate(ended):
-        name = check_trial_name(trial["metadata"]["name"])
+        name = resource_name(trial["metadata"]["name"], "trial")
         try:
             record = _record(number, trial, study)
         except InputError as error:

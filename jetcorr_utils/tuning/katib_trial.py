@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..config import Choice, Space, Study
+from ..config import Choice, Space, Study, resource_name
 from ..data.dataset import CloudDataset
 from ..errors import InputError, TrainingError
 from ..files import open_own, read_json, write_json
 from ..metrics import OBJECTIVE, trial_metrics
 from .search_result import SEARCH, describe_search
 from .space import Parameters, check_space
-from .trial import TrialRecord, check_trial_name, run_trial, trial_jets, trial_settings
+from .trial import TrialRecord, run_trial, trial_jets, trial_settings
 
 __all__ = ["number_in", "parse_values", "run_cluster_trial"]
 
@@ -69,7 +69,7 @@ def run_cluster_trial(
     TrainingError
         If the trial failed, so that Katib counts it as failed.
     """
-    tuning, settings, place = study.tuning, study.models[study.tuning.model], folder / check_trial_name(name)
+    tuning, settings, place = study.tuning, study.models[study.tuning.model], folder / resource_name(name, "trial")
     check_space(settings, tuning.space)
     folder.mkdir(parents=True, exist_ok=True)
     _describe(folder / SEARCH, describe_search(study, source="katib"))

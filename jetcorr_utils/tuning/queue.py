@@ -12,6 +12,7 @@ stopped at any moment and taken up again with no trial lost or counted twice:
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -70,6 +72,7 @@ class TrialQueue:
 
     def __init__(self, folder: Path, tuning: TuningSettings) -> None:
         self.folder, self.tuning = folder, tuning
+        self._own: Parameters = {}
         self._lock = Lock(folder / "queue.lock", "search")
         journal = str(folder / JOURNAL)
         open_own(journal).close()  # Optuna would make it wherever a link leads
@@ -97,6 +100,7 @@ class TrialQueue:
             How long a trial with these parameters takes, compared with others. Where the draws do not depend on other
             trials, the long ones come first, so that no worker begins a long one while the others have nothing left.
         """
+        self._own = own
         with self._lock:
             fixed = self._bury_dead() | {0: own}
             living = (TrialState.WAITING, TrialState.RUNNING)
@@ -104,6 +108,7 @@ class TrialQueue:
             numbers = sorted(set(range(self.tuning.trials)) - there)
             if cost is not None and (self.tuning.sampler, self.tuning.pruner) == ("random", "none"):
                 numbers.sort(key=lambda number: -cost(fixed.get(number) or self._draw(number)))
+            numbers.sort(key=self.fatal().__contains__)
             for number in numbers:
                 self.study.enqueue_trial(fixed.get(number, {}), user_attrs={NUMBER: number})
 
@@ -118,15 +123,18 @@ class TrialQueue:
         put there before; whether there were any.
         """
         with self._lock:
-            before = {frozen.user_attrs[NUMBER] for frozen in self._trials(None) if AGAIN in frozen.user_attrs}
-            dead = self._bury_dead()
-            for number, values in dead.items():
+            before, running = self.fatal(), len(self._trials((TrialState.RUNNING,)))
+            for number, values in self._bury_dead().items():
                 if number in before:
                     write_record(self.trial_folder(number), TrialRecord(number, "failed", values, error=error))
                 else:
                     log.warning("trial %d: %s; it is run again", number, error)
                     self.study.enqueue_trial(values, user_attrs={NUMBER: number, AGAIN: True})
-        return bool(dead)
+            return len(self._trials((TrialState.RUNNING,))) < running
+
+    def fatal(self) -> set[int]:
+        """The numbers of the trials in which a worker process has died."""
+        return {frozen.user_attrs[NUMBER] for frozen in self._trials(None) if AGAIN in frozen.user_attrs}
 
     def _bury_dead(self) -> dict[int, Parameters]:
         """End the running trials whose process has died; the parameters of those that were not done, by number."""
@@ -142,16 +150,20 @@ class TrialQueue:
                 if record is None:
                     # Of a draw that was cut short nothing is kept: what follows it would be drawn from another state
                     whole = frozen.params.keys() == self.tuning.space.keys()
-                    dead[number] = dict(frozen.params) if whole else {}
+                    dead[number] = self._own if number == 0 else dict(frozen.params) if whole else {}
             finally:
                 lock.release()
         return dead
 
     @contextlib.contextmanager
-    def take(self) -> Iterator[tuple[int, Trial] | None]:
-        """Take the next waiting trial and hold its lock; None if there is none."""
+    def take(self, *, fatal: bool = True) -> Iterator[tuple[int, Trial] | None]:
+        """Take the next waiting trial and hold its lock; None if there is none, or it is one of `fatal` and not to be.
+
+        These are the last ones that wait.
+        """
         with self._lock:
-            if not self._trials((TrialState.WAITING,)):
+            waiting = self._trials((TrialState.WAITING,))
+            if not waiting or (not fatal and waiting[0].user_attrs[NUMBER] in self.fatal()):
                 yield None
                 return
             trial = self.study.ask()
@@ -283,7 +295,16 @@ def _sampler(tuning: TuningSettings, number: int) -> BaseSampler:
     return RandomSampler(seed) if tuning.sampler == "random" else TPESampler(seed=seed)
 
 
+class _Halving(SuccessiveHalvingPruner):
+    """Compares a trial with those that count: not with one whose process has died, which is run again."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        compared = copy.copy(study)
+        compared.get_trials = lambda *_, **__: [t for t in study.get_trials(False) if t.state != TrialState.FAIL]
+        return super().prune(compared, trial)
+
+
 def _pruner(tuning: TuningSettings) -> optuna.pruners.BasePruner:
     if tuning.pruner == "none":
         return optuna.pruners.NopPruner()
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+    return _Halving(min_resource=1, reduction_factor=2)

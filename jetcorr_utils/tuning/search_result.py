@@ -19,7 +19,7 @@ from ..metrics import METRICS, OBJECTIVE, trial_metrics
 from ..training import read_history
 from .queue import quiet_optuna
 from .space import apply_parameters, contains, distributions
-from .trial import RECORD, TrialRecord, read_trial
+from .trial import HISTORY, RECORD, TrialRecord, read_trial
 
 __all__ = ["SearchResult", "describe_search", "load_search", "pareto_front"]
 
@@ -145,7 +145,7 @@ def load_search(folder: str | Path) -> SearchResult:
     Raises
     ------
     InputError
-        If there is no search in the folder.
+        If there is no search in the folder, or a trial's files are not as it left them.
     """
     folder = Path(folder)
     if not (folder / SEARCH).is_file():
@@ -204,7 +204,7 @@ def _table(records: Mapping[str, TrialRecord], names: Sequence[str]) -> pd.DataF
 def _histories(folder: Path, records: Mapping[str, TrialRecord]) -> pd.DataFrame:
     parts = []
     for name, record in records.items():
-        path = folder / name / "history.csv"
+        path = folder / name / HISTORY
         if record.metrics.get("epochs") and path.is_file():
             parts.append(read_history(path).assign(trial=record.number))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["trial", "epoch", "validation_mae"])

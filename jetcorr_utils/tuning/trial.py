@@ -7,7 +7,6 @@ process that ran it.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,7 @@ import pandas as pd
 from ..config import ModelSettings, TuningSettings
 from ..data.dataset import CloudDataset
 from ..errors import InputError, JetcorrError
-from ..files import atomic_path, known_shape, read_json, write_json
+from ..files import atomic_path, changed_files, fingerprint, known_shape, read_with_digest, write_with_digest
 from ..metrics import OBJECTIVE
 from ..models.inputs import sample_rows
 from ..training import load_model, predict, read_history, train
@@ -30,11 +29,11 @@ from .trial_metrics import constant_error, response_metrics
 State = Literal["complete", "pruned", "constant", "failed"]
 
 __all__ = [
-    "RECORD", "PrunedTrial", "TrialRecord", "check_trial_name", "read_trial", "run_trial", "trial_jets",
+    "RECORD", "PrunedTrial", "TrialRecord", "read_trial", "run_trial", "trial_jets",
     "trial_settings", "write_record",
 ]  # fmt: skip
 
-RECORD = "trial.json"
+RECORD, HISTORY = "trial.json", "history.csv"
 MARGIN = 0.999  # a validation error below this share of the constant predictor's has left it
 
 
@@ -91,31 +90,27 @@ def trial_jets(training: CloudDataset, tuning: TuningSettings) -> CloudDataset:
 
 
 def read_trial(folder: Path) -> TrialRecord | None:
-    """The record in a trial's folder, or None if the trial has not ended."""
-    path = folder / RECORD
-    if not path.is_file():
-        return None
-    record = read_json(path)
-    with known_shape(path):
-        return TrialRecord(**record)
-
-
-def check_trial_name(name: Any) -> str:
-    """The name of a Katib trial, which its folder gets: as Kubernetes names things, and so no path to another place.
+    """The record in a trial's folder, or None if the trial has not ended.
 
     Raises
     ------
     InputError
-        If it is not.
+        If it, or the history beside it, is not as the trial left it.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
-        raise InputError(f"trial name {name!r}: Katib's have lower-case letters, digits, '-' and '.' only")
-    return name
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    record = read_with_digest(path)
+    with known_shape(path):
+        for changed in changed_files(folder, record.pop("files")):
+            raise InputError(f"{changed}: damaged, not as the trial left it; delete {path} to have the trial run again")
+        return TrialRecord(**record)
 
 
 def write_record(folder: Path, record: TrialRecord) -> None:
-    """Write the record of a trial into its folder."""
-    write_json(folder / RECORD, asdict(record))
+    """Write the record of a trial into its folder, in which its history lies already."""
+    files = {name: fingerprint(folder / name) for name in (HISTORY,) if (folder / name).is_file()}
+    write_with_digest(folder / RECORD, asdict(record) | {"files": files})
 
 
 def run_trial(
@@ -159,7 +154,7 @@ def run_trial(
         return known
     folder.mkdir(parents=True, exist_ok=True)
     constant = constant_error(training, validation)
-    watch = _Watch(folder / "history.csv", constant, grace, settings.training.epochs, report)
+    watch = _Watch(folder / HISTORY, constant, grace, settings.training.epochs, report)
     start = time.perf_counter()
     state: State = "complete"
     metrics: dict[str, float] = {}

@@ -84,10 +84,10 @@ def run_queue(
     queue.fill(own, job.cost)
     bar = tqdm(total=total, desc=f"trials of {job.study.tuning.model}", disable=not progress)
     so_far = stopping(lambda: f"stopped: {len(queue.ended())} of {total} trials have ended")
-    with so_far, bar, _Crew(job, queue, min(workers, queue.waiting()) - 1) as crew:
+    with so_far, bar, _Crew(job, queue, min(workers, queue.waiting() + len(queue.fatal())) - 1) as crew:
         follow = _follow(job, queue, bar, watch)
         while len(queue.ended()) < total:
-            _work(job, queue, follow, crew.tend)
+            _work(job, queue, follow, lambda: not crew.tend())
             while crew.tend():
                 follow()
                 time.sleep(POLL)
@@ -101,19 +101,18 @@ def _work(
     job: Job,
     queue: TrialQueue,
     each_epoch: Callable[[], object] = lambda: None,
-    each_trial: Callable[[], object] = lambda: None,
+    alone: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Run waiting trials until there are none."""
+    """Run waiting trials until there are none; those in which a worker has died only where no other one is at work."""
     with one_thread():
         while True:
-            with queue.take() as taken:
+            with queue.take(fatal=alone()) as taken:
                 if taken is None:
                     return
                 number, trial = taken
                 record = _run_one(job, queue, number, trial, each_epoch)
                 queue.tell(trial, record)
             each_epoch()
-            each_trial()
 
 
 def _run_one(
@@ -145,7 +144,7 @@ def _run_one(
 
 
 class _Crew:
-    """Worker processes; one that dies is replaced and its trial run again, once.
+    """Worker processes; one that dies in a trial is replaced and the trial run again, once, and by a worker.
 
     They are forked from a server process that has imported this module, and nothing else: the imports take seconds and
     are made once for all of them, and no threads or locks of this process are copied.

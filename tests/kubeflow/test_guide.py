@@ -169,7 +169,7 @@ def test_a_release_has_what_the_table_says(release, tmp_path):
     if "runAsUser" in str(job):
         assert "'runAsUser': 1000" in str(job)
         user = "1000:100"
-    step = next(iter(executors_of(adapt_pipeline(PIPELINE.read_text(), parts.pipelines)).values()))
+    step = next(iter(executors_of(adapt_pipeline(PIPELINE, parts.pipelines)).values()))
     security = step.get("securityContext")
     assert {name: cell for name, cell in cells.items() if cell != "accepted"} == {
         "Pipelines": version(parts.pipelines),
@@ -193,7 +193,7 @@ def test_a_release_accepts_what_the_table_says(fake_api, validator, release, tmp
     made = accepted_resources(fake_api, study, release, tmp_path)
     job = made[RELEASES[release].job]
     search = made["Experiment"]["spec"]["trialTemplate"]["trialSpec"]
-    step = executors_of(adapt_pipeline(PIPELINE.read_text(), RELEASES[release].pipelines)).values()
+    step = executors_of(adapt_pipeline(PIPELINE, RELEASES[release].pipelines)).values()
     known = FIELDS[SDKS[release]]
     found = {
         "pipeline": not [name for one in step for name in unknown(one, known, "KubernetesExecutorConfig")],

@@ -211,11 +211,12 @@ def test_an_image_that_could_be_code_is_refused(tmp_path):
 
 def test_a_secret_that_kubernetes_would_not_know_is_refused_before_anything_is_written(tmp_path):
     command = ["pipeline", "compile", "--out", str(tmp_path / "out.yaml"), "--image-pull-secret"]
-    done = CliRunner().invoke(main, [*command, "Registry key"])
-    assert done.exit_code == 2
-    assert done.output.startswith("jetcorr: --image-pull-secret 'Registry key': a secret is named by small letters")
+    for name in ("Registry key", "a..b", "a.-b", "-a", "a-", "", "a" * 254):
+        done = CliRunner().invoke(main, [*command, name])
+        assert done.exit_code == 2
+        assert done.output.startswith(f"jetcorr: --image-pull-secret '{name}': small letters, digits, '-' and '.' only")
     with pytest.raises(InputError, match="--image-pull-secret 'a/b'"):
-        adapt_pipeline(PIPELINE.read_text(), pull_secrets=["a/b"])
+        adapt_pipeline(PIPELINE, pull_secrets=["a/b"])
     assert not list(tmp_path.iterdir())
 
 
@@ -227,6 +228,21 @@ def test_a_compiled_file_that_is_none_is_one_line(tmp_path, name, said):
     assert done.exit_code == 2
     assert said in done.output
     assert done.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\x00", b"a: 1\n", b"a: 1\n---\nb: 2\n", b"[1]\n---\n[2]\n", b"{a: [", b"[" * 5000]
+)
+@pytest.mark.parametrize("command", [["run", "--local"], ["submit", "--host", "http://127.0.0.1:1"]])
+def test_a_file_that_is_no_compiled_pipeline_is_one_line(tmp_path, command, content):
+    (tmp_path / "file.yaml").write_bytes(content)
+    run_dir = tmp_path / "run" if "--local" in command else "/mnt/jetcorr/run"
+    options = ["--study", "smoke", "--run-dir", str(run_dir), "--file", str(tmp_path / "file.yaml")]
+    done = CliRunner().invoke(main, ["pipeline", *command, *options])
+    assert done.exit_code == 2
+    assert done.output.startswith(f"jetcorr: {tmp_path / 'file.yaml'}: no compiled pipeline of jetcorr")
+    assert done.output.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file.yaml"]
 
 
 def test_code_of_another_kale_is_not_compiled():

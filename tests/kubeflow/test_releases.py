@@ -73,15 +73,14 @@ def test_every_resource_is_accepted_by_the_releases_server(fake_api, validator, 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_pipeline_has_only_what_the_releases_sdk_knows(release):
-    compiled = PIPELINE.read_text()
     adapted = adapt_pipeline(
-        compiled, RELEASES[release].pipelines, image="registry/jetcorr:1", pull_secrets=["registry"]
+        PIPELINE, RELEASES[release].pipelines, image="registry/jetcorr:1", pull_secrets=["registry"]
     )
     known = FIELDS[SDKS[release]]
     executors = executors_of(adapted)
     assert [name for one in executors.values() for name in unknown(one, known, "KubernetesExecutorConfig")] == []
     assert all(one["pvcMount"][0]["constant"] == "jetcorr" for one in executors.values())
-    whole = executors_of(compiled).values()
+    whole = executors_of(PIPELINE.read_text()).values()
     refused = {name for one in whole for name in unknown(one, known, "KubernetesExecutorConfig")}
     assert bool(refused) == (release != "26.03")  # of what was compiled for the newest one
     images = re.findall(r"^ +image: (.*)$", adapted, re.MULTILINE)

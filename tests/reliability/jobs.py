@@ -47,6 +47,8 @@ class Job:
         Names of files in `out` that may differ, as a regular expression.
     anew
         Further arguments with which a finished one has to write again, where it would find all of it done.
+    writes
+        Whether a finished one that is run again has something to write also without `anew`.
     kills
         How often in a row it is killed before it may run to its end.
     variables
@@ -57,6 +59,7 @@ class Job:
     before: str | None = None
     ignore: str = r"$^"
     anew: tuple[str, ...] = ()
+    writes: bool = True
     kills: int = 1
     setup: Callable[[Path], None] = field(default=lambda work: None)
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -87,19 +90,19 @@ _RUN = ("--out", "{work}/out")
 _SEED = ("-p", "models.pfn.training.seed", "5")
 _WIDE = "{architecture: pfn, conv_dim: 40, fc_dim: 40, training: {epochs: 10, batch_size: 200}}"
 JOBS = {
-    "simulate": Job((*CLI, "simulate", "--jets", "1000", "--seed", "3", "--workers", "2", *_RUN)),
+    "simulate": Job((*CLI, "simulate", "--jets", "1000", "--seed", "3", "--workers", "2", *_RUN), writes=False),
     "cache": Job(
         ("-c", CACHE, "cache", "{work}/out", SAMPLE, "{work}/input/two.root", "{work}/input/three.root"),
-        setup=_more_files,
+        setup=_more_files, writes=False,
     ),
-    "train": Job((*CLI, "train", *SMALL, "-p", "models.pfn.training.epochs", "10", *_RUN), anew=_SEED),
+    "train": Job((*CLI, "train", *SMALL, "-p", "models.pfn.training.epochs", "10", *_RUN), anew=_SEED, writes=False),
     "tune": Job((*CLI, "tune", *SMALL, "-p", "tuning.trials", "4", "-p", "tuning.epochs", "4", *_RUN), before="train"),
     "export": Job((*CLI, "export", *SMALL, *_RUN), before="train"),
     "correct": Job(
         (*CLI, "correct", *[SAMPLE] * 12, "--model", "{work}/out", "--force", "--out", "{work}/out/corrected.root"),
         before="export",
     ),
-    "run": Job((*CLI, "run", *SMALL, *_RUN), anew=_SEED, kills=4),
+    "run": Job((*CLI, "run", *SMALL, *_RUN), anew=_SEED, writes=False, kills=4),
     "pipeline": Job(
         (*CLI, "pipeline", "run", "--local", "--study", "smoke", "--run-dir", "{work}/out", "--data-dir",
          "{work}/data"), kills=4, ignore=r"\.pipeline/jetcorr-\d",  # artefacts of each call, named by its time

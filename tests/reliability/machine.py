@@ -129,7 +129,7 @@ def read_only(name: str, seed: int, sandbox: Sandbox, *changes: str) -> Row:
         process = sandbox.run([*job.arguments(sandbox.work), *changes])
         missing, different, _ = differences(expected, snapshot(sandbox.work))
         subprocess.run(["mount", "-o", "remount,rw", str(sandbox.work)], check=True)
-    _refusal(row, process, missing, different, sandbox.work, bool(changes))
+    _refusal(row, process, missing, different, sandbox.work, job.writes or bool(changes))
     return row
 
 
@@ -149,16 +149,14 @@ def no_permission(name: str, seed: int, sandbox: Sandbox, *changes: str) -> Row:
     missing, different, _ = differences(expected, snapshot(sandbox.work))
     for path, mode in modes.items():
         path.chmod(mode)
-    _refusal(row, process, missing, different, sandbox.work, bool(changes))
+    _refusal(row, process, missing, different, sandbox.work, job.writes or bool(changes))
     leftovers(sandbox)
     return row
 
 
-def _refusal(
-    row: Row, process: Process, missing: list[str], different: list[str], work: Path, begins_anew: bool
-) -> None:
+def _refusal(row: Row, process: Process, missing: list[str], different: list[str], work: Path, writes: bool) -> None:
     """A command that could not write: a clear line (or nothing to do), and all results as they were."""
-    nothing_to_do = process.code == 0 and not begins_anew
+    nothing_to_do = process.code == 0 and not writes
     row.add(lost=bool(missing), wrong=bool(different) or not (nothing_to_do or clear(process)))
     lines = [line for line in process.output.splitlines() if line.startswith("jetcorr: ")]
     row.note = f"exit code {process.code}" + (": " + lines[0].replace(str(work), "…")[:160] if lines else "")

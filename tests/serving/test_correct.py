@@ -103,13 +103,25 @@ def test_an_output_that_is_a_part_of_the_model_or_no_root_file_is_refused(make_r
 def test_corrected_jets_in_the_folder_of_the_model_are_replaced_and_those_of_its_run_are_not(
     make_repository, sample, tmp_path
 ):
-    run = make_repository("pfn").rename(tmp_path / "run")
+    run = tmp_path / "run"
+    run.mkdir()
+    repository = make_repository("pfn").rename(run / "model_repository")
+    (run / "run.json").touch()
     out, mine = run / "corrected.root", run / "predictions.root"
     for _ in range(2):
         assert correct_files([sample], run, out, replace=True, progress=False).corrected == 2000
-    shutil.copy(out, mine)
-    with pytest.raises(InputError, match=r"predictions\.root: is a part of .*, which is read"):
-        correct_files([sample], run, mine, replace=True, progress=False)
+    for place in (mine, run / "validation.root"):
+        for model in (run, repository, repository / "pfn"):  # whether it is there or will be
+            with pytest.raises(InputError, match=r"\.root: the run in this folder has a file of this name"):
+                correct_files([sample], model, place, replace=True, progress=False)
+        shutil.copy(out, place)
+
+
+def test_a_model_is_known_by_the_home_of_its_user_too(make_repository, sample, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    card = make_repository("pfn").rename(tmp_path / "models") / "pfn" / "config.pbtxt"
+    with pytest.raises(InputError, match=r"config\.pbtxt: is a part of ~/models, which is read"):
+        correct_files([sample], "~/models", card, replace=True, progress=False)
 
 
 @pytest.mark.parametrize("size", [-1, 0, 2.5, True, "a"])

@@ -22,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from jetcorr_utils.config import ParticleNetSettings, PfnSettings, TrainingSettings
 from jetcorr_utils.data.ranges import jet_range
 from jetcorr_utils.errors import InputError, Stopped, TrainingError
+from jetcorr_utils.files import read_json, write_json
 from jetcorr_utils.models import build_model
 from jetcorr_utils.models.denormals import denormals_as_zero
 from jetcorr_utils.models.losses import CorrectionLoss
@@ -73,6 +74,33 @@ def test_files_of_a_finished_training(tmp_path):
     low, high = VALIDATION.multiplicity.min(), VALIDATION.multiplicity.max()
     assert jet_range(VALIDATION)["particles"] == [low, high]
     assert "| particles |" in card
+
+
+def test_the_result_of_an_earlier_training_is_not_that_of_one_which_was_stopped(tmp_path):
+    """Notebook 04 compares networks by it: it would have exported this one by the other one's error."""
+
+    def stop(epoch, row):
+        raise KeyboardInterrupt
+
+    train(settings(), random_clouds(200), VALIDATION, tmp_path, progress=False)
+    assert load_result(tmp_path).validation_mae > 0
+    with contextlib.suppress(KeyboardInterrupt):
+        train(settings(seed=9), random_clouds(200), VALIDATION, tmp_path, progress=False, callback=stop)
+    with pytest.raises(InputError, match=r"checkpoint\.pt: damaged, or of a training that has not ended"):
+        load_result(tmp_path)
+    again = train(settings(seed=9), random_clouds(200), VALIDATION, tmp_path, progress=False)
+    assert load_result(tmp_path).validation_mae == again.validation_mae
+
+
+@pytest.mark.parametrize("change", [("validation_mae", 0.001), ("key", "another"), ("files", {})])
+def test_a_changed_record_of_a_training_is_refused_and_says_what_helps(tmp_path, change):
+    train(settings(), random_clouds(200), VALIDATION, tmp_path, progress=False)
+    write_json(tmp_path / "result.json", read_json(tmp_path / "result.json") | dict([change]))
+    with pytest.raises(InputError, match=r"result\.json: damaged, not as it was written; delete it"):
+        load_result(tmp_path)
+    (tmp_path / "result.json").unlink()
+    train(settings(), random_clouds(200), VALIDATION, tmp_path, progress=False)
+    assert load_result(tmp_path).validation_mae > 0
 
 
 def test_a_training_that_has_not_ended_has_no_result(tmp_path):

@@ -6,6 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import re
+import shutil
+import signal
 import sys
 import threading
 import time
@@ -23,7 +25,7 @@ from jetcorr_utils.models.inputs import sample_rows
 from jetcorr_utils.training import load_model, predict
 from jetcorr_utils.tuning import load_search, search, train_best, trial_workers
 from jetcorr_utils.tuning.space import draw, own_parameters
-from jetcorr_utils.tuning.trial import TrialRecord, read_trial
+from jetcorr_utils.tuning.trial import TrialRecord, read_trial, run_trial
 from jetcorr_utils.tuning.trial_metrics import constant_error
 from jetcorr_utils.tuning.trial_workers import Job
 
@@ -150,6 +152,82 @@ def test_a_trial_in_which_two_workers_have_died_is_recorded_as_failed(study, clo
         assert read_trial(queue.trial_folder(0)) == record
         assert queue.waiting() == (record is None)
     assert not queue.again_or_failed("nobody")
+
+
+def die_in_trial_2(job: Job) -> None:
+    """The main function of a worker process that never comes to the end of this trial."""
+
+    def run(number, *arguments, **options):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run_trial(number, *arguments, **options)
+
+    trial_workers.run_trial = run
+    trial_workers._worker(job)
+
+
+def test_a_trial_that_kills_its_process_does_not_kill_that_of_the_search(study, clouds, tmp_path, monkeypatch):
+    ran = []
+
+    def run(number, *arguments, **options):
+        while not ran and not (tmp_path / "002").exists():
+            time.sleep(0.05)
+        ran.append(number)
+        return run_trial(number, *arguments, **options)
+
+    monkeypatch.setattr(trial_workers, "_worker", die_in_trial_2)
+    monkeypatch.setattr(trial_workers, "run_trial", run)
+    few = with_tuning(study, trials=4, epochs=1, sampler="tpe")  # which takes them in their order
+    trials = search(few, *clouds, tmp_path, workers=2, progress=False).trials
+    assert 2 not in ran
+    assert trials["state"].to_list() == ["complete", "complete", "failed", "complete"]
+    assert trials["error"][2] == "the worker process ended with exit code -9"
+
+
+def test_the_studys_own_trial_has_its_settings_also_when_it_is_run_again(study, clouds, tmp_path):
+    queue = Job(with_tuning(study, trials=1), *clouds, tmp_path).queue()
+    queue.fill({"conv_dim": 32})
+    with queue.take():
+        pass  # it dies before anything is drawn
+    assert queue.again_or_failed("death")
+    with queue.take() as (number, trial):
+        assert number == 0
+        assert trial.suggest_int("conv_dim", 8, 1024) == 32
+
+
+def test_a_trial_that_is_run_again_counts_once_for_halving(study, clouds, tmp_path):
+    queue = Job(with_tuning(study, trials=2, pruner="halving", sampler="tpe"), *clouds, tmp_path).queue()
+    queue.fill({})
+    with queue.take() as (_, trial):
+        trial.report(0.5, 1)
+        assert not trial.should_prune()
+    assert queue.again_or_failed("death")
+    with queue.take() as (number, trial):
+        trial.report(0.6, 1)
+        assert (number, trial.should_prune()) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("trial.json", r'"mae": 0\.\d+', '"mae": 0.001', r"001/trial\.json: damaged, not as it was written"),
+        (
+            "trial.json",
+            r'"state": "complete"',
+            '"state": "complet"',
+            r"001/trial\.json: damaged, not as it was written",
+        ),
+        ("trial.json", r',\s*"digest": "\w+"', "", r"001/trial\.json: damaged, or of an earlier version"),
+        ("history.csv", r"^1,0\.\d+", "1,0.01", r"001/history\.csv: damaged, .*; delete .*001/trial\.json to have"),
+    ],
+)
+def test_numbers_of_a_trial_that_have_changed_are_refused(result, tmp_path, name, old, new, said):
+    folder = Path(shutil.copytree(result.folder, tmp_path / "tuning"))
+    text = (folder / "001" / name).read_text()
+    (folder / "001" / name).write_text(re.sub(old, new, text, count=1, flags=re.MULTILINE))
+    assert (folder / "001" / name).read_text() != text
+    with pytest.raises(InputError, match=said):
+        load_search(folder)
 
 
 def kill_a_worker_in_its_trial(folder: Path) -> None:
