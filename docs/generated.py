@@ -173,8 +173,8 @@ def bench_table() -> str:
     rows = []
     for line in lines:
         numbers = [_number(line["ours"]), _number(line["peer"]), f"{line['ratio']:.2f}"]
-        rows.append([f"`{line['name']}`", *numbers, line["unit"], line["peer_is"]])
-    return table(["name", "ours", "peer", "ours / peer", "unit", "what the peer is"], rows)
+        rows.append([f"`{line['name']}`", f"{line['mean_multiplicity']:.0f}", *numbers, line["unit"], line["peer_is"]])
+    return table(["name", "particles", "ours", "peer", "ours / peer", "unit", "what the peer is"], rows)
 
 
 def gpu_table() -> str:

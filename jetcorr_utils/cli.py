@@ -44,7 +44,7 @@ STUDY = click.option(
 OUT = click.option("--out", type=OutputPath(), help="Run folder; default: results/<study>.")
 PARAMETER = click.option(
     "-p", "--parameter", "parameters", multiple=True, type=(str, str), metavar="KEY VALUE",
-    help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
+    help="A setting of the study by dotted name (`jetcorr settings` lists them); may be repeated.",
 )  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True)
 COLLECTION = click.option(
@@ -112,6 +112,8 @@ def _in_one_line(ctx: click.Context) -> Iterator[None]:
         message = message or "stopped"
     except MemoryError:
         message, code = "the memory of this machine (or of its limit) is not enough", 1
+    for name in (given for given in ctx.meta.get("jetcorr.arguments", ()) if "\n" in given):
+        message = message.replace(name, name.replace("\n", "\\n"))
     # On a line of its own, after a bar that is not at its end
     tqdm.write(f"jetcorr: {printable(without_secrets(message))}", file=sys.stderr)
     ctx.exit(code)
@@ -150,7 +152,10 @@ def _run_folder(out: Path | None, study: str) -> RunFolder:
 @main.command()
 @STUDY
 @OUT
-@PARAMETER
+@click.option(
+    "-p", "--parameter", "parameters", multiple=True, type=(str, str), metavar="KEY VALUE",
+    help="A setting of the study by dotted name, or a notebook parameter in upper case; may be repeated.",
+)  # fmt: skip
 @click.option("--from", "first", default="01", help="Number of the first notebook to execute.")
 @click.option("--force", is_flag=True, help="Execute also what is up to date.")
 def run(study: str, out: Path | None, parameters: tuple, first: str, force: bool) -> None:
@@ -187,6 +192,8 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
 def results(places: tuple[str, ...], models: tuple[str, ...], etas: tuple[str, ...]) -> None:
     """Print the table of gains of a run, or of CMS's own regressions in NanoAOD files that have them."""
     folders = [path for place in places if place and (path := at_home(place)).is_dir()]
+    if records := [place for place in places if place.endswith(".json")]:
+        raise InputError(f"{records[0]}: is not a ROOT file; of a run, give its folder")
     if not folders:
         from .physics.peers import peer_gains, peers_markdown
 
@@ -282,9 +289,10 @@ def train(study: str, out: Path | None, parameters: tuple, name: str | None, bat
     from .training import process_group, train_models
     from .training.torchrun import rank, with_kept_batch
 
-    settings, folder = load_study(study, dict(parameters)), _run_folder(out, study)
+    settings = load_study(study, dict(parameters))
     if name is not None and name not in settings.models:
         raise InputError(f"--model {name!r}: the study has {', '.join(settings.models)}")
+    folder = _run_folder(out, study)
     models = {name: settings.models[name]} if name else settings.models
     with process_group() as device:
         if batch == "kept":
@@ -362,7 +370,6 @@ def export(study: str, out: Path | None, parameters: tuple, opset: int | None, t
 
 
 def _folder_of_models(_context: click.Context, _option: click.Parameter, place: str) -> Path:
-    from .errors import InputError
     from .files import NO_NAME, at_home
 
     if not place:
@@ -381,9 +388,10 @@ def serve(repository: Path, host: str, http_port: int, grpc_port: int) -> None:
     from .inference.open_predictors import served_models
     from .serving import TritonServer
 
+    server = TritonServer(repository, host=host, http_port=http_port, grpc_port=grpc_port)
     if host not in ("127.0.0.1", "localhost", "::1"):
         click.echo(f"jetcorr: others can reach {host}, and stop this release of the server (docs: Security)", err=True)
-    with TritonServer(repository, host=host, http_port=http_port, grpc_port=grpc_port) as server:
+    with server:
         urls = f"http://{server.http_url} and grpc://{server.grpc_url}"
         names = ", ".join(served_models(server.http_url, "http"))
         server.wait(lambda: click.echo(f"ready: {names} at {urls}; log {server.log}; stop with Ctrl-C"))

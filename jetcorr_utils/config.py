@@ -251,15 +251,27 @@ class ServingSettings(Settings):
     seconds_per_batch_size: PositiveFloat = Field(2.0, description="time to measure each, s")
 
 
-Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+Label = Annotated[str, Field(pattern=LABEL)]
 IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$"
 Image = Annotated[str, Field(pattern=IMAGE)]
 _PART = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _NAME = rf"^{_PART}(\.{_PART})*$"
 _Name = Annotated[str, Field(pattern=_NAME, max_length=253)]
-_Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([mkMGTPE]|[KMGTPE]i)?$")]
-_Folder = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")]
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?([mkMGTPE]|[KMGTPE]i)?$"
+_Quantity = Annotated[str, Field(pattern=_QUANTITY)]
+_FOLDER = r"^/[A-Za-z0-9._/-]*$"
+_Folder = Annotated[str, Field(pattern=_FOLDER)]
 """What Kubernetes takes for a namespace, an image, another name (RFC 1123), an amount, and the place of a volume."""
+
+
+_WORDS = {
+    LABEL: "name of one part: up to 63 small letters, digits and '-', a letter or digit at the begin and the end",
+    IMAGE: "image: letters, digits and . _ - / : @ only",
+    _NAME: "name: small letters, digits, '-' and '.', a letter or digit at the begin and the end of each part",
+    _QUANTITY: "quantity as Kubernetes writes it: 2, 500m, 8Gi",
+    _FOLDER: "folder of a pod: an absolute path of letters, digits and . _ - /",
+}
 
 
 def resource_name(name: Any, of: str) -> str:
@@ -271,10 +283,7 @@ def resource_name(name: Any, of: str) -> str:
         If it does not; `of` says whose name it is.
     """
     if not isinstance(name, str) or not re.fullmatch(_NAME, name) or len(name) > 253:
-        raise InputError(
-            f"{of} {name!r}: small letters, digits, '-' and '.' only, a letter or digit at the begin and the end of "
-            "each part, and 253 in all: so Kubernetes names things"
-        )
+        raise InputError(f"{of} {name!r}: is no {_WORDS[_NAME]}, 253 in all: so Kubernetes names things")
     return name
 
 
@@ -531,13 +540,16 @@ def _path(settings: Any, location: Sequence[int | str]) -> str:
     return ".".join(names)
 
 
-def _mistake(settings: Any, found: Mapping[str, Any]) -> str:
-    """One mistake in a study: where it is, what is wrong, and which name may have been meant."""
+def _mistake(settings: Any, found: Mapping[str, Any], overrides: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether a mistake in a study is one of the overrides, and where it is, what is wrong, which name may be meant."""
 
     where, what = " ".join(_path(settings, found["loc"]).split()), found["msg"].removeprefix("Value error, ")
     if found["type"] == "extra_forbidden":
         what = f"there is no such setting{did_you_mean(Study, where)}"
-    return what if not where or what.startswith(where) else f"{where}: {what}"
+    if found["type"] == "string_pattern_mismatch":
+        what = f"{found['input']!r} is no {_WORDS.get(found['ctx']['pattern'], what)}"
+    text = what if not where or what.startswith(where) else f"{where}: {what}"
+    return any(f"{where}.".startswith(f"{name}.") for name in overrides), text
 
 
 def _load_extensions(settings: dict[str, Any], folder: Path) -> None:
@@ -590,7 +602,9 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     try:
         study = Study.model_validate(settings)
     except ValidationError as error:
-        mistakes = "; ".join(dict.fromkeys(_mistake(settings, found) for found in error.errors()))
-        raise StudyError(f"study {path}: {mistakes}") from None
+        mistakes = dict.fromkeys(_mistake(settings, found, overrides or {}) for found in error.errors())
+        given = [f"parameter {text}" for by_parameter, text in mistakes if by_parameter]
+        written = [text for by_parameter, text in mistakes if not by_parameter]
+        raise StudyError("; ".join(given + [f"study {path}: {'; '.join(written)}"] * bool(written))) from None
     show_study(study.models, short_name(study.data.compound) if study.data.corrections else None)
     return study

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
+from .errors import InputError
 from .files import local_path
 
 __all__ = ["OutputPath"]
@@ -24,6 +26,12 @@ class OutputPath(click.Path):
         Raises
         ------
         InputError
-            If it is an address.
+            If it is an address, or would lie in a file.
         """
-        return super().convert(local_path(value), param, ctx)
+        path = local_path(value)
+        for folder in path.parents:
+            if os.path.lexists(folder):
+                if not folder.is_dir():
+                    raise InputError(f"{folder}: a file is in the way of this folder; choose another")
+                break
+        return super().convert(path, param, ctx)

@@ -289,6 +289,32 @@ def test_what_would_take_the_whole_machine_is_refused(cli, tmp_path, arguments):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "--study", "smoke", "--model", "none", "--out", "new"), "--model 'none': the study has pfn"),
+        (
+            ("correct", "x.root", "--model", "m", "--out", "file/x.root"),
+            "file: a file is in the way of this folder; choose another",
+        ),
+        (("results", "metrics.json"), "metrics.json: is not a ROOT file; of a run, give its folder"),
+        (("info", "no such\nfile.root"), "no such\\nfile.root: "),
+        (("serve", "--repository", "models", "--host", ""), "host: an empty name"),
+        (("serve", "--repository", "models", "--host", "999.1.1.1"), "host 999.1.1.1: "),
+    ],
+)
+def test_arguments_that_are_wrong_are_one_line_and_leave_nothing(cli, tmp_path, arguments, said):
+    (tmp_path / "models" / "pfn").mkdir(parents=True)
+    for name in ("file", "metrics.json", "models/pfn/config.pbtxt"):
+        (tmp_path / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    done = cli(*arguments, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"jetcorr: {said}")
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
     ("place", "said"), [("", "--repository: a file with an empty name"), ("~/none", "{home}/none: not a")]
 )
 def test_serve_says_which_repository_is_none(cli, tmp_path, monkeypatch, place, said):

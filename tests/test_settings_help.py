@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from jetcorr_utils.cli import main
 from jetcorr_utils.config import Study, load_study
 from jetcorr_utils.errors import InputError, StudyError
+from jetcorr_utils.plain_yaml import dump_yaml
 from jetcorr_utils.settings_help import known_settings, settings_text
 
 
@@ -38,18 +39,23 @@ def test_the_command_prints_them():
     assert [line.split()[0] for line in result.stdout.splitlines()][:2] == ["export.opset", "export.triton_release"]
 
 
-def test_all_mistakes_are_said_with_the_path_once_and_the_nearest_name():
-    given = {"data.simulatoin": 3, "tuning.trials": 0, "models.pfn.training.epoch": 3, "models.pfn.scan": None}
+def test_all_mistakes_are_said_with_the_path_once_and_the_nearest_name(tmp_path):
+    study = {"data": {"simulatoin": 3}, "tuning": {"trials": 0}, "cluster": {"namespace": "A B"}}
+    study["models"] = {"pfn": {"architecture": "pfn"}}
+    (tmp_path / "mine.yaml").write_text(dump_yaml(study), encoding="utf-8")
     with pytest.raises(StudyError) as error:
-        load_study("smoke", given)
+        load_study(tmp_path / "mine.yaml", {"models.pfn.training.epoch": 3, "models.pfn.training.epochs": "nan"})
     text = str(error.value)
-    assert text.count("smoke.yaml") == 1
+    assert text.count("mine.yaml") == 1
     for part in (
+        "parameter models.pfn.training.epoch: there is no such setting; did you mean models.pfn.training.epochs?",
+        "parameter models.pfn.training.epochs: Input should be a valid integer",
         "data.simulatoin: there is no such setting; did you mean data.simulation?",
-        "models.pfn.training.epoch: there is no such setting; did you mean models.pfn.training.epochs?",
         "tuning.trials: Input should be greater than or equal to 1",
+        "cluster.namespace: 'A B' is no name of one part: up to 63 small letters",
     ):
         assert text.count(part) == 1
+        assert (text.index(part) < text.index("mine.yaml")) == part.startswith("parameter ")
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def drift_lines(checks: Mapping[str, DriftCheck]) -> list[str]:
         return []
     shown = sorted(worst.values(), key=lambda drift: -drift.distance)[:MOST_DRIFTS]
     differ = f"{len(worst)} feature{'s differ' if len(worst) > 1 else ' differs'}"
-    return [f"the jets are not like those that {', '.join(models)} was trained on; {differ}:"] + [
+    return [f"the jets are not like those of the training of {', '.join(models)}; {differ}:"] + [
         f"  {drift.text()}" for drift in shown
     ]
 

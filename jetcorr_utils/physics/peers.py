@@ -131,11 +131,13 @@ def _common(files: Sequence[str | Path]) -> tuple[tuple[str, ...], bool]:
             if not source.has_generator:
                 raise InputError(f"{file}: has no generator jets to compare with")
             here = regressions_in(source.columns)
+            names = tuple(name for name in names if name in here)
+            if not names:
+                columns = ", ".join(f"Jet_{known.columns[0]}" for known in REGRESSIONS.values())
+                raise InputError(
+                    f"{file}: has none of CMS's regressions ({columns}), as NanoAOD has from version 12 on"
+                )
             if missing := [name for name in _LEPTONS if name not in source.columns]:
                 raise InputError(f"{file}: lacks {' and '.join(missing)}, which tell leptons from jets")
             whole &= WITH_NEUTRINOS in source.columns
-        names = tuple(name for name in names if name in here)
-        if not names:
-            columns = ", ".join(f"Jet_{known.columns[0]}" for known in REGRESSIONS.values())
-            raise InputError(f"{file}: has none of CMS's regressions ({columns}), as NanoAOD has from version 12 on")
     return names, whole

@@ -90,6 +90,8 @@ class TritonServer:
             raise InputError(
                 f"{repository}: not a model repository: no */config.pbtxt in it; `jetcorr export` makes one"
             )
+        if not host.strip():
+            raise InputError("host: an empty name; give an address of this machine, such as 127.0.0.1")
         self.environment = find_environment(environment)
         self.host = host
         ports = _ports(host, http_port, grpc_port, None)
@@ -292,6 +294,10 @@ def _ports(host: str, *wanted: int | None) -> list[int]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sock.bind((host, port or 0))
+            except socket.gaierror as error:
+                raise InputError(
+                    f"host {host}: {error.strerror}; give an address of this machine, such as 127.0.0.1"
+                ) from None
             except (OSError, OverflowError) as error:
                 raise InputError(
                     f"port {port} of {host}: {getattr(error, 'strerror', error)}; choose another"
