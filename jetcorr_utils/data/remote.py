@@ -230,12 +230,13 @@ def _host(causes: list[BaseException]) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what an error says, or that which fsspec has made "not found" of."""
+    """The first line of an error, and the next one after a colon; or of that which fsspec has made "not found" of."""
     error = (isinstance(error, FileNotFoundError) and error.__cause__) or error
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return f"{status} {getattr(error, 'message', '')}".strip()
-    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
     proxy = "the proxy that the environment names: " if "Proxy" in type(error).__name__ else ""
     return without_secrets(proxy + line)
 
