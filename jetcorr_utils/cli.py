@@ -192,11 +192,11 @@ def _results(folder: RunFolder, models: tuple[str, ...] = (), etas: tuple[str, .
 def results(places: tuple[str, ...], models: tuple[str, ...], etas: tuple[str, ...]) -> None:
     """Print the table of gains of a run, or of CMS's own regressions in NanoAOD files that have them."""
     folders = [path for place in places if place and (path := at_home(place)).is_dir()]
-    if records := [place for place in places if place.endswith(".json")]:
-        raise InputError(f"{records[0]}: is not a ROOT file; of a run, give its folder")
     if not folders:
         from .physics.peers import peer_gains, peers_markdown
 
+        if records := [place for place in places if place.endswith(".json")]:
+            raise InputError(f"{records[0]}: is not a ROOT file; of a run, give its folder")
         if models or etas:
             raise InputError(f"{places[0]}: --model and --eta choose from the table of a run, not of files")
         click.echo(peers_markdown(peer_gains(places)))

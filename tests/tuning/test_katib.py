@@ -121,8 +121,8 @@ def test_what_is_no_finished_experiment_is_refused(study, tmp_path, content, mes
 @pytest.mark.parametrize("name", ["../../../x", "/tmp/x", "a/b", "..", ".", "", "a\n", "A", "-a", "a" * 254, 3, None])
 def test_a_name_that_could_be_a_path_is_refused_and_nothing_is_written(study, tmp_path, name):
     folder, named = tmp_path / "a" / "b" / "c", TRIALS[1] | {"metadata": {"name": name}}
-    with pytest.raises(InputError, match=r"trial .*: small letters, digits"):
+    with pytest.raises(InputError, match=r"trial .*: is no name: small letters"):
         import_experiment([TRIALS[0], named], study, folder)
-    with pytest.raises(InputError, match=r"trial .*: small letters, digits"):
+    with pytest.raises(InputError, match=r"trial .*: is no name: small letters"):
         run_cluster_trial(study, {}, None, None, folder, name, tmp_path / "metrics.log")
     assert not list(tmp_path.iterdir())
