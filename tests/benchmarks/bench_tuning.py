@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jetcorr_utils.config import load_study, project_root
 from jetcorr_utils.data import load_clouds
-from jetcorr_utils.files import read_json
+from jetcorr_utils.tuning.trial import read_trial
 from tests.benchmarks.turns import compared, multiplicity, rates
 
 ROUNDS = int(os.environ.get("JETCORR_BENCH_ROUNDS", 1))
@@ -72,7 +73,7 @@ def _seconds(script: Path, folder: Path, workers: int) -> float:
 
 def _results(folder: Path) -> dict[str, Any]:
     """What the trials gave, but for what the clock decides."""
-    records = {path.parent.name: read_json(path) for path in sorted(folder.glob("*/trial.json"))}
+    records = {path.parent.name: asdict(read_trial(path.parent)) for path in sorted(folder.glob("*/trial.json"))}
     for record in records.values():
         for name in ("seconds", "jets_per_s", "train_jets_per_s"):
             record["metrics"].pop(name, None)

@@ -69,7 +69,7 @@ def _simulation(path: Path) -> dict[str, Any]:
 
 
 def _result(path: Path) -> dict[str, Any]:
-    """How a training went, with whether the checksums of its files are true: history and digest are of times."""
+    """How a training or trial went, with whether the checksums of its files are true: history and digest have times."""
     record = _without_times(read_json(path))
     record.pop("digest", None)
     sums = {name: fingerprint(path.parent / name) == value for name, value in record.get("files", {}).items()}
@@ -92,7 +92,7 @@ def _content(path: Path) -> Any:
         return None
     if path.suffix == ".root":
         return arrays_of(path)
-    if path.name == "result.json":
+    if path.name in ("result.json", "trial.json"):
         return _result(path)
     if path.suffix == ".json":
         return _without_times(read_json(path))

@@ -324,7 +324,7 @@ def test_the_report_says_what_differs_from_the_training(models, sample, tmp_path
         metadata={"name": "pfn", **METADATA, "training_summary": summarise(clouds)},
     )
     text = correct_files([sample], path, tmp_path / "out.root", progress=False).text()
-    assert "not like those that pfn was trained on" in text
+    assert "not like those of the training of pfn" in text
     assert text.count("distance") == MOST_DRIFTS
 
 
