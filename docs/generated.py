@@ -1,34 +1,28 @@
 """Pages and tables of the site that the code itself says: never edited, made anew by each build, ignored by git.
 
 `tutorials/` gets the notebooks, as a run has executed them or, without one, as they are committed; `api/` a page for
-each package; `tables/` what pages include: settings, columns, metrics, notebooks, the numbers of results/reference.
-
-``python docs/generated.py`` prints the table of results that README.md has.
+each package; `tables/` what pages include: settings, columns, metrics, notebooks, and those of `result_tables`.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pydantic
+from result_tables import RESULT_TABLES, table
 
-from jetcorr_utils.config import Study, project_root
+from jetcorr_utils.config import Study
 from jetcorr_utils.jets.columns import FEATURE_SETS, JETS, PARTICLES, Column
 from jetcorr_utils.metrics import METRICS
 from jetcorr_utils.notebooks import NOTEBOOKS
-from jetcorr_utils.physics.gains_table import results_markdown
-from jetcorr_utils.physics.published import published_text
 from jetcorr_utils.settings_help import known_settings
-from jetcorr_utils.simulation import parameter_table
 
-__all__ = ["TABLES", "results_overview", "write"]
+__all__ = ["TABLES", "write"]
 
 #: whose public names have a page; what stands in several is described in the first
 MODULES = (
@@ -39,85 +33,6 @@ MODULES = (
     "jetcorr_utils.notebooks", "jetcorr_utils.run", "jetcorr_utils.batch", "jetcorr_utils.report",
     "jetcorr_utils.tensorboard", "jetcorr_utils.errors",
 )  # fmt: skip
-
-#: by model of results/reference/metrics.json, the rows of the table in README.md
-MODELS = {
-    "pfn": "PFN",
-    "particlenet": "ParticleNet",
-    "pfn_balanced": "PFN, flavour-neutral loss",
-    "particlenet_balanced": "ParticleNet, flavour-neutral loss",
-    "pfn_full": "PFN, full inputs",
-    "particlenet_full": "ParticleNet, full inputs",
-    "pfn_full_balanced": "PFN, full inputs, flavour-neutral loss",
-    "particlenet_full_balanced": "ParticleNet, full inputs, flavour-neutral loss",
-    "trees": "boosted trees on the composition",
-    "oracle_fractions": "oracle: true energy fractions",
-}
-MAIN = ("pfn", "particlenet", "pfn_full_balanced", "particlenet_full_balanced")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
-
-
-def _metrics() -> dict[str, Any]:
-    path = project_root() / "results" / "reference" / "metrics.json"
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def results_overview() -> str:
-    """The gains of the reference study for jets above 30 GeV, in per cent."""
-    metrics = _metrics()
-    shown = [("resolution_gain", "0-1.3"), ("resolution_gain", "1.3-2.5"), ("flavour_gain", "0-2.5")]
-    head = [
-        "gain, gen pt > 30 GeV",
-        "resolution, abs(eta) < 1.3",
-        "resolution, 1.3–2.5",
-        "flavour dependence, < 2.5",
-    ]
-    rows = []
-    for model, title in MODELS.items():
-        if model not in metrics:
-            continue  # of a study that had no such model
-        cells = (metrics[model][gain][eta]["30-inf"] for gain, eta in shown)
-        rows.append([title, *(f"{100 * cell['value']:.1f} ± {100 * cell['error']:.1f} %" for cell in cells)])
-    rows.append(["*published for CMS jets*", *(f"*{published_text(gain, eta, '30-inf')}*" for gain, eta in shown)])
-    return table(head, rows)
-
-
-def results_in_bins() -> str:
-    """The table of `jetcorr results` for the main models."""
-    metrics = _metrics()
-    return results_markdown(metrics, [name for name in MAIN if name in metrics])
-
-
-def reproduction_in_bins() -> str:
-    """What `jetcorr compare-published` measured, in per cent."""
-    path = project_root() / "results" / "reference" / "reproduction.json"
-
-    def percent(entry: dict[str, float | None] | None) -> list[str]:
-        if entry is None or entry["ours"] is None:
-            return ["", ""]
-        ours, error, published = (100 * float(entry[name] or 0) for name in ("ours", "error", "published"))
-        return [f"{ours:.1f} ± {error:.1f}", f"{published:.1f}"]
-
-    rows = []
-    for source, gains in json.loads(path.read_text(encoding="utf-8")).items():
-        for eta, bins in gains["resolution_gain"].items():
-            for pt, entry in bins.items():
-                flavour = gains["flavour_gain"].get(eta, {}).get(pt)
-                rows.append([f"`{source}`", eta, pt, *percent(entry), *percent(flavour)])
-    head = [
-        "inputs of",
-        "abs(eta)",
-        "gen pt / GeV",
-        "resolution gain / %",
-        "published",
-        "flavour gain / %",
-        "published",
-    ]
-    return table(head, rows)
 
 
 def settings_table() -> str:
@@ -166,38 +81,10 @@ def notebooks_table() -> str:
     )
 
 
-def bench_table() -> str:
-    """What `make bench` measured."""
-    path = project_root() / "results" / "reference" / "bench.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = []
-    for line in lines:
-        numbers = [_number(line["ours"]), _number(line["peer"]), f"{line['ratio']:.2f}"]
-        rows.append([f"`{line['name']}`", f"{line['mean_multiplicity']:.0f}", *numbers, line["unit"], line["peer_is"]])
-    return table(["name", "particles", "ours", "peer", "ours / peer", "unit", "what the peer is"], rows)
-
-
-def gpu_table() -> str:
-    """What `python -m tests.benchmarks gpu` measured."""
-    path = project_root() / "results" / "reference" / "gpu.json"
-    lines = json.loads(path.read_text(encoding="utf-8"))
-    rows = [
-        [f"`{line['name']}`", line.get("precision", ""), str(line.get("batch", "")), _number(line["jets_per_s"])]
-        for line in lines
-        if "jets_per_s" in line and not line.get("compiled")
-    ]
-    return table(["name", "precision", "batch", "jets/s"], rows)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.3g}"
-
-
 #: by the name of their file in tables/
 TABLES: dict[str, Callable[[], str]] = {
-    "results": results_overview, "results-in-bins": results_in_bins, "reproduction": reproduction_in_bins,
-    "settings": settings_table, "columns": columns_table, "metrics": metrics_table, "notebooks": notebooks_table,
-    "bench": bench_table, "gpu": gpu_table, "simulation": parameter_table,
+    **RESULT_TABLES, "settings": settings_table, "columns": columns_table, "metrics": metrics_table,
+    "notebooks": notebooks_table,
 }  # fmt: skip
 
 
@@ -278,7 +165,3 @@ def _api(name: str) -> Iterator[str]:
             yield from (f".. autofunction:: {name}.{public}", "")
         else:
             yield from (f".. py:data:: {name}.{public}", "")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(results_overview() + "\n")
