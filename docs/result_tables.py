@@ -31,6 +31,7 @@ _HELD = re.compile(r"(<!-- table ([a-z-]+) -->\n).*?(<!-- end of table -->)", re
 MODELS = {
     "pfn": "PFN",
     "particlenet": "ParticleNet",
+    "pfn_tuned": "PFN, tuned",
     "pfn_balanced": "PFN, flavour-neutral loss",
     "particlenet_balanced": "ParticleNet, flavour-neutral loss",
     "pfn_full": "PFN, full inputs",

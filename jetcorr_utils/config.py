@@ -420,7 +420,18 @@ class Study(Settings):
             self._check_relations(name)
         if self.tuning.model not in self.models:
             raise ValueError(f"tuning.model is {self.tuning.model!r}, but models has {', '.join(self.models)}")
+        self._check_searched()
         return self
+
+    def _check_searched(self) -> None:
+        """The search may replace its model by one of other settings, with which no other can be compared."""
+        name = self.tuning.model
+        compared = [other for other, model in self.models.items() if name in (model.variant_of, model.seed_of)]
+        if self.tuning.space and compared:
+            raise ValueError(
+                f"tuning.model: {', '.join(compared)} would be compared with what the search makes of {name!r}: "
+                f"have it search for a model of its own, such as {name}_tuned, a copy of {name} with variant_of: {name}"
+            )
 
     def _check_relations(self, name: str) -> None:
         model = self.models[name]

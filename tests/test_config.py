@@ -169,6 +169,10 @@ def test_settings_cannot_change_after_reading(study_file):
         ({"tuning.space": {"k": {"choices": []}}}, "tuning.space.k"),
         ({"tuning.space": {"k": {"min": 5, "max": 2}}}, "min 5 is above max 2"),
         ({"tuning.space": {"lr": {"min": 0, "max": 2, "log": True}}}, "min above 0"),
+        (
+            {"tuning.space": {"conv_dim": {"choices": [32, 64]}}, "seeds": {"pfn": 2}},
+            r"pfn_seed2 would be compared with what the search makes of 'pfn'.* pfn_tuned",
+        ),
         ({"data.split.test": 0.95}, "leave a share"),
         ({"seeds": {"gnn": 2}}, r"seeds\.gnn: there is no model"),
         ({"seeds": {"pfn": 0}}, r"seeds\.pfn"),

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..baseline import load_correction
-from ..config import DataSettings, Study
+from ..config import DataSettings, ModelSettings, Study
 from ..correct.predictions_writer import ALSO, FILE_COLUMN, IDENTIFIERS, predictions_file, regression_columns
 from ..data import ensure_files, load_clouds, read_jets
 from ..data.features import FILE_PT, table
@@ -173,18 +173,24 @@ def limit_figures(predictions: pd.DataFrame, metrics: Mapping[str, Any], models:
 
 def training_figures(metrics: Mapping[str, Any], study: Study) -> Figures:
     """The frontier over the weight of the flavour-neutral term, and the learning curve, where the models make them."""
-    weights = frontier_weights({name: model for name, model in study.models.items() if name in metrics})
+    models = _as_in_study(study)
+    weights = frontier_weights({name: model for name, model in models.items() if name in metrics})
     if weights:
         yield "06_frontier", plot_frontier(with_settings(metrics, study.models), weights)
-    if any(model.training.max_jets for model in study.models.values()):
-        curve = learning_curve(metrics, study.models, len(load_clouds(study.data, "open").split("train")))
+    if any(model.training.max_jets for model in models.values()):
+        curve = learning_curve(metrics, models, len(load_clouds(study.data, "open").split("train")))
         if len(curve):
             yield "06_learning_curve", plot_learning_curve(curve)
 
 
+def _as_in_study(study: Study) -> dict[str, ModelSettings]:
+    """The models whose networks surely have the study's settings: without the one that the search may replace."""
+    return {name: model for name, model in study.models.items() if name != study.tuning.model or not study.tuning.space}
+
+
 def weights_on_validation(study: Study, run: RunFolder) -> pd.DataFrame | None:
     """The weight λ that each frontier suggests, from the validation jets; None where the study has no frontier."""
-    weights = frontier_weights(study.models)
+    weights = frontier_weights(_as_in_study(study))
     if not weights:
         return None
     validation = load_predictions(run.require(run.validation, "05"))

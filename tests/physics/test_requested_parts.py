@@ -4,7 +4,7 @@ import pytest
 import uproot
 
 from jetcorr_utils import physics
-from jetcorr_utils.config import DataSettings, Study
+from jetcorr_utils.config import DataSettings, Study, TuningSettings
 from jetcorr_utils.errors import MissingStageError
 from jetcorr_utils.files import read_json
 from jetcorr_utils.physics.predictions import check_predictions
@@ -80,6 +80,14 @@ def test_models_that_differ_in_the_flavour_weight_make_a_frontier(toy):
     assert name == "06_frontier"
     labels = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert {rf"$\lambda = {weight}$" for weight in range(3)} <= set(labels)
+
+
+def test_the_model_that_the_search_may_replace_is_no_point_of_a_frontier(toy):
+    names = ("pfn", "pfn_balanced", "pfn_lambda_2")
+    metrics = physics.measure(check_predictions(toy(6_000, models=names)), names, study().physics, progress=False)
+    searched = study(names).model_copy(update={"tuning": TuningSettings(space={"conv_dim": {"choices": [32]}})})
+    assert list(physics.training_figures(metrics, study(names)))
+    assert not list(physics.training_figures(metrics, searched))  # two weights are left
 
 
 def test_the_weight_is_chosen_on_the_validation_jets(toy, tmp_path):
