@@ -303,7 +303,9 @@ def bench_table() -> str:
     for line in _bench():
         numbers = [_number(line["ours"]), _number(line["peer"]), f"{line['ratio']:.2f}"]
         rows.append([f"`{line['name']}`", f"{line['mean_multiplicity']:.0f}", *numbers, line["unit"], line["peer_is"]])
-    return table(["name", "particles", "ours", "peer", "ours / peer", "unit", "what the peer is"], rows)
+    machines = "; ".join(sorted({line["machine"] for line in _bench()}))
+    head = ["name", "particles", "ours", "peer", "ours / peer", "unit", "what the peer is"]
+    return f"{table(head, rows)}\n\nMeasured on {machines}."
 
 
 def products_sentence() -> str:
