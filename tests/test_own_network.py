@@ -38,7 +38,7 @@ models:
   edge_gat2: {{architecture: attention_by_name, k: 4, training: *short}}
 extensions: my_networks.py
 tuning:
-  model: deep_sets
+  model: deep_sets_2
   trials: 2
   epochs: 1
   max_jets: 300

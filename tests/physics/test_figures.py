@@ -224,7 +224,7 @@ def test_sentences_and_tables_call_the_standard_correction_what_it_is(prediction
 def test_a_model_looks_as_its_architecture_says_whatever_its_name_is(tmp_path):
     models = {"first": {}, "deep_sets": {}, "wide": {"variant_of": "first"}, "again": {"seed_of": "first"}}
     settings = {name: {"architecture": "pfn"} | more for name, more in models.items()}
-    load_study("smoke", {"models": settings, "tuning.model": "first"})
+    load_study("smoke", {"models": settings, "tuning.model": "wide"})
     titles = ["PFN", "PFN (deep_sets)", "PFN (wide)", "PFN (again)"]
     assert [title_of(name) for name in models] == titles
     load_study("smoke")
