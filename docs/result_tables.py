@@ -115,6 +115,7 @@ def neutrality_table() -> str:
         if "pfn" in (name, entry.get("variant_of"))
         and entry.get("scan") in (None, "training.flavour_balance")
         and entry["inputs"] == metrics["pfn"]["inputs"]
+        and metrics["export"].get(name, {}).get("from") != "tuning/best"  # of other settings
     ]
     rows = []
     for entry in sorted(entries, key=lambda entry: entry["flavour_balance"]):
