@@ -2,7 +2,6 @@ import dataclasses
 
 import pytest
 
-from jetcorr_utils.config import project_root
 from jetcorr_utils.simulation import Parameters, parameter_table
 from jetcorr_utils.simulation.parameters import FIXED_BY_COMPARISON
 
@@ -13,7 +12,6 @@ def test_every_parameter_has_a_meaning_and_a_source():
             assert item.metadata["meaning"], item.name
             assert item.metadata["source"], item.name
             assert f"| {group.name}.{item.name} |" in parameter_table()
-    assert parameter_table() in (project_root() / "data" / "README.md").read_text()
 
 
 def test_few_parameters_are_fixed_by_the_comparison_and_none_is_assumed():
