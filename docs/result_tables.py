@@ -25,7 +25,7 @@ __all__ = ["HOLDERS", "RESULT_TABLES", "renewed", "table"]
 
 #: pages that hold tables themselves, between the marks `<!-- table NAME -->` and `<!-- end of table -->`
 HOLDERS = ("README.md", "data/README.md")
-_HELD = re.compile(r"(<!-- table ([a-z-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_HELD = re.compile(r"(<!-- table ([a-z-]+) -->\n)(?:(?!<!-- table ).)*?(<!-- end of table -->)", re.DOTALL)
 
 #: by model of metrics.json, the rows of the table in README.md
 MODELS = {
@@ -55,6 +55,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def renewed(page: str) -> str:
     """The text of a page with the tables that it holds as the files in results/reference have them now."""
     text = (project_root() / page).read_text(encoding="utf-8")
+    held = [name for _, name, _ in _HELD.findall(text)]
+    if len(held) != text.count("<!-- table ") or not set(held) <= set(RESULT_TABLES):
+        raise SystemExit(f"{page}: a table's mark is mistyped or has no end; there are {', '.join(RESULT_TABLES)}")
     return _HELD.sub(lambda mark: f"{mark[1]}\n{RESULT_TABLES[mark[2]]()}\n\n{mark[3]}", text)
 
 
@@ -345,6 +348,7 @@ RESULT_TABLES: dict[str, Callable[[], str]] = {
 
 
 if __name__ == "__main__":
-    for holder in HOLDERS:
-        (project_root() / holder).write_text(renewed(holder), encoding="utf-8")
+    pages = {holder: renewed(holder) for holder in HOLDERS}  # all, before one is written
+    for holder, content in pages.items():
+        (project_root() / holder).write_text(content, encoding="utf-8")
         sys.stdout.write(f"{holder}: its tables are those of results/reference\n")

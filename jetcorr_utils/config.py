@@ -430,7 +430,7 @@ class Study(Settings):
         if self.tuning.space and compared:
             raise ValueError(
                 f"tuning.model: {', '.join(compared)} would be compared with what the search makes of {name!r}: "
-                f"have it search for a model of its own, such as {name}_tuned, a copy of {name} with variant_of: {name}"
+                "have it search for a model that no other names, as study default does with pfn_tuned"
             )
 
     def _check_relations(self, name: str) -> None:
